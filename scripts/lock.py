@@ -1,0 +1,42 @@
+"""Resolve the locks in requirements/: versions and hashes, no addresses.
+
+    python scripts/lock.py [--upgrade]
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# lock -> what it is made from
+LOCKS = {
+    "uv.txt": ["requirements/uv.in"],
+    "server.txt": ["pyproject.toml", "--extra", "server"],
+    "dev.txt": ["pyproject.toml", "--extra", "dev"],
+    "conformance.txt": ["requirements/conformance.in"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Resolve the locks in requirements/.")
+    parser.add_argument("--upgrade", action="store_true", help="take the newest releases instead of the locked ones")
+    arguments = parser.parse_args()
+    for lock, sources in LOCKS.items():
+        command = [
+            str(Path(sys.executable).parent / "uv"),
+            *("pip", "compile", "--quiet", "--generate-hashes", "--universal", "--python-version", "3.11"),
+            *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"),
+            *(("--upgrade",) if arguments.upgrade else ()),
+            *(("-c", "requirements/constraints.in") if lock in ("dev.txt", "server.txt") else ()),
+            *sources,
+            *("-o", f"requirements/{lock}"),
+        ]
+        subprocess.run(command, check=True, cwd=ROOT)
+        print(f"requirements/{lock}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ValidateRequest(_message.Message):
+    __slots__ = ("kind", "fill", "email", "json_schema", "spec_json", "artifact_json")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    FILL_FIELD_NUMBER: _ClassVar[int]
+    EMAIL_FIELD_NUMBER: _ClassVar[int]
+    JSON_SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    SPEC_JSON_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_JSON_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    fill: FillSpec
+    email: EmailSpec
+    json_schema: JsonSchemaSpec
+    spec_json: str
+    artifact_json: str
+    def __init__(self, kind: _Optional[str] = ..., fill: _Optional[_Union[FillSpec, _Mapping]] = ..., email: _Optional[_Union[EmailSpec, _Mapping]] = ..., json_schema: _Optional[_Union[JsonSchemaSpec, _Mapping]] = ..., spec_json: _Optional[str] = ..., artifact_json: _Optional[str] = ...) -> None: ...
+
+class FillSpec(_message.Message):
+    __slots__ = ("role", "count", "city", "state", "shift_start", "shift_end", "required_certifications", "client_id", "allowed_locations", "site", "max_distance_km")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    CITY_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SHIFT_START_FIELD_NUMBER: _ClassVar[int]
+    SHIFT_END_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_CERTIFICATIONS_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_LOCATIONS_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    MAX_DISTANCE_KM_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    count: int
+    city: str
+    state: str
+    shift_start: str
+    shift_end: str
+    required_certifications: _containers.RepeatedScalarFieldContainer[str]
+    client_id: str
+    allowed_locations: _containers.RepeatedCompositeFieldContainer[Location]
+    site: Coordinates
+    max_distance_km: float
+    def __init__(self, role: _Optional[str] = ..., count: _Optional[int] = ..., city: _Optional[str] = ..., state: _Optional[str] = ..., shift_start: _Optional[str] = ..., shift_end: _Optional[str] = ..., required_certifications: _Optional[_Iterable[str]] = ..., client_id: _Optional[str] = ..., allowed_locations: _Optional[_Iterable[_Union[Location, _Mapping]]] = ..., site: _Optional[_Union[Coordinates, _Mapping]] = ..., max_distance_km: _Optional[float] = ...) -> None: ...
+
+class Location(_message.Message):
+    __slots__ = ("city", "state")
+    CITY_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    city: str
+    state: str
+    def __init__(self, city: _Optional[str] = ..., state: _Optional[str] = ...) -> None: ...
+
+class Coordinates(_message.Message):
+    __slots__ = ("latitude", "longitude")
+    LATITUDE_FIELD_NUMBER: _ClassVar[int]
+    LONGITUDE_FIELD_NUMBER: _ClassVar[int]
+    latitude: float
+    longitude: float
+    def __init__(self, latitude: _Optional[float] = ..., longitude: _Optional[float] = ...) -> None: ...
+
+class EmailSpec(_message.Message):
+    __slots__ = ("worker_ids", "to_worker_id", "subject_chars_max", "body_chars_max")
+    WORKER_IDS_FIELD_NUMBER: _ClassVar[int]
+    TO_WORKER_ID_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_CHARS_MAX_FIELD_NUMBER: _ClassVar[int]
+    BODY_CHARS_MAX_FIELD_NUMBER: _ClassVar[int]
+    worker_ids: _containers.RepeatedScalarFieldContainer[str]
+    to_worker_id: str
+    subject_chars_max: int
+    body_chars_max: int
+    def __init__(self, worker_ids: _Optional[_Iterable[str]] = ..., to_worker_id: _Optional[str] = ..., subject_chars_max: _Optional[int] = ..., body_chars_max: _Optional[int] = ...) -> None: ...
+
+class JsonSchemaSpec(_message.Message):
+    __slots__ = ("schema_json",)
+    SCHEMA_JSON_FIELD_NUMBER: _ClassVar[int]
+    schema_json: str
+    def __init__(self, schema_json: _Optional[str] = ...) -> None: ...
+
+class ValidateResponse(_message.Message):
+    __slots__ = ("passed", "findings", "findings_left_out", "grounded_in_roster", "roster", "artifact_json")
+    PASSED_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    GROUNDED_IN_ROSTER_FIELD_NUMBER: _ClassVar[int]
+    ROSTER_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_JSON_FIELD_NUMBER: _ClassVar[int]
+    passed: bool
+    findings: _containers.RepeatedCompositeFieldContainer[Finding]
+    findings_left_out: int
+    grounded_in_roster: bool
+    roster: RosterVersion
+    artifact_json: str
+    def __init__(self, passed: bool = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., findings_left_out: _Optional[int] = ..., grounded_in_roster: bool = ..., roster: _Optional[_Union[RosterVersion, _Mapping]] = ..., artifact_json: _Optional[str] = ...) -> None: ...
+
+class Finding(_message.Message):
+    __slots__ = ("code", "path", "message", "suggestions")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    SUGGESTIONS_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    path: str
+    message: str
+    suggestions: _containers.RepeatedCompositeFieldContainer[Suggestion]
+    def __init__(self, code: _Optional[str] = ..., path: _Optional[str] = ..., message: _Optional[str] = ..., suggestions: _Optional[_Iterable[_Union[Suggestion, _Mapping]]] = ...) -> None: ...
+
+class Suggestion(_message.Message):
+    __slots__ = ("worker_id", "name")
+    WORKER_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    worker_id: str
+    name: str
+    def __init__(self, worker_id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class RosterVersion(_message.Message):
+    __slots__ = ("source", "version", "row_count", "loaded_at")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROW_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LOADED_AT_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    version: str
+    row_count: int
+    loaded_at: str
+    def __init__(self, source: _Optional[str] = ..., version: _Optional[str] = ..., row_count: _Optional[int] = ..., loaded_at: _Optional[str] = ...) -> None: ...
