@@ -1,0 +1,287 @@
+"""Typed clients of the three services, one sync and one async each. They raise ``lakehouse.errors.Fault``.
+
+A client owns one channel, made once and kept for life. It repeats nothing by itself: a session or a completion is
+billed, so whether to ask again is the caller's decision (``Fault.retry_delay_ms`` says when it makes sense). Every call
+takes `timeout_s`, the deadline in seconds, and `metadata`: ``trace_context.trace_metadata`` makes what joins a call to
+a trace.
+
+    with IterateClient("127.0.0.1:50051") as client:
+        request = IterateRequest(kind="fill", fill=FillSpec(role="welder", count=2), prompt="…")
+        response = client.iterate(request, timeout_s=60, metadata=trace_metadata("order-4711"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+import grpc
+import grpc.aio
+
+from lakehouse.chatd.v1 import chatd_pb2, chatd_pb2_grpc
+from lakehouse.errors import Fault, Reason, from_rpc_error
+from lakehouse.iterate.v1 import iterate_pb2, iterate_pb2_grpc
+from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
+
+# Answers carry the whole attempt history, so they may be larger than what a service takes in.
+_OPTIONS: Final = (
+    ("grpc.enable_retries", 0),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.lb_policy_name", "round_robin"),
+)
+
+Metadata = Sequence[tuple[str, str]]
+
+
+class _SyncClient:
+    """A channel, and the translation of its errors."""
+
+    _where: str
+    _unreachable: Reason | None = None
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        channel: grpc.Channel | None = None,
+    ) -> None:
+        """`target` is `host:port`, `dns:///name:port` (replicas are used in turn) or `unix:/path`; plain text unless
+        `credentials` are given. A `channel` of the caller's own is used as it is."""
+        if channel is not None:
+            self._channel = channel
+        elif credentials is not None:
+            self._channel = grpc.secure_channel(target, credentials, _OPTIONS)
+        else:
+            self._channel = grpc.insecure_channel(target, _OPTIONS)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def _unary(self, method: Any, request: Any, timeout_s: float | None, metadata: Metadata) -> Any:
+        try:
+            return method(request, timeout=timeout_s, metadata=metadata)
+        except grpc.RpcError as error:
+            raise self._fault(error) from None
+
+    def _stream(self, method: Any, request: Any, timeout_s: float | None, metadata: Metadata) -> Iterator[Any]:
+        call = method(request, timeout=timeout_s, metadata=metadata)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise self._fault(error) from None
+        finally:
+            # Leaving the loop early ends the session on the other side too.
+            call.cancel()
+
+    def _fault(self, error: Any) -> Fault:
+        return from_rpc_error(error, where=self._where, unreachable=self._unreachable)
+
+
+class _AsyncClient:
+    """A channel, and the translation of its errors. Cancelling the awaiting task cancels the call."""
+
+    _where: str
+    _unreachable: Reason | None = None
+
+    def __init__(self, target: str, *, credentials: grpc.ChannelCredentials | None = None) -> None:
+        """As for the sync clients; to be made inside the running event loop."""
+        if credentials is not None:
+            self._channel = grpc.aio.secure_channel(target, credentials, _OPTIONS)
+        else:
+            self._channel = grpc.aio.insecure_channel(target, _OPTIONS)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _unary(self, method: Any, request: Any, timeout_s: float | None, metadata: Metadata) -> Any:
+        try:
+            return await method(request, timeout=timeout_s, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            raise self._fault(error) from None
+
+    async def _stream(
+        self, method: Any, request: Any, timeout_s: float | None, metadata: Metadata
+    ) -> AsyncIterator[Any]:
+        call = method(request, timeout=timeout_s, metadata=metadata)
+        try:
+            async for message in call:
+                yield message
+        except grpc.aio.AioRpcError as error:
+            raise self._fault(error) from None
+        finally:
+            call.cancel()
+
+    def _fault(self, error: Any) -> Fault:
+        return from_rpc_error(error, where=self._where, unreachable=self._unreachable)
+
+
+class IterateClient(_SyncClient):
+    """Sync client of ``lakehouse.iterate.v1.IterateService``."""
+
+    _where = "iterate"
+
+    def iterate(
+        self, request: iterate_pb2.IterateRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
+    ) -> iterate_pb2.IterateResponse:
+        """Run one session. Raises Fault; attempts that ran out are a response."""
+        stub = iterate_pb2_grpc.IterateServiceStub(self._channel)
+        answer: iterate_pb2.IterateResponse = self._unary(stub.Iterate, request, timeout_s, metadata)
+        return answer
+
+    def stream_iterate(
+        self, request: iterate_pb2.IterateRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
+    ) -> Iterator[iterate_pb2.StreamIterateResponse]:
+        """Run one session and yield its events. Raises Fault. Closing the iterator cancels the session."""
+        stub = iterate_pb2_grpc.IterateServiceStub(self._channel)
+        return self._stream(
+            stub.StreamIterate,
+            iterate_pb2.StreamIterateRequest(request=request),
+            timeout_s,
+            metadata,
+        )
+
+
+class AsyncIterateClient(_AsyncClient):
+    """Async client of ``lakehouse.iterate.v1.IterateService``."""
+
+    _where = "iterate"
+
+    def __init__(self, target: str, *, credentials: grpc.ChannelCredentials | None = None) -> None:
+        super().__init__(target, credentials=credentials)
+        self._stub = iterate_pb2_grpc.IterateServiceStub(self._channel)
+
+    async def iterate(
+        self, request: iterate_pb2.IterateRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
+    ) -> iterate_pb2.IterateResponse:
+        """Run one session. Raises Fault; attempts that ran out are a response."""
+        answer: iterate_pb2.IterateResponse = await self._unary(self._stub.Iterate, request, timeout_s, metadata)
+        return answer
+
+    def stream_iterate(
+        self, request: iterate_pb2.IterateRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
+    ) -> AsyncIterator[iterate_pb2.StreamIterateResponse]:
+        """Run one session and yield its events. Raises Fault. Closing the iterator cancels the session."""
+        return self._stream(
+            self._stub.StreamIterate,
+            iterate_pb2.StreamIterateRequest(request=request),
+            timeout_s,
+            metadata,
+        )
+
+
+class ChatClient(_SyncClient):
+    """Sync client of ``lakehouse.chatd.v1.ChatService``."""
+
+    _where = "chatd"
+    _unreachable = Reason.CHATD_UNREACHABLE
+
+    def complete(
+        self, request: chatd_pb2.CompleteRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
+    ) -> chatd_pb2.CompleteResponse:
+        """One answer. Raises Fault."""
+        stub = chatd_pb2_grpc.ChatServiceStub(self._channel)
+        answer: chatd_pb2.CompleteResponse = self._unary(stub.Complete, request, timeout_s, metadata)
+        return answer
+
+    def stream_complete(
+        self, request: chatd_pb2.CompleteRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
+    ) -> Iterator[chatd_pb2.StreamCompleteResponse]:
+        """One answer as it is made. Raises Fault. Closing the iterator cancels the call to the model."""
+        stub = chatd_pb2_grpc.ChatServiceStub(self._channel)
+        return self._stream(
+            stub.StreamComplete,
+            chatd_pb2.StreamCompleteRequest(request=request),
+            timeout_s,
+            metadata,
+        )
+
+
+class AsyncChatClient(_AsyncClient):
+    """Async client of ``lakehouse.chatd.v1.ChatService``."""
+
+    _where = "chatd"
+    _unreachable = Reason.CHATD_UNREACHABLE
+
+    def __init__(self, target: str, *, credentials: grpc.ChannelCredentials | None = None) -> None:
+        super().__init__(target, credentials=credentials)
+        self._stub = chatd_pb2_grpc.ChatServiceStub(self._channel)
+
+    async def complete(
+        self,
+        request: chatd_pb2.CompleteRequest,
+        *,
+        timeout_s: float | None = None,
+        metadata: Metadata = (),
+    ) -> chatd_pb2.CompleteResponse:
+        """One answer. Raises Fault."""
+        answer: chatd_pb2.CompleteResponse = await self._unary(self._stub.Complete, request, timeout_s, metadata)
+        return answer
+
+    def stream_complete(
+        self, request: chatd_pb2.CompleteRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
+    ) -> AsyncIterator[chatd_pb2.StreamCompleteResponse]:
+        """One answer as it is made. Raises Fault. Closing the iterator cancels the call to the model."""
+        return self._stream(
+            self._stub.StreamComplete,
+            chatd_pb2.StreamCompleteRequest(request=request),
+            timeout_s,
+            metadata,
+        )
+
+
+class ValidateClient(_SyncClient):
+    """Sync client of ``lakehouse.validated.v1.ValidateService``."""
+
+    _where = "validated"
+    _unreachable = Reason.VALIDATED_UNREACHABLE
+
+    def validate(
+        self,
+        request: validated_pb2.ValidateRequest,
+        *,
+        timeout_s: float | None = None,
+        metadata: Metadata = (),
+    ) -> validated_pb2.ValidateResponse:
+        """One verdict. Raises Fault; findings are a response."""
+        stub = validated_pb2_grpc.ValidateServiceStub(self._channel)
+        answer: validated_pb2.ValidateResponse = self._unary(stub.Validate, request, timeout_s, metadata)
+        return answer
+
+
+class AsyncValidateClient(_AsyncClient):
+    """Async client of ``lakehouse.validated.v1.ValidateService``."""
+
+    _where = "validated"
+    _unreachable = Reason.VALIDATED_UNREACHABLE
+
+    def __init__(self, target: str, *, credentials: grpc.ChannelCredentials | None = None) -> None:
+        super().__init__(target, credentials=credentials)
+        self._stub = validated_pb2_grpc.ValidateServiceStub(self._channel)
+
+    async def validate(
+        self,
+        request: validated_pb2.ValidateRequest,
+        *,
+        timeout_s: float | None = None,
+        metadata: Metadata = (),
+    ) -> validated_pb2.ValidateResponse:
+        """One verdict. Raises Fault; findings are a response."""
+        answer: validated_pb2.ValidateResponse = await self._unary(self._stub.Validate, request, timeout_s, metadata)
+        return answer

@@ -1,0 +1,215 @@
+"""The one server interceptor: call context, limit, errors, metrics, one log line. No domain logic, ever.
+
+It wraps each handler once per method, streams included. Nothing but a status of ours leaves a wrapped handler: the C
+core would send an exception's own text to the caller, and a CancelledError that the peer did not cause would leave the
+caller without any status at all (grpc/grpc#29248).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+
+from lakehouse.errors import STATUS_DETAILS_KEY, Fault, Reason
+from lakehouse.server.call import Call, enter_call
+from lakehouse.server.metrics import Metrics
+from lakehouse.trace_context import TraceContext
+
+_log = structlog.get_logger()
+_CODES = {code.name: code for code in grpc.StatusCode}
+# Health and reflection: never limited, never logged, never refused while draining.
+_UNGUARDED = ("/grpc.health.v1.", "/grpc.reflection.")
+
+ReadContext = Callable[[Any], TraceContext]
+Handler = Callable[[Any, Any], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Status(grpc.Status):
+    code: grpc.StatusCode
+    details: str
+    trailing_metadata: tuple[tuple[str, bytes], ...]
+
+
+class Interceptor(grpc.aio.ServerInterceptor):
+    """Guards every RPC of one process. `in_flight` and `drain` belong to the shutdown in ``bootstrap``."""
+
+    def __init__(self, *, read_context: ReadContext, metrics: Metrics, max_concurrent_rpcs: int) -> None:
+        self._read_context = read_context
+        self._metrics = metrics
+        self._max_concurrent_rpcs = max_concurrent_rpcs
+        self._wrapped: dict[str, Any] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._refusing = False
+        self._cancelling = False
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is not None:
+            return wrapped
+        handler = await continuation(handler_call_details)
+        # An unknown method has no handler and must not grow the cache.
+        if handler is None or method.startswith(_UNGUARDED):
+            return handler
+        if handler.unary_unary is not None:
+            wrapped = grpc.unary_unary_rpc_method_handler(
+                self._guard(method, handler.unary_unary),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        elif handler.unary_stream is not None:
+            wrapped = grpc.unary_stream_rpc_method_handler(
+                self._guard(method, handler.unary_stream),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        else:
+            raise TypeError(f"{method}: client streams are not guarded")
+        self._wrapped[method] = wrapped
+        return wrapped
+
+    def refuse_new(self) -> None:
+        """From now on new calls end at once with SHUTTING_DOWN."""
+        self._refusing = True
+
+    async def drained(self, timeout_s: float) -> bool:
+        """Wait until no call is in flight; False where `timeout_s` ran out first."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def cancel_running(self, timeout_s: float) -> None:
+        """End the running calls: their handlers are cancelled, their callers get SHUTTING_DOWN."""
+        self._cancelling = True
+        for task in tuple(self._tasks):
+            task.cancel()
+        await self.drained(timeout_s)
+
+    def _guard(self, method: str, inner: Handler) -> Any:
+        service, name = method[1:].split("/", 1)
+        started = self._metrics.started.labels(service, name)
+        seconds = self._metrics.seconds.labels(service, name)
+
+        async def guarded(request: Any, context: Any) -> Any:
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101  aio runs each handler in a task
+            call = Call(
+                method=method,
+                trace=(trace := self._read_context(context.invocation_metadata())),
+                session_id=trace.session_id or "",
+                draining=lambda: self._cancelling,
+                time_remaining=context.time_remaining,
+            )
+            enter_call(call)
+            started.inc()
+            fault: Fault | None = None
+            try:
+                self._admit()
+                self._enter(task)
+                try:
+                    return await inner(request, context)
+                finally:
+                    self._leave(task)
+            except Fault as raised:
+                fault = raised
+            except asyncio.CancelledError:
+                fault = call.ended_by()
+                if fault.reason is Reason.SHUTTING_DOWN:
+                    while task.uncancel():
+                        pass
+                elif task.cancelling():
+                    raise  # The peer went away or its deadline passed: nobody reads a status.
+                else:
+                    fault = Fault(Reason.BUG)  # A cancellation that nobody asked for.
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:  # noqa: BLE001  the last line of defence: nothing unmapped may leave
+                fault = self._unmapped(call, context, error)
+            finally:
+                elapsed = time.monotonic() - call.started
+                seconds.observe(elapsed)
+                self._log_line(call, service, name, fault, elapsed)
+            await _abort(context, fault, call)
+            raise AssertionError("abort raises")
+
+        return guarded
+
+    def _admit(self) -> None:
+        if self._refusing:
+            raise Fault(Reason.SHUTTING_DOWN)
+        if len(self._tasks) >= self._max_concurrent_rpcs:
+            raise Fault(Reason.OVERLOADED)
+
+    def _enter(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        self._idle.clear()
+        self._metrics.in_flight.inc()
+
+    def _leave(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not self._tasks:
+            self._idle.set()
+        self._metrics.in_flight.dec()
+
+    def _unmapped(self, call: Call, context: Any, error: Exception) -> Fault:
+        # A deadline or a cancel during context.write comes out as an internal error of aio with every flag false.
+        if type(error).__module__.startswith("grpc"):
+            return call.ended_by()
+        _log.error(
+            "bug",
+            method=call.method,
+            trace_id=call.trace.trace_id,
+            session_id=call.session_id,
+            exc_info=error,
+        )
+        return Fault(Reason.BUG)
+
+    def _log_line(self, call: Call, service: str, name: str, fault: Fault | None, elapsed: float) -> None:
+        code = fault.code if fault is not None else "OK"
+        self._metrics.handled.labels(service, name, code).inc()
+        facts = call.facts
+        if fault is not None:
+            self._metrics.faults.labels(fault.reason or "").inc()
+            facts = {"reason": fault.reason, **facts}
+            if fault.violations:
+                facts["violations"] = [f"{each.field}: {each.description}" for each in fault.violations[:8]]
+        for warning in call.trace.warnings:
+            _log.warning("trace context ignored", problem=warning, trace_id=call.trace.trace_id)
+        _log.info(
+            "rpc",
+            method=call.method,
+            code=code,
+            duration_ms=int(elapsed * 1000),
+            trace_id=call.trace.trace_id,
+            session_id=call.session_id,
+            **facts,
+        )
+
+
+async def _abort(context: Any, fault: Fault | None, call: Call) -> None:
+    if fault is None:
+        fault = Fault(Reason.BUG)
+    status = fault.to_status(session_id=call.session_id, trace_id=call.trace.trace_id)
+    await context.abort_with_status(
+        _Status(
+            code=_CODES[fault.code],
+            details=status.message,
+            trailing_metadata=((STATUS_DETAILS_KEY, status.SerializeToString()),),
+        )
+    )
