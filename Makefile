@@ -1,0 +1,54 @@
+# `make demo` and `make test` set up all that they need. What each target runs is a command that a person could type.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV := $(VENV)/bin/uv
+
+.PHONY: help setup demo up test check format protos parity locks bench conformance clean
+
+help: ## Say what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Make .venv with the locked packages
+
+$(STAMP): requirements/dev.txt requirements/uv.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+demo: $(STAMP) ## One session end to end: a phantom worker is caught and corrected
+	@$(BIN)/lakehouse demo
+
+up: $(STAMP) ## The three services on this machine; Ctrl-C stops them
+	@$(BIN)/lakehouse up
+
+test: $(STAMP) ## All tests
+	$(BIN)/pytest
+
+check: $(STAMP) ## Lint, format, types, protos
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+
+format: $(STAMP) ## Put the code into its format
+	$(BIN)/ruff check --fix --exit-zero
+	$(BIN)/ruff format
+	$(BIN)/buf format --write
+
+protos: $(STAMP) ## Make the stubs from protos/
+	$(BIN)/python scripts/gen_protos.py
+
+parity: $(STAMP) ## The session row in Python, Go and Rust: the same bytes
+	$(BIN)/python -m parity.run
+
+locks: $(STAMP) ## Resolve requirements/ anew
+	$(BIN)/python scripts/lock.py
+
+clean: ## Remove what was made
+	rm -rf $(VENV) .venv-* .tools .work build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

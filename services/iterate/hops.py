@@ -1,0 +1,100 @@
+"""The two hops of an attempt: chatd and validated over gRPC. Proto and metadata in, plain values out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from iterate.attempt import Answer, Judgement
+from iterate.conversation import Turn
+from iterate.task import Target, Task
+from lakehouse.chatd.v1 import chatd_pb2
+from lakehouse.clients import AsyncChatClient, AsyncValidateClient
+from lakehouse.server.specs import Spec
+from lakehouse.trace_context import TraceContext, forward_metadata
+from lakehouse.validated.v1 import validated_pb2
+
+_ROLES = {
+    "system": chatd_pb2.ROLE_SYSTEM,
+    "user": chatd_pb2.ROLE_USER,
+    "assistant": chatd_pb2.ROLE_ASSISTANT,
+}
+
+
+class ChatHop:
+    """Asks chatd."""
+
+    def __init__(self, client: AsyncChatClient) -> None:
+        self._client = client
+
+    async def complete(
+        self,
+        task: Task,
+        turns: Sequence[Turn],
+        *,
+        iteration: int,
+        target: Target,
+        trace: TraceContext,
+        span_id: str | None,
+        timeout_s: float,
+    ) -> Answer:
+        """The model's answer. Raises Fault."""
+        request = chatd_pb2.CompleteRequest(
+            messages=[chatd_pb2.Message(role=_ROLES[turn.role], content=turn.content) for turn in turns],
+            target=chatd_pb2.Target(provider=target.provider, model=target.model),
+            temperature=task.temperature,
+            max_tokens=task.max_tokens,
+            response_format=_response_format(task.spec),
+            attempt=iteration,
+        )
+        response = await self._client.complete(
+            request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id)
+        )
+        return Answer(
+            text=response.text,
+            provider=response.provider,
+            model=response.model,
+            input_tokens=response.usage.input_tokens,
+            output_tokens=response.usage.output_tokens,
+            cut_short=response.finish_reason == chatd_pb2.FINISH_REASON_LENGTH,
+        )
+
+
+class GateHop:
+    """Asks validated."""
+
+    def __init__(self, client: AsyncValidateClient) -> None:
+        self._client = client
+
+    async def validate(
+        self, task: Task, artifact: str, *, trace: TraceContext, span_id: str | None, timeout_s: float
+    ) -> Judgement:
+        """The gate's judgement of `artifact`, canonical JSON text. Raises Fault."""
+        request = validated_pb2.ValidateRequest(kind=task.kind, artifact_json=artifact)
+        set_spec(request, task.spec)
+        response = await self._client.validate(
+            request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id)
+        )
+        return Judgement(
+            # Both have to say so: a verdict that contradicts its findings must not let an artifact through.
+            passed=response.passed and not response.findings,
+            findings=tuple(response.findings),
+            findings_left_out=response.findings_left_out,
+            grounded_in_roster=response.grounded_in_roster if response.HasField("grounded_in_roster") else None,
+            roster=response.roster.version if response.HasField("roster") else None,
+        )
+
+
+def set_spec(request: validated_pb2.ValidateRequest, spec: Spec) -> None:
+    """Set the member of `request.spec` that `spec` came from."""
+    if spec.message is not None:
+        getattr(request, spec.kind).CopyFrom(spec.message)
+    elif spec.text is not None:
+        request.spec_json = spec.text
+
+
+def _response_format(spec: Spec) -> chatd_pb2.ResponseFormat:
+    if isinstance(spec.message, validated_pb2.JsonSchemaSpec):
+        return chatd_pb2.ResponseFormat(
+            type=chatd_pb2.ResponseFormat.TYPE_JSON_SCHEMA, schema_json=spec.message.schema_json
+        )
+    return chatd_pb2.ResponseFormat(type=chatd_pb2.ResponseFormat.TYPE_JSON_OBJECT)

@@ -1,0 +1,239 @@
+"""The loop: ask, read, validate, feed back; at most `max_iterations` times and never past the deadline.
+
+It knows no gRPC and writes no log: what crosses a hop comes in as two objects, and what happened goes into `Progress`,
+which its caller (``session``) holds. However the loop ends, by an outcome, a Fault, a cancellation or a bug, every
+attempt that was begun stands in `Progress.attempts`, the last one with the error.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from iterate.answer import Unparsable, read_artifact
+from iterate.attempt import Answer, Attempt, Draft, Judgement, error_record, fault_of
+from iterate.conversation import Conversation, Turn, rejected_feedback, unparsable_feedback
+from iterate.task import Target, Task
+from lakehouse.errors import Fault, Reason
+from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord
+from lakehouse.trace_context import TraceContext
+from lakehouse.tracing import Span
+
+# The loop stops this long before the deadline, so that its own status, which names the hop, reaches the caller.
+DEADLINE_MARGIN_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of a session, from the configuration."""
+
+    chat_ms_min: int
+    validate_ms_max: int
+    session_tokens_max: int
+    """0: none."""
+    artifact_bytes_max: int
+    context_bytes_max: int
+
+
+class Chat(Protocol):
+    async def complete(
+        self,
+        task: Task,
+        turns: Sequence[Turn],
+        *,
+        iteration: int,
+        target: Target,
+        trace: TraceContext,
+        span_id: str | None,
+        timeout_s: float,
+    ) -> Answer: ...
+
+
+class Gate(Protocol):
+    async def validate(
+        self, task: Task, artifact: str, *, trace: TraceContext, span_id: str | None, timeout_s: float
+    ) -> Judgement: ...
+
+
+class Listener(Protocol):
+    """Hears of each thing as it happens. May raise Fault where the caller is gone."""
+
+    async def attempt_started(self, iteration: int, target: Target) -> None: ...
+    async def model_answered(self, iteration: int, answer: Answer, chat_ms: int) -> None: ...
+    async def attempt_finished(self, attempt: Attempt) -> None: ...
+
+
+@dataclass(slots=True)
+class Progress:
+    """What has happened so far."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    artifact: str | None = None
+    """The last artifact that could be read, canonical text."""
+    grounded_in_roster: bool | None = None
+    """Of `artifact`, as validated said."""
+    accepted: bool = False
+    token_budget_spent: bool = False
+
+    @property
+    def tokens(self) -> int:
+        return sum(each.record.input_tokens + each.record.output_tokens for each in self.attempts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop:
+    """One session's loop and all that it needs."""
+
+    task: Task
+    chat: Chat
+    gate: Gate
+    limits: Limits
+    trace: TraceContext
+    root: Span
+    progress: Progress
+    listener: Listener | None
+    deadline: float
+    """On the clock of time.monotonic."""
+    ended_by: Callable[[], Fault]
+    """Why the running task was cancelled."""
+    on_attempt: Callable[[SessionAttemptRecord], None]
+    """Called for each finished attempt before anything else learns of it."""
+
+    async def run(self) -> None:
+        """Run until an artifact passes or the attempts are spent. Raises Fault, or whatever a bug raises."""
+        task, progress = self.task, self.progress
+        conversation = Conversation(prompt=task.prompt, spec=task.spec, context_bytes_max=self.limits.context_bytes_max)
+        for iteration in range(1, task.max_iterations + 1):
+            budget = self.limits.session_tokens_max
+            if budget and progress.tokens >= budget:
+                progress.token_budget_spent = True
+                return
+            await self._attempt(iteration, conversation)
+            if progress.accepted:
+                return
+
+    async def _attempt(self, iteration: int, conversation: Conversation) -> None:
+        target = self.task.target_of(iteration)
+        draft = Draft(iteration, target)
+        span = self.root.start_child(f"attempt-{iteration}", input=_span_input(self.root, draft, conversation.last))
+        draft.span_id = span.span_id
+        error: ErrorRecord | None = None
+        try:
+            feedback = await self._ask_and_judge(draft, conversation)
+        except BaseException as raised:
+            draft.verdict = "infra_error"
+            error = error_record(self._fault_of(raised))
+            raise
+        finally:
+            attempt = draft.finish(error)
+            self.progress.attempts.append(attempt)
+            self.on_attempt(attempt.record)
+            _end_span(span, attempt.record)
+        if self.listener is not None:
+            await self.listener.attempt_finished(attempt)
+        if feedback is not None:
+            conversation.add(draft.raw, feedback)
+
+    async def _ask_and_judge(self, draft: Draft, conversation: Conversation) -> str | None:
+        """One attempt; the feedback for the next one, None where the artifact passed."""
+        if self._time_left() * 1000 < self.limits.chat_ms_min:
+            raise Fault(Reason.DEADLINE, where="iterate")
+        if self.listener is not None:
+            await self.listener.attempt_started(draft.iteration, draft.target)
+        answer = await self._ask(draft, conversation)
+        if self.listener is not None:
+            await self.listener.model_answered(draft.iteration, answer, draft.chat_ms)
+        try:
+            artifact = read_artifact(answer.text, bytes_max=self.limits.artifact_bytes_max)
+        except Unparsable as unparsable:
+            draft.verdict = "unparsable"
+            draft.parse_problem = unparsable.problem
+            return unparsable_feedback(unparsable.problem, cut_short=answer.cut_short)
+        progress = self.progress
+        progress.artifact, progress.grounded_in_roster = artifact, None
+        judgement = await self._judge(draft, artifact)
+        progress.grounded_in_roster = judgement.grounded_in_roster
+        if judgement.passed:
+            draft.verdict = "accepted"
+            progress.accepted = True
+            return None
+        draft.verdict = "rejected"
+        return rejected_feedback(judgement.findings, judgement.findings_left_out)
+
+    async def _ask(self, draft: Draft, conversation: Conversation) -> Answer:
+        timeout_s = self._time_left()
+        started = time.monotonic()
+        try:
+            answer = await self.chat.complete(
+                self.task,
+                conversation.turns(),
+                iteration=draft.iteration,
+                target=draft.target,
+                trace=self.trace,
+                span_id=draft.span_id,
+                timeout_s=timeout_s,
+            )
+        finally:
+            draft.chat_ms = _since_ms(started)
+        draft.raw = answer.text
+        draft.provider, draft.model = answer.provider, answer.model
+        draft.input_tokens, draft.output_tokens = answer.input_tokens, answer.output_tokens
+        return answer
+
+    async def _judge(self, draft: Draft, artifact: str) -> Judgement:
+        timeout_s = self._time_left()
+        if timeout_s <= 0:
+            raise Fault(Reason.DEADLINE, where="validated")
+        started = time.monotonic()
+        try:
+            judgement = await self.gate.validate(
+                self.task,
+                artifact,
+                trace=self.trace,
+                span_id=draft.span_id,
+                timeout_s=min(timeout_s, self.limits.validate_ms_max / 1000),
+            )
+        finally:
+            draft.validate_ms = _since_ms(started)
+        draft.findings = judgement.findings
+        draft.judged = True
+        draft.roster = judgement.roster
+        return judgement
+
+    def _time_left(self) -> float:
+        return self.deadline - DEADLINE_MARGIN_S - time.monotonic()
+
+    def _fault_of(self, raised: BaseException) -> Fault:
+        return fault_of(raised, self.ended_by)
+
+
+def _span_input(root: Span, draft: Draft, prompt: str) -> str:
+    if not root.recording:
+        return ""
+    target = draft.target
+    return _json({"iteration": draft.iteration, "model": target.model, "provider": target.provider, "prompt": prompt})
+
+
+def _end_span(span: Span, record: SessionAttemptRecord) -> None:
+    if not span.recording:
+        return
+    error = record.error
+    output: dict[str, object] = {"verdict": record.verdict, "raw": record.raw}
+    if error is not None:
+        output["error"] = {"code": error.code, "reason": error.reason, "where": error.where, "message": error.message}
+    span.end(
+        output=_json(output),
+        level="" if record.verdict == "accepted" else "WARNING",
+        status_message="" if record.verdict == "accepted" else (error.message if error else record.verdict),
+    )
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _since_ms(started: float) -> int:
+    return int((time.monotonic() - started) * 1000)

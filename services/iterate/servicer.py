@@ -1,0 +1,211 @@
+"""Proto to domain and back: argument checks, initial metadata, deadline, responses. Both RPCs run one coroutine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from iterate.attempt import Answer, Attempt
+from iterate.config import IterateConfig
+from iterate.session import SessionEnd, Sessions
+from iterate.task import Target, Task, new_session_id
+from lakehouse.errors import Fault, Violation, bad_request
+from lakehouse.iterate.v1 import iterate_pb2, iterate_pb2_grpc
+from lakehouse.server.call import Call, current_call
+from lakehouse.server.specs import read_spec
+from lakehouse.sessions.row import cut_raw
+from lakehouse.trace_context import SESSION_ID_HEADER, TRACE_ID_HEADER, is_valid_session_id
+
+_VERDICTS = {
+    "accepted": iterate_pb2.VERDICT_ACCEPTED,
+    "rejected": iterate_pb2.VERDICT_REJECTED,
+    "unparsable": iterate_pb2.VERDICT_UNPARSABLE,
+    "infra_error": iterate_pb2.VERDICT_INFRA_ERROR,
+}
+_NAME_CHARS_MAX = 200
+
+
+class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
+    """``lakehouse.iterate.v1.IterateService``."""
+
+    def __init__(self, *, sessions: Sessions, config: IterateConfig) -> None:
+        self._sessions = sessions
+        self._config = config
+
+    async def Iterate(  # noqa: N802  gRPC's name
+        self, request: iterate_pb2.IterateRequest, context: Any
+    ) -> iterate_pb2.IterateResponse:
+        return await self._run(request, context, stream=False)
+
+    async def StreamIterate(  # type: ignore[override]  # noqa: N802  aio takes a coroutine that writes, the stub's types do not
+        self, request: iterate_pb2.StreamIterateRequest, context: Any
+    ) -> None:
+        response = await self._run(request.request, context, stream=True)
+        await _write(context, iterate_pb2.StreamIterateResponse(response=response), current_call())
+
+    async def _run(
+        self, request: iterate_pb2.IterateRequest, context: Any, *, stream: bool
+    ) -> iterate_pb2.IterateResponse:
+        call = current_call()
+        task = self._task(request)
+        call.session_id = task.session_id
+        call.facts["kind"] = task.kind
+        remaining = call.time_remaining()
+        seconds = self._config.session_ms_max / 1000 if remaining is None else remaining
+        deadline = time.monotonic() + seconds
+        await context.send_initial_metadata(
+            ((TRACE_ID_HEADER, call.trace.trace_id), (SESSION_ID_HEADER, task.session_id))
+        )
+        listener = _Events(context, call, task, deadline) if stream else None
+        end = await self._sessions.run(task, call, listener, deadline)
+        record = end.record
+        call.facts.update(final_verdict=record.final_verdict, iterations=record.iterations)
+        return _response(end)
+
+    def _task(self, request: iterate_pb2.IterateRequest) -> Task:
+        """The task, once every argument was checked. Raises Fault with all violations found."""
+        config = self._config
+        violations = list(_violations(request, config))
+        try:
+            spec = read_spec(request, extra_kinds=config.extra_kinds)
+        except Fault as fault:
+            if fault.violations and fault.code == "INVALID_ARGUMENT" and violations:
+                raise bad_request(*violations, *fault.violations) from None
+            raise
+        if violations:
+            raise bad_request(*violations)
+        return Task(
+            session_id=request.session_id or new_session_id(),
+            spec=spec,
+            prompt=request.prompt,
+            target=Target(request.provider, request.model),
+            escalation=tuple(Target(each.provider, each.model) for each in request.escalation),
+            max_iterations=(
+                request.max_iterations if request.HasField("max_iterations") else config.max_iterations_default
+            ),
+            temperature=request.temperature if request.HasField("temperature") else None,
+            max_tokens=request.max_tokens if request.HasField("max_tokens") else None,
+        )
+
+
+def _violations(request: iterate_pb2.IterateRequest, config: IterateConfig) -> list[Violation]:
+    found = []
+
+    def refuse(field: str, description: str) -> None:
+        found.append(Violation(field, description))
+
+    if not request.prompt.strip():
+        refuse("prompt", "is empty: say in words what is wanted")
+    elif (size := len(request.prompt.encode())) > config.prompt_bytes_max:
+        refuse("prompt", f"has {size} bytes; at most {config.prompt_bytes_max} are taken")
+    if request.HasField("max_iterations") and not 1 <= request.max_iterations <= config.max_iterations_cap:
+        refuse("max_iterations", f"is {request.max_iterations}; it must be 1 to {config.max_iterations_cap}")
+    if request.session_id and not is_valid_session_id(request.session_id):
+        refuse("session_id", "must be 1 to 128 of the characters A-Z a-z 0-9 . _ -")
+    if request.HasField("temperature") and not 0 <= request.temperature <= 2:
+        refuse("temperature", "must be 0 to 2")
+    if request.HasField("max_tokens") and not 1 <= request.max_tokens <= 1_000_000:
+        refuse("max_tokens", f"is {request.max_tokens}; it must be 1 to 1000000")
+    if len(request.escalation) > 10:
+        refuse("escalation", f"has {len(request.escalation)} targets; at most 10 are taken")
+    for field in ("provider", "model"):
+        if len(getattr(request, field)) > _NAME_CHARS_MAX:
+            refuse(field, f"is longer than {_NAME_CHARS_MAX} characters")
+    return found
+
+
+class _Events:
+    """Tells a stream's caller of each thing as it happens."""
+
+    def __init__(self, context: Any, call: Call, task: Task, deadline: float) -> None:
+        self._context = context
+        self._call = call
+        self._task = task
+        self._deadline = deadline
+
+    async def attempt_started(self, iteration: int, target: Target) -> None:
+        await self._tell(
+            iterate_pb2.StreamIterateResponse(
+                attempt_started=iterate_pb2.AttemptStarted(
+                    iteration=iteration,
+                    max_iterations=self._task.max_iterations,
+                    provider=target.provider,
+                    model=target.model,
+                )
+            )
+        )
+
+    async def model_answered(self, iteration: int, answer: Answer, chat_ms: int) -> None:
+        await self._tell(
+            iterate_pb2.StreamIterateResponse(
+                model_answered=iterate_pb2.ModelAnswered(
+                    iteration=iteration,
+                    provider=answer.provider,
+                    model=answer.model,
+                    raw=cut_raw(answer.text)[0],
+                    chat_ms=chat_ms,
+                )
+            )
+        )
+
+    async def attempt_finished(self, attempt: Attempt) -> None:
+        await self._tell(iterate_pb2.StreamIterateResponse(attempt_finished=_attempt(attempt)))
+
+    async def _tell(self, event: iterate_pb2.StreamIterateResponse) -> None:
+        # A caller that stops reading must not hold the session past its end.
+        try:
+            async with asyncio.timeout(max(self._deadline - time.monotonic(), 0)):
+                await _write(self._context, event, self._call)
+        except TimeoutError:
+            raise self._call.ended_by() from None
+
+
+async def _write(context: Any, event: iterate_pb2.StreamIterateResponse, call: Call) -> None:
+    try:
+        await context.write(event)
+    except Exception as error:
+        # aio's ExecuteBatchError: a cancel or a deadline during the write, with every cancelled flag false.
+        if not type(error).__module__.startswith("grpc"):
+            raise
+        raise call.ended_by() from None
+
+
+def _response(end: SessionEnd) -> iterate_pb2.IterateResponse:
+    record = end.record
+    response = iterate_pb2.IterateResponse(
+        session_id=record.session_id,
+        trace_id=record.trace_id,
+        attempts=[_attempt(each) for each in end.attempts],
+        input_tokens=record.input_tokens,
+        output_tokens=record.output_tokens,
+        duration_ms=record.duration_ms,
+    )
+    if record.grounded_in_roster is not None:
+        response.grounded_in_roster = record.grounded_in_roster
+    if record.final_verdict == "accepted":
+        response.accepted.artifact_json = record.artifact or ""
+    else:
+        response.max_iter_exhausted.artifact_json = record.artifact or ""
+        response.max_iter_exhausted.token_budget_spent = end.token_budget_spent
+    return response
+
+
+def _attempt(attempt: Attempt) -> iterate_pb2.Attempt:
+    record = attempt.record
+    return iterate_pb2.Attempt(
+        iteration=record.iteration,
+        provider=record.provider,
+        model=record.model,
+        verdict=_VERDICTS[record.verdict],
+        raw=record.raw,
+        raw_truncated=record.raw_truncated,
+        findings=attempt.findings,
+        parse_problem=attempt.parse_problem,
+        input_tokens=record.input_tokens,
+        output_tokens=record.output_tokens,
+        chat_ms=record.chat_ms,
+        validate_ms=record.validate_ms,
+        roster=record.roster or "",
+        span_id=record.span_id or "",
+    )

@@ -1,0 +1,200 @@
+"""One session from its beginning to its row.
+
+What is promised, and where: the beginning is in the kernel's hands before the first model call (`begin`), the row is
+handed over in a `finally`, before anything there is awaited, and the answer leaves only after the row was written or
+waited for (`written`). However the session ends, it leaves exactly one row.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from iterate.attempt import Attempt, error_record, fault_of
+from iterate.loop import Chat, Gate, Limits, Listener, Loop, Progress
+from iterate.session_log import SessionBegun, SessionLogger, SessionLogUnavailable
+from iterate.task import Task
+from lakehouse.errors import Fault, Reason
+from lakehouse.sessions.record import ErrorRecord, FinalVerdict, SessionRecord
+from lakehouse.trace_context import TraceContext
+from lakehouse.tracing import Span, Tracing
+
+
+class Caller(Protocol):
+    """What a session needs of the call that it serves."""
+
+    @property
+    def trace(self) -> TraceContext: ...
+    def ended_by(self) -> Fault: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEnd:
+    """A session that ended by an outcome."""
+
+    record: SessionRecord
+    attempts: tuple[Attempt, ...]
+    token_budget_spent: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Sessions:
+    """Runs sessions. One object a process; it holds no session but the set of ids that are running."""
+
+    chat: Chat
+    gate: Gate
+    log: SessionLogger
+    tracing: Tracing
+    limits: Limits
+    daemon: str
+    on_end: Callable[[SessionRecord], None] = lambda _: None
+    """Hears of every row that is handed over; for counters."""
+    _running: set[str] = field(default_factory=set)
+
+    async def run(self, task: Task, caller: Caller, listener: Listener | None, deadline: float) -> SessionEnd:
+        """Run one session until `deadline` (time.monotonic).
+
+        Raises Fault; whatever else the loop raises goes on after the row was handed over.
+        """
+        if task.session_id in self._running:
+            raise Fault(Reason.SESSION_ID_IN_FLIGHT, where="iterate")
+        self._running.add(task.session_id)
+        try:
+            return await self._run(task, caller, listener, deadline)
+        finally:
+            self._running.discard(task.session_id)
+
+    async def _run(self, task: Task, caller: Caller, listener: Listener | None, deadline: float) -> SessionEnd:
+        started = time.monotonic()
+        trace = caller.trace
+        try:
+            open_session = self.log.begin(_begun(task, trace))
+        except SessionLogUnavailable:
+            raise Fault(Reason.SESSION_LOG_UNAVAILABLE, where="iterate") from None
+        root = self.tracing.start_root(
+            f"iterate.{task.kind}",
+            context=trace,
+            session_id=task.session_id,
+            input=_request_text(task) if self.tracing.enabled else "",
+            kind=task.kind,
+        )
+        progress = Progress()
+        loop = Loop(
+            task=task,
+            chat=self.chat,
+            gate=self.gate,
+            limits=self.limits,
+            trace=trace,
+            root=root,
+            progress=progress,
+            listener=listener,
+            deadline=deadline,
+            ended_by=caller.ended_by,
+            on_attempt=open_session.attempt_finished,
+        )
+        error: ErrorRecord | None = None
+        try:
+            await loop.run()
+        except BaseException as raised:
+            fault = fault_of(raised, caller.ended_by)
+            error = error_record(fault)
+            if isinstance(raised, Fault):
+                raise fault from None
+            raise
+        finally:
+            record = self._record(task, trace, progress, error, int((time.monotonic() - started) * 1000))
+            handover = open_session.hand_over(record)
+            self.on_end(record)
+            self._end_trace(root, record)
+        if await handover.written() != "written" and self.log.strict:
+            raise Fault(Reason.SESSION_LOG_UNAVAILABLE, where="iterate")
+        return SessionEnd(
+            record=record, attempts=tuple(progress.attempts), token_budget_spent=progress.token_budget_spent
+        )
+
+    def _record(
+        self, task: Task, trace: TraceContext, progress: Progress, error: ErrorRecord | None, duration_ms: int
+    ) -> SessionRecord:
+        verdict: FinalVerdict = "infra_error"
+        if error is None:
+            verdict = "accepted" if progress.accepted else "max_iter_exhausted"
+        return SessionRecord(
+            session_id=task.session_id,
+            timestamp=dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            daemon=self.daemon,
+            trace_id=trace.trace_id,
+            caller_trace=trace.caller_trace,
+            kind=task.kind,
+            provider=task.target.provider,
+            model=task.target.model,
+            prompt=task.prompt,
+            spec=task.spec.text,
+            max_iterations=task.max_iterations,
+            final_verdict=verdict,
+            error=error,
+            artifact=progress.artifact,
+            grounded_in_roster=progress.grounded_in_roster,
+            attempts=tuple(each.record for each in progress.attempts),
+            duration_ms=duration_ms,
+        )
+
+    def _end_trace(self, root: Span, record: SessionRecord) -> None:
+        if not root.recording:
+            return
+        error = record.error
+        root.end(
+            output=_outcome_text(record),
+            level="ERROR" if error else "",
+            status_message=error.message if error else "",
+            trace_metadata={"kind": record.kind, "final_verdict": record.final_verdict},
+        )
+        self.tracing.score_session(
+            record.trace_id,
+            accepted=record.final_verdict == "accepted",
+            iterations=record.iterations,
+            grounded_in_roster=record.grounded_in_roster,
+        )
+
+
+def _begun(task: Task, trace: TraceContext) -> SessionBegun:
+    return SessionBegun(
+        session_id=task.session_id,
+        trace_id=trace.trace_id,
+        caller_trace=trace.caller_trace,
+        kind=task.kind,
+        provider=task.target.provider,
+        model=task.target.model,
+        prompt=task.prompt,
+        spec=task.spec.text,
+        max_iterations=task.max_iterations,
+    )
+
+
+def _request_text(task: Task) -> str:
+    request: dict[str, object] = {
+        "kind": task.kind,
+        "provider": task.target.provider,
+        "model": task.target.model,
+        "max_iterations": task.max_iterations,
+        "prompt": task.prompt,
+    }
+    return _with_json(request, {"spec": task.spec.text})
+
+
+def _outcome_text(record: SessionRecord) -> str:
+    outcome: dict[str, object] = {"final_verdict": record.final_verdict, "iterations": record.iterations}
+    if record.error is not None:
+        error = record.error
+        outcome["error"] = {"code": error.code, "reason": error.reason, "where": error.where, "message": error.message}
+    return _with_json(outcome, {"artifact": record.artifact})
+
+
+def _with_json(value: Mapping[str, object], texts: Mapping[str, str | None]) -> str:
+    """`value` as JSON with further members that are JSON text already: they are not read a second time."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    members = "".join(f',"{name}":{given}' for name, given in texts.items() if given is not None)
+    return f"{text[:-1]}{members}}}"

@@ -1,0 +1,49 @@
+"""``Task``: what one session is asked to do, after its arguments were checked."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from dataclasses import dataclass
+
+from lakehouse.server.specs import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Who is asked: a provider or route of chatd and a model on it; empty strings are chatd's defaults."""
+
+    provider: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    session_id: str
+    spec: Spec
+    prompt: str
+    target: Target
+    escalation: tuple[Target, ...] = ()
+    """Who answers attempt 2, 3, …; the last one answers all that follow."""
+    max_iterations: int
+    temperature: float | None = None
+    max_tokens: int | None = None
+
+    @property
+    def kind(self) -> str:
+        return self.spec.kind
+
+    def target_of(self, iteration: int) -> Target:
+        """Who answers attempt `iteration` (from 1)."""
+        if iteration == 1 or not self.escalation:
+            return self.target
+        return self.escalation[min(iteration - 2, len(self.escalation) - 1)]
+
+
+def new_session_id() -> str:
+    """A UUIDv7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then random bits, so that ids sort by time."""
+    value = time.time_ns() // 1_000_000 << 80 | secrets.randbits(80)
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=value))

@@ -1,0 +1,126 @@
+"""``lakehouse demo``: one whole session on a stack of its own, as a person would watch it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from lakehouse.cli.iterate import response_object
+from lakehouse.cli.progress import show
+from lakehouse.cli.stack import Stack, StackError, examples, free_port_binds, running_stack
+from lakehouse.cli.tracing_environ import tracing_environ
+from lakehouse.clients import AsyncIterateClient
+from lakehouse.errors import Fault
+from lakehouse.iterate.v1 import iterate_pb2
+from lakehouse.tracing.receiver import TraceReceiver
+from lakehouse.tracing.tree import TraceTree, render_tree
+from lakehouse.validated.v1 import validated_pb2
+
+_SESSION_S = 60.0
+_TREE_S = 15.0
+
+
+@click.command(epilog="Exit status: 0 if the session was accepted, else 1.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep the session log in this folder.")
+def command(as_json: bool, keep: Path | None) -> None:  # noqa: FBT001  click passes it by name
+    """Run one fill session on a stack of its own.
+
+    The three services start on free ports, with the example roster and the scripted model: a deterministic stand-in
+    that needs no key and no network. Its first answer names a worker who does not exist; the gate catches it, the
+    findings go back, and the second answer is accepted. Then the stack stops.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="lakehouse-demo-") as scratch:
+            folder = keep or Path(scratch)
+            folder.mkdir(parents=True, exist_ok=True)
+            result = asyncio.run(_demo(folder, Console(stderr=as_json, quiet=as_json, highlight=False, soft_wrap=True)))
+    except (StackError, Fault, TimeoutError) as error:
+        raise click.ClickException(str(error)) from None
+    if as_json:
+        click.echo(json.dumps(result, ensure_ascii=False))
+    sys.exit(0 if result["final_verdict"] == "accepted" else 1)
+
+
+async def _demo(folder: Path, console: Console) -> dict[str, Any]:
+    log = folder / "sessions.jsonl"
+    environ = {
+        **free_port_binds(),
+        "VALIDATED_ROSTER__PATH": str(examples() / "roster" / "workers.csv"),
+        "ITERATE_SESSION_LOG_PATH": str(log),
+    }
+    console.print("[dim]starting validated, chatd and iterate on free ports …[/dim]")
+    with TraceReceiver() as receiver:
+        problems: list[str] = []
+        async with running_stack(
+            on_log=lambda service, entry: _note(problems, service, entry),
+            environ={**environ, **tracing_environ(receiver)},
+        ) as stack:
+            response = await _session(stack, console)
+            tree = await asyncio.to_thread(_wait_for_tree, receiver, response)
+        row = _row(log, response.session_id)
+    console.print("\n[bold]the trace[/bold], rebuilt from what the three processes exported")
+    console.print(escape(render_tree(tree)))
+    console.print("\n[bold]the row[/bold] in the session log")
+    console.print(f"[dim]{escape(json.dumps(row, ensure_ascii=False))}[/dim]")
+    for problem in problems:
+        console.print(f"[yellow]{escape(problem)}[/yellow]")
+    told = response_object(response)
+    names = ("final_verdict", "iterations", "session_id", "trace_id", "attempts", "artifact")
+    return {**{name: told[name] for name in names}, "row": row, "spans": tree.as_json()["spans"]}
+
+
+async def _session(stack: Stack, console: Console) -> iterate_pb2.IterateResponse:
+    request = iterate_pb2.IterateRequest(
+        kind="fill",
+        fill=validated_pb2.FillSpec(role="forklift operator", count=3, city="Toledo", state="OH"),
+        prompt="Fill 3 forklift operators in Toledo for Saturday.",
+    )
+    console.print(f"\n[bold]the task[/bold]: {request.prompt}")
+    console.print("the model: scripted (a deterministic stand-in that replays a file; no key, no network)\n")
+    response: iterate_pb2.IterateResponse | None = None
+    async with AsyncIterateClient(stack.addresses["iterate"]) as client:
+        async for event in client.stream_iterate(request, timeout_s=_SESSION_S):
+            show(event, console)
+            if event.HasField("response"):
+                response = event.response
+    if response is None:
+        raise StackError("iterate ended the stream without a response")
+    return response
+
+
+def _wait_for_tree(receiver: TraceReceiver, response: iterate_pb2.IterateResponse) -> TraceTree:
+    # A root, and an attempt, a generation and a guardrail for each attempt that reached the gate.
+    reached = sum(attempt.verdict != iterate_pb2.VERDICT_UNPARSABLE for attempt in response.attempts)
+    expected = 1 + 2 * len(response.attempts) + reached
+
+    def whole(received: TraceReceiver) -> TraceTree | None:
+        tree = received.tree(response.trace_id)
+        return tree if tree is not None and len(tree.spans) >= expected else None
+
+    tree = receiver.wait_for(whole, _TREE_S)
+    assert tree is not None  # noqa: S101  what was waited for
+    return tree
+
+
+def _row(log: Path, session_id: str) -> dict[str, Any]:
+    for line in log.read_text(encoding="utf-8").splitlines():
+        row: dict[str, Any] = json.loads(line)
+        if row["session_id"] == session_id:
+            return row
+    raise StackError(f"the session log has no row of session {session_id}")
+
+
+def _note(problems: list[str], service: str, entry: dict[str, Any] | str) -> None:
+    if isinstance(entry, str):
+        problems.append(f"{service}: {entry}")
+    elif entry.get("level") in {"warning", "error"}:
+        problems.append(f"{service}: {entry.get('event')}: {json.dumps(entry, ensure_ascii=False)}")

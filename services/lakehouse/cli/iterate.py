@@ -1,0 +1,159 @@
+"""``lakehouse iterate``: run a session against a running stack and watch it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+from google.protobuf import json_format
+from rich.console import Console
+
+from lakehouse.cli.progress import show
+from lakehouse.clients import IterateClient
+from lakehouse.errors import Fault
+from lakehouse.iterate.v1 import iterate_pb2
+from lakehouse.trace_context import trace_metadata
+
+EXIT_FAULT = 1
+EXIT_NOT_ACCEPTED = 3
+
+
+@click.command(epilog="Exit status: 0 accepted, 3 attempts exhausted, 1 a fault, 2 wrong usage.")
+@click.argument("request_file", required=False, type=click.Path(path_type=Path))
+@click.option("--address", default="127.0.0.1:50051", show_default=True, envvar="LAKEHOUSE_ITERATE", help="iterate.")
+@click.option("--kind", help="Which validator decides: fill, email, json_schema, …")
+@click.option("--prompt", help="The task in words; - reads standard input.")
+@click.option("--spec", help="The kind's spec: JSON, or @FILE (JSON or TOML).")
+@click.option("--provider", help="Provider or route of chatd.")
+@click.option("--model", help="Model, as the provider spells it.")
+@click.option("--max-iterations", type=int, help="The most attempts.")
+@click.option("--session-id", help="Id of the session (default: a UUIDv7).")
+@click.option("--trace-id", default="", help="Joins the session to a trace of yours.")
+@click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Deadline, seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print the response as one JSON object and nothing else.")
+def command(
+    request_file: Path | None,
+    address: str,
+    prompt: str | None,
+    spec: str | None,
+    trace_id: str,
+    timeout_s: float,
+    as_json: bool,  # noqa: FBT001  click passes it by name
+    **flags: Any,
+) -> None:
+    """Run a session and watch it.
+
+    REQUEST_FILE is an IterateRequest as JSON or TOML, with the proto's field names; flags go over it.
+
+    \b
+      lakehouse iterate --kind fill --prompt "Fill 3 forklift operators in Toledo for Saturday" \\
+        --spec '{"role": "forklift operator", "count": 3, "city": "Toledo", "state": "OH"}'
+    """
+    request = _request(request_file, prompt=prompt, spec=spec, **flags)
+    try:
+        metadata = trace_metadata(trace_id) if trace_id else ()
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--trace-id") from None
+    console = Console(file=sys.stderr if as_json else sys.stdout, highlight=False, soft_wrap=True)
+    response = None
+    try:
+        with IterateClient(address) as client:
+            for event in client.stream_iterate(request, timeout_s=timeout_s, metadata=metadata):
+                if not as_json:
+                    show(event, console)
+                if event.HasField("response"):
+                    response = event.response
+    except Fault as fault:
+        raise _failed(fault, address) from None
+    except KeyboardInterrupt:
+        raise click.ClickException("interrupted: the session was cancelled") from None
+    if response is None:
+        raise click.ClickException("iterate ended the stream without a response")
+    if as_json:
+        click.echo(json.dumps(response_object(response), ensure_ascii=False))
+    sys.exit(0 if response.WhichOneof("outcome") == "accepted" else EXIT_NOT_ACCEPTED)
+
+
+def response_object(response: iterate_pb2.IterateResponse) -> dict[str, Any]:
+    """The response as JSON-ready values: verdicts as words, the artifact as it is."""
+    attempts = []
+    for attempt in response.attempts:
+        value = json_format.MessageToDict(attempt, preserving_proto_field_name=True)
+        value["verdict"] = iterate_pb2.Verdict.Name(attempt.verdict).removeprefix("VERDICT_").lower()
+        attempts.append(value)
+    outcome = response.WhichOneof("outcome") or ""
+    artifact = getattr(response, outcome).artifact_json if outcome else ""
+    return {
+        "final_verdict": outcome,
+        "iterations": len(attempts),
+        "session_id": response.session_id,
+        "trace_id": response.trace_id,
+        "attempts": attempts,
+        "artifact": json.loads(artifact) if artifact else None,
+        "grounded_in_roster": response.grounded_in_roster if response.HasField("grounded_in_roster") else None,
+        "input_tokens": response.input_tokens,
+        "output_tokens": response.output_tokens,
+        "duration_ms": response.duration_ms,
+    }
+
+
+def _request(file: Path | None, *, prompt: str | None, spec: str | None, **flags: Any) -> iterate_pb2.IterateRequest:
+    values: dict[str, Any] = _read(file) if file is not None else {}
+    values.update({name: value for name, value in flags.items() if value is not None})
+    if prompt is not None:
+        values["prompt"] = sys.stdin.read() if prompt == "-" else prompt
+    kind = values.get("kind")
+    if spec is not None:
+        text = spec
+        if spec.startswith("@"):
+            text = json.dumps(_read(Path(spec[1:])))
+        if kind in ("fill", "email"):
+            values[kind] = _object(text, "--spec")
+        elif kind == "json_schema":
+            values["json_schema"] = {"schema_json": text}
+        else:
+            values["spec_json"] = text
+    if not kind or not values.get("prompt"):
+        raise click.UsageError("give a request file, or --kind and --prompt")
+    try:
+        return json_format.ParseDict(values, iterate_pb2.IterateRequest())
+    except json_format.ParseError as error:
+        raise click.UsageError(f"the request does not fit IterateRequest: {error}") from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise click.UsageError(f"{file}: not UTF-8") from None
+    if file.suffix == ".toml":
+        try:
+            return tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise click.UsageError(f"{file}: not TOML: {error}") from None
+    return _object(text, str(file))
+
+
+def _object(text: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"{where}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise click.UsageError(f"{where}: must be a JSON object")
+    return value
+
+
+def _failed(fault: Fault, address: str) -> click.ClickException:
+    hint = ""
+    if fault.reason is None and fault.code == "UNAVAILABLE":
+        hint = f"\nIs a stack running at {address}? `lakehouse up` starts one."
+    session = fault.metadata.get("session_id", "")
+    where = f"\n  in {fault.where}" if fault.where else ""
+    return click.ClickException(f"{fault}{where}" + (f"\n  session {session}" if session else "") + hint)

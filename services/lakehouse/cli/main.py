@@ -1,0 +1,48 @@
+"""``lakehouse``: finds the commands. Each one is imported when it is asked for, so that ``--help`` stays quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib import metadata
+
+try:
+    import click
+except ModuleNotFoundError:  # the client half alone is installed
+    sys.exit("lakehouse: the command line needs the extra `server`: pip install 'lakehouse-iterate[server]'")
+
+# name -> what it does, as `lakehouse --help` says. The module lakehouse.cli.<name> has the click command `command`.
+_COMMANDS = {
+    "demo": "Run one whole session on a stack of its own: a phantom worker is caught and corrected.",
+    "up": "Start the three services on this machine; Ctrl-C stops them.",
+    "iterate": "Run a session against a running stack and watch it.",
+    "validate": "Check an artifact file against the ground truth.",
+    "chat": "Ask a model through chatd.",
+    "roster": "Look at a roster file: check it, count it, search it.",
+    "sessions": "Read the session log: list, show, count, query, verify, compact.",
+}
+
+
+class _Lakehouse(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"lakehouse.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Lakehouse, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(metadata.version("lakehouse-iterate"), prog_name="lakehouse")
+def main() -> None:
+    """Answers that passed the gate: ask a model, validate against the ground truth, feed the findings back."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""A session as a person watches it: one block an attempt, from the events of ``StreamIterate``."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+
+from lakehouse.iterate.v1 import iterate_pb2
+
+_MARKS = {
+    iterate_pb2.VERDICT_ACCEPTED: "[green]✓ accepted[/green]",
+    iterate_pb2.VERDICT_REJECTED: "[yellow]✗ rejected[/yellow]",
+    iterate_pb2.VERDICT_UNPARSABLE: "[yellow]✗ unparsable[/yellow]",
+}
+_RAW_CHARS_MAX = 400
+
+
+def show(event: iterate_pb2.StreamIterateResponse, console: Console) -> None:
+    """Print one event. The last one (the response) prints the outcome."""
+    which = event.WhichOneof("event")
+    if which == "attempt_started":
+        started = event.attempt_started
+        asked = "/".join(part for part in (started.provider, started.model) if part) or "the default model"
+        console.print(
+            f"[bold]attempt {started.iteration}[/bold] of at most {started.max_iterations}: asking {escape(asked)} …"
+        )
+    elif which == "model_answered":
+        answered = event.model_answered
+        console.print(f"  {escape(answered.provider)}/{escape(answered.model)} answered in {answered.chat_ms} ms:")
+        console.print(f"  [dim]{escape(_short(answered.raw))}[/dim]")
+    elif which == "attempt_finished":
+        _show_attempt(event.attempt_finished, console)
+    elif which == "response":
+        _show_outcome(event.response, console)
+
+
+def _show_attempt(attempt: iterate_pb2.Attempt, console: Console) -> None:
+    mark = _MARKS.get(attempt.verdict, "✗")
+    took = f" (gate: {attempt.validate_ms} ms)" if attempt.verdict != iterate_pb2.VERDICT_UNPARSABLE else ""
+    console.print(f"  {mark}{took}")
+    if attempt.parse_problem:
+        console.print(f"    {escape(attempt.parse_problem)}")
+    for finding in attempt.findings:
+        console.print(
+            f"    [red]{escape(finding.code)}[/red] at {escape(finding.path or '/')}: {escape(finding.message)}"
+        )
+
+
+def _show_outcome(response: iterate_pb2.IterateResponse, console: Console) -> None:
+    count = len(response.attempts)
+    attempts = f"{count} attempt{'' if count == 1 else 's'}"
+    if response.WhichOneof("outcome") == "accepted":
+        console.print(f"[bold green]accepted[/bold green] after {attempts} in {response.duration_ms} ms")
+        console.print(f"  {escape(response.accepted.artifact_json)}")
+    else:
+        why = "token budget spent" if response.max_iter_exhausted.token_budget_spent else "attempts exhausted"
+        console.print(f"[bold yellow]not accepted[/bold yellow] after {attempts}: {why}")
+    if response.HasField("grounded_in_roster"):
+        console.print(f"  grounded in the roster: {'yes' if response.grounded_in_roster else 'no'}")
+    console.print(f"  session {response.session_id}  trace {response.trace_id}")
+
+
+def _short(raw: str) -> str:
+    text = " ".join(raw.split())
+    return text if len(text) <= _RAW_CHARS_MAX else f"{text[:_RAW_CHARS_MAX]}… ({len(raw)} characters)"

@@ -1,0 +1,213 @@
+"""``read_spec``: what was asked for, checked once, by the same rules in ``iterate`` and ``validated``.
+
+``iterate`` reads it before a model call is spent, ``validated`` before it judges, so that a spec which one takes the
+other takes too. A rule needs no roster and no artifact; what needs those is a validator's business.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, TypeAlias
+
+from google.protobuf.json_format import MessageToDict
+
+from lakehouse.errors import Fault, Reason, Violation, bad_request
+from lakehouse.iterate.v1.iterate_pb2 import IterateRequest
+from lakehouse.sessions.canonical_json import JsonBreach, JsonValue, parse_json, print_canonical
+from lakehouse.validated.v1.validated_pb2 import EmailSpec, FillSpec, JsonSchemaSpec, ValidateRequest
+
+KNOWN_KINDS: Final = ("fill", "email", "json_schema")
+COUNT_MAX: Final = 1000
+CERTIFICATIONS_MAX: Final = 50
+LOCATIONS_MAX: Final = 200
+SHIFT_MAX: Final = timedelta(days=7)
+TEXT_CHARS_MAX: Final = 200
+EMAIL_WORKERS_MAX: Final = 1000
+SUBJECT_CHARS: Final = 200
+BODY_CHARS: Final = 5000
+# Each run of words in a message is looked up: the longest message bounds that.
+EMAIL_CHARS_MAX: Final = 20_000
+_QUOTE_CHARS_MAX = 80
+
+SpecMessage: TypeAlias = FillSpec | EmailSpec | JsonSchemaSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """The spec of one request, known to be usable."""
+
+    kind: str
+    message: SpecMessage | None
+    """The message of a known kind; None where the kind is from outside the repository."""
+    text: str | None
+    """Canonical JSON text of the set member as the session row holds it: proto field names, unset fields left out, a
+    `…_json` field embedded as JSON without `_json` in its name. None where no member is set."""
+
+
+def read_spec(request: ValidateRequest | IterateRequest, *, extra_kinds: Collection[str] = ()) -> Spec:
+    """The spec that `request` holds. `extra_kinds` are the kinds that the deployment has added.
+
+    Raises Fault: UNKNOWN_KIND (the violation on `kind` lists what is known), KIND_SPEC_MISMATCH, or BAD_REQUEST with a
+    violation for every field that cannot be used.
+    """
+    kind = request.kind
+    if kind not in KNOWN_KINDS and kind not in extra_kinds:
+        known = ", ".join((*KNOWN_KINDS, *sorted(set(extra_kinds) - set(KNOWN_KINDS))))
+        what = f'"{quoted(kind)}" is not a kind' if kind else "a kind is required"
+        raise Fault(Reason.UNKNOWN_KIND, violations=(Violation("kind", f"{what}; the kinds are {known}"),))
+    member = request.WhichOneof("spec")
+    if kind in KNOWN_KINDS and member != kind:
+        found = f"{member} is set" if member else "no spec is set"
+        raise Fault(
+            Reason.KIND_SPEC_MISMATCH, violations=(Violation(kind, f"kind {kind} takes the spec {kind}; {found}"),)
+        )
+    if kind == "fill":
+        return _checked(kind, request.fill, _fill_violations(request.fill))
+    if kind == "email":
+        return _checked(kind, request.email, _email_violations(request.email))
+    if kind == "json_schema":
+        return _json_schema(request.json_schema)
+    if member is None:
+        return Spec(kind, None, None)
+    if member != "spec_json":
+        raise Fault(
+            Reason.KIND_SPEC_MISMATCH,
+            violations=(Violation(member, f"kind {kind} takes spec_json or no spec; {member} is set"),),
+        )
+    value = _parsed("spec_json", request.spec_json)
+    if not isinstance(value, dict):
+        raise bad_request(Violation("spec_json", "must be one JSON object"))
+    return Spec(kind, None, print_canonical(value))
+
+
+def read_instant(text: str) -> datetime | None:
+    """The instant that an RFC 3339 text with an offset names; None where the text is none."""
+    # fromisoformat takes more than RFC 3339 (week dates, no seconds, a space): the shape is checked first.
+    if len(text) < len("2026-12-05T07:00:00Z") or text[4:5] != "-" or text[10:11] not in ("T", "t") or text[16] != ":":
+        return None
+    try:
+        instant = datetime.fromisoformat(text.upper())
+    except ValueError:
+        return None
+    return instant if instant.tzinfo is not None else None
+
+
+def quoted(text: str) -> str:
+    """`text` for a message to a person: at most 80 characters, each that does not print shown as U+XXXX."""
+    shown: list[str] = []
+    length = 0
+    for character in text[: _QUOTE_CHARS_MAX + 1]:
+        # isprintable is false for control, format (zero-width, bidi), surrogate, private and unassigned characters and
+        # for every separator but the space.
+        piece = character if character.isprintable() else f"U+{ord(character):04X}"
+        length += len(piece)
+        if length > _QUOTE_CHARS_MAX:
+            return "".join(shown) + "…"
+        shown.append(piece)
+    return "".join(shown)
+
+
+def _checked(kind: str, message: FillSpec | EmailSpec, violations: Iterator[Violation]) -> Spec:
+    found = tuple(violations)
+    if found:
+        raise bad_request(*found)
+    return Spec(kind, message, print_canonical(MessageToDict(message, preserving_proto_field_name=True)))
+
+
+def _json_schema(message: JsonSchemaSpec) -> Spec:
+    field = "json_schema.schema_json"
+    if not message.schema_json:
+        raise bad_request(Violation(field, "a JSON Schema is required"))
+    schema = _parsed(field, message.schema_json)
+    if not isinstance(schema, (dict, bool)):
+        raise bad_request(Violation(field, "a JSON Schema is a JSON object, or true or false"))
+    return Spec("json_schema", message, print_canonical({"schema": schema}))
+
+
+def _parsed(field: str, text: str) -> JsonValue:
+    try:
+        # One level less than the limit: the row embeds the value in the spec object.
+        return parse_json(text, depth_max=99)
+    except JsonBreach as breach:
+        raise bad_request(Violation(field, breach.problem)) from None
+
+
+def _fill_violations(spec: FillSpec) -> Iterator[Violation]:
+    yield from _text("fill.role", spec.role, required=True)
+    if not 1 <= spec.count <= COUNT_MAX:
+        yield Violation("fill.count", f"must be from 1 to {COUNT_MAX}, is {spec.count}")
+    yield from _text("fill.city", spec.city)
+    yield from _state("fill.state", spec.state)
+    yield from _shift_violations(spec)
+    if len(spec.required_certifications) > CERTIFICATIONS_MAX:
+        yield Violation("fill.required_certifications", f"at most {CERTIFICATIONS_MAX}")
+    for index, certification in enumerate(spec.required_certifications[:CERTIFICATIONS_MAX]):
+        yield from _text(f"fill.required_certifications[{index}]", certification, required=True)
+    yield from _text("fill.client_id", spec.client_id)
+    if len(spec.allowed_locations) > LOCATIONS_MAX:
+        yield Violation("fill.allowed_locations", f"at most {LOCATIONS_MAX}")
+    for index, location in enumerate(spec.allowed_locations[:LOCATIONS_MAX]):
+        yield from _text(f"fill.allowed_locations[{index}].city", location.city)
+        yield from _state(f"fill.allowed_locations[{index}].state", location.state, required=True)
+    yield from _distance_violations(spec)
+
+
+def _shift_violations(spec: FillSpec) -> Iterator[Violation]:
+    if bool(spec.shift_start) != bool(spec.shift_end):
+        missing = "fill.shift_end" if spec.shift_start else "fill.shift_start"
+        yield Violation(missing, "set shift_start and shift_end together, or neither")
+    instants = {}
+    for name, text in (("shift_start", spec.shift_start), ("shift_end", spec.shift_end)):
+        instants[name] = read_instant(text) if text else None
+        if text and instants[name] is None:
+            yield Violation(
+                f"fill.{name}", f'"{quoted(text)}" is not RFC 3339 with an offset, such as 2026-12-05T07:00:00-05:00'
+            )
+    start, end = instants["shift_start"], instants["shift_end"]
+    if start is not None and end is not None and not timedelta(0) < end - start <= SHIFT_MAX:
+        yield Violation("fill.shift_end", f"must be after shift_start and at most {SHIFT_MAX.days} days after it")
+
+
+def _distance_violations(spec: FillSpec) -> Iterator[Violation]:
+    if spec.HasField("site"):
+        # NaN fails both comparisons.
+        if not -90 <= spec.site.latitude <= 90:
+            yield Violation("fill.site.latitude", "must be from -90 to 90")
+        if not -180 <= spec.site.longitude <= 180:
+            yield Violation("fill.site.longitude", "must be from -180 to 180")
+    if spec.HasField("max_distance_km"):
+        if not (math.isfinite(spec.max_distance_km) and spec.max_distance_km > 0):
+            yield Violation("fill.max_distance_km", "must be a number above 0")
+        if not spec.HasField("site"):
+            yield Violation("fill.site", "max_distance_km needs the site to measure from")
+
+
+def _email_violations(spec: EmailSpec) -> Iterator[Violation]:
+    if not 1 <= len(spec.worker_ids) <= EMAIL_WORKERS_MAX:
+        yield Violation("email.worker_ids", f"1 to {EMAIL_WORKERS_MAX} worker ids, has {len(spec.worker_ids)}")
+    for index, worker_id in enumerate(spec.worker_ids[:EMAIL_WORKERS_MAX]):
+        yield from _text(f"email.worker_ids[{index}]", worker_id, required=True)
+    if spec.to_worker_id and spec.to_worker_id not in spec.worker_ids:
+        yield Violation("email.to_worker_id", "must be one of worker_ids")
+    for name in ("subject_chars_max", "body_chars_max"):
+        if not 0 <= getattr(spec, name) <= EMAIL_CHARS_MAX:
+            yield Violation(f"email.{name}", f"must be from 1 to {EMAIL_CHARS_MAX}, or 0 for the default")
+
+
+def _text(field: str, text: str, *, required: bool = False) -> Iterator[Violation]:
+    if required and not text.strip():
+        yield Violation(field, "is required")
+    elif len(text) > TEXT_CHARS_MAX:
+        yield Violation(field, f"at most {TEXT_CHARS_MAX} characters, has {len(text)}")
+    elif not text.isprintable():
+        yield Violation(field, f'"{quoted(text)}" holds characters that do not print')
+
+
+def _state(field: str, text: str, *, required: bool = False) -> Iterator[Violation]:
+    if not text and not required:
+        return
+    if len(text) != 2 or not text.isascii() or not text.isalpha():
+        yield Violation(field, f'two letters such as OH, is "{quoted(text)}"')

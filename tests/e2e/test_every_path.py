@@ -1,0 +1,242 @@
+"""Goal: every session leaves exactly one row and one whole tree, however it ends.
+
+Method: each end is brought about for real, in processes of their own where one has to die; rows are read from the file,
+trees from the bytes that the three processes exported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+from lakehouse.clients import AsyncIterateClient
+from lakehouse.errors import Fault, Reason
+from lakehouse.iterate.v1 import iterate_pb2
+from lakehouse.trace_context import trace_metadata
+from lakehouse.tracing.tree import TraceTree
+
+Request = Callable[..., iterate_pb2.IterateRequest]
+
+
+async def row_of(stack: Any, session_id: str) -> dict[str, Any]:
+    """The session's one row, once it is there: a caller that went away does not wait for it."""
+    async with asyncio.timeout(15):
+        while not (rows := stack.rows(session_id)):
+            await asyncio.sleep(0.02)
+    assert len(rows) == 1
+    return dict(rows[0])
+
+
+async def tree_of(stack: Any, trace_id: str, spans: int) -> TraceTree:
+    def whole(receiver: Any) -> TraceTree | None:
+        tree = receiver.tree(trace_id)
+        return tree if tree is not None and len(tree.spans) >= spans else None
+
+    tree = await asyncio.to_thread(stack.receiver.wait_for, whole, 15)
+    assert isinstance(tree, TraceTree)
+    return tree
+
+
+def shape(tree: TraceTree) -> list[tuple[str, str, str]]:
+    return sorted((span.name, span.type, span.level.replace("DEFAULT", "")) for span in tree.spans)
+
+
+ROOT = ("iterate.fill", "agent")
+
+
+async def test_accepted(stack: Any, client: AsyncIterateClient, make_request: Request) -> None:
+    response = await client.iterate(make_request(), timeout_s=30)
+
+    row = await row_of(stack, response.session_id)
+    tree = await tree_of(stack, response.trace_id, 7)
+    assert row["final_verdict"] == "accepted"
+    assert len(tree.roots) == 1
+    assert tree.orphans == ()
+    assert shape(tree) == [
+        ("attempt-1", "span", "WARNING"),
+        ("attempt-2", "span", ""),
+        ("chat", "generation", ""),
+        ("chat", "generation", ""),
+        (*ROOT, ""),
+        ("validate", "guardrail", ""),
+        ("validate", "guardrail", "WARNING"),
+    ]
+    assert {span.span_id for span in tree.spans if span.name.startswith("attempt")} == {
+        attempt["span_id"] for attempt in row["attempts"]
+    }
+
+
+async def test_attempts_exhausted(stack: Any, client: AsyncIterateClient, make_request: Request) -> None:
+    request = make_request(max_iterations=3, escalation=[], provider="fake", model="always-phantom")
+    stack.endpoint.answers.insert(1, stack.endpoint.answers[0])
+    stack.endpoint.answers.insert(1, stack.endpoint.answers[0])
+    try:
+        response = await client.iterate(request, timeout_s=30)
+    finally:
+        del stack.endpoint.answers[1:3]
+
+    row = await row_of(stack, response.session_id)
+    tree = await tree_of(stack, response.trace_id, 10)
+    assert row["final_verdict"] == "max_iter_exhausted"
+    assert shape(tree) == [
+        *[(f"attempt-{number}", "span", "WARNING") for number in (1, 2, 3)],
+        *[("chat", "generation", "")] * 3,
+        (*ROOT, ""),
+        *[("validate", "guardrail", "WARNING")] * 3,
+    ]
+
+
+async def test_chatd_failing_in_the_middle(stack: Any, client: AsyncIterateClient, make_request: Request) -> None:
+    from lakehouse.chatd.v1 import chatd_pb2
+
+    request = make_request(escalation=[chatd_pb2.Target(provider="fake", model="http-401")])
+    with pytest.raises(Fault) as caught:
+        await client.iterate(request, timeout_s=30)
+
+    row = await row_of(stack, caught.value.metadata["session_id"])
+    tree = await tree_of(stack, caught.value.metadata["trace_id"], 6)
+    assert [attempt["verdict"] for attempt in row["attempts"]] == ["rejected", "infra_error"]
+    assert row["error"]["reason"] == "PROVIDER_AUTH"
+    assert shape(tree) == [
+        ("attempt-1", "span", "WARNING"),
+        ("attempt-2", "span", "WARNING"),
+        ("chat", "generation", ""),
+        ("chat", "generation", "ERROR"),
+        (*ROOT, "ERROR"),
+        ("validate", "guardrail", "WARNING"),
+    ]
+
+
+async def test_cancelled_by_the_caller(stack: Any, client: AsyncIterateClient, make_request: Request) -> None:
+    stack.endpoint.asked.clear()
+    request = make_request(model="hang", session_id="cancelled")
+    session = asyncio.create_task(client.iterate(request, timeout_s=30, metadata=trace_metadata("ca" * 16)))
+    await stack.endpoint.asked.wait()
+    session.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await session
+
+    row = await row_of(stack, "cancelled")
+    tree = await tree_of(stack, "ca" * 16, 3)
+    assert row["error"] == {
+        "code": "CANCELLED",
+        "reason": "CALLER_GONE",
+        "where": "iterate",
+        "message": Fault(Reason.CALLER_GONE).message,
+    }
+    assert shape(tree) == [("attempt-1", "span", "WARNING"), ("chat", "generation", "ERROR"), (*ROOT, "ERROR")]
+
+
+async def test_a_stream_whose_reader_leaves(stack: Any, client: AsyncIterateClient, make_request: Request) -> None:
+    stream = client.stream_iterate(make_request(model="hang", session_id="left"), timeout_s=30)
+    async for event in stream:
+        assert event.WhichOneof("event") == "attempt_started"
+        break
+    await stream.aclose()  # type: ignore[attr-defined]  # an async generator
+
+    assert (await row_of(stack, "left"))["error"]["reason"] == "CALLER_GONE"
+
+
+async def test_the_deadline(stack: Any, client: AsyncIterateClient, make_request: Request) -> None:
+    request = make_request(model="hang", session_id="late")
+    with pytest.raises(Fault) as caught:
+        await client.iterate(request, timeout_s=1, metadata=trace_metadata("de" * 16))
+
+    row = await row_of(stack, "late")
+    tree = await tree_of(stack, "de" * 16, 3)
+    assert caught.value.code == row["error"]["code"] == "DEADLINE_EXCEEDED"
+    assert shape(tree) == [("attempt-1", "span", "WARNING"), ("chat", "generation", "ERROR"), (*ROOT, "ERROR")]
+
+
+async def test_with_a_callers_own_span_the_tree_hangs_under_it(
+    stack: Any, client: AsyncIterateClient, make_request: Request
+) -> None:
+    response = await client.iterate(make_request(), timeout_s=30, metadata=trace_metadata("5a" * 16, "1b" * 8))
+
+    tree = await tree_of(stack, response.trace_id, 7)
+    assert response.trace_id == "5a" * 16
+    assert tree.roots == ()
+    assert [(span.name, span.parent_span_id) for span in tree.orphans] == [("iterate.fill", "1b" * 8)]
+
+
+async def test_concurrent_sessions_are_not_mixed(stack: Any, client: AsyncIterateClient, make_request: Request) -> None:
+    responses = await asyncio.gather(*(client.iterate(make_request(), timeout_s=60) for _ in range(50)))
+
+    trees = [await tree_of(stack, response.trace_id, 7) for response in responses]
+    assert len({tree.trace_id for tree in trees}) == 50
+    assert all(len(tree.spans) == 7 and len(tree.roots) == 1 and tree.orphans == () for tree in trees)
+    for response in responses:
+        await row_of(stack, response.session_id)
+
+
+async def test_a_shutdown_ends_running_sessions_with_a_status_and_a_row(start_stack: Any, make_request: Request) -> None:
+    async with start_stack(ITERATE_DRAIN_MS="200") as stack, AsyncIterateClient(stack.address) as client:
+        session = asyncio.create_task(client.iterate(make_request(model="hang", session_id="drained"), timeout_s=30))
+        await stack.endpoint.asked.wait()
+        await stack.stack.stop_service("iterate", signal.SIGTERM)
+        with pytest.raises(Fault) as caught:
+            await session
+        row = await row_of(stack, "drained")
+
+    assert caught.value.reason is Reason.SHUTTING_DOWN
+    assert (row["error"]["code"], row["error"]["reason"]) == ("UNAVAILABLE", "SHUTTING_DOWN")
+    assert list(stack.log_path.parent.glob(".*.inflight")) == [], "a process that ended in order leaves no journal"
+
+
+async def test_a_killed_iterate_leaves_a_row_for_each_session_at_its_next_start(
+    start_stack: Any, make_request: Request
+) -> None:
+    async with start_stack() as stack, AsyncIterateClient(stack.address) as client:
+        finished = await client.iterate(make_request(session_id="finished"), timeout_s=30)
+        sessions = [
+            asyncio.create_task(client.iterate(make_request(model="hang", session_id=f"killed-{n}"), timeout_s=30))
+            for n in range(3)
+        ]
+        async with asyncio.timeout(15):
+            while sum(request["model"] == "hang" for request in stack.endpoint.requests) < 3:
+                await asyncio.sleep(0.02)
+        await stack.stack.stop_service("iterate", signal.SIGKILL)
+        ends = await asyncio.gather(*sessions, return_exceptions=True)
+        await stack.stack.start_service("iterate")
+        rows = [await row_of(stack, f"killed-{n}") for n in range(3)]
+        await row_of(stack, finished.session_id)
+
+    assert all(isinstance(end, Fault) and end.code == grpc.StatusCode.UNAVAILABLE.name for end in ends)
+    assert [(row["final_verdict"], row["error"]["code"]) for row in rows] == [("infra_error", "PROCESS_DIED")] * 3
+    assert rows[0]["prompt"] == make_request().prompt
+
+
+async def test_a_bug_in_the_loop_is_an_internal_status_and_a_row(start_stack: Any, make_request: Request) -> None:
+    # The planted exception: a start-up hook of the interpreter makes the loop's parser raise in iterate alone.
+    import os
+    import sysconfig
+    import tempfile
+    from pathlib import Path
+
+    assert sysconfig.get_path("purelib")
+    with tempfile.TemporaryDirectory() as folder:
+        hook = (
+            "import sys\n"
+            "if sys.argv[:1] == ['-m'] and 'iterate' in sys.orig_argv:\n"
+            "    import iterate.loop as loop\n"
+            "    def planted(*_, **__):\n"
+            "        raise ZeroDivisionError('secret detail')\n"
+            "    loop.read_artifact = planted\n"
+        )
+        Path(folder, "sitecustomize.py").write_text(hook, encoding="utf-8")
+        environ = {"PYTHONPATH": os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
+        async with start_stack(**environ) as stack, AsyncIterateClient(stack.address) as client:
+            with pytest.raises(Fault) as caught:
+                await client.iterate(make_request(session_id="bug"), timeout_s=30)
+            row = await row_of(stack, "bug")
+            logged = [entry for service, entry in stack.logs if service == "iterate" and "bug" in str(entry)]
+
+    assert (caught.value.code, caught.value.reason) == ("INTERNAL", Reason.BUG)
+    assert "secret" not in str(caught.value)
+    assert (row["final_verdict"], row["error"]["reason"]) == ("infra_error", "BUG")
+    assert "secret" not in str(row)
+    assert any("ZeroDivisionError" in str(entry) for entry in logged), "the log has the details"

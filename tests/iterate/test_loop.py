@@ -1,0 +1,284 @@
+"""Goal: however a session goes, the loop's outcome, attempts and record tell it as it was.
+
+Method: the real loop between a scripted chat and gate; no processes, no network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from iterate.attempt import Answer, Attempt, Judgement
+from iterate.conversation import Turn
+from iterate.loop import Limits, Loop, Progress
+from iterate.task import Target, Task
+from lakehouse.errors import Fault, Reason
+from lakehouse.server.specs import Spec
+from lakehouse.sessions.record import SessionAttemptRecord
+from lakehouse.trace_context import TraceContext
+from lakehouse.tracing import Tracing, TracingConfig
+from lakehouse.validated.v1.validated_pb2 import Finding
+
+TRACE = TraceContext("0af7651916cd43dd8448eb211c80319c")
+PHANTOM = Finding(code="PHANTOM_WORKER", path="/workers/0/worker_id", message="W-9 is not in the roster")
+
+Step = str | BaseException | Callable[[], Any]
+
+
+@dataclass
+class ScriptedChat:
+    steps: list[Step]
+    asked: list[tuple[list[Turn], Target, float]] = field(default_factory=list)
+
+    async def complete(
+        self, task: Task, turns: Sequence[Turn], *, iteration: int, target: Target, timeout_s: float, **_: Any
+    ) -> Answer:
+        self.asked.append((list(turns), target, timeout_s))
+        step = self.steps[iteration - 1]
+        if isinstance(step, BaseException):
+            raise step
+        if not isinstance(step, str):
+            step = await step()
+        return Answer(text=step, provider="p", model="m", input_tokens=10, output_tokens=5, cut_short=False)
+
+
+@dataclass
+class ScriptedGate:
+    steps: list[Judgement | BaseException]
+    judged: list[str] = field(default_factory=list)
+
+    async def validate(self, task: Task, artifact: str, **_: Any) -> Judgement:
+        self.judged.append(artifact)
+        step = self.steps[len(self.judged) - 1]
+        if isinstance(step, BaseException):
+            raise step
+        return step
+
+
+def passed() -> Judgement:
+    return Judgement(passed=True, findings=(), findings_left_out=0, grounded_in_roster=True, roster="sha256:1")
+
+
+def rejected() -> Judgement:
+    return Judgement(
+        passed=False, findings=(PHANTOM,), findings_left_out=0, grounded_in_roster=False, roster="sha256:1"
+    )
+
+
+class Session:
+    """One loop and what came of it."""
+
+    def __init__(
+        self,
+        chat: list[Step],
+        gate: list[Judgement | BaseException],
+        *,
+        max_iterations: int = 3,
+        escalation: tuple[Target, ...] = (),
+        seconds: float = 60,
+        tokens_max: int = 0,
+    ) -> None:
+        self.chat = ScriptedChat(chat)
+        self.gate = ScriptedGate(gate)
+        self.progress = Progress()
+        self.journalled: list[SessionAttemptRecord] = []
+        task = Task(
+            session_id="s",
+            spec=Spec("fill", None, None),
+            prompt="p",
+            target=Target("cheap", "small"),
+            escalation=escalation,
+            max_iterations=max_iterations,
+        )
+        tracing = Tracing(TracingConfig(), service="iterate")
+        self.loop = Loop(
+            task=task,
+            chat=self.chat,
+            gate=self.gate,
+            limits=Limits(
+                chat_ms_min=100,
+                validate_ms_max=1000,
+                session_tokens_max=tokens_max,
+                artifact_bytes_max=1000,
+                context_bytes_max=100_000,
+            ),
+            trace=TRACE,
+            root=tracing.start_root("iterate.fill", context=TRACE, session_id="s", input="", kind="fill"),
+            progress=self.progress,
+            listener=None,
+            deadline=time.monotonic() + seconds,
+            ended_by=lambda: Fault(Reason.CALLER_GONE),
+            on_attempt=self.journalled.append,
+        )
+
+    @property
+    def verdicts(self) -> list[str]:
+        return [attempt.record.verdict for attempt in self.progress.attempts]
+
+    @property
+    def last(self) -> Attempt:
+        return self.progress.attempts[-1]
+
+
+async def test_a_phantom_is_fed_back_and_the_corrected_answer_accepted() -> None:
+    session = Session(['{"workers":[9]}', '{"workers":[1]}'], [rejected(), passed()])
+
+    await session.loop.run()
+
+    assert session.verdicts == ["rejected", "accepted"]
+    assert session.progress.accepted
+    assert session.progress.artifact == '{"workers":[1]}'
+    assert session.progress.grounded_in_roster is True
+    second_turns = session.chat.asked[1][0]
+    assert [turn.role for turn in second_turns] == ["system", "user", "assistant", "user"]
+    assert "W-9 is not in the roster" in second_turns[-1].content
+
+
+async def test_attempts_that_run_out_are_an_outcome_not_a_fault() -> None:
+    session = Session(["{}"] * 3, [rejected()] * 3)
+
+    await session.loop.run()
+
+    assert session.verdicts == ["rejected"] * 3
+    assert not session.progress.accepted
+    assert session.progress.artifact == "{}"
+    assert session.progress.grounded_in_roster is False
+
+
+async def test_an_answer_without_json_is_an_unparsable_attempt_with_feedback_of_its_own() -> None:
+    session = Session(["no idea", "{}"], [passed()])
+
+    await session.loop.run()
+
+    assert session.verdicts == ["unparsable", "accepted"]
+    assert session.progress.attempts[0].record.findings is None
+    assert "no JSON object" in session.progress.attempts[0].parse_problem
+    assert "no JSON object" in session.chat.asked[1][0][-1].content
+    assert session.gate.judged == ["{}"]
+
+
+async def test_validated_checks_the_canonical_text_that_the_caller_gets() -> None:
+    session = Session(['```json\n{ "b": 1.0, "a": 12345678901234567890 }\n```'], [passed()])
+
+    await session.loop.run()
+
+    assert session.gate.judged == ['{"a":12345678901234567890,"b":1}']
+    assert session.progress.artifact == session.gate.judged[0]
+
+
+async def test_a_chat_fault_ends_the_session_with_the_attempt_on_record() -> None:
+    fault = Fault(Reason.PROVIDER_RATE_LIMITED, where="chatd")
+    session = Session(["{}", fault], [rejected()])
+
+    with pytest.raises(Fault) as caught:
+        await session.loop.run()
+
+    assert caught.value is fault
+    assert session.verdicts == ["rejected", "infra_error"]
+    error = session.last.record.error
+    assert error is not None
+    assert (error.code, error.reason, error.where) == ("RESOURCE_EXHAUSTED", "PROVIDER_RATE_LIMITED", "chatd")
+    assert session.progress.artifact == "{}", "the last artifact that parsed stays"
+
+
+async def test_a_gate_fault_keeps_the_answer_and_claims_no_grounding() -> None:
+    session = Session(['{"a":1}'], [Fault(Reason.VALIDATED_UNREACHABLE, where="validated")])
+
+    with pytest.raises(Fault):
+        await session.loop.run()
+
+    record = session.last.record
+    assert (record.verdict, record.raw, record.findings) == ("infra_error", '{"a":1}', None)
+    assert session.progress.artifact == '{"a":1}'
+    assert session.progress.grounded_in_roster is None
+
+
+async def test_a_bug_is_on_record_as_a_bug_without_its_text() -> None:
+    session = Session([ValueError("secret detail")], [])
+
+    with pytest.raises(ValueError, match="secret detail"):
+        await session.loop.run()
+
+    error = session.last.record.error
+    assert error is not None
+    assert (error.code, error.reason, error.where) == ("INTERNAL", "BUG", "iterate")
+    assert "secret" not in error.message
+
+
+async def test_a_cancelled_session_says_that_the_caller_is_gone() -> None:
+    started = asyncio.Event()
+
+    async def hang() -> str:
+        started.set()
+        await asyncio.Event().wait()
+        return ""
+
+    session = Session([hang], [])
+    running = asyncio.create_task(session.loop.run())
+    await started.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    error = session.last.record.error
+    assert error is not None
+    assert error.reason == "CALLER_GONE"
+
+
+async def test_no_model_call_is_spent_when_time_is_too_short() -> None:
+    session = Session(["{}"], [passed()], seconds=0.1)
+
+    with pytest.raises(Fault) as caught:
+        await session.loop.run()
+
+    assert caught.value.reason is Reason.DEADLINE
+    assert session.chat.asked == []
+
+
+async def test_each_hop_gets_the_time_that_is_left_less_a_margin() -> None:
+    session = Session(["{}"], [passed()], seconds=5)
+
+    await session.loop.run()
+
+    timeout_s = session.chat.asked[0][2]
+    assert 4 < timeout_s <= 4.95
+
+
+async def test_a_spent_token_budget_stops_before_the_next_call_and_never_after_an_acceptance() -> None:
+    stopped = Session(["{}"] * 3, [rejected()] * 3, tokens_max=30)
+    await stopped.loop.run()
+    accepted = Session(["{}"], [passed()], tokens_max=1)
+    await accepted.loop.run()
+
+    assert stopped.verdicts == ["rejected", "rejected"]
+    assert stopped.progress.token_budget_spent
+    assert accepted.progress.accepted
+    assert not accepted.progress.token_budget_spent
+
+
+async def test_escalation_goes_by_attempt_and_its_last_target_answers_the_rest() -> None:
+    strong, stronger = Target("dear", "big"), Target("dear", "biggest")
+    session = Session(["{}"] * 4, [rejected()] * 4, max_iterations=4, escalation=(strong, stronger))
+
+    await session.loop.run()
+
+    assert [asked[1] for asked in session.chat.asked] == [Target("cheap", "small"), strong, stronger, stronger]
+
+
+async def test_every_attempt_is_journalled_once_and_in_order() -> None:
+    session = Session(["x", "{}", Fault(Reason.PROVIDER_FAILED, where="chatd")], [rejected()])
+
+    with pytest.raises(Fault):
+        await session.loop.run()
+
+    assert [(record.iteration, record.verdict) for record in session.journalled] == [
+        (1, "unparsable"),
+        (2, "rejected"),
+        (3, "infra_error"),
+    ]
+    assert tuple(session.journalled) == tuple(attempt.record for attempt in session.progress.attempts)
