@@ -11,7 +11,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 
-from lakehouse.sessions.canonical_json import JsonBreach, parse_json, print_canonical
+from lakehouse.sessions.canonical_json import JsonBreach, canonicalize
 
 # A fence that starts a line, with or without a language.
 _FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)^[ \t]*```", re.MULTILINE | re.DOTALL)
@@ -53,12 +53,12 @@ def read_artifact(answer: str, *, bytes_max: int) -> str:
 
 def _read(text: str, bytes_max: int) -> str:
     try:
-        value = parse_json(text, bytes_max=bytes_max)
+        artifact = canonicalize(text, bytes_max=bytes_max)
     except JsonBreach as breach:
         raise Unparsable(breach.problem) from None
-    if not isinstance(value, dict):
+    if not artifact.startswith("{"):
         raise Unparsable("the answer is JSON, but not an object: answer with one object, {…}")
-    return print_canonical(value)
+    return artifact
 
 
 def _no_object(text: str) -> str:

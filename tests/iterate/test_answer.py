@@ -85,6 +85,12 @@ def test_an_artifact_above_the_limit_is_refused() -> None:
         read(json.dumps({"a": "x" * BYTES_MAX}))
 
 
+def test_an_artifact_that_grows_past_the_limit_in_canonical_form_is_refused() -> None:
+    # 1e20 is printed with 21 digits: what validated would refuse as too large is no artifact here either.
+    with pytest.raises(Unparsable):
+        read('{"a":[' + "1e20," * 30_000 + "1]}")
+
+
 @pytest.mark.parametrize(
     "hostile",
     [

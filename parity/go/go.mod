@@ -1,0 +1,3 @@
+module lakehouse/parity
+
+go 1.22

@@ -1,0 +1,100 @@
+"""A session of a fixture as a ``SessionRecord``: raw uncut, spec and artifact as the JSON text from outside."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lakehouse.sessions.canonical_json import JsonBreach, canonicalize
+from lakehouse.sessions.record import ErrorRecord, FindingRecord, SessionAttemptRecord, SessionRecord
+from lakehouse.sessions.row import cut_raw
+
+DAEMON = "iterate-python"
+
+
+class RefusedError(Exception):
+    """This JSON of the session broke a rule."""
+
+    def __init__(self, key: str, kind: str) -> None:
+        super().__init__(f"{key}: {kind}")
+        self.key = key
+        self.kind = kind
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+def text_of(value: Any) -> str | bytes:
+    """A string, a long one told in parts (``{"parts": [["[", 101], ["]", 101]]}``), or bytes (``{"base64"}``)."""
+    if isinstance(value, str):
+        return value
+    if "base64" in value:
+        return base64.b64decode(value["base64"])
+    return "".join(piece * times for piece, times in value["parts"])
+
+
+def record_of(session: dict[str, Any], now: datetime | None = None) -> SessionRecord:
+    """The session as a record that ended ``now``.
+
+    Raises:
+        RefusedError: its spec or artifact breaks a rule of JSON from outside.
+    """
+    moment = now or datetime.now(UTC)
+    return SessionRecord(
+        session_id=session["session_id"],
+        timestamp=moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        daemon=DAEMON,
+        trace_id=session["trace_id"],
+        caller_trace=session.get("caller_trace"),
+        kind=session["kind"],
+        provider=session["provider"],
+        model=session["model"],
+        prompt=str(text_of(session["prompt"])),
+        spec=_canonical("spec", session),
+        max_iterations=session["max_iterations"],
+        final_verdict=session["final_verdict"],
+        error=_error(session),
+        artifact=_canonical("artifact", session),
+        grounded_in_roster=session.get("grounded_in_roster"),
+        attempts=tuple(_attempt(attempt) for attempt in session["attempts"]),
+        duration_ms=session["duration_ms"],
+    )
+
+
+def _canonical(key: str, session: dict[str, Any]) -> str | None:
+    if key not in session:
+        return None
+    try:
+        return canonicalize(text_of(session[key]))
+    except JsonBreach as breach:
+        raise RefusedError(key, breach.kind) from breach
+
+
+def _attempt(attempt: dict[str, Any]) -> SessionAttemptRecord:
+    raw, truncated = cut_raw(str(text_of(attempt["raw"])))
+    return SessionAttemptRecord(
+        iteration=attempt["iteration"],
+        provider=attempt["provider"],
+        model=attempt["model"],
+        verdict=attempt["verdict"],
+        span_id=attempt.get("span_id"),
+        raw=raw,
+        raw_truncated=truncated,
+        findings=(
+            tuple(FindingRecord(**finding) for finding in attempt["findings"]) if "findings" in attempt else None
+        ),
+        error=_error(attempt),
+        input_tokens=attempt["input_tokens"],
+        output_tokens=attempt["output_tokens"],
+        chat_ms=attempt["chat_ms"],
+        validate_ms=attempt["validate_ms"],
+        roster=attempt.get("roster"),
+    )
+
+
+def _error(holder: dict[str, Any]) -> ErrorRecord | None:
+    return ErrorRecord(**holder["error"]) if "error" in holder else None
