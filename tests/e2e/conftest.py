@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from model_endpoint import ModelEndpoint
+
 from lakehouse.cli.stack import Stack, free_port_binds, running_stack
 from lakehouse.cli.tracing_environ import tracing_environ
 from lakehouse.clients import AsyncIterateClient
 from lakehouse.iterate.v1 import iterate_pb2
 from lakehouse.tracing.receiver import TraceReceiver
 from lakehouse.validated.v1 import validated_pb2
-from model_endpoint import ModelEndpoint
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROSTER = ROOT / "examples" / "roster" / "workers.csv"

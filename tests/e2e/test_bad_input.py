@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.clients import AsyncIterateClient
 from lakehouse.errors import Fault, Reason

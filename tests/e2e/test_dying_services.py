@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from lakehouse.clients import AsyncIterateClient
 from lakehouse.errors import Fault
 from lakehouse.iterate.v1 import iterate_pb2

@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 import pytest
+
 from lakehouse.clients import AsyncIterateClient
 from lakehouse.errors import Fault, Reason
 from lakehouse.iterate.v1 import iterate_pb2
@@ -173,7 +174,9 @@ async def test_concurrent_sessions_are_not_mixed(stack: Any, client: AsyncIterat
         await row_of(stack, response.session_id)
 
 
-async def test_a_shutdown_ends_running_sessions_with_a_status_and_a_row(start_stack: Any, make_request: Request) -> None:
+async def test_a_shutdown_ends_running_sessions_with_a_status_and_a_row(
+    start_stack: Any, make_request: Request
+) -> None:
     async with start_stack(ITERATE_DRAIN_MS="200") as stack, AsyncIterateClient(stack.address) as client:
         session = asyncio.create_task(client.iterate(make_request(model="hang", session_id="drained"), timeout_s=30))
         await stack.endpoint.asked.wait()

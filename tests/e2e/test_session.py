@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc.aio
 import pytest
+
 from lakehouse.clients import AsyncIterateClient
 from lakehouse.errors import Fault, Reason
 from lakehouse.iterate.v1 import iterate_pb2, iterate_pb2_grpc
@@ -40,9 +41,7 @@ async def test_a_phantom_is_named_fed_back_and_corrected(
     assert second[2]["content"] == response.attempts[0].raw
 
 
-async def test_the_row_says_what_the_answer_said(
-    stack: Any, client: AsyncIterateClient, make_request: Request
-) -> None:
+async def test_the_row_says_what_the_answer_said(stack: Any, client: AsyncIterateClient, make_request: Request) -> None:
     response = await client.iterate(make_request(), timeout_s=30)
 
     (row,) = stack.rows(response.session_id)

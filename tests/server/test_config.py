@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel, SecretStr
 
-from lakehouse.server.config import ConfigError, ServerTable, Table, load
+from chatd.config import ChatdConfig
+from iterate.config import IterateConfig
+from lakehouse.server.config import SECRET_KEYS, ConfigError, ServerTable, Table, load
+from validated.config import ValidatedTable
 
 
 class Endpoint(Table):
@@ -86,3 +92,31 @@ def test_a_wrong_secret_is_not_repeated_in_the_problem(tmp_path: Path) -> None:
 
     assert "not both" in str(caught.value)
     assert "very-secret" not in str(caught.value)
+
+
+def test_a_secret_in_the_file_is_refused_without_being_repeated(tmp_path: Path) -> None:
+    file = write(tmp_path, '[chatd.tracing]\nsecret_key = "sk-very-secret"\n')
+
+    with pytest.raises(ConfigError) as caught:
+        load("chatd", ExampleConfig, file=file, environ={})
+
+    assert "CHATD_TRACING__SECRET_KEY" in str(caught.value)
+    assert "secret_key_file" in str(caught.value)
+    assert "very-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", [ChatdConfig, IterateConfig, ValidatedTable])
+def test_every_secret_of_a_service_is_known_as_one(model: type[ServerTable]) -> None:
+    def names(annotation: Any) -> Iterator[str]:
+        for inner in get_args(annotation):
+            yield from names(inner)
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            for name, field in annotation.model_fields.items():
+                if field.annotation is SecretStr:
+                    yield name
+                yield from names(field.annotation)
+
+    found = set(names(model))
+
+    assert "secret_key" in found
+    assert found <= SECRET_KEYS

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -21,6 +21,10 @@ CONFIG_FILE_VARIABLE = "LAKEHOUSE_CONFIG"
 # Kubernetes and Docker links put such variables into the environment of every container beside a service of this name:
 # CHATD_SERVICE_HOST, CHATD_PORT, CHATD_PORT_50052_TCP_ADDR. They are not ours, and no key of ours looks like them.
 _ORCHESTRATOR = re.compile(r"(SERVICE_(HOST|PORT(_.*)?)|PORT(_\d+_(TCP|UDP)(_.*)?)?|NAME|ENV_.*)\Z")
+
+# Keys that hold a secret. They come by the environment, or from a file of their own by the key `<name>_file`; the
+# configuration file is for everybody to read. A test holds that every SecretStr of a service is among them.
+SECRET_KEYS = frozenset({"api_key", "conninfo", "secret_key"})
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
@@ -167,11 +171,31 @@ def _from_file(service: str, file: Path | None, problems: list[str]) -> dict[str
         for table in document
         if table not in {"iterate", "chatd", "validated"}
     ]
+    problems += [
+        f"{file}: {key}: secrets only by environment ({_variable(key)}) or by {key}_file"
+        for key in _secrets(document, "")
+    ]
     values = document.get(service, {})
     if not isinstance(values, dict):
         problems.append(f"{file}: {service} must be a table")
         return {}
     return values
+
+
+def _secrets(value: Any, key: str) -> Iterator[str]:
+    """Paths of the secrets that stand in a table."""
+    if not isinstance(value, dict):
+        return
+    for name, below in value.items():
+        path = f"{key}.{name}" if key else name
+        if name in SECRET_KEYS and below:
+            yield path
+        yield from _secrets(below, path)
+
+
+def _variable(key: str) -> str:
+    service, _, rest = key.partition(".")
+    return f"{service}_{rest.replace('.', '__')}".upper()
 
 
 def _merge_environment(
