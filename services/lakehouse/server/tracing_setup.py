@@ -9,7 +9,7 @@ from typing import Literal
 
 from lakehouse.server.bootstrap import Runtime
 from lakehouse.server.config import ServerTable, read_secret
-from lakehouse.tracing import Tracing, TracingConfig
+from lakehouse.tracing import GAUGES, Tracing, TracingConfig
 
 
 @contextlib.asynccontextmanager
@@ -26,7 +26,7 @@ async def open_tracing(
         TracingConfig(secret_key=read_secret(table.secret_key, table.secret_key_file), **given),
         service=service,
     )
-    runtime.metrics.export("lakehouse_tracing", tracing.counts, gauges=("queued",))
+    runtime.metrics.export("lakehouse_tracing", tracing.counts, gauges=GAUGES)
     try:
         yield tracing
     finally:

@@ -1,0 +1,201 @@
+"""The spans that the services hold."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Literal, Protocol
+
+from lakehouse.trace_context import mint_span_id
+
+SpanType = Literal["agent", "span", "generation", "guardrail", "tool", "chain", "retriever", "evaluator"]
+Level = Literal["", "WARNING", "ERROR"]
+MetadataValue = str | int | bool
+
+
+class Span:
+    """One observation of a trace, open until `end`.
+
+    Starting and ending a span keeps references to what it is given and no more: nothing is serialised, masked
+    or sent on the caller's thread, and neither call waits or raises. Texts are handed over as they are to be
+    shown, JSON already serialised. Mappings must not change afterwards.
+
+    This class is the span that records nothing: what a service gets while tracing is off, or for a trace that
+    is not sampled. It costs nothing and has no id, so nothing points to a span that does not exist.
+    """
+
+    __slots__ = ()
+
+    @property
+    def recording(self) -> bool:
+        """False when this span goes nowhere; a caller can then save itself serialising an input."""
+        return False
+
+    @property
+    def span_id(self) -> str | None:
+        """16 lowercase hex digits, or None when nothing is recorded."""
+        return None
+
+    def start_child(self, name: str, *, type: SpanType = "span", input: str = "") -> Span:  # noqa: A002 - the words of Langfuse and of this API
+        """Start a span under this one, in the same process."""
+        return self
+
+    def end(
+        self,
+        *,
+        output: str = "",
+        level: Level = "",
+        status_message: str = "",
+        model: str = "",
+        usage_details: Mapping[str, int] | None = None,
+        cost_details: Mapping[str, float] | None = None,
+        completion_start_unix_ns: int | None = None,
+        metadata: Mapping[str, MetadataValue] | None = None,
+        trace_metadata: Mapping[str, MetadataValue] | None = None,
+    ) -> None:
+        """End the span and hand it over for export; only the first call counts.
+
+        Args:
+            output: Text or serialised JSON.
+            level: "" for a normal outcome.
+            status_message: What went wrong, in one sentence.
+            model: Who answered; "" keeps what `start_remote` was given.
+            usage_details: Tokens by kind, such as `input` and `output`.
+            cost_details: US dollars by kind; give `total` as well.
+            completion_start_unix_ns: When the first token came, in nanoseconds since 1970.
+            metadata: Facts to filter on.
+            trace_metadata: Facts about the whole trace; they are kept on a span of `start_root` alone.
+        """
+
+
+class SpanSink(Protocol):
+    """Takes ended spans; implemented by `SpanExport`."""
+
+    def shorten(self, text: str) -> tuple[str, int]:
+        """Return what must be kept of a text, and how many characters the whole text has."""
+
+    def submit(self, span: RecordedSpan) -> None:
+        """Take an ended span, or drop and count it; never waits, never raises."""
+
+
+class RecordedSpan(Span):
+    """A span that will be exported. Its attributes are read by the export thread after `end`."""
+
+    __slots__ = (
+        "_ended",
+        "_sink",
+        "_span_id",
+        "_start_monotonic_ns",
+        "completion_start_unix_ns",
+        "cost_details",
+        "end_unix_ns",
+        "input",
+        "input_chars",
+        "is_root",
+        "level",
+        "metadata",
+        "model",
+        "model_parameters",
+        "name",
+        "output",
+        "output_chars",
+        "parent_is_remote",
+        "parent_span_id",
+        "session_id",
+        "start_unix_ns",
+        "status_message",
+        "tags",
+        "trace_id",
+        "trace_metadata",
+        "type",
+        "usage_details",
+    )
+
+    def __init__(
+        self,
+        sink: SpanSink,
+        *,
+        name: str,
+        type: SpanType,  # noqa: A002 - the word of Langfuse and of this API
+        trace_id: str,
+        parent_span_id: str | None,
+        session_id: str | None,
+        input: str,  # noqa: A002 - the word of Langfuse and of this API
+        parent_is_remote: bool,
+        is_root: bool = False,
+        tags: tuple[str, ...] = (),
+        trace_metadata: Mapping[str, MetadataValue] | None = None,
+        model: str = "",
+        model_parameters: str = "",
+    ) -> None:
+        self._sink = sink
+        self._ended = False
+        self._span_id = mint_span_id()
+        self.name = name
+        self.type = type
+        self.trace_id = trace_id
+        self.parent_span_id = parent_span_id
+        self.parent_is_remote = parent_is_remote
+        self.session_id = session_id
+        self.is_root = is_root
+        self.tags = tags
+        self.trace_metadata = trace_metadata
+        self.model = model
+        self.model_parameters = model_parameters
+        self.input, self.input_chars = sink.shorten(input)
+        self.start_unix_ns = time.time_ns()
+        self._start_monotonic_ns = time.monotonic_ns()
+
+    @property
+    def recording(self) -> bool:
+        return True
+
+    @property
+    def span_id(self) -> str:
+        return self._span_id
+
+    def start_child(self, name: str, *, type: SpanType = "span", input: str = "") -> Span:  # noqa: A002 - as above
+        return RecordedSpan(
+            self._sink,
+            name=name,
+            type=type,
+            trace_id=self.trace_id,
+            parent_span_id=self._span_id,
+            session_id=self.session_id,
+            input=input,
+            parent_is_remote=False,
+        )
+
+    def end(
+        self,
+        *,
+        output: str = "",
+        level: Level = "",
+        status_message: str = "",
+        model: str = "",
+        usage_details: Mapping[str, int] | None = None,
+        cost_details: Mapping[str, float] | None = None,
+        completion_start_unix_ns: int | None = None,
+        metadata: Mapping[str, MetadataValue] | None = None,
+        trace_metadata: Mapping[str, MetadataValue] | None = None,
+    ) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        # A step of the wall clock must not turn a duration around.
+        self.end_unix_ns = self.start_unix_ns + time.monotonic_ns() - self._start_monotonic_ns
+        self.output, self.output_chars = self._sink.shorten(output)
+        self.level = level
+        self.status_message = status_message
+        if model:
+            self.model = model
+        self.usage_details = usage_details
+        self.cost_details = cost_details
+        self.completion_start_unix_ns = completion_start_unix_ns
+        self.metadata = metadata
+        if trace_metadata:
+            self.trace_metadata = {**(self.trace_metadata or {}), **trace_metadata}
+        self._sink.submit(self)
+
+
+NOOP_SPAN = Span()

@@ -1,0 +1,173 @@
+"""The queue between the services and Langfuse's span exporter, and the thread that empties it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
+from opentelemetry.sdk.trace.export import SpanExportResult
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+    from lakehouse.tracing.config import TracingConfig
+    from lakehouse.tracing.losses import ExportCounts
+    from lakehouse.tracing.masking import Capture
+    from lakehouse.tracing.span import RecordedSpan
+    from lakehouse.tracing.span_encoding import SpanEncoder
+
+# What a span weighs besides its two texts.
+_SPAN_BYTES: Final = 2_048
+# Reverse proxies commonly stop bodies at 1 MiB, and a batch is encoded while the interpreter is held.
+_BATCH_BYTES_MAX: Final = 1_000_000
+
+
+class SpanExport:
+    """Takes ended spans from any thread and exports them from one of its own.
+
+    `submit` never waits for the network: the queue is bounded in spans and in bytes, and past either bound the
+    newest span is dropped and counted. A batch goes out when `flush_spans` have gathered or
+    `flush_interval_ms` have passed. While a batch is under way the queue is what holds back the rest.
+    """
+
+    def __init__(
+        self,
+        exporter: SpanExporter,
+        encoder: SpanEncoder,
+        capture: Capture,
+        counts: ExportCounts,
+        config: TracingConfig,
+    ) -> None:
+        self.shorten = capture.shorten
+        self._exporter = exporter
+        self._encoder = encoder
+        self._counts = counts
+        self._spans_max = config.queue_spans_max
+        self._bytes_max = config.queue_bytes_max
+        self._flush_spans = config.flush_spans
+        self._flush_interval_s = config.flush_interval_ms / 1_000
+        self._queue: deque[tuple[RecordedSpan, int]] = deque()
+        self._queue_bytes = 0
+        self._in_flight = 0
+        self._flush_waiters = 0
+        self._closing = False
+        self._abandoned = False
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lakehouse-tracing-spans", daemon=True)
+        self._thread.start()
+
+    def submit(self, span: RecordedSpan) -> None:
+        """Queue an ended span, or drop and count it."""
+        size = sys.getsizeof(span.input) + sys.getsizeof(span.output) + _SPAN_BYTES
+        with self._lock:
+            if self._closing:
+                self._counts.add("spans_dropped:shutdown", 1)
+                return
+            full = len(self._queue) >= self._spans_max or self._queue_bytes + size > self._bytes_max
+            if not full:
+                self._queue.append((span, size))
+                self._queue_bytes += size
+            batch_waits = len(self._queue) >= self._flush_spans
+        if full:
+            self._counts.add("spans_dropped:queue_full", 1)
+            self._counts.log_losses()  # here, since the export thread may be held up for good
+        if batch_waits and not self._wake.is_set():
+            self._wake.set()
+
+    def queued(self) -> tuple[int, int]:
+        """Return how many spans wait, and how many bytes they hold."""
+        with self._lock:
+            return len(self._queue), self._queue_bytes
+
+    def flush(self, timeout_s: float) -> bool:
+        """Export what is queued now; return False if that took longer than `timeout_s`."""
+        with self._lock:
+            self._flush_waiters += 1
+            self._wake.set()
+            try:
+                return self._idle.wait_for(lambda: not self._queue and not self._in_flight, timeout_s)
+            finally:
+                self._flush_waiters -= 1
+
+    def start_closing(self) -> None:
+        """Refuse further spans and let the thread end once the queue is empty."""
+        with self._lock:
+            self._closing = True
+        self._wake.set()
+
+    def finish_closing(self, timeout_s: float) -> None:
+        """Wait for the thread at most `timeout_s`; what it has not exported by then is dropped and counted."""
+        self._thread.join(max(timeout_s, 0.0))
+        with self._lock:
+            left = len(self._queue) + self._in_flight
+            self._abandoned = left > 0
+            self._queue.clear()
+            self._queue_bytes = 0
+        if left:
+            self._counts.add("spans_dropped:shutdown", left)
+
+    def _run(self) -> None:
+        # Instrumentation of the HTTP library must not trace the export of traces. The context is this thread's.
+        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, value=True))
+        while True:
+            self._wake.wait(self._flush_interval_s)
+            self._wake.clear()
+            with self._lock:
+                due = len(self._queue)
+                closing = self._closing
+            while due > 0:
+                batch = self._take()
+                if not batch:
+                    break
+                self._export(batch)
+                self._counts.log_losses()
+                due -= len(batch)
+                with self._lock:
+                    self._in_flight = 0
+                    if self._abandoned:
+                        return
+                    if self._closing or self._flush_waiters or len(self._queue) >= self._flush_spans:
+                        due = len(self._queue)
+                    if not self._queue:
+                        self._idle.notify_all()
+            self._counts.log_losses()
+            if closing:
+                return
+
+    def _take(self) -> list[RecordedSpan]:
+        batch: list[RecordedSpan] = []
+        batch_bytes = 0
+        with self._lock:
+            while self._queue and len(batch) < self._flush_spans:
+                span, size = self._queue[0]
+                if batch and batch_bytes + size > _BATCH_BYTES_MAX:
+                    break
+                self._queue.popleft()
+                self._queue_bytes -= size
+                batch_bytes += size
+                batch.append(span)
+            self._in_flight = len(batch)
+        return batch
+
+    def _export(self, batch: list[RecordedSpan]) -> None:
+        encoded = []
+        for span in batch:
+            try:
+                encoded.append(self._encoder.encode(span))
+            except Exception:  # noqa: BLE001 - one odd span must cost neither its batch nor the thread
+                self._counts.add("spans_dropped:encode_failed", 1)
+        if not encoded:
+            return
+        try:
+            exported = self._exporter.export(encoded) is SpanExportResult.SUCCESS
+        except Exception:  # noqa: BLE001 - whatever the exporter does, the thread lives on
+            exported = False
+        with self._lock:
+            if self._abandoned:
+                return  # `finish_closing` has counted them
+        self._counts.add("spans_exported" if exported else "spans_dropped:export_failed", len(encoded))

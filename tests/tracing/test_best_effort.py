@@ -1,0 +1,289 @@
+"""Langfuse may be away, refuse, stall or hang: no call fails or waits, memory is bounded, losses are counted."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lakehouse
+from lakehouse.trace_context import mint_trace_id, read_root_context, trace_metadata
+from lakehouse.tracing import Tracing, TracingConfig
+from lakehouse.tracing.losses import ExportCounts
+from lakehouse.tracing.receiver import TraceReceiver
+
+FAULTS = ["refuse", "unauthorized", "too_large", "rate_limited", "server_error", "slow", "never", "drip"]
+SESSIONS = 150
+SPANS_PER_SESSION = 3
+SHUTDOWN_S = 0.5
+
+
+def run_sessions(tracing: Tracing, count: int) -> float:
+    """Run sessions of three spans and return the longest that one took, in seconds."""
+    longest_s = 0.0
+    for number in range(count):
+        started_s = time.monotonic()
+        context = read_root_context(trace_metadata(mint_trace_id()))
+        root = tracing.start_root("iterate.fill", context=context, session_id="s", input="{}", kind="fill")
+        for name in ("attempt-1", "attempt-2"):
+            root.start_child(name, input="x" * 2_000).end(output="y" * 500)
+        root.end(output=str(number))
+        tracing.score_session(context.trace_id, accepted=True, iterations=2, grounded_in_roster=None)
+        longest_s = max(longest_s, time.monotonic() - started_s)
+    return longest_s
+
+
+def total(counts: Mapping[str, int], prefix: str) -> int:
+    return sum(count for name, count in counts.items() if name.startswith(prefix))
+
+
+@pytest.fixture
+def root_records() -> Iterator[list[logging.LogRecord]]:
+    """What reaches the root logger. (caplog also listens at loggers that do not propagate.)"""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]  # the shortest handler there is
+    logging.getLogger().addHandler(handler)
+    yield records
+    logging.getLogger().removeHandler(handler)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_langfuse_in_trouble_costs_no_session_and_every_loss_is_counted(
+    fault: str,
+    hostile_langfuse: Callable[[str], str],
+    start_tracing: Callable[..., Tracing],
+    root_records: list[logging.LogRecord],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    tracing = start_tracing(
+        hostile_langfuse(fault),
+        timeout_ms=200,
+        shutdown_ms=int(SHUTDOWN_S * 1_000),
+        queue_spans_max=200,
+        queue_scores_max=40,
+        flush_spans=50,
+    )
+    assert tracing.enabled
+
+    assert run_sessions(tracing, SESSIONS) < 1.0  # the server would hold each request for 30 s
+
+    queued = tracing.counts()
+    assert queued["spans_queued"] <= 200
+    assert queued["scores_queued"] <= 40
+
+    started_s = time.monotonic()
+    tracing.close()
+    assert time.monotonic() - started_s < SHUTDOWN_S + 0.5
+
+    counts = tracing.counts()
+    assert counts["spans_exported"] == counts["scores_exported"] == 0
+    assert total(counts, "spans_dropped:") == SESSIONS * SPANS_PER_SESSION
+    assert total(counts, "scores_dropped:") == SESSIONS
+    assert counts["spans_queued"] == counts["spans_queued_bytes"] == counts["scores_queued"] == 0
+
+    # One line at the first loss, and one at the end for the rest; the libraries write none.
+    names = [record.name for record in root_records]
+    assert names.count("lakehouse.tracing") in (1, 2), names
+    assert not [name for name in names if name.startswith(("langfuse", "opentelemetry"))]
+    assert not capfd.readouterr().err
+
+
+def test_a_full_queue_drops_the_newest_and_keeps_its_bound_in_bytes(
+    hostile_langfuse: Callable[[str], str], start_tracing: Callable[..., Tracing]
+) -> None:
+    tracing = start_tracing(
+        hostile_langfuse("never"),
+        timeout_ms=60_000,
+        shutdown_ms=0,
+        queue_bytes_max=1_000_000,
+        flush_spans=1,
+        capture_bytes_max=65_536,
+    )
+    context = read_root_context([])
+    for _ in range(100):
+        tracing.start_root("iterate.fill", context=context, session_id="s", input="p" * 3_000_000, kind="fill").end()
+    counts = tracing.counts()
+    assert 0 < counts["spans_queued_bytes"] <= 1_000_000
+    # Each holds its text cut to what may be captured, not the 3 MB that it was given.
+    assert counts["spans_queued"] >= 1_000_000 // 75_000
+    assert counts["spans_dropped:queue_full"] >= 80
+
+
+def test_losses_are_logged_even_while_the_export_thread_is_held_up(
+    hostile_langfuse: Callable[[str], str],
+    start_tracing: Callable[..., Tracing],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A server that sends its answer byte by byte outlasts the timeout, which is one of silence."""
+    tracing = start_tracing(hostile_langfuse("drip"), queue_spans_max=1, shutdown_ms=0)
+    run_sessions(tracing, 5)
+    assert tracing.counts()["spans_dropped:queue_full"] > 0
+    assert "spans_dropped:queue_full" in caplog.text
+
+
+def test_spans_that_end_after_close_are_dropped_and_counted(
+    receiver: TraceReceiver, start_tracing: Callable[..., Tracing]
+) -> None:
+    tracing = start_tracing(receiver.url)
+    span = tracing.start_root("iterate.fill", context=read_root_context([]), session_id="s", input="", kind="fill")
+    tracing.close()
+    span.end()
+    tracing.score_session("1" * 32, accepted=True, iterations=1, grounded_in_roster=True)
+    assert tracing.counts()["spans_dropped:shutdown"] == 1
+    assert tracing.counts()["scores_dropped:shutdown"] == 1
+    assert receiver.trees() == []
+
+
+def test_close_sends_what_is_queued(receiver: TraceReceiver, start_tracing: Callable[..., Tracing]) -> None:
+    tracing = start_tracing(receiver.url, flush_interval_ms=60_000)
+    run_sessions(tracing, 10)
+    tracing.close()
+    tracing.close()
+    assert tracing.counts()["spans_exported"] == 30
+    assert tracing.counts()["scores_exported"] == 10
+    assert len(receiver.trees()) == 10
+    assert all(len(receiver.scores(tree.trace_id)) == 2 for tree in receiver.trees())
+
+
+def test_an_endpoint_that_recovers_gets_the_next_spans(
+    body_recorder: Any, start_tracing: Callable[..., Tracing]
+) -> None:
+    tracing = start_tracing(body_recorder.url)
+    body_recorder.healthy.clear()
+    run_sessions(tracing, 1)
+    assert tracing.flush(5.0)
+    body_recorder.healthy.set()
+    run_sessions(tracing, 2)
+    assert tracing.flush(5.0)
+    counts = tracing.counts()
+    assert (counts["spans_dropped:export_failed"], counts["spans_exported"]) == (3, 6)
+    assert (counts["scores_dropped:export_failed"], counts["scores_exported"]) == (1, 2)
+
+
+def test_one_span_that_cannot_be_encoded_costs_only_itself(
+    receiver: TraceReceiver, start_tracing: Callable[..., Tracing]
+) -> None:
+    tracing = start_tracing(receiver.url, flush_interval_ms=60_000)
+    root = tracing.start_root("iterate.fill", context=read_root_context([]), session_id="s", input="", kind="fill")
+    broken: Any = {"input": object()}
+    root.start_child("chat", type="generation").end(usage_details=broken)
+    root.end()
+    assert tracing.flush(5.0)
+    assert tracing.counts()["spans_dropped:encode_failed"] == 1
+    assert [span.name for tree in receiver.trees() for span in tree.spans] == ["iterate.fill"]
+
+
+def test_losses_are_logged_at_most_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    now_s = 0.0
+    counts = ExportCounts(lambda: "langfuse: away", clock_s=lambda: now_s)
+    for now_s in range(180):  # noqa: B007 - the clock reads it
+        counts.add("spans_dropped:queue_full", 2)
+        counts.log_losses()
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 3
+    assert "spans_dropped:queue_full=2;" in messages[0]
+    assert "spans_dropped:queue_full=120;" in messages[1]
+    assert "langfuse: away" in messages[0]
+
+
+def test_nothing_is_logged_while_nothing_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    counts = ExportCounts(lambda: "")
+    counts.add("spans_exported", 5)
+    counts.log_losses()
+    counts.log_losses(at_end=True)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"host": "http://127.0.0.1:9"}, {"host": "http://127.0.0.1:9", "public_key": "pk"}],
+)
+def test_without_keys_tracing_is_off_and_says_so_once(
+    settings: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    tracing = Tracing(TracingConfig(**settings), service="iterate")  # type: ignore[arg-type]  # strings only
+    assert not tracing.enabled
+    assert len(caplog.records) == (1 if settings else 0)
+    root = tracing.start_root("iterate.fill", context=read_root_context([]), session_id="s", input="", kind="fill")
+    child = root.start_child("attempt-1")
+    assert (root.span_id, root.recording, child) == (None, False, root)
+    child.end()
+    tracing.score_session("1" * 32, accepted=True, iterations=1, grounded_in_roster=True)
+    assert tracing.flush(0.0)
+    tracing.close()
+    assert not any(tracing.counts().values())
+
+
+def test_a_second_client_with_the_same_key_is_off_rather_than_shared(
+    receiver: TraceReceiver, start_tracing: Callable[..., Tracing], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = start_tracing(receiver.url, public_key="pk-shared")
+    second = start_tracing(receiver.url, public_key="pk-shared")
+    assert (first.enabled, second.enabled) == (True, False)
+    assert "same public key" in caplog.text
+
+
+def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    finished = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, *arguments],
+        env={"PYTHONPATH": str(Path(lakehouse.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished
+
+
+def test_while_off_neither_langfuse_nor_opentelemetry_is_imported() -> None:
+    finished = run_python(
+        "import sys\n"
+        "from lakehouse.tracing import Tracing, TracingConfig\n"
+        "Tracing(TracingConfig(), service='chatd')\n"
+        "print([name for name in ('langfuse', 'opentelemetry', 'httpx', 'grpc') if name in sys.modules])\n"
+    )
+    assert finished.stdout.strip() == "[]"
+
+
+def test_the_receiver_and_the_tree_import_neither_langfuse_nor_grpc() -> None:
+    finished = run_python(
+        "import sys\n"
+        "import lakehouse.tracing.receiver, lakehouse.tracing.tree\n"
+        "print([name for name in ('langfuse', 'grpc') if name in sys.modules])\n"
+    )
+    assert finished.stdout.strip() == "[]"
+
+
+NEVER_CLOSES = """
+import sys, time
+from lakehouse.trace_context import read_root_context
+from lakehouse.tracing import Tracing, TracingConfig
+
+config = TracingConfig(
+    host=sys.argv[1], public_key="pk", secret_key="sk", timeout_ms=30_000, shutdown_ms=300, flush_interval_ms=20
+)
+tracing = Tracing(config, service="iterate")
+context = read_root_context([])
+tracing.start_root("r", context=context, session_id="s", input="", kind="fill").end()
+tracing.score_session(context.trace_id, accepted=True, iterations=1, grounded_in_roster=None)
+while tracing.counts()["scores_queued"] or tracing.counts()["spans_queued"]:
+    time.sleep(0.01)
+print(time.time())
+"""
+
+
+def test_a_process_that_never_closes_still_exits_within_the_limit(
+    hostile_langfuse: Callable[[str], str],
+) -> None:
+    """The SDK's own exit hook would wait for as long as Langfuse hangs."""
+    finished = run_python(NEVER_CLOSES, hostile_langfuse("never"))
+    assert time.time() - float(finished.stdout) < 5.0
+    assert "spans_dropped:shutdown=1, scores_dropped:shutdown=1" in finished.stderr
