@@ -9,6 +9,7 @@ from prometheus_client import Counter
 
 from iterate.config import IterateConfig
 from iterate.hops import ChatHop, GateHop
+from iterate.log_counts import GAUGES
 from iterate.loop import Limits
 from iterate.servicer import IterateServicer
 from iterate.session import Sessions
@@ -34,7 +35,7 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
     async with contextlib.AsyncExitStack() as stack:
         tracing = await stack.enter_async_context(open_tracing(config, runtime, service="iterate"))
         log = SessionLogger(config.session_log())
-        runtime.metrics.export("lakehouse_session_log", log.counts, gauges=("rows_queued", "bytes_queued"))
+        runtime.metrics.export("lakehouse_session_log", log.counts, gauges=GAUGES)
         await log.start()
         stack.push_async_callback(log.close)
         chat = await stack.enter_async_context(AsyncChatClient(config.chatd))

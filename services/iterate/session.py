@@ -16,7 +16,7 @@ from typing import Protocol
 
 from iterate.attempt import Attempt, error_record, fault_of
 from iterate.loop import Chat, Gate, Limits, Listener, Loop, Progress
-from iterate.session_log import SessionBegun, SessionLogger, SessionLogUnavailable
+from iterate.session_log import OpenSession, SessionBegun, SessionLogger, SessionLogUnavailable
 from iterate.task import Task
 from lakehouse.errors import Fault, Reason
 from lakehouse.sessions.record import ErrorRecord, FinalVerdict, SessionRecord
@@ -58,7 +58,8 @@ class Sessions:
     async def run(self, task: Task, caller: Caller, listener: Listener | None, deadline: float) -> SessionEnd:
         """Run one session until `deadline` (time.monotonic).
 
-        Raises Fault; whatever else the loop raises goes on after the row was handed over.
+        Raises Fault; whatever else the loop raises goes on. A status, too, leaves only after the row was written or
+        waited for; a cancellation goes on at once, with the row handed over.
         """
         if task.session_id in self._running:
             raise Fault(Reason.SESSION_ID_IN_FLIGHT, where="iterate")
@@ -75,45 +76,67 @@ class Sessions:
             open_session = self.log.begin(_begun(task, trace))
         except SessionLogUnavailable:
             raise Fault(Reason.SESSION_LOG_UNAVAILABLE, where="iterate") from None
-        root = self.tracing.start_root(
+        progress = Progress()
+        root: Span | None = None
+        error: ErrorRecord | None = None
+        failure: Exception | None = None
+        try:
+            root = self._start_trace(task, trace)
+            await self._loop(task, caller, listener, deadline, root, progress, open_session).run()
+        except Fault as raised:
+            failure = fault_of(raised, caller.ended_by)
+            error = error_record(failure)
+        except BaseException as raised:
+            error = error_record(fault_of(raised, caller.ended_by))
+            if not isinstance(raised, Exception):
+                raise  # A cancellation is not held up; the row is on its way all the same.
+            failure = raised
+        finally:
+            record = self._record(task, trace, progress, error, int((time.monotonic() - started) * 1000))
+            handover = open_session.hand_over(record)
+            self.on_end(record)
+            if root is not None:
+                self._end_trace(root, record)
+        written = await handover.written()
+        if failure is not None:
+            raise failure
+        if written != "written" and self.log.strict:
+            raise Fault(Reason.SESSION_LOG_UNAVAILABLE, where="iterate")
+        return SessionEnd(
+            record=record, attempts=tuple(progress.attempts), token_budget_spent=progress.token_budget_spent
+        )
+
+    def _start_trace(self, task: Task, trace: TraceContext) -> Span:
+        return self.tracing.start_root(
             f"iterate.{task.kind}",
             context=trace,
             session_id=task.session_id,
             input=_request_text(task) if self.tracing.enabled else "",
             kind=task.kind,
         )
-        progress = Progress()
-        loop = Loop(
+
+    def _loop(
+        self,
+        task: Task,
+        caller: Caller,
+        listener: Listener | None,
+        deadline: float,
+        root: Span,
+        progress: Progress,
+        open_session: OpenSession,
+    ) -> Loop:
+        return Loop(
             task=task,
             chat=self.chat,
             gate=self.gate,
             limits=self.limits,
-            trace=trace,
+            trace=caller.trace,
             root=root,
             progress=progress,
             listener=listener,
             deadline=deadline,
             ended_by=caller.ended_by,
             on_attempt=open_session.attempt_finished,
-        )
-        error: ErrorRecord | None = None
-        try:
-            await loop.run()
-        except BaseException as raised:
-            fault = fault_of(raised, caller.ended_by)
-            error = error_record(fault)
-            if isinstance(raised, Fault):
-                raise fault from None
-            raise
-        finally:
-            record = self._record(task, trace, progress, error, int((time.monotonic() - started) * 1000))
-            handover = open_session.hand_over(record)
-            self.on_end(record)
-            self._end_trace(root, record)
-        if await handover.written() != "written" and self.log.strict:
-            raise Fault(Reason.SESSION_LOG_UNAVAILABLE, where="iterate")
-        return SessionEnd(
-            record=record, attempts=tuple(progress.attempts), token_budget_spent=progress.token_budget_spent
         )
 
     def _record(

@@ -1,0 +1,250 @@
+"""The in-flight journal: what a killed process's sessions are rebuilt from.
+
+One hidden file per process beside the log, ``.sessions.jsonl.<uuid>.inflight``, flocked for the process's life: who
+gets its lock knows that its owner is dead (``log_sweep``). Lines, each ended by LF, ``n`` numbering this process's
+sessions:
+
+``B n device inode size head row``
+    A session began when the log ended at that position. ``row`` is the row to write if the process died now.
+``A n unix_us attempt``
+    An attempt finished.
+``E n row``
+    The session ended, and this is its row: written before the row is appended to the log, so that a row which is
+    still queued when the process is killed is told as its answer was, and so that a sweep knows it by its timestamp.
+``D n ...``
+    The session's row stands in the log: its first line, the letter overwritten in place.
+
+An entry is one ``pwrite``: in the kernel's hands when the call returns, so that a SIGKILL takes nothing back. A kill
+within it leaves a last line without LF. Overwriting a byte needs no room on the disk, so a full disk never keeps a
+session that was written from being marked as such. Nothing here is ever fsynced: a power cut may lose entries.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from iterate.log_file import LOG_MODE, LogPosition, folder_of
+
+SUFFIX: Final = ".inflight"
+# A journal in the making, outside the sweepers' pattern until it is locked and whole.
+NEW_SUFFIX: Final = ".inflight.new"
+
+# With no session living, the file is emptied once it is so long; truncating more at once would hold up the event loop.
+EMPTY_BYTES_MIN: Final = 1024 * 1024
+# With sessions living, it is rewritten with them alone once so much of it, and half of it, is dead.
+DEAD_BYTES_MAX: Final = 8 * 1024 * 1024
+# After a failed try to create or rewrite the file, how long to go on without another one.
+RETRY_S: Final = 1.0
+
+
+@dataclass(slots=True)
+class JournalEntry:
+    """One living session's lines in the file: (offset, bytes), in order. The first one carries the mark."""
+
+    number: int
+    lines: list[tuple[int, int]] = field(default_factory=list)
+    attempts: int = 0
+    """How many attempts are written down."""
+    complete: bool = False
+    """True while the beginning and every attempt handed in could be written down."""
+    has_end: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(size for _, size in self.lines)
+
+
+class Journal:
+    """One process's journal. Every method may be called from any thread; each is a few system calls.
+
+    ``begin``, ``attempt`` and ``end`` raise OSError where the disk does not take the entry; what was written of it
+    is overwritten by the next one.
+    """
+
+    def __init__(self, log_path: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        name = os.path.basename(log_path)  # noqa: PTH119  string work, no file
+        self.path = os.fspath(folder_of(log_path) / f".{name}.{uuid.uuid4()}{SUFFIX}")
+        self._new_path = self.path.removesuffix(SUFFIX) + NEW_SUFFIX
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._fd = -1
+        self._identity = (0, 0)
+        self._end = 0
+        self._tail_dirty = False
+        self._live: dict[int, JournalEntry] = {}
+        self._live_bytes = 0
+        self._next_number = 1
+        self._retry_at = 0.0
+        self._last_error: OSError | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return self._end
+
+    @property
+    def live_bytes(self) -> int:
+        """Bytes of the sessions that have no row in the log yet."""
+        return self._live_bytes
+
+    def open(self) -> None:
+        """Creates and locks the file. Raises OSError; ``begin`` tries again."""
+        with self._lock:
+            self._rebuild()
+
+    def begin(self, row: bytes, position: LogPosition) -> JournalEntry:
+        """Writes a session's beginning, in a file that sweepers find; ``row`` is LF-ended."""
+        with self._lock:
+            self._ensure_reachable()
+            entry = self._new_entry()
+            head = f"B {entry.number} {position.device} {position.inode} {position.size} {position.head} "
+            self._add(entry, head, row)
+            entry.complete = True
+            return entry
+
+    def attempt(self, entry: JournalEntry, attempt: str, *, unix_us: int) -> None:
+        """Writes a finished attempt, given as its JSON text. After one that could not be written, later ones are left
+        out: what is known of a session is always its first attempts."""
+        with self._lock:
+            if not entry.complete:
+                return
+            entry.complete = False
+            self._add(entry, f"A {entry.number} {unix_us} ", attempt.encode() + b"\n")
+            entry.attempts += 1
+            entry.complete = True
+
+    def end(self, entry: JournalEntry | None, row: bytes) -> JournalEntry:
+        """Writes a session's end. Without a beginning (the disk was full then) the row makes a session of its own.
+        Returns the session's entry."""
+        with self._lock:
+            if entry is None:
+                self._ensure_reachable()
+                entry = self._new_entry()
+            self._add(entry, f"E {entry.number} ", row)
+            entry.has_end = True
+            return entry
+
+    def done(self, entry: JournalEntry) -> None:
+        """Marks a session as written; idempotent. Raises OSError where even one byte cannot be overwritten."""
+        with self._lock:
+            if self._live.pop(entry.number, None) is None:
+                return
+            self._live_bytes -= entry.size_bytes
+            # An unmarked row that stands in the log is found there by the sweep: a lost mark costs a search only.
+            os.pwrite(self._fd, b"D", entry.lines[0][0])
+            if not self._live and self._end >= EMPTY_BYTES_MIN:
+                os.ftruncate(self._fd, 0)
+                self._end = 0
+
+    def close(self) -> None:
+        """Removes the file if no session is left in it, and gives up the lock. Raises nothing."""
+        with self._lock:
+            if self._fd < 0:
+                return
+            try:
+                if not self._live and self._is_reachable():
+                    os.unlink(self.path)  # noqa: PTH108  beside os.open on the same string
+            except OSError:
+                pass  # an empty journal is swept away by the next process
+            finally:
+                os.close(self._fd)
+                self._fd = -1
+
+    def _new_entry(self) -> JournalEntry:
+        entry = JournalEntry(self._next_number)
+        self._next_number += 1
+        return entry
+
+    def _add(self, entry: JournalEntry, head: str, body: bytes) -> None:
+        if self._fd < 0:
+            raise self._last_error or OSError(errno.EBADF, "the journal is closed")
+        if self._end > 2 * self._live_bytes + DEAD_BYTES_MAX and self._monotonic() >= self._retry_at:
+            try:
+                self._rebuild()
+            except OSError as error:
+                self._hold_off(error)  # the file stays as it is, only longer than it should be
+        line = head.encode() + body
+        if self._tail_dirty:
+            os.ftruncate(self._fd, self._end)
+            self._tail_dirty = False
+        written = 0
+        try:
+            while written < len(line):
+                written += os.pwrite(self._fd, memoryview(line)[written:] if written else line, self._end + written)
+        except OSError:
+            self._tail_dirty = True
+            raise
+        entry.lines.append((self._end, len(line)))
+        self._end += len(line)
+        self._live[entry.number] = entry
+        self._live_bytes += len(line)
+
+    def _ensure_reachable(self) -> None:
+        # A journal whose folder was removed and made anew is written to, but no sweeper would find it.
+        if self._fd >= 0 and self._is_reachable():
+            return
+        if self._monotonic() < self._retry_at:
+            raise self._last_error or OSError(errno.ENOENT, "no journal")
+        try:
+            self._rebuild()
+        except OSError as error:
+            self._hold_off(error)
+            raise
+
+    def _is_reachable(self) -> bool:
+        try:
+            found = os.stat(self.path, follow_symlinks=False)  # noqa: PTH116  Path costs 3 us a call
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._identity
+
+    def _hold_off(self, error: OSError) -> None:
+        self._last_error = error
+        self._retry_at = self._monotonic() + RETRY_S
+
+    def _rebuild(self) -> None:
+        """Puts a file with the living sessions' lines alone in place of the present one, if any.
+
+        The new file is locked before it gets its name, so no sweeper ever holds it; the old one keeps its lock until
+        it has lost its name. A kill in between leaves the old file whole, and a ``.new`` one that sweepers remove.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(self._new_path, flags, LOG_MODE)
+        except FileExistsError:
+            os.unlink(self._new_path)  # noqa: PTH108  left by a try of ours that failed
+            fd = os.open(self._new_path, flags, LOG_MODE)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            moved: list[tuple[JournalEntry, list[tuple[int, int]]]] = []
+            end = 0
+            for entry in self._live.values():
+                lines: list[tuple[int, int]] = []
+                for offset, size in entry.lines:
+                    self._copy(fd, offset, end, size)
+                    lines.append((end, size))
+                    end += size
+                moved.append((entry, lines))
+            found = os.fstat(fd)
+            os.rename(self._new_path, self.path)  # noqa: PTH104  beside os.open on the same string
+        except OSError:
+            os.close(fd)
+            raise
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self._identity, self._end, self._tail_dirty = fd, (found.st_dev, found.st_ino), end, False
+        for entry, lines in moved:
+            entry.lines = lines
+
+    def _copy(self, fd: int, source: int, target: int, size: int) -> None:
+        data = os.pread(self._fd, size, source)
+        while data:
+            written = os.pwrite(fd, data, target)
+            data, target = data[written:], target + written

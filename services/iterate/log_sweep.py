@@ -1,0 +1,277 @@
+"""Recovery: the sessions of dead processes get the rows that they are owed.
+
+A sweep looks at every journal beside the log. One whose lock it cannot get belongs to a living process and is left
+alone. In one whose lock it gets, each session that is not marked as written gets its row, unless the log has one:
+the row it ended with, where the journal holds that, else an ``infra_error`` row with code PROCESS_DIED.
+
+Two sweepers never work on one journal, since one of them holds its lock. A sweeper that is killed leaves the next one
+what it needs: it writes the row that it is about to append into the journal and then appends it, so that the next one
+finds that very row in the log by session id and timestamp, or appends it. A journal goes when all of its rows stand.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import stat
+import threading
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from iterate.journal import NEW_SUFFIX, SUFFIX
+from iterate.log_counts import MinuteWarning, SessionLogCounts, errno_name
+from iterate.log_file import LogFile, folder_of
+from iterate.log_replay import JournalContents, UnfinishedSession, read_journal
+from iterate.log_scan import ScanIncompleteError, SoughtSession, find_written, unix_us
+from lakehouse.sessions.record import ErrorRecord, SessionRecord
+from lakehouse.sessions.row import encode_row
+
+PROCESS_DIED: Final = ErrorRecord(
+    code="PROCESS_DIED",
+    reason="PROCESS_DIED",
+    where="iterate",
+    message="The process that ran this session ended before the session did.",
+)
+
+# How long a sweep waits for the log's lock before it leaves the rest to the next one.
+LOCK_WAIT_S: Final = 2.0
+_JOURNALS_AT_A_TIME: Final = 64
+_LOCK_STEP_S: Final = 0.005
+
+_log = structlog.get_logger(__name__)
+
+
+class SweepStoppedError(Exception):
+    """The rest of a journal is left to the next sweep."""
+
+
+@dataclass(slots=True)
+class DeadJournal:
+    """A journal whose lock we hold, by ``fd``."""
+
+    path: str
+    fd: int
+    contents: JournalContents
+
+
+def sweep(
+    log_path: str,
+    *,
+    counts: SessionLogCounts,
+    warning: MinuteWarning,
+    stop: threading.Event | None = None,
+    synced: bool = True,
+) -> int:
+    """Recovers the sessions of every dead process that logged to ``log_path``. Returns the number of rows written.
+
+    ``synced``: rows are fsynced before their journal goes. Never raises OSError: what a bad disk leaves undone is
+    warned of, counted and done by a later sweep.
+    """
+    log = LogFile(log_path, synced=synced)
+    journals = _list_journals(log_path)
+    recovered = 0
+    try:
+        # Many at a time: the log is searched once for all of them, and each holds a descriptor meanwhile.
+        for start in range(0, len(journals), _JOURNALS_AT_A_TIME):
+            batch = journals[start : start + _JOURNALS_AT_A_TIME]
+            recovered += _sweep_batch(batch, log, counts=counts, warning=warning, stop=stop)
+    finally:
+        log.close()
+    return recovered
+
+
+def _sweep_batch(
+    paths: list[str],
+    log: LogFile,
+    *,
+    counts: SessionLogCounts,
+    warning: MinuteWarning,
+    stop: threading.Event | None,
+) -> int:
+    dead: list[DeadJournal] = []
+    recovered = 0
+
+    def left(path: str, error: OSError | ScanIncompleteError | SweepStoppedError) -> None:
+        if stop is not None and stop.is_set():
+            return
+        cause = errno_name(error) if isinstance(error, OSError) else "POSTPONED"
+        counts.add_cause("sweep_errors", cause)
+        warning.warn("session_log_sweep_postponed", cause, journal=path, detail=str(error))
+
+    try:
+        for path in paths:
+            try:
+                journal = _take(path)
+            except OSError as error:
+                left(path, error)
+                continue
+            if journal is not None:
+                dead.append(journal)
+        try:
+            _search(dead, log.path, stop)
+        except ScanIncompleteError as error:
+            left(log.path, error)
+            return 0
+        for journal in dead:
+            try:
+                recovered += _recover(journal, log, counts=counts, stop=stop)
+                _remove(journal, counts=counts)
+            except (OSError, SweepStoppedError) as error:
+                left(journal.path, error)
+        return recovered
+    finally:
+        for journal in dead:
+            os.close(journal.fd)
+
+
+def _list_journals(log_path: str) -> list[str]:
+    name = re.escape(os.path.basename(log_path))  # noqa: PTH119  string work, no file
+    # The whole UUID, so that the journals of a log `sessions.jsonl.b` are not taken for those of `sessions.jsonl`.
+    journal = re.compile(rf"\.{name}\.[0-9a-f-]{{36}}({re.escape(SUFFIX)}|{re.escape(NEW_SUFFIX)})")
+    try:
+        return sorted(os.fspath(path) for path in folder_of(log_path).iterdir() if journal.fullmatch(path.name))
+    except OSError:
+        return []  # whoever appends warns of a missing folder
+
+
+def _take(path: str) -> DeadJournal | None:
+    """Locks and reads a journal. Returns None where its owner lives or another sweeper is at it. Raises OSError."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    taken = None
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        opened = os.fstat(fd)
+        if not stat.S_ISREG(opened.st_mode) or not _is_named(path, opened):
+            return None  # swept, or replaced by its owner, between our open and our lock
+        if path.endswith(NEW_SUFFIX):
+            os.unlink(path)  # noqa: PTH108  its owner died while making it, and has a whole one beside it
+            return None
+        taken = DeadJournal(path, fd, read_journal(fd))
+        return taken
+    finally:
+        if taken is None:
+            os.close(fd)
+
+
+def _search(dead: list[DeadJournal], log_path: str, stop: threading.Event | None) -> None:
+    """Takes out of the journals what the log has already."""
+    owners = [(journal, number) for journal in dead for number in journal.contents.unfinished]
+    if not owners:
+        return
+    sought = [_sought(journal.contents.unfinished[number]) for journal, number in owners]
+    for index in find_written(log_path, sought, stop):
+        journal, number = owners[index]
+        del journal.contents.unfinished[number]
+
+
+def _remove(journal: DeadJournal, *, counts: SessionLogCounts) -> None:
+    skipped = journal.contents.lines_skipped
+    if skipped:
+        os.rename(journal.path, journal.path + ".unread")  # noqa: PTH104  for a person, what no program could read
+        _log.warning("session_log_journal_unread", journal=journal.path + ".unread", lines=skipped)
+    else:
+        os.unlink(journal.path)  # noqa: PTH108  beside os.open on the same string
+    counts.add("journals_swept")
+    counts.add("journal_lines_skipped", skipped + journal.contents.torn)
+
+
+def _is_named(path: str, opened: os.stat_result) -> bool:
+    try:
+        found = os.stat(path, follow_symlinks=False)  # noqa: PTH116  beside os.open on the same string
+    except FileNotFoundError:
+        return False
+    return (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)
+
+
+def _recover(journal: DeadJournal, log: LogFile, *, counts: SessionLogCounts, stop: threading.Event | None) -> int:
+    """Appends the rows of the journal's unfinished sessions; returns how many."""
+    fd, contents = journal.fd, journal.contents
+    if not contents.unfinished:
+        return 0
+    if contents.torn:
+        os.ftruncate(fd, contents.end)
+    for number, session in contents.unfinished.items():
+        if session.ended is None:
+            session.ended = _process_died(session, contents.last_alive_unix_us)
+            _write_end(fd, contents, number, encode_row(session.ended))
+        _append(log, encode_row(session.ended), stop)
+        counts.add("sessions_recovered")
+    for descriptor in log.take_unsynced():
+        try:
+            os.fsync(descriptor)
+            counts.add("fsyncs")
+        finally:
+            os.close(descriptor)
+    _log.warning("session_log_sessions_recovered", journal=journal.path, sessions=len(contents.unfinished))
+    return len(contents.unfinished)
+
+
+def _sought(session: UnfinishedSession) -> SoughtSession:
+    known = session.begun or session.ended
+    if known is None:  # the reader makes no session without one of them
+        raise ValueError("a session without a beginning and an end")
+    return SoughtSession(
+        known=session.ended or replace(known, attempts=tuple(session.attempts)),
+        ended=session.ended is not None,
+        position=session.position,
+        begun_unix_us=unix_us(session.begun.timestamp) if session.begun is not None else 0,
+    )
+
+
+def _process_died(session: UnfinishedSession, last_alive_unix_us: int) -> SessionRecord:
+    """The row of a session whose end nobody saw. It ended when its process did, which is at the earliest the last
+    moment that the journal tells of: that is its timestamp, and its duration counts to there."""
+    begun = session.begun
+    if begun is None:
+        raise ValueError("a session without a beginning")
+    begun_unix_us = unix_us(begun.timestamp)
+    ended_unix_us = max(begun_unix_us, last_alive_unix_us)
+    return replace(
+        begun,
+        timestamp=rfc3339(ended_unix_us),
+        attempts=tuple(session.attempts),
+        duration_ms=(ended_unix_us - begun_unix_us) // 1000,
+        final_verdict="infra_error",
+        error=PROCESS_DIED,
+    )
+
+
+def _write_end(fd: int, contents: JournalContents, number: int, row: bytes) -> None:
+    line = f"E {number} ".encode() + row
+    offset, written = contents.end, 0
+    while written < len(line):
+        try:
+            written += os.pwrite(fd, line[written:], offset + written)
+        except OSError:
+            os.ftruncate(fd, offset)
+            raise
+    contents.end += len(line)
+
+
+def _append(log: LogFile, row: bytes, stop: threading.Event | None) -> None:
+    give_up_at = time.monotonic() + LOCK_WAIT_S
+    while not log.try_lock():
+        if time.monotonic() >= give_up_at or (stop is not None and stop.is_set()):
+            raise SweepStoppedError("the log is locked by another process")
+        time.sleep(_LOCK_STEP_S)
+    try:
+        log.append(row)
+    finally:
+        log.unlock()
+
+
+def rfc3339(unix_us: int) -> str:
+    """Returns UTC with six fractional digits and ``Z``, as a row's ``timestamp``."""
+    seconds, fraction_us = divmod(unix_us, 1_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction_us:06d}Z"

@@ -1,0 +1,167 @@
+"""Goal: what a new user types first works, says what happened, and leaves nothing running.
+
+Method: the installed command in processes of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from lakehouse.cli.stack import StackError, free_port_binds, running_stack
+
+LAKEHOUSE = str(Path(sys.executable).parent / "lakehouse")
+SPEC = '{"role": "forklift operator", "count": 3, "city": "Toledo", "state": "OH"}'
+
+
+def run(*arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([LAKEHOUSE, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+def test_the_demo_as_json_is_one_object_with_the_whole_session() -> None:
+    done = run("demo", "--json")
+
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert list(result) == [
+        *("final_verdict", "iterations", "session_id", "trace_id", "attempts", "artifact", "row", "spans"),
+    ]
+    assert (result["final_verdict"], result["iterations"]) == ("accepted", 2)
+    phantom = result["attempts"][0]["findings"][0]
+    assert phantom["code"] == "PHANTOM_WORKER"
+    assert phantom["path"] == "/workers/2/worker_id"
+    assert len(result["artifact"]["workers"]) == 3
+    assert result["row"]["session_id"] == result["session_id"]
+    assert result["row"]["artifact"] == result["artifact"]
+    assert len(result["spans"]) == 7
+    assert {span["trace_id"] for span in result["spans"]} == {result["trace_id"]}
+
+
+def test_the_demo_for_a_person_names_the_phantom_and_the_scripted_model() -> None:
+    done = run("demo")
+
+    assert done.returncode == 0, done.stderr
+    assert "PHANTOM_WORKER at /workers/2/worker_id" in done.stdout
+    assert "accepted after 2 attempts" in done.stdout
+    assert "scripted" in done.stdout
+    assert "├─ attempt-1" in done.stdout
+
+
+@asynccontextmanager
+async def up(folder: Path, *arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, list[str]]]:
+    """`lakehouse up` on free ports, ready; and the lines that it prints."""
+    process = await asyncio.create_subprocess_exec(
+        *(LAKEHOUSE, "up", "--data", str(folder), *arguments),
+        env={**os.environ, **free_port_binds()},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    lines: list[str] = []
+    try:
+        async with asyncio.timeout(60):
+            while not any(line.startswith("ready") for line in lines):
+                line = await process.stdout.readline()
+                assert line, lines
+                lines.append(line.decode())
+        yield process, lines
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
+        rest, _ = await asyncio.wait_for(process.communicate(), 60)
+        lines.extend(rest.decode().splitlines(keepends=True))
+
+
+async def test_up_serves_until_ctrl_c_and_shows_logs_and_trees(tmp_path: Path) -> None:
+    async with up(tmp_path, "--trace-view") as (process, lines):
+        ready = next(line for line in lines if line.startswith("ready"))
+        address = ready.split("iterate at ")[1].split(". ")[0]
+        command = ("iterate", "--address", address, "--kind", "fill", "--prompt", "Fill it", "--spec", SPEC, "--json")
+        done = await asyncio.to_thread(run, *command)
+        assert process.stdout is not None
+        async with asyncio.timeout(30):
+            while not any("└─ validate" in line for line in lines):
+                lines.append((await process.stdout.readline()).decode())
+
+    assert done.returncode == 0, done.stderr
+    response = json.loads(done.stdout)
+    assert response["final_verdict"] == "accepted"
+    assert process.returncode == 0
+    (row,) = [json.loads(line) for line in (tmp_path / "sessions.jsonl").read_text().splitlines()]
+    assert row["session_id"] == response["session_id"]
+    output = "".join(lines)
+    assert f"trace {response['trace_id']}" in output
+    assert any(line.lstrip().startswith("validated ") and "rpc" in line for line in lines), "logs carry their service"
+    assert sum("stopped" in line for line in lines) == 3, "each service ended in order"
+
+
+def test_iterate_without_a_stack_says_how_to_start_one() -> None:
+    done = run("iterate", "--address", "127.0.0.1:1", "--kind", "fill", "--prompt", "p", "--spec", SPEC)
+
+    assert done.returncode == 1
+    assert "lakehouse up" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("iterate",), "--kind and --prompt"),
+        (("iterate", "no-such-file.toml"), "No such file"),
+        (("iterate", "--kind", "fill", "--prompt", "p", "--spec", "{"), "not JSON"),
+        (("iterate", "--kind", "fill", "--prompt", "p", "--spec", '{"rolle": "x"}'), "rolle"),
+        (("iterate", "--kind", "k", "--prompt", "p", "--trace-id", "é"), "trace_id"),
+        (("no-such-command",), "No such command"),
+    ],
+)
+def test_wrong_usage_is_told_in_words(arguments: tuple[str, ...], told: str) -> None:
+    done = run(*arguments)
+
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("form", ["toml", "json"])
+def test_a_request_file_is_taken_and_flags_go_over_it(tmp_path: Path, form: str) -> None:
+    file = tmp_path / f"request.{form}"
+    if form == "toml":
+        file.write_text('kind = "fill"\nprompt = "p"\nmax_iterations = 99\n[fill]\nrole = "welder"\ncount = 1\n')
+    else:
+        file.write_text(json.dumps({"kind": "fill", "prompt": "p", "fill": {"role": "welder", "count": 1}}))
+
+    done = run("iterate", str(file), "--max-iterations", "1", "--address", "127.0.0.1:1")
+
+    # Read whole: what fails is the connection.
+    assert done.returncode == 1
+    assert "UNAVAILABLE" in done.stderr
+
+
+async def test_a_service_that_cannot_start_is_named_with_its_problem() -> None:
+    with pytest.raises(StackError, match="chatd"):
+        async with running_stack(on_log=lambda *_: None, environ={**free_port_binds(), "CHATD_NO_SUCH_KEY": "1"}):
+            pass
+
+
+@pytest.mark.parametrize("service", ["iterate", "chatd", "validated"])
+def test_each_service_explains_itself_and_checks_its_configuration(tmp_path: Path, service: str) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(f"[{service}]\nbnid = 1\nmetrics_port = -1\n")
+    command = [sys.executable, "-m", service]
+
+    helped = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False)
+    good = subprocess.run([*command, "--check"], capture_output=True, text=True, check=False)
+    bad = subprocess.run([*command, "--check", "--config", file], capture_output=True, text=True, check=False)
+
+    assert (helped.returncode, good.returncode, bad.returncode) == (0, 0, 2)
+    assert "--config" in helped.stdout
+    assert f"{service}.bnid: unknown key" in bad.stderr
+    assert f"{service}.metrics_port" in bad.stderr

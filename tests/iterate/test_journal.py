@@ -1,0 +1,467 @@
+"""The journal's file, and what a sweep makes of one whose owner is dead."""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+import iterate.journal
+import iterate.log_scan
+import iterate.log_sweep
+from iterate.journal import Journal, JournalEntry
+from iterate.log_counts import MinuteWarning, SessionLogCounts
+from iterate.log_file import LogFile
+from iterate.log_sweep import PROCESS_DIED, read_journal, rfc3339, sweep
+from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
+from lakehouse.sessions.row import decode_row, encode_attempt, encode_row
+
+BEGUN_UNIX_US = int(time.time() - 60) * 1_000_000
+ATTEMPT = SessionAttemptRecord(iteration=1, verdict="rejected", raw="Jos\u00e9\u2028\n", findings=())
+
+
+def begun(session_id: str = "s1", prompt: str = "p") -> SessionRecord:
+    return SessionRecord(
+        session_id=session_id,
+        timestamp=rfc3339(BEGUN_UNIX_US),
+        trace_id="1" * 32,
+        kind="fill",
+        provider="p",
+        model="m",
+        prompt=prompt,
+        spec='{"big":18446744073709551617}',
+        max_iterations=3,
+        final_verdict="infra_error",
+        error=PROCESS_DIED,
+        duration_ms=0,
+    )
+
+
+def ended(session_id: str = "s1", prompt: str = "p", after_ms: int = 2_000) -> SessionRecord:
+    return replace(
+        begun(session_id, prompt),
+        timestamp=rfc3339(BEGUN_UNIX_US + after_ms * 1000),
+        final_verdict="accepted",
+        error=None,
+        attempts=(ATTEMPT,),
+        duration_ms=after_ms,
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "sessions.jsonl"
+
+
+def begin(journal: Journal, record: SessionRecord, path: Path) -> JournalEntry:
+    log = LogFile(path)
+    if path.exists():  # as the process whose journal it is has the log open
+        assert log.try_lock()
+        log.unlock()
+    position = log.position()
+    log.close()
+    return journal.begin(encode_row(record), position)
+
+
+def append(path: Path, *records: SessionRecord) -> None:
+    with path.open("ab") as log:
+        log.writelines(encode_row(record) for record in records)
+
+
+def die(journal: Journal) -> None:
+    """Leaves the file as a SIGKILL would, lock released."""
+    os.close(journal._fd)
+    journal._fd = -1
+
+
+def run_sweep(path: Path) -> dict[str, int]:
+    counts = SessionLogCounts()
+    sweep(str(path), counts=counts, warning=MinuteWarning(), synced=False)
+    return counts.snapshot()
+
+
+def read_rows(path: Path) -> list[SessionRecord]:
+    return [decode_row(line) for line in path.read_bytes().splitlines() if line]
+
+
+def journals(path: Path) -> list[str]:
+    return sorted(file.name for file in path.parent.glob(".*"))
+
+
+class _SortedScan:
+    """``os.scandir`` in the order of names, so that a test can tell what is read first."""
+
+    def __init__(self, entries: Any) -> None:
+        self._entries = entries
+
+    def __enter__(self) -> Any:
+        return iter(sorted(self._entries, key=lambda entry: entry.name))
+
+    def __exit__(self, *_: object) -> None:
+        self._entries.close()
+
+
+class TestFile:
+    def test_it_is_hidden_locked_and_private_to_owner_and_group(self, path: Path) -> None:
+        journal = Journal(str(path))
+        journal.open()
+        file = Path(journal.path)
+        assert file.parent == path.parent
+        assert file.name.startswith(".sessions.jsonl.")
+        assert file.name.endswith(".inflight")
+        assert file.stat().st_mode & 0o137 == 0
+        with file.open() as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        journal.close()
+        assert not file.exists()
+
+    def test_it_stays_when_a_session_is_left_in_it(self, path: Path) -> None:
+        journal = Journal(str(path))
+        begin(journal, begun(), path)
+        journal.close()
+        assert len(journals(path)) == 1
+
+    def test_it_is_emptied_when_no_session_lives(self, path: Path) -> None:
+        journal = Journal(str(path))
+        for _ in range(50):
+            journal.done(begin(journal, begun(prompt="x" * 50_000), path))
+            assert Path(journal.path).stat().st_size < iterate.journal.EMPTY_BYTES_MIN + 60_000
+        journal.close()
+
+    def test_it_is_rewritten_with_the_living_sessions_alone(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(iterate.journal, "DEAD_BYTES_MAX", 100_000)
+        journal = Journal(str(path))
+        first = begin(journal, begun("first"), path)
+        rebuilds: list[int] = []
+        rebuild = journal._rebuild
+        monkeypatch.setattr(journal, "_rebuild", lambda: (rebuild(), rebuilds.append(journal.size_bytes)))
+        for number in range(60):
+            journal.attempt(first, encode_attempt(replace(ATTEMPT, iteration=number + 1)), unix_us=1)
+            entry = begin(journal, begun(f"s{number}", "x" * 10_000), path)
+            assert journal.size_bytes < 2 * journal.live_bytes + 120_000
+            if number != 40:
+                journal.done(entry)
+        assert rebuilds, "it was never rewritten"
+        assert len(journals(path)) == 1
+        contents = read_journal(journal._fd)
+        assert [session.begun for session in contents.unfinished.values()] == [
+            begun("first"),
+            begun("s40", "x" * 10_000),
+        ]
+        assert [attempt.iteration for attempt in next(iter(contents.unfinished.values())).attempts] == list(
+            range(1, 61)
+        )
+        journal.done(first)  # at its new place
+        assert [session.begun for session in read_journal(journal._fd).unfinished.values()] == [
+            begun("s40", "x" * 10_000)
+        ]
+        die(journal)
+
+    def test_an_entry_that_the_disk_cut_short_is_overwritten(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        journal = Journal(str(path))
+        begin(journal, begun("first"), path)
+        real = os.pwrite
+
+        def half(fd: int, data: bytes, offset: int) -> int:
+            real(fd, bytes(data)[: len(data) // 2], offset)
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", half)
+            with pytest.raises(OSError, match="No space"):
+                begin(journal, begun("cut", "x" * 5_000), path)
+        begin(journal, begun("second"), path)
+        contents = read_journal(journal._fd)
+        assert [session.begun for session in contents.unfinished.values()] == [begun("first"), begun("second")]
+        assert (contents.lines_skipped, contents.torn) == (0, False)
+        die(journal)
+
+    def test_after_an_attempt_that_was_not_written_no_later_one_is(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal = Journal(str(path))
+        entry = begin(journal, begun(), path)
+        journal.attempt(entry, encode_attempt(ATTEMPT), unix_us=1)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+            with pytest.raises(OSError, match="full"):
+                journal.attempt(entry, encode_attempt(replace(ATTEMPT, iteration=2)), unix_us=2)
+        journal.attempt(entry, encode_attempt(replace(ATTEMPT, iteration=3)), unix_us=3)
+        assert [each.iteration for each in read_journal(journal._fd).unfinished[1].attempts] == [1]
+        die(journal)
+
+    def test_a_journal_that_lost_its_folder_moves_to_the_new_one(self, path: Path) -> None:
+        journal = Journal(str(path))
+        begin(journal, begun("first"), path)
+        Path(journal.path).unlink()
+        begin(journal, begun("second"), path)
+        die(journal)
+        run_sweep(path)
+        assert [row.session_id for row in read_rows(path)] == ["first", "second"]
+
+
+class TestSweep:
+    def test_a_session_that_never_ended_gets_a_process_died_row(self, path: Path) -> None:
+        journal = Journal(str(path))
+        entry = begin(journal, begun(), path)
+        journal.attempt(entry, encode_attempt(ATTEMPT), unix_us=BEGUN_UNIX_US + 1_500_999)
+        die(journal)
+        counts = run_sweep(path)
+        assert read_rows(path) == [
+            replace(
+                begun(),
+                timestamp=rfc3339(BEGUN_UNIX_US + 1_500_999),
+                duration_ms=1_500,
+                attempts=(ATTEMPT,),
+                error=PROCESS_DIED,
+            )
+        ]
+        assert (counts["sessions_recovered"], counts["journals_swept"]) == (1, 1)
+        assert journals(path) == []
+
+    def test_a_session_whose_row_was_queued_gets_that_row(self, path: Path) -> None:
+        journal = Journal(str(path))
+        journal.end(begin(journal, begun(), path), encode_row(ended()))
+        die(journal)
+        run_sweep(path)
+        assert path.read_bytes() == encode_row(ended())
+
+    def test_an_end_without_a_beginning_is_enough(self, path: Path) -> None:
+        journal = Journal(str(path))
+        journal.end(None, encode_row(ended()))
+        journal.done(journal.end(None, encode_row(ended("s2"))))
+        die(journal)
+        run_sweep(path)
+        assert read_rows(path) == [ended()]
+
+    @pytest.mark.parametrize("has_end", [True, False])
+    @pytest.mark.parametrize("where", ["live", "unended", "renamed", "gz", "zst", "two rotations", "copytruncate"])
+    def test_a_row_that_stands_anywhere_in_the_log_is_not_written_again(
+        self, path: Path, where: str, has_end: bool
+    ) -> None:
+        append(path, ended("older", "x" * 500))
+        journal = Journal(str(path))
+        entry = begin(journal, begun(), path)
+        if has_end:
+            journal.end(entry, encode_row(ended()))
+        append(path, ended())
+        rotated = path.with_name("sessions.jsonl.1")
+        if where == "unended":
+            path.write_bytes(path.read_bytes()[:-1])  # killed before the LF: the next append completes it
+        elif where in {"renamed", "two rotations"}:
+            path.rename(rotated)
+            if where == "two rotations":
+                rotated.rename(path.with_name("sessions.jsonl.2"))
+                append(rotated, ended("other"))
+        elif where == "gz":
+            Path(f"{rotated}.gz").write_bytes(gzip.compress(path.read_bytes()))
+            path.unlink()
+        elif where == "zst":
+            Path(f"{rotated}.zst").write_bytes(zstandard.compress(path.read_bytes()))
+            path.unlink()
+        elif where == "copytruncate":
+            # Regrown beyond the recorded position, with the row before it: only the file's head tells.
+            path.write_bytes(b"")
+            append(path, ended(), ended("newer", "y" * 5_000))
+        die(journal)
+        counts = run_sweep(path)
+        assert counts["sessions_recovered"] == 0
+        assert not any(name.startswith("sweep_errors") for name in counts)
+        assert journals(path) == []
+
+    def test_a_torn_row_does_not_count_as_written(self, path: Path) -> None:
+        journal = Journal(str(path))
+        journal.end(begin(journal, begun(), path), encode_row(ended()))
+        path.write_bytes(encode_row(ended())[:-2])
+        die(journal)
+        assert run_sweep(path)["sessions_recovered"] == 1
+        lines = path.read_bytes().splitlines()
+        assert len(lines) == 2, "the torn row swallowed the next one"
+        assert decode_row(lines[1]) == ended()
+
+    @pytest.mark.parametrize("began_later_ms", [0, 5_000])
+    def test_a_callers_second_try_under_the_same_ids_is_another_session(self, path: Path, began_later_ms: int) -> None:
+        journal = Journal(str(path))
+        begin(journal, begun(prompt="first" if began_later_ms == 0 else "p"), path)
+        retry = ended()
+        append(path, replace(retry, timestamp=rfc3339(BEGUN_UNIX_US + (2_000 + began_later_ms) * 1000), attempts=()))
+        die(journal)
+        assert run_sweep(path)["sessions_recovered"] == 1
+
+    def test_a_living_processs_journal_is_left_alone(self, path: Path) -> None:
+        journal = Journal(str(path))
+        begin(journal, begun(), path)
+        assert run_sweep(path)["journals_swept"] == 0
+        assert not path.exists()
+        die(journal)
+
+    def test_a_torn_last_line_is_passed_over_and_counted(self, path: Path) -> None:
+        journal = Journal(str(path))
+        entry = begin(journal, begun(), path)
+        journal.end(entry, encode_row(ended()))
+        os.ftruncate(journal._fd, journal.size_bytes - 1)
+        die(journal)
+        counts = run_sweep(path)
+        assert (counts["sessions_recovered"], counts["journal_lines_skipped"]) == (1, 1)
+        assert read_rows(path) == [begun()]
+        assert journals(path) == []
+
+    @pytest.mark.parametrize(
+        "garbage",
+        [
+            b"\n",
+            b"B\n",
+            b"B 9 x\n",
+            b"\0\0\0\0\n",
+            b'E 9 {"schema":1}\n',
+            b"A 1 12 [1]\n",
+            b"\xff\xfe \n",
+            b"Z 1 new\n",
+        ],
+    )
+    def test_corrupt_lines_are_skipped_and_the_file_is_kept_for_a_person(self, path: Path, garbage: bytes) -> None:
+        journal = Journal(str(path))
+        begin(journal, begun("s1"), path)
+        os.pwrite(journal._fd, garbage, journal.size_bytes)
+        journal._end += len(garbage)
+        begin(journal, begun("s2"), path)
+        die(journal)
+        counts = run_sweep(path)
+        assert [row.session_id for row in read_rows(path)] == ["s1", "s2"]
+        assert counts["journal_lines_skipped"] == 1
+        (left,) = journals(path)
+        assert left.endswith(".inflight.unread")
+        assert run_sweep(path)["journals_swept"] == 0
+        assert len(read_rows(path)) == 2
+
+    def test_the_journal_of_another_log_is_not_touched(self, path: Path) -> None:
+        journal = Journal(str(path) + ".b")
+        begin(journal, begun(), path)
+        die(journal)
+        assert run_sweep(path)["journals_swept"] == 0
+        assert len(journals(path)) == 1
+
+    def test_a_journal_in_the_making_of_a_dead_process_is_removed(self, path: Path) -> None:
+        journal = Journal(str(path))
+        Path(journal._new_path).write_bytes(b"B 1 ")
+        run_sweep(path)
+        assert journals(path) == []
+
+    def test_an_archive_in_the_making_postpones_the_sweep(self, path: Path) -> None:
+        journal = Journal(str(path))
+        begin(journal, begun(), path)
+        die(journal)
+        archive = path.with_name("sessions.jsonl.1.gz")
+        archive.write_bytes(gzip.compress(encode_row(ended("other")) * 3)[:-20])
+        assert run_sweep(path)["sweep_errors:POSTPONED"] == 1
+        assert not path.exists()
+        archive.write_bytes(gzip.compress(encode_row(ended())))
+        assert run_sweep(path)["sessions_recovered"] == 0
+        assert journals(path) == []
+
+    def test_half_an_archive_is_searched_again_when_it_is_whole(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal = Journal(str(path))
+        begin(journal, begun(), path)
+        die(journal)
+        rotated, archive = path.with_name("sessions.jsonl.1"), path.with_name("sessions.jsonl.0.zst")
+        packed = zstandard.compress(os.urandom(300_000) + b"\n" + encode_row(ended()))
+        append(rotated, ended())
+        archive.write_bytes(packed[:200_000])
+        real = iterate.log_scan._search
+
+        def search(segment, *arguments):
+            if segment.path == str(rotated) and rotated.exists():  # the compressor comes to its end just now
+                archive.write_bytes(packed)
+                rotated.unlink()
+            return real(segment, *arguments)
+
+        monkeypatch.setattr(iterate.log_scan, "_search", search)
+        monkeypatch.setattr(iterate.log_scan.os, "scandir", lambda folder, scan=os.scandir: _SortedScan(scan(folder)))
+        assert run_sweep(path)["sessions_recovered"] == 0
+        assert not rotated.exists()
+
+    def test_an_old_unreadable_archive_does_not_hold_up_recovery_for_ever(self, path: Path) -> None:
+        journal = Journal(str(path))
+        begin(journal, begun(), path)
+        die(journal)
+        archive = path.with_name("sessions.jsonl.1.gz")
+        archive.write_bytes(b"no gzip at all")
+        os.utime(archive, (time.time() - 1_200,) * 2)
+        assert run_sweep(path)["sessions_recovered"] == 1
+
+    def test_a_journal_that_another_sweeper_finished_before_our_lock_is_left_alone(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal = Journal(str(path))
+        begin(journal, begun(), path)
+        die(journal)
+        real = fcntl.flock
+
+        def flock(fd: int, operation: int) -> None:
+            Path(journal.path).unlink(missing_ok=True)
+            real(fd, operation)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(iterate.log_sweep.fcntl, "flock", flock)
+            assert run_sweep(path)["sessions_recovered"] == 0
+        assert not path.exists()
+
+    def test_a_locked_log_postpones_the_sweep(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(iterate.log_sweep, "LOCK_WAIT_S", 0.02)
+        journal = Journal(str(path))
+        begin(journal, begun(), path)
+        die(journal)
+        with path.open("ab") as holder:
+            fcntl.flock(holder, fcntl.LOCK_EX)
+            assert run_sweep(path)["sweep_errors:POSTPONED"] == 1
+        assert run_sweep(path)["sessions_recovered"] == 1
+        assert len(read_rows(path)) == 1
+
+    def test_sweepers_at_the_same_time_write_each_row_once(self, path: Path) -> None:
+        for _ in range(20):
+            journal = Journal(str(path))
+            for number in range(3):
+                begin(journal, begun(f"{journal.path[-20:-9]}-{number}"), path)
+            die(journal)
+        sweeper = (
+            "import sys; from iterate.log_counts import *; from iterate.log_sweep import sweep;"
+            "sys.stdin.readline();"
+            "sweep(sys.argv[1], counts=SessionLogCounts(), warning=MinuteWarning(), synced=False)"
+        )
+        services = Path(iterate.log_sweep.__file__).parent.parent
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", sweeper, str(path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": str(services)},
+            )
+            for _ in range(2)
+        ]
+        threads = [threading.Thread(target=run_sweep, args=(path,)) for _ in range(3)]
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(b"go\n")
+            process.stdin.close()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [process.wait(30) for process in processes] == [0, 0]
+        rows = Counter(row.session_id for row in read_rows(path))
+        assert len(rows) == 60
+        assert set(rows.values()) == {1}
+        assert journals(path) == []

@@ -1,0 +1,170 @@
+"""Goal: a session's row is handed over on every path, before its status leaves, and a strict log holds answers back.
+
+Method: real sessions between a scripted chat and gate, with a log that says what happened to it and when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from iterate.attempt import Answer, Judgement
+from iterate.loop import Limits
+from iterate.session import Sessions
+from iterate.session_log import SessionLogUnavailable
+from iterate.task import Target, Task
+from lakehouse.errors import Fault, Reason
+from lakehouse.server.specs import Spec
+from lakehouse.sessions.record import SessionRecord
+from lakehouse.trace_context import TraceContext
+from lakehouse.tracing import Tracing, TracingConfig
+
+TASK = Task(session_id="s", spec=Spec("fill", None, "{}"), prompt="p", target=Target("", ""), max_iterations=1)
+LIMITS = Limits(
+    chat_ms_min=1, validate_ms_max=1000, session_tokens_max=0, artifact_bytes_max=1000, context_bytes_max=10_000
+)
+
+
+@dataclass
+class RecordingLog:
+    """Stands where the session log does."""
+
+    outcome: str = "written"
+    strict: bool = False
+    available: bool = True
+    events: list[str] = field(default_factory=list)
+    rows: list[SessionRecord] = field(default_factory=list)
+
+    def begin(self, begun: Any) -> RecordingLog:
+        if not self.available:
+            raise SessionLogUnavailable("no disk")
+        self.events.append("begin")
+        return self
+
+    def attempt_finished(self, attempt: Any) -> None:
+        self.events.append("attempt")
+
+    def hand_over(self, record: SessionRecord) -> RecordingLog:
+        self.events.append("row")
+        self.rows.append(record)
+        return self
+
+    async def written(self) -> str:
+        self.events.append("waited")
+        return self.outcome
+
+
+@dataclass
+class Hops:
+    """Chat and gate in one; `step` is what the model does."""
+
+    step: Any
+    events: list[str]
+
+    async def complete(self, *_: Any, **__: Any) -> Answer:
+        self.events.append("model")
+        if isinstance(self.step, BaseException):
+            raise self.step
+        if self.step == "hang":
+            await asyncio.Event().wait()
+        return Answer(text="{}", provider="p", model="m", input_tokens=1, output_tokens=1, cut_short=False)
+
+    async def validate(self, *_: Any, **__: Any) -> Judgement:
+        return Judgement(passed=True, findings=(), findings_left_out=0, grounded_in_roster=True, roster=None)
+
+
+@dataclass
+class Caller:
+    trace: TraceContext = field(default_factory=lambda: TraceContext("0af7651916cd43dd8448eb211c80319c"))
+
+    def ended_by(self) -> Fault:
+        return Fault(Reason.CALLER_GONE)
+
+
+async def run(log: RecordingLog, step: Any = None) -> Any:
+    hops = Hops(step, log.events)
+    sessions = Sessions(
+        chat=hops,
+        gate=hops,
+        log=log,  # type: ignore[arg-type]  # the part of it that a session uses
+        tracing=Tracing(TracingConfig(), service="iterate"),
+        limits=LIMITS,
+        daemon="iterate",
+    )
+    return await sessions.run(TASK, Caller(), None, time.monotonic() + 10)
+
+
+async def test_the_beginning_stands_before_the_model_call_and_the_row_before_the_answer() -> None:
+    log = RecordingLog()
+
+    end = await run(log)
+
+    assert log.events == ["begin", "model", "attempt", "row", "waited"]
+    assert end.record is log.rows[0]
+    assert end.record.final_verdict == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("step", "raised", "reason"),
+    [
+        (Fault(Reason.PROVIDER_AUTH, where="chatd"), Fault, "PROVIDER_AUTH"),
+        (ZeroDivisionError("secret"), ZeroDivisionError, "BUG"),
+    ],
+)
+async def test_a_status_leaves_only_after_its_row_was_waited_for(step: Any, raised: Any, reason: str) -> None:
+    log = RecordingLog()
+
+    with pytest.raises(raised):
+        await run(log, step)
+
+    assert log.events == ["begin", "model", "attempt", "row", "waited"]
+    error = log.rows[0].error
+    assert error is not None
+    assert error.reason == reason
+
+
+async def test_a_cancellation_hands_the_row_over_and_waits_for_nothing() -> None:
+    log = RecordingLog()
+    session = asyncio.create_task(run(log, "hang"))
+    async with asyncio.timeout(5):
+        while "model" not in log.events:
+            await asyncio.sleep(0)
+
+    session.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await session
+
+    assert log.events == ["begin", "model", "attempt", "row"]
+    error = log.rows[0].error
+    assert error is not None
+    assert error.reason == "CALLER_GONE"
+
+
+@pytest.mark.parametrize("outcome", ["late", "dropped"])
+async def test_best_effort_answers_without_the_row_and_strict_does_not(outcome: str) -> None:
+    assert (await run(RecordingLog(outcome))).record.final_verdict == "accepted"
+    with pytest.raises(Fault) as caught:
+        await run(RecordingLog(outcome, strict=True))
+
+    assert caught.value.reason is Reason.SESSION_LOG_UNAVAILABLE
+
+
+async def test_strict_spends_no_model_call_on_a_log_that_takes_nothing() -> None:
+    log = RecordingLog(strict=True, available=False)
+
+    with pytest.raises(Fault) as caught:
+        await run(log)
+
+    assert caught.value.reason is Reason.SESSION_LOG_UNAVAILABLE
+    assert log.events == []
+
+
+async def test_a_session_that_failed_says_so_even_when_a_strict_log_is_late() -> None:
+    with pytest.raises(Fault) as caught:
+        await run(RecordingLog("late", strict=True), Fault(Reason.PROVIDER_AUTH, where="chatd"))
+
+    assert caught.value.reason is Reason.PROVIDER_AUTH

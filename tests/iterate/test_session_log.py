@@ -1,0 +1,355 @@
+"""SessionLogger as the loop uses it: begin, attempts, hand-over, close, and its two guarantees."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import stat
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import iterate.session_log
+from iterate.log_file import LogFile
+from iterate.log_writer import INLINE_BYTES_MAX
+from iterate.session_log import (
+    OpenSession,
+    SessionBegun,
+    SessionLogConfig,
+    SessionLogger,
+    SessionLogUnavailable,
+)
+from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
+from lakehouse.sessions.row import decode_row, encode_row
+
+ATTEMPT = SessionAttemptRecord(iteration=1, provider="scripted", model="m", verdict="accepted", raw="{}")
+
+
+def begin(logger: SessionLogger, session_id: str = "s1", prompt: str = "Fill 3 forklift operators") -> OpenSession:
+    return logger.begin(
+        SessionBegun(
+            session_id=session_id,
+            trace_id="1" * 32,
+            kind="fill",
+            provider="scripted",
+            model="m",
+            prompt=prompt,
+            spec='{"city":"Toledo"}',
+            max_iterations=3,
+        )
+    )
+
+
+def ended(session_id: str = "s1", prompt: str = "Fill 3 forklift operators") -> SessionRecord:
+    return SessionRecord(
+        session_id=session_id,
+        timestamp="2026-01-01T00:00:00.000001Z",
+        trace_id="1" * 32,
+        kind="fill",
+        provider="scripted",
+        model="m",
+        prompt=prompt,
+        spec='{"city":"Toledo"}',
+        max_iterations=3,
+        final_verdict="accepted",
+        artifact='{"workers":["W1"]}',
+        grounded_in_roster=True,
+        attempts=(ATTEMPT,),
+        duration_ms=12,
+    )
+
+
+def read_rows(path: Path) -> list[SessionRecord]:
+    return [decode_row(line) for line in path.read_bytes().splitlines() if line]
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    deadline = asyncio.get_running_loop().time() + 10
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, what
+        await asyncio.sleep(0.005)
+
+
+def journals(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(".*.inflight*"))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "sessions.jsonl"
+
+
+@pytest.mark.parametrize("fsync", ["never", "interval", "row"])
+@pytest.mark.parametrize("journal", [True, False])
+async def test_a_handed_over_row_is_in_the_log_before_the_answer_leaves(path: Path, fsync, journal) -> None:
+    logger = SessionLogger(SessionLogConfig(path=str(path), fsync=fsync, journal=journal, append_wait_ms=10_000))
+    await logger.start()
+    session = begin(logger)
+    session.attempt_finished(ATTEMPT)
+    assert await session.hand_over(ended()).written() == "written"
+    assert path.read_bytes() == encode_row(ended())
+    assert stat.S_IMODE(path.stat().st_mode) & ~0o640 == 0
+    await logger.close()
+    counts = logger.counts()
+    assert (counts["rows_written"], counts["rows_late"], counts["sessions_open"]) == (1, 0, 0)
+    assert counts["fsyncs"] == (0 if fsync == "never" else 1)
+    assert journals(path) == []
+
+
+async def test_without_contention_the_row_is_appended_before_hand_over_returns(path: Path) -> None:
+    logger = SessionLogger(SessionLogConfig(path=str(path)))
+    await logger.start()
+    handover = begin(logger).hand_over(ended())
+    assert read_rows(path) == [ended()]
+    assert handover.outcome == "written"
+    await logger.close()
+
+
+async def test_an_empty_path_disables_the_log(tmp_path: Path) -> None:
+    logger = SessionLogger(SessionLogConfig())
+    await logger.start()
+    session = begin(logger)
+    session.attempt_finished(ATTEMPT)
+    assert await session.hand_over(ended()).written() == "disabled"
+    await logger.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_handing_over_twice_writes_one_row(path: Path) -> None:
+    logger = SessionLogger(SessionLogConfig(path=str(path)))
+    await logger.start()
+    session = begin(logger)
+    assert session.hand_over(ended()) is session.hand_over(replace(ended(), final_verdict="infra_error"))
+    await logger.close()
+    assert read_rows(path) == [ended()]
+
+
+async def test_an_answer_waits_at_most_append_wait_ms_and_the_row_follows(path: Path) -> None:
+    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=20))
+    await logger.start()
+    holder = LogFile(path)
+    assert holder.try_lock()
+    sessions = [begin(logger, f"s{n}") for n in range(3)]
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    handovers = [session.hand_over(ended(f"s{n}")) for n, session in enumerate(sessions)]
+    assert loop.time() - began < 0.015, "hand_over waited for the lock"
+    assert [await handover.written() for handover in handovers] == ["late"] * 3
+    assert loop.time() - began < 1
+    assert logger.counts()["rows_late"] == 3
+    assert logger.counts()["rows_queued"] == 3
+    assert not path.read_bytes()
+    next_session = begin(logger, "s3")
+    holder.unlock()
+    next_session.hand_over(ended("s3"))  # the lock is free, but rows are queued
+    await until(lambda: logger.counts()["rows_queued"] == 0, "the queue was not emptied")
+    assert [row.session_id for row in read_rows(path)] == ["s0", "s1", "s2", "s3"], "the order was lost"
+    await until(lambda: handovers[2].outcome == "written", "the hand-over was not settled")
+    holder.close()
+    await logger.close()
+    assert journals(path) == []
+
+
+async def test_cancelling_the_wait_does_not_cut_the_writing_short(path: Path) -> None:
+    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=60_000))
+    await logger.start()
+    holder = LogFile(path)
+    assert holder.try_lock()
+    handover = begin(logger).hand_over(ended())
+    waits = [asyncio.create_task(handover.written()) for _ in range(2)]
+    await asyncio.sleep(0)
+    waits[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waits[0]
+    holder.unlock()
+    assert await waits[1] == "written"
+    assert read_rows(path) == [ended()]
+    holder.close()
+    await logger.close()
+
+
+async def test_a_row_behind_a_queued_one_keeps_its_place(path: Path) -> None:
+    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=10_000))
+    await logger.start()
+    long = "x" * (INLINE_BYTES_MAX + 1)  # goes to the thread
+    first = begin(logger, "long", long).hand_over(ended("long", long))
+    second = begin(logger, "short").hand_over(ended("short"))
+    assert await second.written() == "written"
+    assert await first.written() == "written"
+    assert [row.session_id for row in read_rows(path)] == ["long", "short"]
+    await logger.close()
+
+
+@pytest.mark.parametrize("bound", [{"queue_rows_max": 2}, {"queue_bytes_max": 2 * len(encode_row(ended("s0")))}])
+async def test_a_full_queue_drops_the_newest_row_and_counts_it(path: Path, bound: dict[str, int]) -> None:
+    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=0, **bound))
+    await logger.start()
+    holder = LogFile(path)
+    assert holder.try_lock()
+    handovers = [begin(logger, f"s{n}").hand_over(ended(f"s{n}")) for n in range(4)]
+    assert [await handover.written() for handover in handovers] == ["late", "late", "dropped", "dropped"]
+    assert logger.counts()["rows_dropped:queue_full"] == 2
+    holder.unlock()
+    await logger.close()
+    assert [row.session_id for row in read_rows(path)] == ["s0", "s1"]
+    # What the queue dropped stands in the journal, and the next process finds it there.
+    assert len(journals(path)) == 1
+    after = SessionLogger(SessionLogConfig(path=str(path)))
+    await after.start()
+    await after.close()
+    assert [row.session_id for row in read_rows(path)] == ["s0", "s1", "s2", "s3"]
+    assert after.counts()["sessions_recovered"] == 2
+    holder.close()
+
+
+async def test_what_close_cannot_write_in_time_is_left_to_the_next_process(path: Path) -> None:
+    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=0, drain_ms=30))
+    await logger.start()
+    holder = LogFile(path)
+    assert holder.try_lock()
+    handover = begin(logger, "queued").hand_over(ended("queued"))
+    begin(logger, "open")
+    await logger.close()
+    await until(lambda: handover.outcome == "dropped", "the hand-over was not settled")
+    assert logger.counts()["rows_dropped:drain"] == 1
+    assert logger.counts()["rows_queued"] == 0
+    holder.unlock()
+    after = SessionLogger(SessionLogConfig(path=str(path)))
+    await after.start()
+    await after.close()
+    rows = read_rows(path)
+    assert rows[0] == ended("queued")
+    assert (rows[1].session_id, rows[1].final_verdict) == ("open", "infra_error")
+    assert rows[1].error is not None
+    assert rows[1].error.code == "PROCESS_DIED"
+    assert rows[1].error.where == "iterate"
+    assert len(rows) == 2
+    assert journals(path) == []
+    holder.close()
+
+
+async def test_a_row_that_cannot_be_encoded_becomes_a_bug_row(path: Path) -> None:
+    logger = SessionLogger(SessionLogConfig(path=str(path)))
+    await logger.start()
+    session = begin(logger)
+    assert await session.hand_over(replace(ended(), artifact="[not an object]")).written() == "written"
+    await logger.close()
+    (row,) = read_rows(path)
+    assert (row.final_verdict, row.prompt) == ("infra_error", ended().prompt)
+    assert row.error is not None
+    assert (row.error.code, row.error.reason) == ("INTERNAL", "BUG")
+
+
+async def test_the_configured_daemon_stands_in_every_row(path: Path) -> None:
+    logger = SessionLogger(SessionLogConfig(path=str(path), daemon="iterate-blue"))
+    await logger.start()
+    begin(logger, "a").hand_over(ended("a"))
+    begin(logger, "b")
+    await logger.close()
+    after = SessionLogger(SessionLogConfig(path=str(path), daemon="iterate-green"))
+    await after.start()
+    await after.close()
+    assert [row.daemon for row in read_rows(path)] == ["iterate-blue", "iterate-blue"]
+
+
+async def test_a_bug_in_the_writer_does_not_end_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iterate.log_writer._BACKOFF_MAX_S", 0.01)
+    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=10_000))
+    await logger.start()
+    real, struck = LogFile.append, threading.Event()
+
+    def append(self: LogFile, line: bytes) -> None:
+        if not struck.is_set():
+            struck.set()
+            raise RuntimeError("planted")
+        real(self, line)
+
+    monkeypatch.setattr(LogFile, "append", append)
+    long = "x" * (INLINE_BYTES_MAX + 1)
+    assert await begin(logger, "s1", long).hand_over(ended("s1", long)).written() == "written"
+    assert struck.is_set()
+    await logger.close()
+    assert len(read_rows(path)) == 1
+
+
+class TestStrict:
+    @pytest.fixture
+    def config(self, path: Path) -> SessionLogConfig:
+        return SessionLogConfig(path=str(path), guarantee="strict", append_wait_ms=20)
+
+    async def test_a_session_begins_while_the_log_takes_rows(self, config: SessionLogConfig) -> None:
+        logger = SessionLogger(config)
+        await logger.start()
+        assert logger.strict
+        assert await begin(logger).hand_over(ended()).written() == "written"
+        await logger.close()
+
+    async def test_no_session_begins_without_a_folder_and_sessions_begin_again_with_it(self, tmp_path: Path) -> None:
+        folder = tmp_path / "missing"
+        logger = SessionLogger(SessionLogConfig(path=str(folder / "sessions.jsonl"), guarantee="strict"))
+        await logger.start()
+        with pytest.raises(SessionLogUnavailable):
+            begin(logger)
+        folder.mkdir()
+
+        def begins() -> OpenSession | None:
+            try:
+                return begin(logger)
+            except SessionLogUnavailable:
+                return None
+
+        await until(begins, "the log did not recover")
+        await logger.close()
+
+    async def test_a_full_disk_at_the_journal_refuses_the_session(
+        self, config: SessionLogConfig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        logger = SessionLogger(config)
+        await logger.start()
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(iterate.session_log.Journal, "begin", full)
+        with pytest.raises(SessionLogUnavailable):
+            begin(logger)
+        assert logger.counts()["journal_errors:ENOSPC"] == 1
+        await logger.close()
+
+    async def test_a_row_that_is_late_says_so(self, path: Path, config: SessionLogConfig) -> None:
+        logger = SessionLogger(config)
+        await logger.start()
+        session = begin(logger)
+        with path.open("rb") as holder:
+            fcntl.flock(holder, fcntl.LOCK_EX)
+            assert await session.hand_over(ended()).written() == "late"
+        await logger.close()
+        assert read_rows(path) == [ended()]
+
+    def test_strict_needs_a_path(self) -> None:
+        with pytest.raises(ValueError, match="set path"):
+            SessionLogConfig(guarantee="strict")
+
+
+def test_settings_out_of_range_are_all_named_at_once() -> None:
+    with pytest.raises(ValueError, match=r"queue_rows_max.*sweep_interval_ms.*name a file") as raised:
+        SessionLogConfig(path="folder/", queue_rows_max=0, sweep_interval_ms=0)
+    assert "append_wait_ms" not in str(raised.value)
+
+
+async def test_a_failed_fsync_is_not_taken_for_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    logger = SessionLogger(SessionLogConfig(path=str(path), fsync="row", append_wait_ms=10_000))
+    await logger.start()
+    monkeypatch.setattr(os, "fsync", fail)
+    assert await begin(logger).hand_over(ended()).written() == "late"
+    monkeypatch.undo()
+    assert logger.counts()["fsync_errors"] == 1
+    await logger.close()
+    assert len(read_rows(path)) == 1
