@@ -1,0 +1,170 @@
+"""What reading a session log of a million rows costs, as JSONL and compacted: time and peak memory of each command.
+
+    python bench/session_reading.py [--rows 1000000] [--folder DIR]
+
+Writes rotated files and a live one with ``encode_row`` (2 KB a row, 90 days, four kinds and models), runs the commands
+as a user would, each in its own process, compacts, and runs them again. Needs about three times the log's size on disk
+in ``--folder`` (default: a temporary one, removed afterwards).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from lakehouse.sessions.record import ErrorRecord, FindingRecord, SessionAttemptRecord, SessionRecord
+from lakehouse.sessions.row import encode_row
+
+FILES = 10
+DAYS = 90
+START = datetime(2026, 8, 1, tzinfo=UTC)
+
+KINDS = (
+    ("fill", "openai", "gpt-5-mini", 0.34),
+    ("fill", "anthropic", "claude-haiku-4", 0.22),
+    ("email", "openai", "gpt-5-mini", 0.10),
+    ("json_schema", "local", "qwen3-8b", 0.28),
+)
+ERRORS = (
+    ErrorRecord("UNAVAILABLE", "PROVIDER_UNREACHABLE", "chatd", "The model endpoint cannot be reached."),
+    ErrorRecord("DEADLINE_EXCEEDED", "DEADLINE", "iterate", "The deadline passed before the session ended."),
+    ErrorRecord("PROCESS_DIED", "PROCESS_DIED", "iterate", "The process that ran this session ended before it did."),
+)
+WORKERS = ",".join(f'{{"name":"Worker {n} of Toledo","worker_id":"W-{n:04d}"}}' for n in range(5))
+ARTIFACT = f'{{"note":"forklift, Saturday, early shift","workers":[{WORKERS}]}}'
+PHANTOM = FindingRecord("PHANTOM_WORKER", "/workers/0/worker_id", "W-9999 is not in the roster of 2026-11-24")
+PROMPT = "Fill 5 forklift operators in Toledo for Saturday, early shift, licence needed, nearest first. " * 3
+
+
+def records(count: int, seed: int = 7) -> Iterator[SessionRecord]:
+    """Sessions in the order of their ends; the rates drift over the days, so that charts have a shape."""
+    rng = random.Random(seed)
+    step = timedelta(days=DAYS) / count
+    for number in range(count):
+        moment = START + step * number
+        age = number / count
+        kind, provider, model, failure = rng.choices(KINDS, (5, 3, 2, 1))[0]
+        failure *= 1.1 - 0.7 * age
+        attempts = []
+        verdict = "max_iter_exhausted"
+        error = None
+        if rng.random() < 0.015:
+            verdict, error = "infra_error", rng.choices(ERRORS, (4, 2, 1))[0]
+        for turn in range(1, 4):
+            good = rng.random() > failure
+            attempts.append(
+                SessionAttemptRecord(
+                    iteration=turn,
+                    provider=provider,
+                    model=model,
+                    verdict="infra_error" if error else "accepted" if good else "rejected",
+                    span_id=f"{rng.getrandbits(64):016x}",
+                    raw="" if error else ARTIFACT,
+                    findings=None if error else () if good else (PHANTOM,) if kind != "json_schema" else (),
+                    error=error,
+                    input_tokens=rng.randrange(300, 900),
+                    output_tokens=rng.randrange(80, 300),
+                    chat_ms=rng.randrange(400, 3000),
+                    validate_ms=rng.randrange(1, 9),
+                    roster="2026-11-24",
+                )
+            )
+            if error or good:
+                verdict = verdict if error else "accepted"
+                break
+        yield SessionRecord(
+            session_id=f"{number:08x}-0000-7000-8000-{rng.getrandbits(48):012x}",
+            timestamp=moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z",
+            trace_id=f"{rng.getrandbits(128):032x}",
+            kind=kind,
+            provider=provider,
+            model=model,
+            prompt=PROMPT,
+            spec='{"city":"Toledo","count":5,"role":"forklift operator"}',
+            max_iterations=3,
+            final_verdict=verdict,  # type: ignore[arg-type]  # one of three literals, chosen above
+            error=error,
+            artifact=None if error else ARTIFACT,
+            grounded_in_roster=None if error else verdict == "accepted",
+            attempts=tuple(attempts),
+            duration_ms=sum(attempt.chat_ms for attempt in attempts),
+        )
+
+
+def write_log(folder: Path, count: int) -> Path:
+    """Rotated files ``.9`` to ``.1`` and the live one, a tenth of the rows each. Returns the live path."""
+    live = folder / "sessions.jsonl"
+    rows = records(count)
+    for number in range(FILES - 1, -1, -1):
+        path = live.with_name(f"{live.name}.{number}") if number else live
+        with path.open("wb") as file:
+            for _ in range(count // FILES):
+                file.write(encode_row(next(rows)))
+        if number:
+            age_s = time.time() - 3600 - number
+            os.utime(path, (age_s, age_s))
+    return live
+
+
+def run(*arguments: str) -> tuple[float, float]:
+    """Runs a command of `lakehouse sessions` and returns its wall time in s and its peak memory in MiB."""
+    command = [sys.executable, "-m", "lakehouse.cli.main", "sessions", *arguments]
+    started = time.perf_counter()
+    null = os.open(os.devnull, os.O_WRONLY)
+    pid = os.posix_spawn(sys.executable, command, dict(os.environ), file_actions=[(os.POSIX_SPAWN_DUP2, null, 1)])
+    _, status, usage = os.wait4(pid, 0)
+    os.close(null)
+    if status:
+        raise SystemExit(f"{' '.join(arguments)} ended with status {status}")
+    return time.perf_counter() - started, usage.ru_maxrss / 1024
+
+
+def size_mib(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
+
+
+def measure(folder: Path, count: int) -> None:
+    started = time.perf_counter()
+    live = write_log(folder, count)
+    seconds = time.perf_counter() - started
+    print(f"{count} rows written in {seconds:.1f} s, {size_mib(folder):.0f} MiB, {os.cpu_count()} cores")
+    log = ("--log", str(live))
+    middle = next(record for number, record in enumerate(records(count)) if number == count // 2).session_id
+    commands = {
+        "stats": ("stats", *log, "--json"),
+        "ls": ("ls", *log),
+        "show": ("show", *log, middle),
+        "sql prompt": ("sql", *log, "SELECT count(*) FROM sessions WHERE prompt LIKE '%Toledo%'"),
+        "verify": ("verify", *log),
+    }
+    for phase in ("JSONL", "compacted"):
+        if phase == "compacted":
+            seconds, memory = run("compact", *log)
+            print(f"{'compact':<12}{'':<12}{seconds:8.2f} s {memory:8.0f} MiB   {size_mib(folder):.0f} MiB on disk")
+        for name, arguments in commands.items():
+            seconds, memory = run(*arguments)
+            print(f"{name:<12}{phase:<12}{seconds:8.2f} s {memory:8.0f} MiB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path)
+    arguments = parser.parse_args()
+    if arguments.folder is not None:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
+        measure(arguments.folder, arguments.rows)
+        return
+    with tempfile.TemporaryDirectory(prefix="session-reading-") as folder:
+        measure(Path(folder), arguments.rows)
+
+
+if __name__ == "__main__":
+    main()

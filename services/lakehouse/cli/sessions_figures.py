@@ -1,0 +1,151 @@
+"""`lakehouse sessions stats` and `report`: the figures of many sessions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from lakehouse.cli.sessions_output import json_option, log_option, open_reader, print_json, print_table, told_errors
+from lakehouse.cli.sessions_query import filter_options
+from lakehouse.sessions.listing import SessionFilter
+from lakehouse.sessions.stats import SessionStats, Slice, session_stats
+
+_RIGHT = frozenset(
+    {"sessions", "accepted", "rate", "exhausted", "infra", "attempts", "phantom", "tokens/accepted", "mean ms"}
+)
+
+
+@click.command("stats", short_help="Acceptance, attempts, phantoms, errors, tokens.")
+@log_option
+@filter_options
+@click.option("--by", "period", type=click.Choice(["day", "week"]), default="day", show_default=True)
+@json_option
+@told_errors
+def stats(
+    log_path: Path,
+    verdict: str | None,
+    kind: str | None,
+    model: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    period: Literal["day", "week"],
+    *,
+    as_json: bool,
+) -> None:
+    """Sums up sessions: acceptance by kind and model over time, how many attempts they took, the phantom rate, infra
+    errors by cause, tokens per accepted artifact.
+
+    Rate: accepted of all sessions, infra errors included. Phantom: attempts that named a worker who does not exist, of
+    those that were validated. Tokens/accepted: all tokens spent, failures included, by accepted sessions.
+    """
+    wanted = SessionFilter(verdict=verdict, kind=kind, model=model, since=since, until=until)
+    with open_reader(log_path) as (reader, _):
+        found = session_stats(reader, wanted, period=period)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        _print_stats(found)
+
+
+def _print_stats(found: SessionStats) -> None:
+    totals = found.totals
+    click.secho(f"{totals.sessions} sessions", bold=True)
+    _print_slices("By kind and model", ("kind", "provider", "model"), found.by_model)
+    _print_slices(f"By {found.period}", (found.period,), found.by_period)
+    _print_slices(
+        f"By {found.period}, kind and model", (found.period, "kind", "provider", "model"), found.by_period_and_model
+    )
+    _heading("Attempts a session")
+    print_table(
+        ("attempts", "accepted", "exhausted", "infra"),
+        ((bar.iterations, bar.accepted, bar.exhausted, bar.infra_errors) for bar in found.attempts),
+        right=_RIGHT,
+    )
+    if found.causes:
+        _heading("Infra errors by cause")
+        print_table(
+            ("where", "reason", "code", "sessions"),
+            ((cause.where, cause.reason, cause.code, cause.sessions) for cause in found.causes),
+            right=_RIGHT,
+        )
+
+
+def _print_slices(title: str, keys: tuple[str, ...], slices: list[Slice]) -> None:
+    _heading(title)
+    names = (
+        *keys,
+        "sessions",
+        "accepted",
+        "rate",
+        "exhausted",
+        "infra",
+        "attempts",
+        "phantom",
+        "tokens/accepted",
+        "mean ms",
+    )
+    print_table(
+        names,
+        (
+            (
+                *(getattr(part, "period" if key in ("day", "week") else key) or "-" for key in keys),
+                part.totals.sessions,
+                part.totals.accepted,
+                _percent(part.totals.acceptance_rate),
+                part.totals.exhausted,
+                part.totals.infra_errors,
+                _rounded(part.totals.attempts_per_session, 2),
+                _percent(part.totals.phantom_rate),
+                _rounded(part.totals.tokens_per_accepted, 0),
+                _rounded(part.totals.duration_ms_mean, 0),
+            )
+            for part in slices
+        ),
+        right=_RIGHT,
+    )
+
+
+def _heading(text: str) -> None:
+    click.echo()
+    click.secho(text, bold=True)
+
+
+def _percent(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:.1%}"
+
+
+def _rounded(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+@click.command("report", short_help="One self-contained HTML page with charts.")
+@log_option
+@filter_options
+@click.option("--by", "period", type=click.Choice(["day", "week"]), default="day", show_default=True)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default="sessions.html", show_default=True
+)
+@told_errors
+def report(
+    log_path: Path,
+    verdict: str | None,
+    kind: str | None,
+    model: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    period: Literal["day", "week"],
+    output: Path,
+) -> None:
+    """Writes the figures of `stats` as a page that needs no network, no script and no other file."""
+    from datetime import UTC  # noqa: PLC0415
+
+    from lakehouse.sessions.report import render_report  # noqa: PLC0415  its charts are for this command alone
+
+    wanted = SessionFilter(verdict=verdict, kind=kind, model=model, since=since, until=until)
+    with open_reader(log_path) as (reader, _):
+        found = session_stats(reader, wanted, period=period)
+    output.write_text(render_report(found, wanted, source=str(log_path), made_at=datetime.now(UTC)), encoding="utf-8")
+    click.echo(f"{output}: {found.totals.sessions} sessions", err=True)

@@ -1,0 +1,207 @@
+"""How `lakehouse sessions` speaks: options, tables, JSON, progress, and errors that say what to do."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import functools
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from uuid import UUID
+
+import click
+
+from lakehouse.sessions.closing import CompactionRefusedError
+from lakehouse.sessions.reader import QueryRefusedError, SessionReader
+from lakehouse.sessions.segments import DEFAULT_LOG_PATH, SessionLogUnavailableError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+CELL_CHARS_MAX: Final = 200
+
+# Control characters but tab and line feed, C1 ones, and the marks that turn the direction of text: a model's answer
+# must not move the cursor, set a title or hide what stands beside it.
+_UNSAFE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def safe(text: str) -> str:
+    """Text of a model or a caller for a terminal: what could steer it is shown as an escape."""
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def plural(count: object, noun: str) -> str:
+    """``1 attempt``, ``2 attempts``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def log_option(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Adds `--log` as `log_path`."""
+    return click.option(
+        "--log",
+        "log_path",
+        envvar="LAKEHOUSE_SESSION_LOG",
+        default=DEFAULT_LOG_PATH,
+        show_default=True,
+        show_envvar=True,
+        type=click.Path(path_type=Path),
+        help="The live session log; rotated files and Parquet are found beside it.",
+    )(function)
+
+
+def json_option(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Adds `--json` as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def told_errors(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Turns the errors that a person can act on into one line and exit status 1."""
+
+    @functools.wraps(function)
+    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return function(*args, **kwargs)
+        except (SessionLogUnavailableError, QueryRefusedError, CompactionRefusedError) as error:
+            raise click.ClickException(str(error)) from None
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise click.ClickException(f"{error.filename or 'the log'}: {error.strerror or error}") from None
+
+    return wrapped
+
+
+class ProgressDisplay:
+    """A bar on stderr when that is a terminal, and nothing otherwise. Used by one command at a time."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=None) if progress else None
+
+    def start(self, description: str, total: int | None) -> None:
+        """Begins a piece of work of ``total`` bytes, or of unknown length."""
+        if self._progress is not None and self._task is not None:
+            self._progress.reset(self._task, description=description, total=total)
+
+    def fraction(self, done: float) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, total=1.0, completed=done)
+
+    def advance(self, count: int) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task, count)
+
+
+@contextmanager
+def progress_display(description: str) -> Iterator[ProgressDisplay]:
+    if not sys.stderr.isatty():
+        yield ProgressDisplay(None)
+        return
+    from rich.console import Console  # noqa: PLC0415  a quarter of a command's start, for terminals only
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        display = ProgressDisplay(progress)
+        display.start(description, None)
+        yield display
+
+
+@contextmanager
+def open_reader(
+    log_path: Path, description: str = "Reading the session log"
+) -> Iterator[tuple[SessionReader, ProgressDisplay]]:
+    """The log for questions; warnings of what could not be read go to stderr at the end."""
+    with progress_display(description) as display, SessionReader(log_path, progress=display.fraction) as reader:
+        try:
+            yield reader, display
+        finally:
+            for warning in reader.warnings:
+                click.echo(f"Warning: {warning}", err=True)
+
+
+def print_json(value: object) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=json_value))
+
+
+def json_value(value: object) -> object:
+    """What JSON has no type for, of DuckDB's values: times as RFC 3339 in UTC, decimals and intervals as text."""
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="microseconds") + ("Z" if value.tzinfo is None else "")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else str(value)
+    if isinstance(value, timedelta | UUID):
+        return str(value)
+    return str(value)
+
+
+def print_json_rows(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """An array of objects, an object a line, as the rows come."""
+    separator = "[\n"
+    for row in rows:
+        fields = {name: _finite(value) for name, value in zip(names, row, strict=True)}
+        click.echo(separator + json.dumps(fields, ensure_ascii=False, default=json_value), nl=False)
+        separator = ",\n"
+    click.echo("[]" if separator == "[\n" else "\n]")
+
+
+def print_csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """RFC 4180; lists and structs as JSON, NULL as nothing."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_flat(value) for value in row] for row in rows)
+
+
+def print_table(names: Sequence[str], rows: Iterable[Sequence[object]], *, right: frozenset[str] = frozenset()) -> None:
+    """Columns as wide as their widest cell; a cell is one line of at most ``CELL_CHARS_MAX`` characters."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max([len(name), *(len(row[place]) for row in cells)]) for place, name in enumerate(names)]
+    click.secho(_line(names, widths, names, right), bold=True)
+    for row in cells:
+        click.echo(_line(row, widths, names, right))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], names: Sequence[str], right: frozenset[str]) -> str:
+    padded = (
+        cell.rjust(width) if name in right else cell.ljust(width)
+        for cell, width, name in zip(cells, widths, names, strict=True)
+    )
+    return "  ".join(padded).rstrip()
+
+
+def _cell(value: object) -> str:
+    text = safe(_flat(value)).replace("\n", "\\n").replace("\t", "\\t")
+    return text if len(text) <= CELL_CHARS_MAX else text[: CELL_CHARS_MAX - 1] + "…"
+
+
+def _flat(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, default=json_value)
+    if isinstance(value, int | float):
+        return str(value)
+    return str(json_value(value))
+
+
+def _finite(value: object) -> object:
+    # JSON has no NaN and no infinity.
+    return str(value) if isinstance(value, float) and value - value != 0 else value

@@ -1,0 +1,189 @@
+"""`lakehouse sessions ls`, `sql` and `tail`: questions to the log."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, ParamSpec, TypeVar
+
+import click
+import orjson
+
+from lakehouse.cli.sessions_output import (
+    json_option,
+    log_option,
+    open_reader,
+    plural,
+    print_csv,
+    print_json,
+    print_json_rows,
+    print_table,
+    safe,
+    told_errors,
+)
+from lakehouse.sessions.listing import SessionFilter, list_sessions, parse_moment
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+TABLE_ROWS_MAX: Final = 1000
+_POLL_S: Final = 0.2
+_NUMBERS: Final = frozenset({"n", "tokens in", "tokens out", "ms"})
+
+
+class Moment(click.ParamType[datetime]):
+    """A date, an RFC 3339 time or an age, to naive UTC."""
+
+    name = "time"
+
+    def convert(self, value: datetime | str, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            return parse_moment(value, now=datetime.now(UTC))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def filter_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Adds `--verdict`, `--kind`, `--model`, `--since` and `--until`."""
+    options = (
+        click.option("--verdict", type=click.Choice(["accepted", "max_iter_exhausted", "infra_error"])),
+        click.option("--kind", help="Sessions of this kind."),
+        click.option("--model", help="Sessions that asked for this model."),
+        click.option("--since", type=Moment(), help="Ended then or later: 2026-11-24, an RFC 3339 time, 90m, 24h, 7d."),
+        click.option("--until", type=Moment(), help="Ended before then."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@click.command("ls", short_help="The newest sessions.")
+@log_option
+@filter_options
+@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True)
+@json_option
+@told_errors
+def ls(
+    log_path: Path,
+    verdict: str | None,
+    kind: str | None,
+    model: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Lists sessions, newest first, one a line."""
+    wanted = SessionFilter(verdict=verdict, kind=kind, model=model, since=since, until=until)
+    with open_reader(log_path) as (reader, _):
+        found = list_sessions(reader, wanted, limit=limit)
+    if as_json:
+        print_json([session.to_dict() for session in found])
+        return
+    names = ("ended", "session", "kind", "model", "verdict", "n", "tokens in", "tokens out", "ms")
+    print_table(
+        names,
+        (
+            (
+                (session.timestamp or "")[:19] + ("Z" if session.timestamp else ""),
+                session.session_id,
+                session.kind,
+                session.model,
+                f"{session.final_verdict} ({session.reason})" if session.reason else session.final_verdict,
+                session.iterations,
+                session.input_tokens,
+                session.output_tokens,
+                session.duration_ms,
+            )
+            for session in found
+        ),
+        right=_NUMBERS,
+    )
+    if not found:
+        click.echo("No session fits.", err=True)
+
+
+@click.command("sql", short_help="A DuckDB query over `sessions` and `attempts`.")
+@click.argument("statement")
+@log_option
+@json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@told_errors
+def sql(statement: str, log_path: Path, *, as_json: bool, as_csv: bool) -> None:
+    """Runs one reading statement in DuckDB.
+
+    Views: `sessions` (a row's keys as columns), `attempts` (one row an attempt) and `facts` (`sessions` without its
+    long texts, for speed). `timestamp` is UTC, `spec` and `artifact` are JSON text. `DESCRIBE sessions` tells more.
+
+    \b
+    lakehouse sessions sql "SELECT kind, count(*) FROM sessions GROUP BY kind"
+    lakehouse sessions sql "SELECT artifact->>'$.subject' FROM sessions WHERE kind = 'email'"
+    """
+    if as_json and as_csv:
+        raise click.UsageError("give --json or --csv, not both")
+    with open_reader(log_path) as (reader, _):
+        names, rows = reader.query_read_only(statement)
+        if as_json:
+            print_json_rows(names, rows)
+        elif as_csv:
+            print_csv(names, rows)
+        else:
+            shown = list(itertools.islice(rows, TABLE_ROWS_MAX))
+            print_table(names, shown)
+            if next(rows, None) is not None:
+                click.echo(f"The first {TABLE_ROWS_MAX} rows; --json and --csv print all.", err=True)
+
+
+@click.command("tail", short_help="The last sessions, and those to come.")
+@log_option
+@click.option("-n", "count", type=click.IntRange(0, 10_000), default=10, show_default=True, help="Rows to begin with.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with new rows, across rotation, until interrupted.")
+@click.option("--json", "as_json", is_flag=True, help="Print the rows, to the byte as the log has them.")
+@told_errors
+def tail(log_path: Path, count: int, *, follow: bool, as_json: bool) -> None:
+    """Prints the newest rows of the live file and the rotated ones, oldest first, one a line; compacted rows are not
+    looked for. Lines that are torn, or rows of other producers, are printed with --json alone."""
+    from lakehouse.sessions.follow import LogFollower  # noqa: PLC0415  beside what it needs alone
+    from lakehouse.sessions.lines import last_lines  # noqa: PLC0415
+    from lakehouse.sessions.segments import open_snapshot  # noqa: PLC0415
+
+    with open_snapshot(log_path) as snapshot:
+        live = next((segment for segment in snapshot.segments if segment.live), None)
+        for line in last_lines(snapshot.segments, count):
+            _print_row(line, as_json=as_json)
+        if not follow:
+            return
+        follower = LogFollower(log_path, after=live)
+    with follower:
+        try:
+            while True:
+                for line in follower.poll():
+                    _print_row(line, as_json=as_json)
+                time.sleep(_POLL_S)
+        except KeyboardInterrupt:
+            return
+
+
+def _print_row(line: bytes, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(line)
+        return
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return
+    if not isinstance(row, dict) or "session_id" not in row or "final_verdict" not in row:
+        return
+    error = row.get("error")
+    reason = f" ({error.get('reason')})" if isinstance(error, dict) else ""
+    told = (
+        f"{str(row.get('timestamp'))[:19]}Z  {row['session_id']}  {row.get('kind')}  {row.get('model')}"
+        f"  {row['final_verdict']}{reason}  {plural(row.get('iterations'), 'attempt')}  {row.get('duration_ms')} ms"
+    )
+    click.echo(safe(told).replace("\n", "\\n"))

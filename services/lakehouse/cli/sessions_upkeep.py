@@ -1,0 +1,108 @@
+"""`lakehouse sessions verify` and `compact`: is the log whole, and is it small."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from lakehouse.cli.sessions_output import (
+    json_option,
+    log_option,
+    open_reader,
+    print_json,
+    progress_display,
+    safe,
+    told_errors,
+)
+
+
+@click.command("verify", short_help="Counts whole, torn, foreign and duplicate rows.")
+@log_option
+@click.option("--canonical", is_flag=True, help="Also check that each row's bytes are the contract's encoding of it.")
+@click.option(
+    "--problems",
+    "problems_max",
+    type=click.IntRange(0, 100_000),
+    default=20,
+    show_default=True,
+    help="Places to tell of each kind.",
+)
+@json_option
+@told_errors
+def verify(log_path: Path, problems_max: int, *, canonical: bool, as_json: bool) -> None:
+    """Reads every line of the log, Parquet included.
+
+    Exit status 0: nothing torn, doubled or unreadable (and all canonical, if asked). 1: something is, or there is no
+    log. Rows of other producers, and rows that claim our schema without its keys, are counted and do not fail it.
+    """
+    from lakehouse.sessions.verification import verify_log  # noqa: PLC0415  what this command alone needs
+
+    with open_reader(log_path) as (reader, display):
+        display.start("Reading every line", reader.snapshot.size_bytes)
+        result = verify_log(reader, canonical=canonical, problems_max=problems_max, progress=display.advance)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        counts = [(name, getattr(result, name)) for name in ("whole", "torn", "foreign", "invalid", "duplicates")]
+        counts += [("not canonical", result.not_canonical), ("unreadable files", result.unreadable)]
+        for name, count in counts:
+            if count is not None:
+                click.echo(f"{name:<17}{count}")
+        for problem in result.problems:
+            place = f"{problem.path}, {'line' if problem.offset is not None else 'row'} {problem.line}"
+            place += f", byte {problem.offset}" if problem.offset is not None else ""
+            told = f"{place}: {problem.told}" if problem.path else problem.told
+            click.echo(f"{problem.kind:<17}{safe(told)}")
+        if result.in_flight:
+            click.echo("A row was being written at the end of the live file; it is not counted.")
+    if not result.passed:
+        raise click.exceptions.Exit(1)
+
+
+@click.command("compact", short_help="Rotated files to Parquet.")
+@log_option
+@click.option(
+    "--settle-s",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Leave files that were written less than so many seconds ago.",
+)
+@json_option
+@told_errors
+def compact(log_path: Path, settle_s: float, *, as_json: bool) -> None:
+    """Turns the rotated files beside the log into ZSTD Parquet by day, in the folder `<log>.parquet`, and removes each
+    once its Parquet was read back and compared with it. The live file is never touched.
+
+    May be killed and run again at any moment. Run it when logrotate is not at work (from its `postrotate`, or at
+    another hour), since a compressor that has a file open finishes it under the old name.
+
+    Exit status 1: a file was left as it is; the reason says what to do.
+    """
+    import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
+
+    from lakehouse.sessions.compaction import compact as compact_log  # noqa: PLC0415
+
+    outcomes = []
+    with progress_display("Compacting") as display:
+        try:
+            for outcome in compact_log(log_path, settle_s=settle_s, progress=display.advance, on_start=display.start):
+                outcomes.append(outcome)
+                if as_json:
+                    continue
+                if outcome.compacted:
+                    told = f"{outcome.lines} lines, {outcome.source_bytes} bytes to {outcome.parquet_bytes}"
+                    told += f", {outcome.torn} torn ones kept as they are" if outcome.torn else ""
+                else:
+                    told = f"left as it is: {outcome.reason}"
+                click.echo(f"{outcome.source}: {told}")
+        except duckdb.Error as error:
+            raise click.ClickException(f"DuckDB failed, and no row was removed: {error}") from None
+    if as_json:
+        print_json([asdict(outcome) for outcome in outcomes])
+    elif not outcomes:
+        click.echo("Nothing to compact: no rotated file stands beside the live one.")
+    if not all(outcome.compacted for outcome in outcomes):
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,280 @@
+"""Closed segments to Parquet, and only then away with them.
+
+For each rotated file: claim it (rename, so that logrotate loses sight of it), close it (take its lock, now that it has
+another name, so that no writer is left), write Parquet, read it back and compare count and content, move the files
+into place, commit (rename a manifest into place), remove the claimed file. A kill or a power cut between any two
+steps leaves each row readable once: before the commit in JSONL, after it in Parquet. The next run takes up claimed
+files where this one stopped. The live file is never touched. Every line survives to the byte but blank ones: rows of
+other producers and torn lines too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from lakehouse.sessions.archive import (
+    FILE_MODE,
+    FOLDER_MODE,
+    Archive,
+    ArchiveDamagedError,
+    Manifest,
+    fsync_folder,
+)
+from lakehouse.sessions.closing import (
+    CompactionRefusedError,
+    SegmentRefusedError,
+    alone,
+    closed_segment,
+    refuse_unless_settled,
+    refuse_while_unsettled,
+)
+from lakehouse.sessions.content import ContentTally
+from lakehouse.sessions.lines import Progress, SegmentDamagedError, read_lines
+from lakehouse.sessions.parquet_writer import ParquetWriter
+from lakehouse.sessions.segments import Segment, compression_of, open_snapshot
+
+SETTLE_S: Final = 60.0
+
+Step = Literal["claimed", "written", "verified", "placed", "committed", "removed"]
+OnStart = Callable[[str, int], None]
+"""Told the name and the size in bytes of each file before it is read; ``progress`` then counts up to that size."""
+OnStep = Callable[[Step, str], None]
+"""Told after each step which one it was and of which segment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentOutcome:
+    source: str
+    segment: str | None
+    """Its name in the archive; None where it was not claimed."""
+    compacted: bool
+    lines: int = 0
+    torn: int = 0
+    source_bytes: int = 0
+    parquet_bytes: int = 0
+    reason: str = ""
+    """Why it was not compacted and what to do."""
+
+
+def compact(
+    log_path: str | os.PathLike[str],
+    *,
+    settle_s: float = SETTLE_S,
+    progress: Progress | None = None,
+    on_start: OnStart = lambda _name, _size_bytes: None,
+    on_step: OnStep = lambda _step, _segment: None,
+) -> Iterator[SegmentOutcome]:
+    """Compacts every closed segment, oldest first, and yields what became of each.
+
+    A file last written less than ``settle_s`` ago is left for the next run: its last writer may still have to note
+    that its row stands.
+
+    Raises:
+        SessionLogUnavailableError: there is no log here.
+        CompactionRefusedError: another compaction runs, or sessions of a killed process are still to be settled.
+        OSError, duckdb.Error: the disk or a file failed; run again when that is mended.
+    """
+    archive = Archive(Path(log_path))
+    with open_snapshot(archive.log_path) as snapshot:
+        rotated = [(segment.path, segment.size_bytes) for segment in snapshot.segments if not segment.live]
+    refuse_while_unsettled(archive)
+    _make_folders(archive)
+    with alone(archive):
+        _clear_building(archive)
+        for path, size_bytes in rotated:
+            on_start(path.name, size_bytes)
+            if path.parent == archive.claimed:
+                name = path.name.partition(".")[0]
+                yield _compact_claimed(archive, path, name, path.name, settle_s, progress, on_step)
+            else:
+                yield _claim_and_compact(archive, path, settle_s, progress, on_step)
+        _remove_committed(archive, on_step)
+
+
+def _claim_and_compact(
+    archive: Archive, path: Path, settle_s: float, progress: Progress | None, on_step: OnStep
+) -> SegmentOutcome:
+    try:
+        refuse_unless_settled(path, settle_s)
+        name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:12]}"
+        suffix = path.suffix if compression_of(path.name) != "none" else ""
+        claimed = archive.claimed / f"{name}.jsonl{suffix}"
+        # Whatever rotated file has this name by now is the one that is taken: each is as good as another.
+        path.rename(claimed)
+    except FileNotFoundError:
+        return SegmentOutcome(source=path.name, segment=None, compacted=False, reason="it was rotated away: run again")
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        raise CompactionRefusedError(f"{archive.folder} must be on the same file system as the log") from None
+    except SegmentRefusedError as refusal:
+        return SegmentOutcome(source=path.name, segment=None, compacted=False, reason=str(refusal))
+    fsync_folder(archive.claimed)
+    fsync_folder(path.parent)
+    on_step("claimed", name)
+    return _compact_claimed(archive, claimed, name, path.name, settle_s, progress, on_step)
+
+
+def _compact_claimed(
+    archive: Archive,
+    path: Path,
+    name: str,
+    source: str,
+    settle_s: float,
+    progress: Progress | None,
+    on_step: OnStep,
+) -> SegmentOutcome:
+    with contextlib.ExitStack() as stack:
+        try:
+            segment = stack.enter_context(closed_segment(path, settle_s))
+            manifest = _build(archive, segment, name, source, progress, on_step)
+        except SegmentRefusedError as refusal:
+            return SegmentOutcome(source=source, segment=name, compacted=False, reason=str(refusal))
+        _place(archive, manifest)
+        on_step("placed", name)
+        if os.fstat(segment.fd).st_size != segment.size_bytes:
+            return SegmentOutcome(source=source, segment=name, compacted=False, reason="it grew meanwhile: run again")
+        _commit(archive, manifest)
+        on_step("committed", name)
+    path.unlink()
+    fsync_folder(archive.claimed)
+    on_step("removed", name)
+    return SegmentOutcome(
+        source=source,
+        segment=name,
+        compacted=True,
+        lines=manifest.lines,
+        torn=manifest.torn,
+        source_bytes=manifest.source_bytes,
+        parquet_bytes=sum(file.size_bytes for file in manifest.files),
+    )
+
+
+def _build(
+    archive: Archive, segment: Segment, name: str, source: str, progress: Progress | None, on_step: OnStep
+) -> Manifest:
+    """Parquet in the building folder that was read back and compared with a second reading of the segment."""
+    folder = archive.building / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=FOLDER_MODE)
+    try:
+        with ParquetWriter(folder, name) as writer:
+            for line in read_lines(segment, progress):
+                if line.too_long:
+                    raise SegmentRefusedError(f"line {line.number} is longer than any row: move the file away")
+                if line.data.strip():
+                    writer.add(line.data)
+            writer.flush()
+            on_step("written", name)
+            stored = writer.read_back()
+            files = tuple(writer.files)
+            written = writer.tally
+        sha256, source_bytes, content = _read_again(segment)
+    except SegmentDamagedError as error:
+        raise SegmentRefusedError(str(error)) from None
+    except ValueError as error:
+        raise SegmentRefusedError(f"its Parquet is not what was written ({error}): nothing was removed") from None
+    if not (stored == written and content == (stored.lines, stored.content)):
+        raise SegmentRefusedError(
+            f"its Parquet holds {stored.lines} lines with content {stored.content[:16]}, the file {content[0]} with"
+            f" {content[1][:16]}: nothing was removed; check the disk and run again"
+        )
+    if stored.lines:
+        _refuse_a_second_time(archive, sha256)
+    on_step("verified", name)
+    return Manifest(
+        segment=name,
+        source=source,
+        source_sha256=sha256,
+        source_bytes=source_bytes,
+        lines=stored.lines,
+        torn=stored.torn,
+        content=stored.content,
+        files=files,
+    )
+
+
+def _read_again(segment: Segment) -> tuple[str, int, tuple[int, str]]:
+    """SHA-256 and size of the text, and (lines, content), by a reading of its own."""
+    tally, digest, size = ContentTally(), hashlib.sha256(), 0
+    for line in read_lines(segment):
+        data = line.data + b"\n" if line.ended else line.data
+        digest.update(data)
+        size += len(data)
+        if line.data.strip():
+            tally.add(line.data, torn=False)
+    return digest.hexdigest(), size, (tally.lines, tally.content)
+
+
+def _refuse_a_second_time(archive: Archive, sha256: str) -> None:
+    for segment in archive.committed():
+        with contextlib.suppress(ArchiveDamagedError):
+            if archive.read_manifest(segment).source_sha256 == sha256:
+                raise SegmentRefusedError(
+                    f"the same bytes were compacted before, as {segment}: a copy was put back or a compressor was"
+                    " still at work; remove this file"
+                )
+
+
+def _place(archive: Archive, manifest: Manifest) -> None:
+    folders = {archive.folder}
+    for file in manifest.files:
+        target = archive.folder / file.path
+        target.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        folders.add(target.parent)
+        (archive.building / manifest.segment / file.path).rename(target)
+    for folder in folders:
+        fsync_folder(folder)
+    shutil.rmtree(archive.building / manifest.segment, ignore_errors=True)
+
+
+def _commit(archive: Archive, manifest: Manifest) -> None:
+    archive.check_files(manifest)
+    temporary = archive.manifests / f".{manifest.segment}.new"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    with os.fdopen(fd, "wb") as file:
+        file.write(manifest.to_json())
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(archive.manifest_path(manifest.segment))
+    fsync_folder(archive.manifests)
+
+
+def _remove_committed(archive: Archive, on_step: OnStep) -> None:
+    """Removes claimed files whose manifest was committed by a run that ended before it removed them."""
+    committed = archive.committed()
+    for path in archive.claimed.iterdir():
+        name = path.name.partition(".")[0]
+        if name in committed:
+            archive.check_files(archive.read_manifest(name))
+            path.unlink()
+            on_step("removed", name)
+    fsync_folder(archive.claimed)
+
+
+def _clear_building(archive: Archive) -> None:
+    """Removes what a run that ended before its commit has left: of no segment that has a manifest."""
+    for folder in archive.building.iterdir():
+        shutil.rmtree(folder, ignore_errors=True)
+    committed = archive.committed()
+    for path in archive.claimed.iterdir():
+        name = path.name.partition(".")[0]
+        if name not in committed:
+            for file in archive.folder.glob(f"day=*/{name}-*.parquet"):
+                file.unlink()
+
+
+def _make_folders(archive: Archive) -> None:
+    for folder in (archive.folder, archive.manifests, archive.claimed, archive.building):
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    fsync_folder(archive.log_path.parent)

@@ -1,0 +1,171 @@
+"""Lines of a segment with their places, from plain, gzip and zstd files alike, in bounded memory."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final, cast
+
+import zstandard
+
+from lakehouse.sessions.row import ROW_BYTES_MAX
+from lakehouse.sessions.segments import Segment
+
+_BUFFER_BYTES: Final = 1 << 20
+# One piece becomes at most 128 KiB for every four bytes of it, whatever a hostile file says.
+_ZSTD_PIECE_BYTES: Final = 4096
+
+Progress = Callable[[int], None]
+"""Called now and then with the bytes read since the last call, compressed ones as they are."""
+
+
+class SegmentDamagedError(Exception):
+    """A compressed file ends early or is corrupt; what was before that was given."""
+
+    def __init__(self, segment: Segment, offset: int, cause: Exception) -> None:
+        super().__init__(
+            f"{segment.path} is damaged behind byte {offset} of its decompressed text ({cause}): it may still be in"
+            " the making; else restore it from a backup or move it out of the folder"
+        )
+        self.segment = segment
+        self.offset = offset
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    number: int
+    """From 1."""
+    offset: int
+    """Of its first byte, decompressed."""
+    data: bytes
+    """Without LF; empty where the line is ``too_long``."""
+    ended: bool
+    """False for a last line without LF."""
+    too_long: bool = False
+    """Longer than ``ROW_BYTES_MAX``: no row is."""
+
+
+class _Window(io.RawIOBase):
+    """The first ``size`` bytes of a descriptor, read by position: its owner's offset stays where it is."""
+
+    def __init__(self, fd: int, size: int, progress: Progress | None) -> None:
+        self._fd = fd
+        self._size = size
+        self._position = 0
+        self._progress = progress
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(cast(bytearray, buffer)).cast("B")[: max(0, self._size - self._position)]
+        count = os.preadv(self._fd, [view], self._position) if view else 0
+        self._position += count
+        if self._progress is not None and count:
+            self._progress(count)
+        return count
+
+
+def open_stream(segment: Segment, progress: Progress | None = None) -> io.BufferedReader:
+    """The segment's bytes, decompressed, up to the size that it had when the snapshot was taken."""
+    raw: io.BufferedReader = io.BufferedReader(_Window(segment.fd, segment.size_bytes, progress), _BUFFER_BYTES)
+    if segment.compression == "gzip":
+        return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=raw)), _BUFFER_BYTES)
+    if segment.compression == "zstd":
+        return io.BufferedReader(_ZstdFrames(raw), _BUFFER_BYTES)
+    return raw
+
+
+class _ZstdFrames(io.RawIOBase):
+    """Frames one after the other. zstandard's own reader ends silently in the middle of a frame; here a cut file
+    raises EOFError, as gzip's does."""
+
+    def __init__(self, raw: io.BufferedReader) -> None:
+        self._raw = raw
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._compressed = self._pending = b""
+        self._within_frame = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(cast(bytearray, buffer)).cast("B")
+        while not self._pending:
+            self._compressed = self._compressed or self._raw.read1(_ZSTD_PIECE_BYTES)
+            if not self._compressed:
+                if self._within_frame:
+                    raise EOFError("the last zstd frame is not whole")
+                return 0
+            self._pending = self._frame.decompress(self._compressed)
+            self._compressed = b""
+            self._within_frame = not self._frame.eof
+            if self._frame.eof:
+                self._compressed = self._frame.unused_data
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+        count = min(len(view), len(self._pending))
+        view[:count] = self._pending[:count]
+        self._pending = self._pending[count:]
+        return count
+
+
+def read_lines(segment: Segment, progress: Progress | None = None) -> Iterator[Line]:
+    """Every line, blank ones included. Raises SegmentDamagedError after the lines before the damage, OSError."""
+    number = offset = 0
+    with closing(open_stream(segment, progress)) as stream:
+        while True:
+            try:
+                data = stream.readline(ROW_BYTES_MAX + 1)
+                size, too_long = len(data), False
+                while len(data) > ROW_BYTES_MAX and not data.endswith(b"\n"):
+                    too_long = True
+                    data = stream.readline(ROW_BYTES_MAX + 1)
+                    size += len(data)
+            except (EOFError, zlib.error, zstandard.ZstdError, gzip.BadGzipFile) as error:
+                raise SegmentDamagedError(segment, offset, error) from error
+            if not size:
+                return
+            number += 1
+            ended = data.endswith(b"\n")
+            yield Line(number, offset, b"" if too_long else data.removesuffix(b"\n"), ended, too_long)
+            offset += size
+
+
+def last_lines(segments: tuple[Segment, ...], count: int) -> list[bytes]:
+    """The last ``count`` lines of all segments that are not blank, in order. Plain files are read from their ends."""
+    found: deque[bytes] = deque()
+    for segment in reversed(segments):
+        wanted = count - len(found)
+        if wanted <= 0:
+            break
+        if segment.compression == "none":
+            found.extendleft(reversed(_plain_tail(segment, wanted)))
+        else:
+            kept: deque[bytes] = deque(maxlen=wanted)
+            kept.extend(line.data for line in read_lines(segment) if line.data.strip())
+            found.extendleft(reversed(kept))
+    return list(found)
+
+
+def _plain_tail(segment: Segment, count: int) -> list[bytes]:
+    position, wanted = segment.size_bytes, count + 1
+    blocks: deque[bytes] = deque()
+    lines: list[bytes] = []
+    while position > 0 and len(lines) < count:
+        line_ends = sum(block.count(b"\n") for block in blocks)
+        while position > 0 and line_ends < wanted:
+            size = min(_BUFFER_BYTES, position)
+            position -= size
+            blocks.appendleft(os.pread(segment.fd, size, position))
+            line_ends += blocks[0].count(b"\n")
+        lines = b"".join(blocks).split(b"\n")
+        # The first one begins before what was read.
+        lines = [line for line in lines[1 if position else 0 :] if line.strip()]
+        wanted *= 2  # some were blank
+    return lines[-count:]

@@ -1,0 +1,175 @@
+"""A session log opened for questions: a snapshot, its DuckDB views, and progress while a long query runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from lakehouse.sessions.lines import SegmentDamagedError, read_lines
+from lakehouse.sessions.segments import Segment, Snapshot, open_snapshot
+from lakehouse.sessions.views import connect
+
+if TYPE_CHECKING:
+    import duckdb
+
+QueryProgress = Callable[[float], None]
+"""Called about ten times a second with how much of the running query is done, 0 to 1."""
+
+_PROGRESS_INTERVAL_S: Final = 0.1
+_FETCH_ROWS: Final = 256
+
+
+class QueryRefusedError(Exception):
+    """A query is not one that reads, or DuckDB refuses it; the message says why."""
+
+
+class SessionReader:
+    """Opens the log and answers queries over ``sessions``, ``attempts`` and ``facts`` (see ``views``).
+
+    A context manager; not thread-safe. A compressed file that turns out to be damaged is left out of the answers, and
+    ``warnings`` names it.
+    """
+
+    def __init__(self, log_path: str | os.PathLike[str], *, progress: QueryProgress | None = None) -> None:
+        """Raises SessionLogUnavailableError."""
+        self.snapshot: Snapshot = open_snapshot(log_path)
+        self._progress = progress
+        self._folder = tempfile.mkdtemp(prefix="lakehouse-sessions-")
+        self._connection: duckdb.DuckDBPyConnection | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return self.snapshot.warnings
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self.snapshot.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+        """Column names and the rows, in pieces. Raises QueryRefusedError for whatever DuckDB refuses."""
+        import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
+
+        try:
+            result = self._run(sql, parameters)
+        except duckdb.IOException as error:
+            if not self._leave_out_damaged():
+                raise QueryRefusedError(_told(error)) from None
+            try:
+                result = self._run(sql, parameters)
+            except duckdb.Error as second:
+                raise QueryRefusedError(_told(second)) from None
+        except duckdb.Error as error:
+            raise QueryRefusedError(_told(error)) from None
+        return [column[0] for column in result.description or []], _rows(result)
+
+    def query_read_only(self, sql: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+        """As ``query`` for one statement from a person, which must be a SELECT or an EXPLAIN."""
+        import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
+
+        try:
+            statements = self.connection.extract_statements(sql)
+        except duckdb.Error as error:
+            raise QueryRefusedError(_told(error)) from None
+        if len(statements) != 1:
+            raise QueryRefusedError(f"one statement at a time: this text holds {len(statements)}")
+        if statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
+            kind = str(statements[0].type).rpartition(".")[2]
+            raise QueryRefusedError(
+                f"{kind} is refused: the log is only read here, with SELECT, FROM, WITH or DESCRIBE"
+            )
+        return self.query(sql)
+
+    def _run(self, sql: str, parameters: Sequence[object]) -> duckdb.DuckDBPyConnection:
+        """Runs the query in a thread of its own: DuckDB does not see a Ctrl-C in the one that waits for it."""
+        connection = self.connection
+        outcome: Future[duckdb.DuckDBPyConnection] = Future()
+
+        def execute() -> None:
+            try:
+                outcome.set_result(connection.execute(sql, list(parameters)))
+            except BaseException as error:  # noqa: BLE001  raised again where it is waited for
+                outcome.set_exception(error)
+
+        worker = threading.Thread(target=execute, name="session-query", daemon=True)
+        worker.start()
+        try:
+            while not wait((outcome,), timeout=_PROGRESS_INTERVAL_S).done:
+                percent = connection.query_progress()
+                if self._progress is not None and percent >= 0:
+                    self._progress(min(1.0, percent / 100))
+        except BaseException:
+            connection.interrupt()
+            raise
+        finally:
+            worker.join()
+        return outcome.result()
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """DuckDB with the views; reads the snapshot's files alone."""
+        if self._connection is None:
+            self._connection = connect(self.snapshot, spill_folder=os.path.join(self._folder, "spill"))  # noqa: PTH118  DuckDB takes a string
+        return self._connection
+
+    def _leave_out_damaged(self) -> bool:
+        """Drops compressed files that do not decompress to their end; True when there were some."""
+        damage = {segment: _damage(segment) for segment in self.snapshot.segments}
+        if not any(damage.values()):
+            return False
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self.snapshot = replace(
+            self.snapshot,
+            segments=tuple(segment for segment, told in damage.items() if not told),
+            warnings=(*self.snapshot.warnings, *(f"{told}; its rows are left out" for told in damage.values() if told)),
+        )
+        for segment, told in damage.items():
+            if told:
+                os.close(segment.fd)
+        return True
+
+
+def _damage(segment: Segment) -> str:
+    if segment.compression == "none":
+        return ""
+    try:
+        for _ in read_lines(segment):
+            pass
+    except SegmentDamagedError as error:
+        return str(error)
+    return ""
+
+
+def _rows(result: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
+
+    try:
+        while rows := result.fetchmany(_FETCH_ROWS):
+            yield from rows
+    except duckdb.Error as error:
+        raise QueryRefusedError(_told(error)) from None
+
+
+def _told(error: Exception) -> str:
+    text = str(error)
+    if "maximum_object_size" in text:
+        return f"a line of the log is longer than any row ({text.splitlines()[0]}): cut the file's line out"
+    return text

@@ -1,0 +1,235 @@
+"""DuckDB over a snapshot: the views ``sessions`` and ``attempts``, whatever file a row stands in.
+
+``sessions`` has a row's keys as columns, ``attempts`` one row an attempt with its session's key columns before it.
+``timestamp`` is UTC; ``spec`` and ``artifact`` are JSON text, to the byte as the row has it (``artifact->>'$.subject'``
+works on it). Lines that are torn, and rows of another schema, are not in the views: ``verify`` counts them. A value of
+another type than the column's is NULL, an unknown key is ignored. A session that has two rows shows twice, as it
+stands in the log: ``verify`` finds those.
+
+The view ``facts`` is ``sessions`` without its long texts (prompt, spec, artifact, each attempt's raw). Parquet holds
+these columns ready and each row's exact bytes in ``line``, from which the long texts are taken when asked for.
+"""
+
+# ruff: noqa: S608 - the texts put into SQL here are this module's own and quoted file names
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from lakehouse.sessions.record import SCHEMA
+from lakehouse.sessions.row import ROW_BYTES_MAX
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from lakehouse.sessions.segments import Segment, Snapshot
+
+MEMORY_BYTES: Final = 2 * 1024**3
+SPILL_BYTES_MAX: Final = 16 * 1024**3
+
+_ERROR: Final = 'STRUCT(code VARCHAR, reason VARCHAR, "where" VARCHAR, message VARCHAR)'
+_FINDINGS: Final = "STRUCT(code VARCHAR, path VARCHAR, message VARCHAR)[]"
+
+
+def _attempts_type(*, raw: bool) -> str:
+    return (
+        "STRUCT(iteration BIGINT, provider VARCHAR, model VARCHAR, verdict VARCHAR, span_id VARCHAR,"
+        f"{' raw VARCHAR,' if raw else ''} raw_truncated BOOLEAN, findings {_FINDINGS}, error {_ERROR},"
+        " input_tokens BIGINT, output_tokens BIGINT, chat_ms BIGINT, validate_ms BIGINT, roster VARCHAR)[]"
+    )
+
+
+# In the order of the row's keys.
+COLUMNS: Final[dict[str, str]] = {
+    "schema": "VARCHAR",
+    "session_id": "VARCHAR",
+    "timestamp": "TIMESTAMP",
+    "daemon": "VARCHAR",
+    "trace_id": "VARCHAR",
+    "caller_trace": "VARCHAR",
+    "kind": "VARCHAR",
+    "provider": "VARCHAR",
+    "model": "VARCHAR",
+    "prompt": "VARCHAR",
+    "spec": "VARCHAR",
+    "max_iterations": "BIGINT",
+    "iterations": "BIGINT",
+    "final_verdict": "VARCHAR",
+    "error": _ERROR,
+    "artifact": "VARCHAR",
+    "grounded_in_roster": "BOOLEAN",
+    "attempts": _attempts_type(raw=True),
+    "input_tokens": "BIGINT",
+    "output_tokens": "BIGINT",
+    "duration_ms": "BIGINT",
+}
+LONG_TEXTS: Final = ("prompt", "spec", "artifact")
+# How DuckDB reads what the view then casts or respells: a timestamp that is none must not lose its row.
+_READ_AS: Final = {"timestamp": "VARCHAR", "spec": "JSON", "artifact": "JSON"}
+FACT_COLUMNS: Final[dict[str, str]] = {
+    name: _attempts_type(raw=False) if name == "attempts" else kind
+    for name, kind in COLUMNS.items()
+    if name not in LONG_TEXTS
+}
+_ATTEMPT_COLUMNS: Final = (
+    "iteration", "provider", "model", "verdict", "span_id", "raw_truncated", "findings", "error",
+    "input_tokens", "output_tokens", "chat_ms", "validate_ms", "roster",
+)  # fmt: skip
+_KEY_COLUMNS: Final = "session_id, trace_id, timestamp, kind, final_verdict"
+
+# DuckDB keeps the digits of every integer but prints doubles and escapes as yyjson does: `1e21`, `\u001F`. The row
+# has `1e+21` and `\u001f`. Strings and what is between them are told apart first, and within a string its escapes, so
+# that neither "1e21" nor an escaped backslash before `u001F` is touched.
+_MACROS: Final = r"""
+CREATE MACRO respelled_string(token) AS array_to_string(list_transform(
+    regexp_extract_all(token, '\\u[0-9A-F]{4}|\\.|[^\\]+'),
+    lambda part: CASE WHEN starts_with(part, '\u') THEN lower(part) ELSE part END), '');
+CREATE MACRO canonical(value) AS CASE
+    WHEN regexp_matches(value, '[0-9]e[0-9]|\\u00[01][0-9]?[A-F]') THEN array_to_string(list_transform(
+        regexp_extract_all(value, '"(?:[^"\\]|\\.)*"|[^"]+'),
+        lambda token: CASE WHEN starts_with(token, '"') THEN respelled_string(token)
+            ELSE regexp_replace(token, '([0-9])e([0-9])', '\1e+\2', 'g') END), '')
+    ELSE value END;
+"""
+
+
+def connect(snapshot: Snapshot, *, spill_folder: str) -> duckdb.DuckDBPyConnection:
+    """A connection with the views over the snapshot, which must stay open as long.
+
+    Its queries read the snapshot's files and nothing else: other files, settings and extensions are locked away.
+    ``spill_folder``: where DuckDB may put what exceeds its memory, at most ``SPILL_BYTES_MAX``; need not exist.
+    """
+    import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
+
+    connection = duckdb.connect(
+        config={
+            "memory_limit": f"{MEMORY_BYTES}B",
+            "temp_directory": spill_folder,
+            "max_temp_directory_size": f"{SPILL_BYTES_MAX}B",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "preserve_insertion_order": "false",
+        }
+    )
+    try:
+        # Both are for `query_progress`, which shows nothing by itself.
+        connection.execute("SET enable_progress_bar = true")
+        connection.execute("SET enable_progress_bar_print = false")
+        connection.execute(_MACROS)
+        for statement in _view_statements(snapshot):
+            connection.execute(statement)
+        allowed = [segment.source for segment in snapshot.segments]
+        allowed += (os.fspath(path) for path in snapshot.parquet_files)
+        connection.execute(f"SET allowed_paths = {_texts(allowed)}")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+    except duckdb.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def facts_from_lines(source: str, valid: str) -> str:
+    """A query for the columns of ``facts`` and for ``line`` and ``torn``, from a query that has those two and, in the
+    column named by ``valid``, the line as JSON or NULL. Each text is parsed once."""
+    kinds = ", ".join(f'"{name}" {_READ_AS.get(name, kind)}' for name, kind in FACT_COLUMNS.items())
+    columns = ", ".join(
+        'try_cast(r."timestamp" AS TIMESTAMP) AS "timestamp"' if name == "timestamp" else f'r."{name}" AS "{name}"'
+        for name in FACT_COLUMNS
+    )
+    # A cast from JSON to a struct takes a value of another type as NULL, as reading a file does.
+    parsed = f"SELECT try_cast({valid} AS STRUCT({kinds})) AS r, line, torn FROM ({source})"
+    return f"SELECT {columns}, line, torn FROM ({parsed})"
+
+
+def _view_statements(snapshot: Snapshot) -> Iterable[str]:
+    json_sources = _json_sources(snapshot.segments, COLUMNS)
+    # Read on its own: a raw answer that is not named is not copied out of the file.
+    fact_sources = _json_sources(snapshot.segments, FACT_COLUMNS)
+    parquet = _texts(os.fspath(path) for path in snapshot.parquet_files)
+    sessions, facts, attempts = [], [], []
+    for name in json_sources:
+        yield f"CREATE VIEW {name} AS {json_sources[name]}"
+        sessions.append(f"SELECT {', '.join(map(_from_json_column, COLUMNS))} FROM {name}")
+        facts.append(f"SELECT {', '.join(map(_from_json_column, FACT_COLUMNS))} FROM ({fact_sources[name]})")
+        attempts.append(
+            f"SELECT {_KEY_COLUMNS}, a.raw AS raw, {_attempt_columns()} FROM"
+            f" (SELECT session_id, trace_id, {_from_json_column('timestamp')}, kind, final_verdict,"
+            f" unnest(attempts) AS a FROM {name})"
+        )
+    if snapshot.parquet_files:
+        yield (
+            f"CREATE VIEW parquet_rows AS SELECT * FROM read_parquet({parquet}, hive_partitioning = false)"
+            f" WHERE schema = '{SCHEMA}'"
+        )
+        sessions.append(f"SELECT {', '.join(map(_from_parquet_column, COLUMNS))} FROM parquet_rows")
+        facts.append(f"SELECT {_quoted(FACT_COLUMNS)} FROM parquet_rows")
+        attempts.append(
+            f"SELECT {_KEY_COLUMNS}, json_extract_string(line, '$.attempts[' || place || '].raw') AS raw,"
+            f" {_attempt_columns()} FROM (SELECT {_KEY_COLUMNS}, line, unnest(attempts) AS a,"
+            " unnest(range(len(attempts))) AS place FROM parquet_rows)"
+        )
+    for view, parts, empty in (
+        ("sessions", sessions, COLUMNS),
+        ("facts", facts, FACT_COLUMNS),
+    ):
+        yield f"CREATE VIEW {view} AS {' UNION ALL '.join(parts) or _no_rows(empty)}"
+    names = "iteration, provider, model, verdict, span_id, raw, " + ", ".join(_ATTEMPT_COLUMNS[5:])
+    none = (
+        f"SELECT {_KEY_COLUMNS}, a.raw AS raw, {_attempt_columns()}"
+        " FROM (SELECT *, unnest(attempts) AS a FROM sessions)"
+    )
+    all_attempts = " UNION ALL ".join(attempts) or none
+    yield f"CREATE VIEW attempts AS SELECT {_KEY_COLUMNS}, {names} FROM ({all_attempts})"
+
+
+def _json_sources(segments: tuple[Segment, ...], wanted: dict[str, str]) -> dict[str, str]:
+    """A query for each compression in use, by the name of its view."""
+    columns = ", ".join(f"\"{name}\": '{_READ_AS.get(name, kind)}'" for name, kind in wanted.items())
+    sources = {}
+    for compression in ("none", "gzip", "zstd"):
+        files = [segment.source for segment in segments if segment.compression == compression]
+        if files:
+            sources[f"{compression}_rows"] = (
+                f"SELECT * FROM read_json({_texts(files)}, columns = {{{columns}}}, format = 'newline_delimited',"
+                f" compression = '{compression}', ignore_errors = true, maximum_object_size = {ROW_BYTES_MAX})"
+                f" WHERE schema = '{SCHEMA}'"
+            )
+    return sources
+
+
+def _from_json_column(name: str) -> str:
+    if name == "timestamp":
+        return "try_cast(timestamp AS TIMESTAMP) AS timestamp"
+    if name in ("spec", "artifact"):
+        return f"canonical(CAST({name} AS VARCHAR)) AS {name}"
+    if name == "attempts":
+        return "attempts"
+    return f'"{name}"'
+
+
+def _from_parquet_column(name: str) -> str:
+    if name == "prompt":
+        return "json_extract_string(line, '$.prompt') AS prompt"
+    if name in LONG_TEXTS:
+        return f"canonical(CAST(nullif(json_extract(line, '$.{name}'), 'null') AS VARCHAR)) AS {name}"
+    if name == "attempts":
+        return f"try_cast(json_extract(line, '$.attempts') AS {COLUMNS[name]}) AS attempts"
+    return f'"{name}"'
+
+
+def _attempt_columns() -> str:
+    return ", ".join(f"a.{name} AS {name}" for name in _ATTEMPT_COLUMNS)
+
+
+def _no_rows(columns: dict[str, str]) -> str:
+    return "SELECT " + ", ".join(f'CAST(NULL AS {kind}) AS "{name}"' for name, kind in columns.items()) + " WHERE false"
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _texts(values: Iterable[str]) -> str:
+    return "[" + ", ".join("'" + value.replace("'", "''") + "'" for value in values) + "]"

@@ -1,0 +1,72 @@
+"""Goal: a recorded session runs again exactly, and a changed ground truth shows as a changed verdict."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LAKEHOUSE = str(Path(sys.executable).parent / "lakehouse")
+ROSTER = Path(__file__).resolve().parent.parent.parent / "examples" / "roster" / "workers.csv"
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+    folder = tmp_path_factory.mktemp("recorded")
+    subprocess.run([LAKEHOUSE, "demo", "--json", "--keep", folder], check=True, capture_output=True, timeout=60)
+    log = folder / "sessions.jsonl"
+    return log, json.loads(log.read_text())
+
+
+def replay(log: Path, session_id: object, roster: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [LAKEHOUSE, "sessions", "replay", str(session_id), "--log", log, "--roster", roster, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_against_the_same_roster_the_verdicts_are_the_same(recorded: tuple[Path, dict[str, object]]) -> None:
+    log, row = recorded
+    before = log.read_bytes()
+
+    done = replay(log, row["session_id"], ROSTER)
+
+    assert done.returncode == 0, done.stderr
+    compared = json.loads(done.stdout)
+    assert compared["same"]
+    assert [attempt["now"]["verdict"] for attempt in compared["attempts"]] == ["rejected", "accepted"]
+    assert log.read_bytes() == before, "a replay is no session"
+
+
+def test_a_worker_who_has_left_the_roster_turns_the_verdict(
+    recorded: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
+    log, row = recorded
+    artifact = row["artifact"]
+    assert isinstance(artifact, dict)
+    gone = artifact["workers"][0]["worker_id"]
+    roster = tmp_path / "workers.csv"
+    lines = ROSTER.read_text(encoding="utf-8").splitlines(keepends=True)
+    roster.write_text("".join(line for line in lines if not line.startswith(gone)), encoding="utf-8")
+
+    done = replay(log, row["session_id"], roster)
+
+    assert done.returncode == 3, done.stderr
+    compared = json.loads(done.stdout)
+    assert compared["final_verdict"] == {"then": "accepted", "now": "max_iter_exhausted"}
+    assert compared["attempts"][1]["then"] == {"verdict": "accepted", "findings": []}
+    assert compared["attempts"][1]["now"] == {"verdict": "rejected", "findings": ["PHANTOM_WORKER"]}
+    assert compared["roster"]["then"] != compared["roster"]["now"]
+
+
+def test_a_session_that_is_not_there_is_told_in_words(recorded: tuple[Path, dict[str, object]]) -> None:
+    done = replay(recorded[0], "no-such-session", ROSTER)
+
+    assert done.returncode == 1
+    assert "no session" in done.stderr
