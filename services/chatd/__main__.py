@@ -1,0 +1,71 @@
+"""Composition root of chatd: configuration, providers, routes, servicer. ``python -m chatd --help``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+
+import grpc.aio
+
+from chatd.config import ChatdConfig
+from chatd.endpoint import Endpoint
+from chatd.providers import open_provider
+from chatd.routes import Router
+from chatd.servicer import ChatServicer
+from lakehouse.chatd.v1 import chatd_pb2, chatd_pb2_grpc
+from lakehouse.server import bootstrap
+from lakehouse.server.bootstrap import Registration, Runtime
+from lakehouse.server.tracing_setup import open_tracing
+from lakehouse.trace_context import read_hop_context
+
+SERVICE_NAME = chatd_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
+
+
+@contextlib.asynccontextmanager
+async def compose(config: ChatdConfig, runtime: Runtime) -> AsyncIterator[Registration]:
+    """Everything that chatd holds, for the time of the block. Raises ConfigError where a key or a script is amiss."""
+    async with contextlib.AsyncExitStack() as stack:
+        tracing = await stack.enter_async_context(open_tracing(config, runtime, service="chatd"))
+        endpoints: dict[str, Endpoint] = {}
+        for name, table in config.providers.items():
+            endpoint = Endpoint(name, open_provider(table), table)
+            stack.push_async_callback(endpoint.close)
+            endpoints[name] = endpoint
+        runtime.metrics.export(
+            "lakehouse_chatd", lambda: _counts(endpoints), gauges=("running", "waiting", "circuit_open")
+        )
+        servicer = ChatServicer(Router(endpoints, config.routes, config.default_target), tracing, config)
+
+        def add(server: grpc.aio.Server) -> None:
+            chatd_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server)
+
+        yield Registration((SERVICE_NAME,), add, read_hop_context)
+
+
+def main() -> None:
+    """Run the service."""
+    bootstrap.run("chatd", ChatdConfig, compose, description="One gRPC call for every model.")
+
+
+def _counts(endpoints: Mapping[str, Endpoint]) -> Mapping[str, int]:
+    counts: dict[str, int] = {}
+    for name, endpoint in endpoints.items():
+        told = endpoint.counts
+        for key in (
+            "calls",
+            "upstream_requests",
+            "retries",
+            "retries_over_budget",
+            "failures",
+            "queue_refusals",
+        ):
+            counts[f"{key}:{name}"] = getattr(told, key)
+        counts[f"circuit_opened:{name}"] = endpoint.breaker.opened
+        counts[f"circuit_open:{name}"] = int(endpoint.breaker.is_open)
+        counts[f"running:{name}"] = endpoint.limit.running
+        counts[f"waiting:{name}"] = endpoint.limit.waiting
+    return counts
+
+
+if __name__ == "__main__":
+    main()

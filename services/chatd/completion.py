@@ -1,0 +1,147 @@
+"""The domain of chatd: a conversation that goes to a model, and the answer that comes back. No grpc, no HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Literal
+
+# The longest answer, in UTF-8 bytes: of the text, of the reasoning, and of the tool calls together.
+ANSWER_BYTES_MAX: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of an answer in the making."""
+
+    text: str = ""
+    reasoning: str = ""
+
+
+OnDelta = Callable[[Delta], Awaitable[None]]
+"""Hears each piece as it arrives. What it raises ends the call: the listener is gone."""
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model's wish to call a function."""
+
+    id: str
+    name: str
+    arguments_json: str
+    """As the model wrote it: JSON text, not checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn."""
+
+    role: Role
+    content: str
+    tool_call_id: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDefinition:
+    """A function that the model may call."""
+
+    name: str
+    description: str
+    parameters_json: str
+    """Its parameters: a JSON Schema as canonical JSON text."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """The form that the answer must have, as far as the provider can be told."""
+
+    form: Literal["json_object", "json_schema"]
+    schema_json: str = ""
+    """For json_schema: the schema as canonical JSON text."""
+    schema_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRequest:
+    """One conversation and how to answer it. None and "" leave the choice to the provider."""
+
+    messages: tuple[Message, ...]
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    response_format: ResponseFormat | None = None
+    tools: tuple[ToolDefinition, ...] = ()
+    tool_choice: str = ""
+    attempt: int = 1
+    """Which attempt of a session this is, from 1."""
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended."""
+
+    UNSPECIFIED = "unspecified"
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider counted them; 0 where it did not say."""
+
+    input_tokens: int = 0
+    """Cached ones included."""
+    output_tokens: int = 0
+    """Reasoning included."""
+    cached_input_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """A model's whole answer."""
+
+    text: str
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    model: str
+    """As the provider named it; the one asked for where it did not."""
+    usage: Usage = Usage()
+    finish_reason: FinishReason = FinishReason.UNSPECIFIED
+    sent: float
+    """When the request was sent, `time.monotonic()`."""
+    first_token: float
+    """When the first text was there, `time.monotonic()`; the whole answer where it was not streamed."""
+
+    async def hand_to(self, on_delta: OnDelta) -> None:
+        """Give a listener the answer of an endpoint that made it in one go."""
+        if self.reasoning:
+            await on_delta(Delta(reasoning=self.reasoning))
+        if self.text:
+            await on_delta(Delta(text=self.text))
+
+
+class Listener:
+    """Hands the pieces of one RPC's answer on, and remembers that there were any: after that nothing is repeated."""
+
+    def __init__(self, on_delta: OnDelta) -> None:
+        self._on_delta = on_delta
+        self.heard = False
+
+    async def __call__(self, delta: Delta) -> None:
+        self.heard = True
+        await self._on_delta(delta)
+
+
+def fits(text: str) -> bool:
+    """Whether `text` is within ANSWER_BYTES_MAX as UTF-8."""
+    if len(text) * 4 <= ANSWER_BYTES_MAX:
+        return True
+    return len(text) <= ANSWER_BYTES_MAX and len(text.encode()) <= ANSWER_BYTES_MAX

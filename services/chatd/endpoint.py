@@ -1,0 +1,185 @@
+"""``Endpoint``: a provider with its limit, its circuit breaker and its repeats.
+
+The rule of repeating. A call that the endpoint refused or never received (no connection, 429, 503, 529) is repeated
+with jitter, not before a Retry-After, at most `max_retries` times, as long as the provider's budget lasts and the wait
+ends before the deadline. A call that may have been billed is not, unless the operator said `repeat_billed`; and never
+once a piece of the answer has gone to the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from dataclasses import dataclass
+from typing import Final
+
+from chatd.breaker import Breaker, CircuitOpenError
+from chatd.completion import Completion, CompletionRequest, Listener
+from chatd.config import ProviderTable
+from chatd.limit import ConcurrencyLimit, QueueFullError
+from chatd.provider import Provider
+from chatd.retry import RetryBudget, backoff_ms
+from chatd.upstream_fault import UpstreamFault
+from lakehouse.errors import Reason
+
+# What speaks against an endpoint. A refusal (bad key, rate limit, unknown model) is an answer: the endpoint lives.
+_ENDPOINT_FAILED: Final = frozenset(
+    {
+        Reason.PROVIDER_UNREACHABLE,
+        Reason.PROVIDER_FAILED,
+        Reason.PROVIDER_BAD_ANSWER,
+        Reason.PROVIDER_TIMEOUT,
+    }
+)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one RPC has spent so far; filled in while it runs, so that it is known however the RPC ends."""
+
+    upstream_requests: int = 0
+    retries: int = 0
+    fallbacks: int = 0
+    provider: str = ""
+    """The last one that was tried."""
+    model: str = ""
+    details: list[str] = dataclasses.field(default_factory=list)
+    """What went wrong out there, for the log."""
+
+
+@dataclass(slots=True)
+class EndpointCounts:
+    """Counters of one endpoint; they only grow."""
+
+    calls: int = 0
+    upstream_requests: int = 0
+    retries: int = 0
+    retries_over_budget: int = 0
+    failures: int = 0
+    queue_refusals: int = 0
+
+
+class Endpoint:
+    """One configured provider, guarded."""
+
+    def __init__(self, name: str, provider: Provider, table: ProviderTable) -> None:
+        self.name = name
+        self.table = table
+        self.counts = EndpointCounts()
+        self._provider = provider
+        self.breaker = Breaker(table.breaker.failures, table.breaker.open_ms / 1000)
+        self.limit = ConcurrencyLimit(table.max_concurrency, queue_max=table.queue_max, queue_s=table.queue_ms / 1000)
+        self._budget = RetryBudget(table.retry.budget, table.retry.budget_ratio)
+
+    async def complete(
+        self,
+        request: CompletionRequest,
+        model: str,
+        *,
+        deadline: float,
+        listener: Listener | None,
+        tally: Tally,
+    ) -> Completion:
+        """One answer, with repeats where they are allowed; over by `deadline` (loop time).
+
+        Raises UpstreamFault: that of the last try, or of the last one that may have been billed.
+        """
+        self.counts.calls += 1
+        tally.provider, tally.model = self.name, model
+        billed: UpstreamFault | None = None
+        retry = 0
+        while True:
+            try:
+                completion = await self._once(request, model, deadline, listener, tally)
+            except UpstreamFault as fault:
+                tally.details.append(f"{self.name}: {fault.detail or fault.reason}")
+                if fault.billed:
+                    billed = fault
+                wait_s = self._wait_before_repeat_s(fault, retry, deadline)
+                if wait_s is None or (listener is not None and listener.heard):
+                    raise (billed or fault) from None
+                if not self._budget.take():
+                    self.counts.retries_over_budget += 1
+                    raise (billed or fault) from None
+                await asyncio.sleep(wait_s)
+                retry += 1
+                tally.retries += 1
+                self.counts.retries += 1
+            else:
+                self._budget.success()
+                return completion
+
+    async def close(self) -> None:
+        """Close the provider. No call may be running."""
+        await self._provider.close()
+
+    def _wait_before_repeat_s(self, fault: UpstreamFault, retry: int, deadline: float) -> float | None:
+        table = self.table.retry
+        if retry >= table.max_retries or not fault.repeatable or (fault.billed and not table.repeat_billed):
+            return None
+        asked_ms = fault.retry_after_ms
+        if asked_ms is not None and asked_ms > table.retry_after_max_ms:
+            return None
+        wait_ms = backoff_ms(retry, base_ms=table.base_ms, cap_ms=table.cap_ms, retry_after_ms=asked_ms)
+        wait_s = wait_ms / 1000
+        return wait_s if asyncio.get_running_loop().time() + wait_s < deadline else None
+
+    async def _once(
+        self,
+        request: CompletionRequest,
+        model: str,
+        deadline: float,
+        listener: Listener | None,
+        tally: Tally,
+    ) -> Completion:
+        if not self.limit.take_free():
+            await self._wait_turn(deadline)
+        try:
+            probe = self._admit()
+            if self._provider.calls_upstream:
+                tally.upstream_requests += 1
+                self.counts.upstream_requests += 1
+            try:
+                # aiohttp's own total is of no use here: it rounds up to whole seconds.
+                async with asyncio.timeout_at(deadline):
+                    completion = await self._provider.complete(request, model, listener)
+            except UpstreamFault as fault:
+                self._judge(fault, probe=probe)
+                raise
+            except TimeoutError:
+                self.breaker.no_verdict(probe=probe)
+                raise UpstreamFault(
+                    Reason.DEADLINE, billed=True, detail="the caller's deadline passed during the call"
+                ) from None
+            except BaseException:
+                self.breaker.no_verdict(probe=probe)
+                raise
+            self.breaker.success(probe=probe)
+            return completion
+        finally:
+            self.limit.release()
+
+    async def _wait_turn(self, deadline: float) -> None:
+        try:
+            await self.limit.wait_turn(deadline)
+        except QueueFullError:
+            self.counts.queue_refusals += 1
+            if asyncio.get_running_loop().time() >= deadline:
+                raise UpstreamFault(Reason.DEADLINE, billed=False, detail="the deadline passed in the queue") from None
+            raise UpstreamFault(Reason.OVERLOADED, billed=False, detail="the provider's queue is full") from None
+
+    def _admit(self) -> bool:
+        try:
+            return self.breaker.admit()
+        except CircuitOpenError as refusal:
+            wait_ms = int(refusal.wait_s * 1000)
+            raise UpstreamFault(
+                Reason.CIRCUIT_OPEN, billed=False, retry_after_ms=wait_ms, detail="circuit open"
+            ) from None
+
+    def _judge(self, fault: UpstreamFault, *, probe: bool) -> None:
+        if fault.reason in _ENDPOINT_FAILED:
+            self.counts.failures += 1
+            self.breaker.failure(probe=probe)
+        else:
+            self.breaker.success(probe=probe)

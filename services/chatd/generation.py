@@ -1,0 +1,117 @@
+"""The Langfuse generation `chat` of one RPC: input, output, parameters, usage, cost, time to first token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from chatd.completion import Completion, CompletionRequest, Message
+from chatd.endpoint import Tally
+from chatd.routes import Answer
+from lakehouse.errors import Fault
+from lakehouse.trace_context import TraceContext
+from lakehouse.tracing import Span, Tracing
+
+
+def start_generation(
+    tracing: Tracing, context: TraceContext, session_id: str | None, request: CompletionRequest, model: str
+) -> Span:
+    """Start the span. Nothing is serialised where tracing is off."""
+    enabled = tracing.enabled
+    return tracing.start_remote(
+        "chat",
+        type="generation",
+        context=context,
+        session_id=session_id,
+        input=_text([_turn(message) for message in request.messages]) if enabled else "",
+        model=model,
+        model_parameters=_text(_parameters(request)) if enabled else "",
+    )
+
+
+def end_generation(span: Span, answer: Answer, tally: Tally) -> None:
+    """End the span with its answer."""
+    if not span.recording:
+        return
+    completion = answer.completion
+    usage = completion.usage
+    # Langfuse counts cached tokens apart from `input`, reasoning apart from `output`.
+    details = {
+        "input": max(usage.input_tokens - usage.cached_input_tokens, 0),
+        "output": max(usage.output_tokens - usage.reasoning_tokens, 0),
+        "total": usage.input_tokens + usage.output_tokens,
+    }
+    if usage.cached_input_tokens:
+        details["input_cached_tokens"] = usage.cached_input_tokens
+    if usage.reasoning_tokens:
+        details["output_reasoning_tokens"] = usage.reasoning_tokens
+    cost = answer.cost
+    span.end(
+        output=_output(completion),
+        model=completion.model,
+        usage_details=details if usage.input_tokens or usage.output_tokens else None,
+        cost_details=None
+        if cost is None
+        else {"input": cost.input_usd, "output": cost.output_usd, "total": cost.total_usd},
+        completion_start_unix_ns=time.time_ns() - int((time.monotonic() - completion.first_token) * 1e9),
+        metadata=_facts(tally, provider=answer.provider, finish_reason=str(completion.finish_reason)),
+    )
+
+
+def fail_generation(span: Span, fault: Fault, tally: Tally) -> None:
+    """End the span of a call that gave no answer, with the reason's fixed sentence."""
+    if span.recording:
+        span.end(
+            level="ERROR",
+            status_message=f"{fault.reason}: {fault.message}",
+            metadata=_facts(tally, provider=tally.provider),
+        )
+
+
+def _facts(tally: Tally, **facts: str) -> Mapping[str, str | int | bool]:
+    return {**facts, "upstream_requests": tally.upstream_requests, "fallbacks": tally.fallbacks}
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_call_id:
+        turn["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {"id": call.id, "name": call.name, "arguments": call.arguments_json} for call in message.tool_calls
+        ]
+    return turn
+
+
+def _parameters(request: CompletionRequest) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "max_tokens": request.max_tokens,
+        "seed": request.seed,
+        "stop": list(request.stop) or None,
+        "response_format": request.response_format and request.response_format.form,
+        "tools": [tool.name for tool in request.tools] or None,
+        "tool_choice": request.tool_choice or None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _output(completion: Completion) -> str:
+    if not completion.tool_calls and not completion.reasoning:
+        return completion.text
+    output: dict[str, Any] = {"role": "assistant", "content": completion.text}
+    if completion.reasoning:
+        output["reasoning"] = completion.reasoning
+    if completion.tool_calls:
+        output["tool_calls"] = [
+            {"id": call.id, "name": call.name, "arguments": call.arguments_json} for call in completion.tool_calls
+        ]
+    return _text(output)
+
+
+def _text(value: object) -> str:
+    return orjson.dumps(value).decode()

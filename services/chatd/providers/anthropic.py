@@ -1,0 +1,151 @@
+"""Provider type `anthropic`: the Messages API."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from chatd.completion import Completion, CompletionRequest, Message, OnDelta, ToolDefinition
+from chatd.config import AnthropicTable
+from chatd.providers.answer_parts import UnreadableAnswerError
+from chatd.providers.anthropic_answer import StreamedMessage, read_message
+from chatd.providers.http import HttpEndpoint, bad_answer, broke_off, is_event_stream, parse_answer
+
+
+class AnthropicProvider:
+    """One endpoint that speaks the Messages API. It has no seed: a request's seed is left out."""
+
+    calls_upstream: ClassVar[bool] = True
+
+    def __init__(self, table: AnthropicTable) -> None:
+        """Raises ConfigError where the key's file cannot be read."""
+        self._http = HttpEndpoint(table, key_header="x-api-key: {key}", headers={"anthropic-version": table.version})
+        self._table = table
+        self._url = URL(table.base_url + "/v1/messages")
+
+    async def complete(self, request: CompletionRequest, model: str, on_delta: OnDelta | None) -> Completion:
+        """See ``Provider.complete``."""
+        body = orjson.dumps(self._body(request, model, stream=on_delta is not None))
+        sent = time.monotonic()
+
+        async def read(response: aiohttp.ClientResponse) -> Completion:
+            if on_delta is not None and is_event_stream(response):
+                return await self._streamed(response, model, sent, on_delta)
+            answer = await self._http.read_answer(response)
+            try:
+                completion = read_message(answer, model, sent)
+            except UnreadableAnswerError as error:
+                raise bad_answer(str(error)) from None
+            if on_delta is not None:
+                await completion.hand_to(on_delta)
+            return completion
+
+        return await self._http.post(self._url, body, read)
+
+    async def close(self) -> None:
+        """See ``Provider.close``."""
+        await self._http.close()
+
+    async def _streamed(
+        self, response: aiohttp.ClientResponse, model: str, sent: float, on_delta: OnDelta
+    ) -> Completion:
+        message = StreamedMessage(model, sent)
+        try:
+            async for events in self._http.events(response):
+                for event in events:
+                    content = parse_answer(event.data)
+                    self._http.raise_error_in(content)
+                    message.add(content)
+                # What came in one network read goes out as one piece.
+                for delta in message.take_deltas():
+                    await on_delta(delta)
+                if message.stopped:
+                    return message.finish()
+        except UnreadableAnswerError as error:
+            raise bad_answer(str(error)) from None
+        raise broke_off("the stream ended before the answer did")
+
+    def _body(self, request: CompletionRequest, model: str, *, stream: bool) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": model,
+            "max_tokens": request.max_tokens or self._table.default_max_tokens,
+            "messages": _turns(request.messages),
+        }
+        system = "\n\n".join(each.content for each in request.messages if each.role == "system")
+        if system:
+            body["system"] = system
+        if request.temperature is not None:
+            body["temperature"] = request.temperature
+        if request.top_p is not None:
+            body["top_p"] = request.top_p
+        if request.stop:
+            body["stop_sequences"] = request.stop
+        wanted = request.response_format
+        if wanted is not None and wanted.form == "json_schema" and self._table.json_mode == "json_schema":
+            schema = orjson.Fragment(wanted.schema_json)
+            body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+        if request.tools:
+            body["tools"] = [_tool(each) for each in request.tools]
+        if request.tool_choice:
+            body["tool_choice"] = _tool_choice(request.tool_choice)
+        if stream:
+            body["stream"] = True
+        return body
+
+
+def _turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The turns without the system's; results of one round of tool calls are one user turn, as the API wants."""
+    turns: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] | None = None
+    for message in messages:
+        if message.role == "system":
+            continue
+        if message.role != "tool":
+            results = None
+            turns.append({"role": message.role, "content": _content(message)})
+            continue
+        if results is None:
+            results = []
+            turns.append({"role": "user", "content": results})
+        results.append({"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.content})
+    return turns
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    if not message.tool_calls:
+        return message.content
+    blocks: list[dict[str, Any]] = [{"type": "text", "text": message.content}] if message.content else []
+    blocks += (
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": _arguments(call.arguments_json)}
+        for call in message.tool_calls
+    )
+    return blocks
+
+
+def _arguments(text: str) -> object:
+    """The API wants an object; arguments that are none were the model's own slip, and are shown to it as they were."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {"unreadable_arguments": text}
+    return value if isinstance(value, dict) else {"unreadable_arguments": text}
+
+
+def _tool(tool: ToolDefinition) -> dict[str, Any]:
+    made: dict[str, Any] = {"name": tool.name, "input_schema": orjson.Fragment(tool.parameters_json)}
+    if tool.description:
+        made["description"] = tool.description
+    return made
+
+
+def _tool_choice(choice: str) -> dict[str, str]:
+    if choice in {"auto", "none"}:
+        return {"type": choice}
+    if choice == "required":
+        return {"type": "any"}
+    return {"type": "tool", "name": choice}

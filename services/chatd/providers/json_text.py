@@ -1,0 +1,47 @@
+"""JSON from a model endpoint: fast where it is sound, forgiving in one thing, the half of a surrogate pair."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+from lakehouse.sessions.canonical_json import replace_surrogates
+
+
+class NotJsonError(ValueError):
+    """The bytes are not a JSON object in UTF-8; the text says why, without quoting them."""
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    r"""The object in `body`. A lone surrogate escape (`\ud83d`, an emoji that was cut in two) becomes U+FFFD.
+
+    Raises NotJsonError, for broken UTF-8 too: replacing it could turn a wrong answer into another wrong one unseen.
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if b"\\ud" not in body.lower():
+            raise NotJsonError("not JSON" if body.strip() else "empty") from error
+        value = _read_with_surrogates(body)
+    if not isinstance(value, dict):
+        raise NotJsonError("not a JSON object")
+    return value
+
+
+def _read_with_surrogates(body: bytes) -> Any:
+    try:
+        return _mended(json.loads(body.decode("utf-8")))
+    except (ValueError, RecursionError) as error:
+        raise NotJsonError("not JSON") from error
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return replace_surrogates(value)
+    if isinstance(value, list):
+        return [_mended(each) for each in value]
+    if isinstance(value, dict):
+        return {replace_surrogates(name): _mended(each) for name, each in value.items()}
+    return value

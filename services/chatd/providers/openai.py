@@ -1,0 +1,155 @@
+"""Provider type `openai`: any endpoint with OpenAI's `/chat/completions`, and Azure's form of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from chatd.completion import Completion, CompletionRequest, Message, OnDelta, ResponseFormat, ToolDefinition
+from chatd.config import OpenAiTable
+from chatd.providers.http import HttpEndpoint, bad_answer, broke_off, is_event_stream, parse_answer
+from chatd.providers.openai_answer import StreamedAnswer, UnreadableAnswerError, read_answer
+
+_DONE: Final = b"[DONE]"
+
+
+class OpenAiProvider:
+    """One OpenAI-compatible endpoint."""
+
+    calls_upstream: ClassVar[bool] = True
+
+    def __init__(self, table: OpenAiTable) -> None:
+        """Raises ConfigError where the key's file cannot be read."""
+        azure = table.api_style == "azure"
+        key_header = "api-key: {key}" if azure else "Authorization: Bearer {key}"
+        self._http = HttpEndpoint(table, key_header=key_header, headers={})
+        self._table = table
+        self._azure = azure
+        self._url = URL(table.base_url + "/chat/completions").with_query(table.query or None)
+
+    async def complete(self, request: CompletionRequest, model: str, on_delta: OnDelta | None) -> Completion:
+        """See ``Provider.complete``."""
+        body = orjson.dumps(self._body(request, model, stream=on_delta is not None))
+        sent = time.monotonic()
+
+        async def read(response: aiohttp.ClientResponse) -> Completion:
+            if on_delta is not None and is_event_stream(response):
+                return await self._streamed(response, model, sent, on_delta)
+            answer = await self._http.read_answer(response)
+            try:
+                completion = read_answer(answer, model, sent)
+            except UnreadableAnswerError as error:
+                raise bad_answer(str(error)) from None
+            if on_delta is not None:
+                await completion.hand_to(on_delta)
+            return completion
+
+        return await self._http.post(self._url_for(model), body, read)
+
+    async def close(self) -> None:
+        """See ``Provider.close``."""
+        await self._http.close()
+
+    async def _streamed(
+        self, response: aiohttp.ClientResponse, model: str, sent: float, on_delta: OnDelta
+    ) -> Completion:
+        answer = StreamedAnswer(model, sent)
+        done = False
+        try:
+            async for events in self._http.events(response):
+                for event in events:
+                    if event.data == _DONE:
+                        done = True
+                        break
+                    chunk = parse_answer(event.data)
+                    self._http.raise_error_in(chunk)
+                    answer.add(chunk)
+                # What came in one network read goes out as one piece.
+                for delta in answer.take_deltas():
+                    await on_delta(delta)
+                if done:
+                    break
+            # Some endpoints end without [DONE]; one that gave no finish reason either was cut off.
+            if not done and not answer.finished:
+                raise broke_off("the stream ended before the answer did")
+            return answer.finish()
+        except UnreadableAnswerError as error:
+            raise bad_answer(str(error)) from None
+
+    def _url_for(self, model: str) -> URL:
+        if not self._azure:
+            return self._url
+        path = f"{self._table.base_url}/openai/deployments/{quote(model, safe='')}/chat/completions"
+        return URL(path, encoded=True).with_query(self._table.query or None)
+
+    def _body(self, request: CompletionRequest, model: str, *, stream: bool) -> dict[str, Any]:
+        table = self._table
+        body: dict[str, Any] = {**table.extra_body, "model": model}
+        body["messages"] = [_message(each) for each in request.messages]
+        if request.temperature is not None:
+            body["temperature"] = request.temperature
+        if request.top_p is not None:
+            body["top_p"] = request.top_p
+        if request.max_tokens is not None:
+            body[table.max_tokens_field] = request.max_tokens
+        if request.stop:
+            body["stop"] = request.stop
+        if request.seed is not None:
+            body["seed"] = request.seed
+        if request.response_format is not None and table.json_mode != "none":
+            body["response_format"] = self._response_format(request.response_format)
+        if request.tools:
+            body["tools"] = [_tool(each) for each in request.tools]
+        if request.tool_choice:
+            body["tool_choice"] = _tool_choice(request.tool_choice)
+        if stream:
+            body["stream"] = True
+            if table.stream_usage:
+                body["stream_options"] = {"include_usage": True}
+        return body
+
+    def _response_format(self, wanted: ResponseFormat) -> dict[str, Any]:
+        if wanted.form == "json_object" or self._table.json_mode != "json_schema":
+            return {"type": "json_object"}
+        schema = {
+            "name": wanted.schema_name or "answer",
+            "schema": orjson.Fragment(wanted.schema_json),
+            "strict": self._table.json_schema_strict,
+        }
+        return {"type": "json_schema", "json_schema": schema}
+
+
+def _message(message: Message) -> Mapping[str, Any]:
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.role == "tool":
+        turn["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments_json},
+            }
+            for call in message.tool_calls
+        ]
+        turn["content"] = message.content or None
+    return turn
+
+
+def _tool(tool: ToolDefinition) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name, "parameters": orjson.Fragment(tool.parameters_json)}
+    if tool.description:
+        function["description"] = tool.description
+    return {"type": "function", "function": function}
+
+
+def _tool_choice(choice: str) -> str | dict[str, Any]:
+    if choice in {"auto", "none", "required"}:
+        return choice
+    return {"type": "function", "function": {"name": choice}}

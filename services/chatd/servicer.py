@@ -1,0 +1,101 @@
+"""``ChatServicer``: the two RPCs, which are one: ``Complete`` is ``StreamComplete`` with no listener."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from chatd.completion import Delta, OnDelta
+from chatd.config import ChatdConfig
+from chatd.endpoint import Tally
+from chatd.generation import end_generation, fail_generation, start_generation
+from chatd.routes import Answer, Router
+from chatd.wire import delta_event, read_request, read_targets, to_response
+from lakehouse.chatd.v1 import chatd_pb2, chatd_pb2_grpc
+from lakehouse.errors import Fault, Reason, Violation, bad_request
+from lakehouse.server.call import Call, current_call
+from lakehouse.tracing import Tracing
+
+# Kept of the caller's time, so that our own status, which says what happened, arrives before gRPC's bare one.
+_MARGIN_S: Final = 0.05
+
+
+class ChatServicer(chatd_pb2_grpc.ChatServiceServicer):
+    """See the proto."""
+
+    def __init__(self, router: Router, tracing: Tracing, config: ChatdConfig) -> None:
+        self._router = router
+        self._tracing = tracing
+        self._call_timeout_s = config.call_timeout_ms / 1000
+
+    async def Complete(  # noqa: N802  gRPC's name
+        self, request: chatd_pb2.CompleteRequest, context: Any
+    ) -> chatd_pb2.CompleteResponse:
+        return await self._answer(request, None)
+
+    async def StreamComplete(  # type: ignore[override]  # noqa: N802  writes instead of yielding; gRPC's name
+        self, request: chatd_pb2.StreamCompleteRequest, context: Any
+    ) -> None:
+        if not request.HasField("request"):
+            raise bad_request(Violation("request", "must be set"))
+
+        async def write(delta: Delta) -> None:
+            for event in delta_event(delta.text, delta.reasoning):
+                await context.write(event)
+
+        response = await self._answer(request.request, write)
+        await context.write(chatd_pb2.StreamCompleteResponse(response=response))
+
+    async def _answer(self, message: chatd_pb2.CompleteRequest, on_delta: OnDelta | None) -> chatd_pb2.CompleteResponse:
+        call = current_call()
+        request = read_request(message)
+        choices = self._router.choose(*read_targets(message))
+        deadline = self._deadline(call)
+        tally = Tally()
+        span = start_generation(self._tracing, call.trace, call.session_id or None, request, choices[0].model)
+        try:
+            answer = await self._router.complete(request, choices, deadline=deadline, on_delta=on_delta, tally=tally)
+        except Fault as fault:
+            fail_generation(span, fault, tally)
+            raise
+        except BaseException:
+            # The caller went away, the process is going away, or a bug: the interceptor tells them apart again.
+            gone = asyncio.current_task()
+            cancelled = gone is not None and gone.cancelling()
+            fail_generation(span, call.ended_by() if cancelled else Fault(Reason.BUG), tally)
+            raise
+        finally:
+            _note(call, tally)
+        _note_answer(call, answer)
+        end_generation(span, answer, tally)
+        return to_response(answer, tally)
+
+    def _deadline(self, call: Call) -> float:
+        """When the answer must be there, in loop time. Raises Fault (DEADLINE) where no time is left for a call."""
+        left = call.time_remaining()
+        left_s = self._call_timeout_s if left is None else min(left - _MARGIN_S, self._call_timeout_s)
+        if left_s <= 0:
+            raise Fault(Reason.DEADLINE, where="chatd")
+        return asyncio.get_running_loop().time() + left_s
+
+
+def _note(call: Call, tally: Tally) -> None:
+    call.facts.update(
+        provider=tally.provider,
+        model=tally.model,
+        upstream_requests=tally.upstream_requests,
+        retries=tally.retries,
+        fallbacks=tally.fallbacks,
+    )
+    if tally.details:
+        call.facts["upstream"] = tally.details
+
+
+def _note_answer(call: Call, answer: Answer) -> None:
+    usage = answer.completion.usage
+    call.facts.update(
+        model=answer.completion.model,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        finish_reason=str(answer.completion.finish_reason),
+    )

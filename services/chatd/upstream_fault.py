@@ -1,0 +1,35 @@
+"""``UpstreamFault``: how a call to a model endpoint failed, before it becomes a status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lakehouse.errors import Fault, Reason, Violation
+
+
+@dataclass(slots=True, eq=False)
+class UpstreamFault(Exception):  # noqa: N818  as lakehouse.errors.Fault
+    """One failed call. Providers raise it; ``endpoint`` decides on repeating it, ``routes`` on another target."""
+
+    reason: Reason
+    billed: bool
+    """Whether the call may have been billed: the endpoint had the request and did not refuse it outright."""
+    repeatable: bool = False
+    """Whether the same call may succeed a moment later."""
+    retry_after_ms: int | None = None
+    """What the endpoint asked callers to wait."""
+    detail: str = ""
+    """For chatd's own log, never for a caller: what happened, and the endpoint's words, cut and without keys."""
+    field: str = ""
+    """For BAD_REQUEST: the field of CompleteRequest that the endpoint named."""
+
+    def __post_init__(self) -> None:
+        Exception.__init__(self, f"{self.reason}: {self.detail}")
+
+    def to_fault(self) -> Fault:
+        """The fault that the caller gets: the reason's fixed sentence and, where waiting helps, for how long."""
+        if self.reason is Reason.BAD_REQUEST:
+            words = "the model endpoint refused the request as invalid; chatd's log has its words"
+            return Fault(self.reason, where="chatd", violations=(Violation(self.field or "request", words),))
+        delay = self.retry_after_ms
+        return Fault(self.reason, where="chatd", retry_delay_ms=None if delay is None else max(delay, 1))

@@ -1,0 +1,161 @@
+"""Who answers, and who after it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from chatd.completion import Usage
+from chatd.config import PriceTable
+from chatd.routes import cost_of
+from lakehouse.chatd.v1.chatd_pb2 import Target
+from lakehouse.errors import Fault
+
+fakes = sys.modules["chatd_tests_fake_endpoint"]
+respond, completion, error = fakes.respond, fakes.completion, fakes.error
+good = respond(200, completion("Hello."))
+
+
+@pytest.fixture
+def three(chatd: Any) -> Any:
+    """A chatd with the providers a, b and c, and the route `chain` over b and c."""
+
+    @contextlib.asynccontextmanager
+    async def start(**behaviours: Any) -> AsyncIterator[Any]:
+        async with contextlib.AsyncExitStack() as stack:
+            providers = {}
+            endpoints = {}
+            for name in ("a", "b", "c"):
+                endpoint = await stack.enter_async_context(fakes.FakeEndpoint([behaviours.get(name, good)]))
+                endpoints[name] = endpoint
+                providers[name] = {
+                    "type": "openai",
+                    "base_url": endpoint.url,
+                    "default_model": f"{name}-1",
+                    "retry": {"max_retries": 0},
+                }
+            routes = {"chain": {"targets": [{"provider": "b", "model": "b-2"}, {"provider": "c"}]}}
+            running = await stack.enter_async_context(chatd(providers=providers, routes=routes, default_provider="a"))
+            yield running, endpoints
+
+    return start
+
+
+def _asked(endpoints: Any) -> dict[str, list[str]]:
+    return {name: [each.json["model"] for each in endpoint.exchanges] for name, endpoint in endpoints.items()}
+
+
+@pytest.mark.parametrize(
+    ("target", "provider", "model"),
+    [
+        (Target(), "a", "a-1"),
+        (Target(model="a-9"), "a", "a-9"),
+        (Target(provider="c"), "c", "c-1"),
+        (Target(provider="chain"), "b", "b-2"),
+    ],
+)
+async def test_the_target_names_a_provider_or_a_route(target: Any, provider: str, model: str, three: Any) -> None:
+    async with three() as (chatd, endpoints):
+        response = await chatd.ask(target=target)
+
+    assert response.provider == provider
+    assert _asked(endpoints) == {**{name: [] for name in "abc"}, provider: [model]}
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        error(401), error(402), error(404), error(413), error(429), error(500), error(503), fakes.close(),
+        error(400, code="content_filter"), respond(200, {"choices": []}),
+    ],
+    ids=["401", "402", "404", "413", "429", "500", "503", "closes", "filter", "no choices"],
+)  # fmt: skip
+async def test_a_fault_that_another_may_not_have_goes_to_the_fallback(failing: Any, three: Any) -> None:
+    async with three(a=failing) as (chatd, endpoints):
+        response = await chatd.ask(fallbacks=[Target(provider="chain")])
+
+        assert (response.provider, response.model) == ("b", "fake-1")
+        assert response.upstream_requests == 2
+        assert _asked(endpoints) == {"a": ["a-1"], "b": ["b-2"], "c": []}
+        assert chatd.last_line["fallbacks"] == 1
+
+
+async def test_a_request_that_the_endpoint_finds_invalid_goes_nowhere_else(three: Any) -> None:
+    async with three(a=error(400)) as (chatd, endpoints):
+        with pytest.raises(Fault) as caught:
+            await chatd.ask(fallbacks=[Target(provider="b")])
+
+    assert caught.value.reason == "BAD_REQUEST"
+    assert _asked(endpoints)["b"] == []
+
+
+async def test_the_whole_chain_is_tried_in_order(three: Any) -> None:
+    async with three(a=error(503), b=error(401)) as (chatd, endpoints):
+        response = await chatd.ask(fallbacks=[Target(provider="chain"), Target(provider="a")])
+
+    assert response.provider == "c"
+    assert _asked(endpoints) == {"a": ["a-1"], "b": ["b-2"], "c": ["c-1"]}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        (error(429), error(401), "PROVIDER_RATE_LIMITED"),
+        (error(429), error(500), "PROVIDER_FAILED"),
+        (error(500), error(429), "PROVIDER_FAILED"),
+    ],
+)
+async def test_where_all_fail_the_first_is_told_unless_another_may_have_been_billed(
+    first: Any, second: Any, reason: str, three: Any
+) -> None:
+    async with three(a=first, b=second) as (chatd, _):
+        with pytest.raises(Fault) as caught:
+            await chatd.ask(fallbacks=[Target(provider="b")])
+
+    assert caught.value.reason == reason
+
+
+async def test_no_fallback_once_a_piece_has_gone_out(three: Any) -> None:
+    async with three(a=fakes.stream(fakes.delta_event(content="Once"))) as (chatd, endpoints):
+        pieces, fault = await chatd.stream(fallbacks=[Target(provider="b")])
+
+    assert pieces == [("text_delta", "Once")]
+    assert fault.reason == "PROVIDER_FAILED"
+    assert _asked(endpoints)["b"] == []
+
+
+async def test_a_stream_falls_back_before_its_first_piece(three: Any) -> None:
+    async with three(a=error(503), b=fakes.stream(*fakes.openai_events("Hello."))) as (chatd, _):
+        pieces, response = await chatd.stream(fallbacks=[Target(provider="b")])
+
+    assert pieces == [("text_delta", "Hello.")]
+    assert response.provider == "b"
+
+
+async def test_unknown_names_are_refused_with_those_that_exist(three: Any) -> None:
+    async with three() as (chatd, endpoints):
+        with pytest.raises(Fault) as caught:
+            await chatd.ask(
+                target=Target(provider="x\n"), fallbacks=[Target(provider="y"), Target(provider="chain", model="m")]
+            )
+
+    fault = caught.value
+    assert (fault.code, fault.reason) == ("INVALID_ARGUMENT", "UNKNOWN_PROVIDER")
+    assert [each.field for each in fault.violations] == [
+        "target.provider",
+        "fallbacks[0].provider",
+        "fallbacks[1].model",
+    ]
+    assert "a, b, c, chain" in fault.violations[0].description
+    assert not any(_asked(endpoints).values())
+
+
+def test_cost_is_by_the_million_and_cached_tokens_have_their_own_price() -> None:
+    usage = Usage(input_tokens=1000, output_tokens=500, cached_input_tokens=400)
+
+    assert cost_of(usage, PriceTable(input=2, output=10, cached_input=0.5)).input_usd == pytest.approx(0.0014)
+    assert cost_of(usage, PriceTable(input=2, output=10)).total_usd == pytest.approx(0.007)
