@@ -52,9 +52,7 @@ class ModelEndpoint:
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-        length = next(
-            int(line.split(":")[1]) for line in head.split("\r\n") if line.startswith("content-length:")
-        )
+        length = next(int(line.split(":")[1]) for line in head.split("\r\n") if line.startswith("content-length:"))
         request = json.loads(await reader.readexactly(length))
         self.requests.append(request)
         self.asked.set()
@@ -93,9 +91,7 @@ class ModelEndpoint:
                 "id": "c-1",
                 "object": "chat.completion",
                 "model": model,
-                "choices": [
-                    {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}
-                ],
+                "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}],
                 "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
             }
         ).encode()

@@ -7,6 +7,7 @@ other takes too. A rule needs no roster and no artifact; what needs those is a v
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,6 +32,7 @@ BODY_CHARS: Final = 5000
 # Each run of words in a message is looked up: the longest message bounds that.
 EMAIL_CHARS_MAX: Final = 20_000
 _QUOTE_CHARS_MAX = 80
+_INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 
 SpecMessage: TypeAlias = FillSpec | EmailSpec | JsonSchemaSpec
 
@@ -85,18 +87,19 @@ def read_spec(request: ValidateRequest | IterateRequest, *, extra_kinds: Collect
 
 def read_instant(text: str) -> datetime | None:
     """The instant that an RFC 3339 text with an offset names; None where the text is none."""
-    # fromisoformat takes more than RFC 3339 (week dates, no seconds, a space): the shape is checked first.
-    if len(text) < len("2026-12-05T07:00:00Z") or text[4:5] != "-" or text[10:11] not in ("T", "t") or text[16] != ":":
+    # fromisoformat takes more than RFC 3339: week dates, no seconds, a space for the T.
+    if not _INSTANT.fullmatch(text):
         return None
     try:
-        instant = datetime.fromisoformat(text.upper())
+        return datetime.fromisoformat(text.upper())
     except ValueError:
         return None
-    return instant if instant.tzinfo is not None else None
 
 
 def quoted(text: str) -> str:
     """`text` for a message to a person: at most 80 characters, each that does not print shown as U+XXXX."""
+    if len(text) <= _QUOTE_CHARS_MAX and text.isprintable():
+        return text
     shown: list[str] = []
     length = 0
     for character in text[: _QUOTE_CHARS_MAX + 1]:

@@ -1,0 +1,77 @@
+"""Puts ``validated`` together: roster, kinds, tracing, listener. ``python -m validated --help``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Iterator
+
+from lakehouse.server import bootstrap
+from lakehouse.server.bootstrap import Registration, Runtime, StartError
+from lakehouse.server.config import read_secret
+from lakehouse.server.tracing_setup import open_tracing
+from lakehouse.trace_context import read_hop_context
+from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
+from validated.config import ValidatedTable
+from validated.kinds import KindError, make_validators
+from validated.kinds.validator import Tools
+from validated.roster.file import FileRoster
+from validated.roster.postgres import PostgresRoster
+from validated.roster.worker import WorkerLookup
+from validated.servicer import ValidateServicer
+
+
+@contextlib.asynccontextmanager
+async def compose(config: ValidatedTable, runtime: Runtime) -> AsyncIterator[Registration]:
+    """The service for the time of the block. Raises StartError where a kind from outside cannot be loaded."""
+    async with contextlib.AsyncExitStack() as stack:
+        tracing = await stack.enter_async_context(open_tracing(config, runtime, service="validated"))
+        roster = await stack.enter_async_context(_open_roster(config, runtime))
+        try:
+            validators = await stack.enter_async_context(make_validators(Tools(roster, config.limits)))
+        except KindError as error:
+            raise StartError(str(error)) from None
+        servicer = ValidateServicer(validators, tracing, config.limits)
+        yield Registration(
+            service_names=(validated_pb2.DESCRIPTOR.services_by_name["ValidateService"].full_name,),
+            add=lambda server: validated_pb2_grpc.add_ValidateServiceServicer_to_server(servicer, server),
+            read_context=read_hop_context,
+        )
+
+
+@contextlib.asynccontextmanager
+async def _open_roster(config: ValidatedTable, runtime: Runtime) -> AsyncIterator[WorkerLookup]:
+    table = config.roster
+    if table.backend == "postgres":
+        conninfo = read_secret(table.postgres.conninfo, table.postgres.conninfo_file)
+        async with PostgresRoster(table, conninfo, near_ms=config.limits.suggestions_ms).open() as database:
+            runtime.metrics.export("lakehouse_roster", database.counts)
+            yield database
+        return
+    async with FileRoster(table, near_ms=config.limits.suggestions_ms).open() as files:
+        runtime.metrics.export("lakehouse_roster", files.counts, gauges=("rows",))
+        with _on_sighup(files):
+            yield files
+
+
+@contextlib.contextmanager
+def _on_sighup(files: FileRoster) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    # Neither Windows nor a loop outside the main thread has signals; the files are polled there all the same.
+    with contextlib.suppress(NotImplementedError, ValueError, RuntimeError, AttributeError):
+        loop.add_signal_handler(signal.SIGHUP, files.reload)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError, AttributeError):
+            loop.remove_signal_handler(signal.SIGHUP)
+
+
+def main() -> None:
+    """Serve until a signal."""
+    bootstrap.run("validated", ValidatedTable, compose, description="Checks artifacts against the ground truth.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""What a FillSpec demands of a worker, and whether one meets it. Pure: no roster, no artifact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from lakehouse.server.specs import quoted, read_instant
+from lakehouse.validated.v1.validated_pb2 import FillSpec
+from validated.roster.texts import fold
+from validated.roster.worker import Criteria, Found, Shift, Worker
+
+_EARTH_RADIUS_KM: Final = 6371.0088
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A city and a state as the spec spells them; an empty one means any."""
+
+    city: str
+    state: str
+    folded_city: str = field(init=False)
+    folded_state: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folded_city", fold(self.city))
+        object.__setattr__(self, "folded_state", fold(self.state))
+
+    def __str__(self) -> str:
+        return ", ".join(part for part in (quoted(self.city), quoted(self.state)) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """A demand that a worker does not meet."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class FillTerms:
+    """The demands of one FillSpec that ``read_spec`` has passed."""
+
+    role: str
+    folded_role: str
+    count: int
+    places: tuple[Place, ...]
+    """Where a worker may be based; none: anywhere. Empty where the distance decides."""
+    shift: Shift | None
+    certifications: tuple[str, ...]
+    client_id: str
+    site: tuple[float, float] | None
+    max_distance_km: float | None
+
+    @staticmethod
+    def read(spec: FillSpec) -> FillTerms:
+        """The terms of `spec`."""
+        start, end = read_instant(spec.shift_start), read_instant(spec.shift_end)
+        far = spec.max_distance_km if spec.HasField("max_distance_km") else None
+        places = [Place(spec.city, spec.state)] if spec.city or spec.state else []
+        places += [Place(each.city, each.state) for each in spec.allowed_locations]
+        return FillTerms(
+            role=spec.role,
+            folded_role=fold(spec.role),
+            count=spec.count,
+            places=tuple(places) if far is None else (),
+            shift=Shift(start, end) if start is not None and end is not None else None,
+            certifications=tuple(spec.required_certifications),
+            client_id=spec.client_id,
+            site=(spec.site.latitude, spec.site.longitude) if spec.HasField("site") else None,
+            max_distance_km=far,
+        )
+
+    def criteria(self) -> Criteria:
+        """Where workers who meet the terms are to be looked for."""
+        return Criteria(self.role, tuple((place.city, place.state) for place in self.places))
+
+    def breaches(self, found: Found) -> Iterator[Breach]:
+        """Every demand that `found` does not meet."""
+        worker = found.worker
+        if not worker.active:
+            yield Breach("INACTIVE_WORKER", f"{_told(worker)} is not active; name an active worker")
+        if fold(worker.role) != self.folded_role:
+            held = f'is "{quoted(worker.role)}" in the roster' if worker.role else "has no role in the roster"
+            yield Breach("WRONG_ROLE", f'{_told(worker)} {held}; the role asked for is "{quoted(self.role)}"')
+        yield from self._place_breaches(worker)
+        yield from self._distance_breaches(worker)
+        if self.certifications:
+            held_by = {fold(each) for each in worker.certifications}
+            missing = [each for each in self.certifications if fold(each) not in held_by]
+            if missing:
+                names = ", ".join(quoted(each) for each in missing[:5]) + (", …" if len(missing) > 5 else "")
+                yield Breach("MISSING_CERTIFICATION", f"{_told(worker)} does not hold {names}")
+        if found.overlap is not None:
+            start, end = found.overlap.start.isoformat(), found.overlap.end.isoformat()
+            yield Breach(
+                "SHIFT_OVERLAP", f"{_told(worker)} already works from {start} to {end}, which overlaps the shift"
+            )
+        if found.do_not_send:
+            yield Breach(
+                "DO_NOT_SEND", f'{_told(worker)} is on the do-not-send list of client "{quoted(self.client_id)}"'
+            )
+
+    def _place_breaches(self, worker: Worker) -> Iterator[Breach]:
+        if not self.places:
+            return
+        city, state = fold(worker.city), fold(worker.state)
+        cities = [not place.city or place.folded_city == city for place in self.places]
+        states = [not place.state or place.folded_state == state for place in self.places]
+        if any(in_city and in_state for in_city, in_state in zip(cities, states, strict=True)):
+            return
+        allowed = "; ".join(str(place) for place in self.places[:5]) + ("; …" if len(self.places) > 5 else "")
+        based = str(Place(worker.city, worker.state)) or "no known place"
+        message = f"{_told(worker)} is based in {based}; allowed: {allowed}"
+        if not any(states):
+            yield Breach("WRONG_STATE", message)
+        if any(states) or not any(cities):
+            yield Breach("WRONG_CITY", message)
+
+    def _distance_breaches(self, worker: Worker) -> Iterator[Breach]:
+        if self.max_distance_km is None or self.site is None:
+            return
+        if worker.latitude is None or worker.longitude is None:
+            yield Breach(
+                "NO_COORDINATES", f"{_told(worker)} has no coordinates in the roster, so the distance is not known"
+            )
+            return
+        away = distance_km(self.site, (worker.latitude, worker.longitude))
+        if away > self.max_distance_km:
+            yield Breach(
+                "TOO_FAR",
+                f"{_told(worker)} is {away:.1f} km from the site; at most {self.max_distance_km:g} km are allowed",
+            )
+
+
+def _told(worker: Worker) -> str:
+    return f"{quoted(worker.worker_id)} ({quoted(worker.name)})"
+
+
+def distance_km(one: tuple[float, float], other: tuple[float, float]) -> float:
+    """Great-circle distance of two (latitude, longitude) pairs in degrees, on a sphere of the Earth's mean radius."""
+    latitude_1, longitude_1, latitude_2, longitude_2 = (math.radians(each) for each in (*one, *other))
+    half = (
+        math.sin((latitude_2 - latitude_1) / 2) ** 2
+        + math.cos(latitude_1) * math.cos(latitude_2) * math.sin((longitude_2 - longitude_1) / 2) ** 2
+    )
+    return 2 * _EARTH_RADIUS_KM * math.asin(min(1.0, math.sqrt(half)))

@@ -1,0 +1,173 @@
+"""Kind ``json_schema``: any JSON that the request's schema (2020-12) accepts.
+
+A schema may be hostile: a few hundred bytes of nested references keep the fastest library busy for hours, in native
+code that no thread can stop. So the check runs in processes of their own (``json_schema_process``), which have a bound
+on memory and are killed when their time is up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import select
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from lakehouse.errors import Violation, bad_request
+from lakehouse.server.specs import Spec
+from lakehouse.sessions.canonical_json import JsonValue, print_canonical
+from validated.config import LimitsTable
+from validated.findings import Findings, pointer
+from validated.kinds.validator import Ground, Tools
+
+_FIELD: Final = "json_schema.schema_json"
+_SERVICES: Final = Path(__file__).resolve().parents[2]
+_START_S: Final = 10.0
+_LENGTH: Final = struct.Struct("<I")
+
+
+class JsonSchemaValidator:
+    """Checks in at most `limits.schema_processes` processes, started on first use."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._limits = tools.limits
+        self._turn = asyncio.Semaphore(tools.limits.schema_processes)
+        self._idle: list[_Process] = []
+
+    async def validate(self, artifact: JsonValue, spec: Spec, findings: Findings) -> Ground | None:
+        """See Validator. Raises Fault where the schema is none, leads outside itself, or costs too much to check."""
+        async with self._turn:
+            process = self._idle.pop() if self._idle else _Process(self._limits)
+            exchange = asyncio.ensure_future(asyncio.to_thread(self._check, process, artifact, spec.text, findings))
+            try:
+                answer = await asyncio.shield(exchange)
+            except asyncio.CancelledError:
+                # Nobody waits for this answer, and the process must not go to the next caller while it is on its way.
+                process.interrupt()
+                await asyncio.wait((exchange,))
+                exchange.exception()
+                raise
+        for path, message in answer["errors"]:
+            findings.add("SCHEMA", pointer(path), message)
+        findings.left_out += answer["left_out"]
+        return None
+
+    async def aclose(self) -> None:
+        """End the processes."""
+        while self._idle:
+            self._idle.pop().kill()
+
+    def _check(
+        self, process: _Process, artifact: JsonValue, spec_text: str | None, findings: Findings
+    ) -> dict[str, Any]:
+        request = f'{{"spec":{spec_text},"artifact":{print_canonical(artifact)},"errors_max":{findings.findings_max}}}'
+        try:
+            answer = process.ask(request.encode(), self._limits.schema_ms / 1000)
+        except TimeoutError:
+            process.kill()
+            text = f"checking against it took more than {self._limits.schema_ms} ms; make it simpler"
+            raise bad_request(Violation(_FIELD, text)) from None
+        except EOFError:
+            process.kill()
+            text = f"checking against it took more than {self._limits.schema_memory_mb} MB; make it simpler"
+            raise bad_request(Violation(_FIELD, text)) from None
+        except BaseException:
+            process.kill()
+            raise
+        self._idle.append(process)
+        if "problem" in answer:
+            raise bad_request(Violation(_FIELD, answer["problem"]))
+        return answer
+
+
+class _Process:
+    """One checking process. Used by one thread at a time."""
+
+    def __init__(self, limits: LimitsTable) -> None:
+        self._limits = limits
+        self._process: subprocess.Popen[bytes] | None = None
+        self._interrupted = False
+        self._in = self._out = -1
+
+    def ask(self, request: bytes, timeout_s: float) -> dict[str, Any]:
+        """The answer to `request`. Raises TimeoutError, or EOFError where the process died of it."""
+        if self._process is None:
+            self._start()
+        ends_at = time.monotonic() + timeout_s
+        self._write(_LENGTH.pack(len(request)) + request, ends_at)
+        answer: dict[str, Any] = json.loads(self._read(ends_at))
+        return answer
+
+    def interrupt(self) -> None:
+        """Make a running `ask` end with EOFError; from any thread."""
+        self._interrupted = True
+        if self._process is not None:
+            self._process.kill()
+
+    def kill(self) -> None:
+        """End it; nobody may be in `ask`."""
+        if self._process is None:
+            return
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _start(self) -> None:
+        search = os.pathsep.join(filter(None, (str(_SERVICES), os.environ.get("PYTHONPATH", ""))))
+        limits = (self._limits.schema_memory_mb, self._limits.schemas_kept, self._limits.schema_ms)
+        process = subprocess.Popen(  # noqa: S603  our own interpreter and module
+            [sys.executable, "-m", "validated.kinds.json_schema_process", *map(str, limits)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": search},
+            bufsize=0,
+        )
+        assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018  both are pipes
+        self._in, self._out = process.stdin.fileno(), process.stdout.fileno()
+        os.set_blocking(self._in, False)
+        self._process = process
+        if self._interrupted:
+            process.kill()
+        # A first empty frame says that it runs: the start takes longer than a check and is not the schema's fault.
+        self._read(time.monotonic() + _START_S)
+
+    def _write(self, data: bytes, ends_at: float) -> None:
+        view = memoryview(data)
+        while view:
+            ready = _wait(self._in, select.POLLOUT, ends_at)
+            if not ready:
+                raise TimeoutError
+            try:
+                view = view[os.write(self._in, view) :]
+            except BrokenPipeError:
+                raise EOFError from None
+
+    def _read(self, ends_at: float) -> bytes:
+        (size,) = _LENGTH.unpack(self._read_bytes(_LENGTH.size, ends_at))
+        return self._read_bytes(size, ends_at)
+
+    def _read_bytes(self, size: int, ends_at: float) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            ready = _wait(self._out, select.POLLIN, ends_at)
+            if not ready:
+                raise TimeoutError
+            part = os.read(self._out, size - len(data))
+            if not part:
+                raise EOFError
+            data += part
+        return bytes(data)
+
+
+def _wait(descriptor: int, event: int, ends_at: float) -> bool:
+    # Not select(): it knows no descriptor above 1023.
+    waiter = select.poll()
+    waiter.register(descriptor, event)
+    return bool(waiter.poll(max(0.0, ends_at - time.monotonic()) * 1000))

@@ -1,0 +1,45 @@
+"""What a kind is made of: the protocol that every validator has, those of this repository and those from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from lakehouse.server.specs import Spec
+from lakehouse.sessions.canonical_json import JsonValue
+from validated.config import LimitsTable
+from validated.findings import Findings
+from validated.roster.worker import RosterVersion, WorkerLookup
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a validator may use, given to it once when the service starts."""
+
+    roster: WorkerLookup
+    limits: LimitsTable
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What the ground truth said, apart from the findings."""
+
+    grounded: bool | None
+    """Whether every worker whom the artifact names stands in the roster; None where it names nobody."""
+    roster: RosterVersion
+    """The one version that answered everything."""
+
+
+class Validator(Protocol):
+    """The rules of one kind."""
+
+    async def validate(self, artifact: JsonValue, spec: Spec, findings: Findings) -> Ground | None:
+        """Add to `findings` what is wrong with `artifact`; None where no roster was asked.
+
+        The verdict must depend on these arguments and on the roster alone. Raises Fault where the request or the
+        system is at fault, RosterUnavailable where the roster does not answer.
+        """
+
+
+MakeValidator = Callable[[Tools], Validator]

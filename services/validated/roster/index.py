@@ -1,0 +1,232 @@
+"""A roster packed into one flat, read-only block of memory: about 100 bytes a worker, nothing per worker in the heap.
+
+Rows are sorted by the UTF-8 bytes of worker_id, so that an id is found by bisection and its neighbours are the ids that
+look like it. Texts that repeat (role, city, state, sets of certifications) are codes into tables; ids, names and phones
+lie end to end in blobs. ``index_writer.IndexWriter`` makes the block in the building process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import mmap
+import struct
+import threading
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from validated.roster.texts import fold, fold_all
+from validated.roster.worker import Found, Shift, Worker
+
+MAGIC: Final = b"LHROST01"
+HEAD: Final = struct.Struct("<8sQ")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# Every n-th id is kept in the heap: the top half of each bisection then runs in C.
+_FENCE_ROWS: Final = 256
+_POOL_ROWS_MAX: Final = 4_000
+_POOLS_KEPT: Final = 32
+
+
+class PackedTexts:
+    """Texts end to end in a blob, by row. They begin at `base`: a slice of the map itself is bytes, which compare with
+    `<`; one of a memoryview is not.
+    """
+
+    def __init__(self, blob: Any, at: Any, *, base: int = 0, in_order: bool = False) -> None:
+        self._blob = blob
+        self._at = at
+        self._base = base
+        self._count = len(at) - 1
+        self._fence = [self[row] for row in range(0, self._count, _FENCE_ROWS)] if in_order else []
+
+    def __getitem__(self, row: int) -> bytes:
+        return bytes(self._blob[self._base + self._at[row] : self._base + self._at[row + 1]])
+
+    def position(self, key: bytes) -> int:
+        """The first row whose text is not below `key`, where the rows are `in_order`."""
+        fence = bisect_left(self._fence, key)
+        low, high = max(0, (fence - 1) * _FENCE_ROWS), min(self._count, fence * _FENCE_ROWS)
+        blob, at, base = self._blob, self._at, self._base
+        while low < high:
+            middle = (low + high) // 2
+            if blob[base + at[middle] : base + at[middle + 1]] < key:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def find(self, key: bytes) -> int | None:
+        """The row whose text is `key`."""
+        row = self.position(key)
+        return row if row < self._count and self[row] == key else None
+
+
+class RosterIndex:
+    """Reads the block. Nothing that it answers changes: any thread may ask."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Map the block in the open file `descriptor`, which may be closed then. Raises ValueError where none is."""
+        self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        magic, header_size = HEAD.unpack_from(self._map, 0)
+        if magic != MAGIC:
+            raise ValueError("not a roster index")
+        start = HEAD.size + header_size
+        header = json.loads(self._map[HEAD.size : start])
+        view = memoryview(self._map)
+        bases: dict[str, int] = {}
+        parts: dict[str, Any] = {}
+        for name, (typecode, at, size) in header["sections"].items():
+            if typecode:
+                parts[name] = view[start + at : start + at + size].cast(typecode)
+            else:
+                bases[name] = start + at
+        self._parts = parts
+        self.row_count: int = header["row_count"]
+        self._roles: list[str] = header["tables"]["role"]
+        self._cities: list[str] = header["tables"]["city"]
+        self._states: list[str] = header["tables"]["state"]
+        self._certifications = [tuple(each) for each in header["tables"]["certifications"]]
+        self._groups: list[list[int]] = header["groups"]
+        self._clients: dict[str, list[int]] = header["clients"]
+        self.alphabet: str = header["alphabet"]
+        self._ids = PackedTexts(self._map, parts["ids_at"], base=bases["ids"], in_order=True)
+        self._names = PackedTexts(self._map, parts["names_at"], base=bases["names"])
+        self._phones = PackedTexts(self._map, parts["phones_at"], base=bases["phones"])
+        self._pools: OrderedDict[Any, tuple[list[int], list[str]]] = OrderedDict()
+        self._pools_lock = threading.Lock()
+        self._by_name = parts["by_name"]
+        self._by_place = parts["by_place"]
+
+    def row(self, worker_id: str) -> int | None:
+        """The row of an id, compared by code points."""
+        return self._ids.find(worker_id.encode())
+
+    def near_id(self, worker_id: str) -> int:
+        """The row at which an id stands or would stand: its neighbours are the ids that begin alike."""
+        return self._ids.position(worker_id.encode())
+
+    def worker_id(self, row: int) -> str:
+        """The id in `row`."""
+        return self._ids[row].decode()
+
+    def name(self, row: int) -> str:
+        """The name in `row`."""
+        return self._names[row].decode()
+
+    def near_name(self, folded: str) -> int:
+        """The position in the order of folded names at which `folded` stands or would stand; see `row_by_name`."""
+        key = folded.encode()
+        low, high = 0, self.row_count
+        while low < high:
+            middle = (low + high) // 2
+            if fold(self.name(self._by_name[middle])).encode() < key:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def row_by_name(self, position: int) -> int:
+        """The row at a position of the order of folded names."""
+        return int(self._by_name[position])
+
+    def bearer(self, folded: str) -> int | None:
+        """A row whose folded name is `folded`."""
+        position = self.near_name(folded)
+        if position == self.row_count:
+            return None
+        row = int(self._by_name[position])
+        return row if fold(self.name(row)) == folded else None
+
+    def placed(self, role: str, places: Sequence[tuple[str, str]]) -> Iterator[int]:
+        """The rows of a role in `places`: (city, state), folded, an empty one for any; no places: anywhere."""
+        roles = _codes(self._roles, role)
+        for city, state in places or (("", ""),):
+            cities, states = _codes(self._cities, city), _codes(self._states, state)
+            for group_role, group_state, start, end in self._groups:
+                if group_role not in roles or (state and group_state not in states):
+                    continue
+                if not city:
+                    yield from self._by_place[start:end]
+                    continue
+                for code in cities:
+                    yield from self._in_city(start, end, code)
+
+    def pool(self, role: str, places: Sequence[tuple[str, str]]) -> tuple[list[int], list[str]]:
+        """At most 4,000 of the rows that `placed` gives, and their folded names. The last few are remembered: one
+        session asks for the same pool in each of its attempts.
+        """
+        key = (role, tuple(places))
+        with self._pools_lock:
+            pool = self._pools.pop(key, None)
+        if pool is None:
+            rows = list(itertools.islice(self.placed(role, places), _POOL_ROWS_MAX))
+            pool = (rows, fold_all([self.name(row) for row in rows]))
+        with self._pools_lock:
+            self._pools[key] = pool
+            while len(self._pools) > _POOLS_KEPT:
+                self._pools.popitem(last=False)
+        return pool
+
+    def _in_city(self, start: int, end: int, code: int) -> Iterator[int]:
+        city = self._parts["city"]
+        at = bisect_left(self._by_place, code, start, end, key=city.__getitem__)
+        while at < end and city[self._by_place[at]] == code:
+            yield self._by_place[at]
+            at += 1
+
+    def worker(self, row: int) -> Worker:
+        """The worker in `row`."""
+        parts = self._parts
+        latitude, longitude = parts["latitude"][row], parts["longitude"][row]
+        known = latitude == latitude  # noqa: PLR0124  NaN, and only NaN, differs from itself
+        return Worker(
+            worker_id=self._ids[row].decode(),
+            name=self._names[row].decode(),
+            role=self._roles[parts["role"][row]],
+            city=self._cities[parts["city"][row]],
+            state=self._states[parts["state"][row]],
+            active=bool(parts["active"][row]),
+            certifications=self._certifications[parts["certifications"][row]],
+            latitude=latitude if known else None,
+            longitude=longitude if known else None,
+            phone=self._phones[row].decode(),
+        )
+
+    def found(self, row: int, shift: Shift | None, client_id: str) -> Found:
+        """The worker in `row` with the first assignment that overlaps `shift`, and whether the client refuses him."""
+        return Found(self.worker(row), self._overlap(row, shift), self._refused(row, client_id))
+
+    def _overlap(self, row: int, shift: Shift | None) -> Shift | None:
+        if shift is None:
+            return None
+        start, end = _since_1970_us(shift.start), _since_1970_us(shift.end)
+        parts = self._parts
+        for at in range(parts["assigned_at"][row], parts["assigned_at"][row + 1]):
+            if parts["assigned_from"][at] < end and start < parts["assigned_to"][at]:
+                return Shift(_instant(parts["assigned_from"][at]), _instant(parts["assigned_to"][at]))
+        return None
+
+    def _refused(self, row: int, client_id: str) -> bool:
+        span = self._clients.get(client_id) if client_id else None
+        if span is None:
+            return False
+        start, count = span
+        rows = self._parts["refused"]
+        at = bisect_left(rows, row, start, start + count)
+        return at < start + count and rows[at] == row
+
+
+def _codes(values: Sequence[str], text: str) -> set[int]:
+    wanted = fold(text)
+    return {code for code, value in enumerate(values) if fold(value) == wanted}
+
+
+def _since_1970_us(instant: datetime) -> int:
+    return (instant - _EPOCH) // timedelta(microseconds=1)
+
+
+def _instant(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)

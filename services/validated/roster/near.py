@@ -1,0 +1,98 @@
+"""Workers of an index who look like somebody who is not in it. Bounded in rows and in time."""
+
+from __future__ import annotations
+
+import itertools
+import time
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from rapidfuzz import fuzz, process
+
+from validated.roster.index import RosterIndex
+from validated.roster.texts import fold
+from validated.roster.worker import Criteria, Wanted
+
+_NEIGHBOURS: Final = 12
+_FITTING_MAX: Final = 64
+_LIKE_NAMES_MAX: Final = 12
+_ID_CHARS_MAX: Final = 32
+_EDITS_MAX: Final = 1500
+# Letters of other scripts that are drawn as these.
+_LOOK_ALIKE: Final = str.maketrans(
+    "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7"
+    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425\u0405\u0406\u0408\u051c"
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0455\u0456\u0458\u051d\u03bf"
+    "\u2010\u2011\u2012\u2013\u2014\u2212",
+    "ABEZHIKMNOPTYXABEKMHOPCTYXSIJWaeopcyxsijwo------",
+)
+
+
+def near_rows(index: RosterIndex, wanted: Sequence[Wanted], criteria: Criteria, *, ends_at: float) -> Sequence[int]:
+    """Rows whose id or name is near to one of `wanted`, and some who fit `criteria`. What is not found by `ends_at`
+    (monotonic seconds) is left out.
+    """
+    rows: dict[int, None] = {}
+    pool, names = index.pool(criteria.role, criteria.places)
+    for each in wanted:
+        if time.monotonic() > ends_at:
+            break
+        rows.update(dict.fromkeys(_by_id(index, each.worker_id)))
+        name = fold(each.name)[:200]
+        if name:
+            rows.update(dict.fromkeys(_by_name(index, name)))
+            like = process.extract(
+                name, names, scorer=fuzz.ratio, processor=None, limit=_LIKE_NAMES_MAX, score_cutoff=60
+            )
+            rows.update(dict.fromkeys(pool[position] for _, _, position in like))
+    # Spread over the pool, so that two requests in a row are not always sent to the same people.
+    step = max(1, len(pool) // _FITTING_MAX)
+    rows.update(dict.fromkeys(pool[::step][:_FITTING_MAX]))
+    return list(rows)
+
+
+def id_variants(worker_id: str, alphabet: str) -> Iterator[str]:
+    """Ids that somebody who wrote `worker_id` may have meant, likely ones first: without what does not print, with
+    Latin letters for look-alikes, in the other case, then one slip away. Not distinct; at most some 1,500.
+    """
+    plain = plain_id(worker_id)
+    yield from dict.fromkeys((plain, plain.upper(), plain.lower()))
+    if len(plain) <= _ID_CHARS_MAX:
+        yield from itertools.islice(_edits(plain, alphabet), _EDITS_MAX)
+
+
+def plain_id(worker_id: str) -> str:
+    """`worker_id` as it was meant: without what does not print, Latin letters in place of look-alikes."""
+    printable = "".join(each for each in unicodedata.normalize("NFKC", worker_id[:200]) if each.isprintable())
+    return printable.replace(" ", "").translate(_LOOK_ALIKE)
+
+
+def _by_id(index: RosterIndex, worker_id: str) -> Iterator[int]:
+    for variant in id_variants(worker_id, index.alphabet):
+        row = index.row(variant)
+        if row is not None:
+            yield row
+    at = index.near_id(plain_id(worker_id))
+    yield from range(max(0, at - _NEIGHBOURS), min(index.row_count, at + _NEIGHBOURS))
+
+
+def _edits(text: str, alphabet: str) -> Iterator[str]:
+    """Texts one step away: two neighbours swapped, one character dropped, replaced or put in; likely ones first."""
+    for at in range(len(text) - 1):
+        yield text[:at] + text[at + 1] + text[at] + text[at + 2 :]
+    for at in range(len(text)):
+        yield text[:at] + text[at + 1 :]
+    # From the end: what differs there is more often a slip.
+    for at in reversed(range(len(text))):
+        for character in alphabet:
+            yield text[:at] + character + text[at + 1 :]
+    for at in reversed(range(len(text) + 1)):
+        for character in alphabet:
+            yield text[:at] + character + text[at:]
+
+
+def _by_name(index: RosterIndex, folded: str) -> Iterator[int]:
+    at = index.near_name(folded)
+    for position in range(max(0, at - _NEIGHBOURS), min(index.row_count, at + _NEIGHBOURS)):
+        yield index.row_by_name(position)

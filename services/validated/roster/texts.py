@@ -1,0 +1,28 @@
+"""How texts of the roster are compared where they are not compared by code points."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+
+def fold(text: str) -> str:
+    """`text` for a comparison without case, width and spacing: NFKC, case-folded, runs of white space as one space.
+
+    For roles, cities, states, certifications and for finding people by name; never for ids, and never for the name
+    that stands beside an id.
+    """
+    if text.isascii():
+        return " ".join(text.lower().split())
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def fold_all(texts: Sequence[str]) -> list[str]:
+    """`fold` of each of `texts`, which hold no line ends. Most are folded in one go."""
+    joined = "\n".join(texts)
+    joined = joined.lower() if joined.isascii() else unicodedata.normalize("NFKC", joined).casefold()
+    folded = joined.split("\n")
+    # Nothing to trim: then every text is what `fold` gives. (A line end composes with nothing.)
+    if len(folded) == len(texts) and joined.split() == joined.replace("\n", " ").split(" "):
+        return folded
+    return [fold(each) for each in texts]

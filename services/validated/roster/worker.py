@@ -1,0 +1,116 @@
+"""What validators ask of a roster, and what they get, whichever backend stands behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One person of the roster. Texts are as the roster spells them; an unknown one is empty."""
+
+    worker_id: str
+    name: str
+    role: str = ""
+    city: str = ""
+    state: str = ""
+    active: bool = True
+    certifications: tuple[str, ...] = ()
+    latitude: float | None = None
+    """Degrees north, WGS 84; None together with `longitude`."""
+    longitude: float | None = None
+    phone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """A span of time, both ends aware of their offset. The end is not part of it: one shift may follow another."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A worker with what the roster says about the question that was asked."""
+
+    worker: Worker
+    overlap: Shift | None = None
+    """An existing assignment that overlaps the asked shift."""
+    do_not_send: bool = False
+    """Whether the asked client refuses this worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class RosterVersion:
+    """Which ground truth answered."""
+
+    source: str
+    version: str
+    row_count: int
+    loaded_at: str
+    """RFC 3339, UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What one validation wants to know; it is asked once, so that one version answers all of it."""
+
+    worker_ids: Sequence[str]
+    """Distinct; compared by code points."""
+    names: Sequence[str] = ()
+    """Distinct full names, folded by `fold` or in lower case, whose bearers are wanted too (``Answer.namesakes``)."""
+    shift: Shift | None = None
+    client_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Somebody whom an artifact names and the roster does not have."""
+
+    worker_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """Where to look for workers who would qualify; the validator checks each of them in full afterwards."""
+
+    role: str
+    places: Sequence[tuple[str, str]]
+    """(city, state), an empty one for any; no places: anywhere."""
+
+
+class Answer(Protocol):
+    """One version's answer to one question."""
+
+    @property
+    def version(self) -> RosterVersion:
+        """The version that answered everything below."""
+
+    @property
+    def found(self) -> Mapping[str, Found]:
+        """The asked ids that stand in the roster."""
+
+    @property
+    def namesakes(self) -> Sequence[Worker]:
+        """For each asked name that somebody bears, one worker who does."""
+
+    async def near(self, wanted: Sequence[Wanted], criteria: Criteria) -> Sequence[Found]:
+        """Workers whose id or name is near to one of `wanted`, and some who fit `criteria`: bounded in count and time,
+        in no order, not all of them fitting. Advice, not judgement: a backend that cannot gives none.
+        """
+
+
+class WorkerLookup(Protocol):
+    """A roster that can be asked."""
+
+    async def look_up(self, question: Question) -> Answer:
+        """Raises RosterUnavailable where the roster cannot be read now."""
+
+
+class RosterUnavailable(Exception):  # noqa: N818  the reason's own name
+    """No roster can answer now; the text is for the log."""

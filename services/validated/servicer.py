@@ -1,0 +1,170 @@
+"""Proto to domain and back: the handler of ``Validate``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import structlog
+
+from lakehouse.errors import Fault, Reason, Violation, bad_request
+from lakehouse.server.call import Call, current_call
+from lakehouse.server.specs import KNOWN_KINDS, Spec, read_spec
+from lakehouse.sessions.canonical_json import JsonBreach, JsonValue, parse_json, print_canonical
+from lakehouse.tracing import Span, Tracing
+from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
+from validated.config import LimitsTable
+from validated.findings import Finding, Findings
+from validated.kinds.validator import Ground, Validator
+from validated.roster.worker import RosterUnavailable, RosterVersion
+
+_log = structlog.get_logger()
+WHERE = "validated"
+# The status of a late validation has to arrive: it is given this long before the deadline.
+_ANSWER_S = 0.05
+
+
+class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
+    """ValidateService."""
+
+    def __init__(self, validators: Mapping[str, Validator], tracing: Tracing, limits: LimitsTable) -> None:
+        self._validators = validators
+        self._tracing = tracing
+        self._limits = limits
+        self._extra_kinds = frozenset(validators) - frozenset(KNOWN_KINDS)
+
+    async def Validate(  # noqa: N802  gRPC's name
+        self,
+        request: validated_pb2.ValidateRequest,
+        context: Any,
+    ) -> validated_pb2.ValidateResponse:
+        """See validated.proto."""
+        call = current_call()
+        call.facts["kind"] = request.kind[:64]
+        spec = read_spec(request, extra_kinds=self._extra_kinds)
+        artifact, text = self._artifact(request.artifact_json)
+        span = self._tracing.start_remote(
+            "validate", type="guardrail", context=call.trace, session_id=call.session_id or None, input=text
+        )
+        findings = Findings(self._limits.findings_max)
+        try:
+            ground = await self._judge(call, spec, artifact, findings)
+        except BaseException as error:
+            span.end(level="ERROR", status_message=_reason(error, call))
+            raise
+        _note(call, findings, ground)
+        _end_span(span, findings, ground)
+        return _response(text, findings, ground)
+
+    def _artifact(self, text: str) -> tuple[JsonValue, str]:
+        field = "artifact_json"
+        if not text:
+            raise bad_request(Violation(field, "an artifact is required"))
+        bytes_max = self._limits.artifact_bytes_max
+        try:
+            artifact = parse_json(text, bytes_max=bytes_max)
+            canonical = print_canonical(artifact)
+            # What is judged is the canonical text, as it is answered and stored: `1.0` of a caller is `1` there. iterate
+            # sends it in that form already.
+            return (artifact if canonical == text else parse_json(canonical, bytes_max=bytes_max)), canonical
+        except JsonBreach as breach:
+            raise bad_request(Violation(field, breach.problem)) from None
+
+    async def _judge(self, call: Call, spec: Spec, artifact: JsonValue, findings: Findings) -> Ground | None:
+        remaining = call.time_remaining()
+        try:
+            async with asyncio.timeout(None if remaining is None else max(0.0, remaining - _ANSWER_S)):
+                return await self._validators[spec.kind].validate(artifact, spec, findings)
+        except TimeoutError:
+            raise Fault(Reason.DEADLINE, where=WHERE) from None
+        except RosterUnavailable as error:
+            _log.warning("roster unavailable", problem=str(error), trace_id=call.trace.trace_id)
+            raise Fault(Reason.ROSTER_UNAVAILABLE, where=WHERE) from None
+
+
+def _reason(error: BaseException, call: Call) -> str:
+    if isinstance(error, Fault):
+        return error.message
+    return (call.ended_by() if isinstance(error, asyncio.CancelledError) else Fault(Reason.BUG)).message
+
+
+def _note(call: Call, findings: Findings, ground: Ground | None) -> None:
+    call.facts["passed"] = not findings.any
+    call.facts["findings"] = len(findings.kept) + findings.left_out
+    if findings.any:
+        call.facts["codes"] = findings.codes()
+    if ground is not None:
+        version = ground.roster
+        call.facts["grounded"] = ground.grounded
+        call.facts["roster"] = {
+            "source": version.source,
+            "version": version.version,
+            "row_count": version.row_count,
+            "loaded_at": version.loaded_at,
+        }
+
+
+def _end_span(span: Span, findings: Findings, ground: Ground | None) -> None:
+    if not span.recording:
+        span.end()
+        return
+    passed = not findings.any
+    count = len(findings.kept) + findings.left_out
+    output = {
+        "passed": passed,
+        "findings": [_finding_json(finding) for finding in findings.kept],
+        "findings_left_out": findings.left_out,
+    }
+    metadata: dict[str, str | int | bool] = {"findings": count}
+    if ground is not None:
+        output["grounded_in_roster"] = ground.grounded
+        metadata |= {
+            "roster_source": ground.roster.source,
+            "roster_version": ground.roster.version,
+            "roster_row_count": ground.roster.row_count,
+            "roster_loaded_at": ground.roster.loaded_at,
+        }
+    span.end(
+        output=orjson.dumps(output).decode(),
+        level="" if passed else "WARNING",
+        status_message="" if passed else f"{count} finding{'s' * (count != 1)}: {', '.join(findings.codes())}",
+        metadata=metadata,
+    )
+
+
+def _finding_json(finding: Finding) -> dict[str, object]:
+    told: dict[str, object] = {"code": finding.code, "path": finding.path, "message": finding.message}
+    if finding.suggestions:
+        told["suggestions"] = [{"worker_id": each.worker_id, "name": each.name} for each in finding.suggestions]
+    return told
+
+
+def _response(text: str, findings: Findings, ground: Ground | None) -> validated_pb2.ValidateResponse:
+    response = validated_pb2.ValidateResponse(
+        passed=not findings.any, findings_left_out=findings.left_out, artifact_json=text
+    )
+    for finding in findings.kept:
+        response.findings.add(
+            code=finding.code,
+            path=finding.path,
+            message=finding.message,
+            suggestions=[
+                validated_pb2.Suggestion(worker_id=each.worker_id, name=each.name) for each in finding.suggestions
+            ],
+        )
+    if ground is not None:
+        response.roster.CopyFrom(_version(ground.roster))
+        if ground.grounded is not None:
+            response.grounded_in_roster = ground.grounded
+    return response
+
+
+def _version(version: RosterVersion) -> validated_pb2.RosterVersion:
+    return validated_pb2.RosterVersion(
+        source=version.source,
+        version=version.version,
+        row_count=version.row_count,
+        loaded_at=version.loaded_at,
+    )

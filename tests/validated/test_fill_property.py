@@ -1,0 +1,104 @@
+"""The promise of the gate, on artifacts that nobody thought of: bench/validated.py --gate runs many more of them."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+from fill_edits import edited, may_be_accepted
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rosters import EXAMPLES, example_rows, judge, people, write_csv
+
+from lakehouse.sessions.canonical_json import JsonBreach, parse_json
+from validated.config import LimitsTable, RosterTable
+from validated.kinds.fill import FillValidator
+from validated.kinds.validator import Tools
+from validated.roster.build import build
+from validated.roster.file import FileRoster
+from validated.roster.index import RosterIndex
+from validated.roster.source import RosterFiles
+
+CASES = 2500
+
+
+async def test_no_artifact_with_a_worker_outside_the_roster_is_accepted() -> None:
+    rows = [row for row in example_rows() if row["role"] == "picker packer" and row["active"] == "true"]
+    known = {row["worker_id"]: row["name"] for row in example_rows()}
+    random_ = random.Random(6)
+    limits = LimitsTable(suggestions_strangers_max=0)
+    accepted = 0
+    async with FileRoster(RosterTable(path=EXAMPLES / "workers.csv"), near_ms=0).open() as roster:
+        gate = FillValidator(Tools(roster, limits))
+        for _ in range(CASES):
+            text = edited(random_, rows)
+            artifact = json.loads(text)
+            count = len(artifact.get("workers", [])) if isinstance(artifact, dict) else 1
+            findings, ground = await judge(gate, text, role="picker packer", count=min(max(count, 1), 1000))
+            if not findings.any:
+                accepted += 1
+                assert may_be_accepted(text, known, count), text
+                assert ground is not None
+                assert ground.grounded is True
+            elif ground is not None and ground.grounded:
+                assert all(known.get(each["worker_id"]) == each["name"] for each in artifact["workers"]), text
+    # Were everything refused, or nothing, the test would say nothing.
+    assert CASES // 10 < accepted < CASES * 9 // 10
+
+
+async def test_every_untouched_artifact_of_the_roster_is_accepted(fill: FillValidator) -> None:
+    for person in people():
+        if person["role"] == "Forklift operator" and person["active"] == "true":
+            worker = {name: person[name] for name in ("worker_id", "name", "role", "city", "state")}
+            findings, _ = await judge(fill, {"workers": [worker]}, role="forklift operator", count=1)
+            assert not findings.any, worker
+
+
+_TEXTS = st.text(
+    st.characters(exclude_categories=("Cs", "Cc", "Cf", "Zs", "Zl", "Zp", "Cn", "Co")), min_size=1, max_size=12
+)
+
+
+@settings(max_examples=15, derandomize=True, deadline=None)
+@given(st.dictionaries(_TEXTS, _TEXTS, min_size=1, max_size=30), st.lists(_TEXTS, max_size=20))
+def test_the_index_finds_exactly_the_ids_that_are_in_it(known: dict[str, str], others: list[str]) -> None:
+    index = _index(known)
+    for worker_id, name in known.items():
+        row = index.row(worker_id)
+        assert row is not None
+        assert (index.worker(row).worker_id, index.worker(row).name) == (worker_id, name)
+    for other in others:
+        assert (index.row(other) is not None) == (other in known)
+
+
+def _index(known: dict[str, str]) -> RosterIndex:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as out:
+        path = write_csv(Path(folder) / "w.csv", [{"worker_id": key, "name": value} for key, value in known.items()])
+        report = build(RosterFiles(path), out, rows_max=1000, memory_mb=64)
+        assert report["problems"] == []
+        out.flush()
+        return RosterIndex(out.fileno())
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=8) | st.sampled_from(["workers", "worker_id", "name"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(_JSON)
+async def test_any_json_gets_a_verdict_and_none_of_it_passes(fill: FillValidator, value: object) -> None:
+    try:
+        parse_json(json.dumps(value))
+    except JsonBreach:
+        return
+    findings, _ = await judge(fill, json.dumps(value), role="forklift operator", count=1)
+    assert findings.any

@@ -1,0 +1,160 @@
+"""Kind json_schema: what a schema accepts, what a hostile one can do (nothing)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from rosters import judge
+
+from lakehouse.errors import Fault, Reason
+from validated.config import LimitsTable
+from validated.kinds.json_schema import JsonSchemaValidator
+from validated.kinds.validator import Tools
+from validated.roster.worker import Question, RosterUnavailable
+
+SCHEMA = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "properties": {"n": {"type": "integer", "maximum": 10**30}, "tags": {"type": "array", "items": {"type": "string"}}},
+    "required": ["n"],
+    "additionalProperties": False,
+}
+
+
+class NoRoster:
+    """The kind has no roster check: asking is a failure."""
+
+    async def look_up(self, question: Question) -> Any:
+        raise RosterUnavailable("must not be asked")
+
+
+@pytest.fixture(scope="module")
+async def gate() -> AsyncIterator[JsonSchemaValidator]:
+    validator = JsonSchemaValidator(Tools(NoRoster(), LimitsTable(schema_ms=1000, schema_processes=1)))
+    yield validator
+    await validator.aclose()
+
+
+async def _found(gate: JsonSchemaValidator, schema: Any, artifact: Any) -> list[tuple[str, str, str]]:
+    findings, ground = await judge(gate, json.dumps(artifact), kind="json_schema", schema_json=json.dumps(schema))
+    assert ground is None
+    return [(finding.code, finding.path, finding.message) for finding in findings.kept]
+
+
+async def _refused(gate: JsonSchemaValidator, schema: Any, artifact: Any = 1) -> str:
+    with pytest.raises(Fault) as caught:
+        await _found(gate, schema, artifact)
+    assert caught.value.reason is Reason.BAD_REQUEST
+    (violation,) = caught.value.violations
+    assert violation.field == "json_schema.schema_json"
+    assert len(violation.description) < 500
+    return violation.description
+
+
+async def test_what_the_schema_accepts_passes(gate: JsonSchemaValidator) -> None:
+    assert await _found(gate, SCHEMA, {"n": 10**30, "tags": ["a"]}) == []
+    assert await _found(gate, True, {"any": None}) == []
+
+
+async def test_each_breach_is_a_finding_with_its_pointer(gate: JsonSchemaValidator) -> None:
+    found = await _found(gate, SCHEMA, {"n": 10**30 + 1, "tags": ["a", 5], "x/y": 1})
+    assert {(code, path) for code, path, _ in found} == {("SCHEMA", "/n"), ("SCHEMA", "/tags/1"), ("SCHEMA", "")}
+    assert any("x/y" in message for _, _, message in found)
+    assert any("it is 5" in message for _, _, message in found)
+    assert all(message.isprintable() and len(message) < 500 for _, _, message in found)
+
+
+async def test_findings_are_bounded_and_the_rest_is_counted(gate: JsonSchemaValidator) -> None:
+    findings, _ = await judge(
+        gate, ["x"] * 5000, kind="json_schema", schema_json='{"items": {"type": "integer"}}', findings_max=10
+    )
+    assert len(findings.kept) == 10
+    assert findings.left_out == 4990
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        ({"type": "nope"}, "not a JSON Schema"),
+        ({"$schema": "http://json-schema.org/draft-07/schema#"}, "2020-12"),
+        ({"$schema": 7}, "2020-12"),
+        ({"pattern": "(?=a)b"}, "not a JSON Schema"),
+        ({"pattern": "((((a{1000}){1000}){1000}){1000})"}, "not a JSON Schema"),
+        ({"$ref": "#/nowhere"}, "not a JSON Schema"),
+        ({"$ref": "file:///etc/passwd"}, "leads outside"),
+    ],
+)
+async def test_a_schema_that_cannot_be_used_is_refused_with_a_reason(
+    gate: JsonSchemaValidator, schema: Any, says: str
+) -> None:
+    assert says in await _refused(gate, schema)
+
+
+async def test_no_reference_is_fetched(gate: JsonSchemaValidator) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/schema"
+        for schema in ({"$ref": url}, {"$dynamicRef": url}, {"$id": url, "$ref": "other"}):
+            await _refused(gate, schema)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def _bomb(doublings: int) -> dict[str, Any]:
+    """A schema of a few kilobytes whose check against a string takes 2^doublings steps."""
+    defs: dict[str, Any] = {"a0": {"type": "integer"}}
+    for number in range(1, doublings):
+        below = {"$ref": f"#/$defs/a{number - 1}"}
+        defs[f"a{number}"] = {"anyOf": [{"allOf": [below, below]}, {"allOf": [below, below, False]}]}
+    return {"$defs": defs, "$ref": f"#/$defs/a{doublings - 1}"}
+
+
+async def test_a_schema_that_takes_forever_is_stopped_and_the_next_one_is_checked(gate: JsonSchemaValidator) -> None:
+    started = time.monotonic()
+    assert "took more than 1000 ms" in await _refused(gate, _bomb(40), "x")
+    assert time.monotonic() - started < 10
+    assert await _found(gate, SCHEMA, {"n": 1}) == []
+
+
+async def test_the_event_loop_goes_on_while_a_schema_takes_forever(gate: JsonSchemaValidator) -> None:
+    task = asyncio.create_task(_refused(gate, _bomb(41), "x"))
+    turns = 0
+    while not task.done():
+        await asyncio.sleep(0.005)
+        turns += 1
+    await task
+    assert turns > 20
+
+
+async def test_a_cancelled_check_is_stopped_at_once_and_its_answer_reaches_nobody() -> None:
+    patient = JsonSchemaValidator(Tools(NoRoster(), LimitsTable(schema_ms=60_000, schema_processes=1)))
+    await _found(patient, SCHEMA, {"n": 1})
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await _found(patient, _bomb(42), "x")
+    assert time.monotonic() - started < 30
+    assert await _found(patient, {"type": "string"}, 5) != []
+    assert await _found(patient, {"type": "integer"}, 5) == []
+    await patient.aclose()
+
+
+async def test_backtracking_patterns_cost_nothing(gate: JsonSchemaValidator) -> None:
+    started = time.monotonic()
+    assert await _found(gate, {"pattern": "^(a+)+$"}, "a" * 50_000 + "!") != []
+    assert time.monotonic() - started < 2
+
+
+async def test_an_idle_process_ends_with_the_validator() -> None:
+    validator = JsonSchemaValidator(Tools(NoRoster(), LimitsTable()))
+    await _found(validator, SCHEMA, {"n": 1})
+    (idle,) = validator._idle
+    await validator.aclose()
+    assert idle._process is not None
+    assert idle._process.returncode is not None

@@ -1,0 +1,62 @@
+"""Kinds from outside the repository."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from rosters import small_table
+from validated_server import serving
+
+from lakehouse.errors import Reason
+from lakehouse.server.bootstrap import StartError
+
+KIND = """
+from validated.kinds.validator import Ground
+
+class Haiku:
+    def __init__(self, tools):
+        self.tools = tools
+
+    async def validate(self, artifact, spec, findings):
+        if artifact != {"lines": 3}:
+            findings.add("NOT_A_HAIKU", "/lines", f"three lines; asked was {spec.text}")
+        return None
+"""
+
+
+def _install(folder: Path, monkeypatch: pytest.MonkeyPatch, *, name: str, value: str) -> None:
+    (folder / "haiku_kind.py").write_text(KIND, encoding="utf-8")
+    info = folder / "haiku_kind-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: haiku-kind\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[lakehouse.kinds]\n{name} = {value}\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "haiku_kind", raising=False)
+
+
+async def test_a_kind_from_an_entry_point_decides_and_takes_spec_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _install(tmp_path, monkeypatch, name="haiku", value="haiku_kind:Haiku")
+    async with serving(roster=small_table(tmp_path)) as client:
+        assert (await client.validate("haiku", {"lines": 3})).passed
+        response = await client.validate("haiku", {"lines": 4}, spec_json='{"b": 1.0, "a": 2}')
+        assert [finding.code for finding in response.findings] == ["NOT_A_HAIKU"]
+        assert '{"a":2,"b":1}' in response.findings[0].message
+        assert not response.HasField("roster")
+        assert not response.HasField("grounded_in_roster")
+        fault = await client.fault("limerick", {})
+        assert fault.reason is Reason.UNKNOWN_KIND
+        assert "fill, email, json_schema, haiku" in fault.violations[0].description
+
+
+@pytest.mark.parametrize(("name", "value"), [("fill", "haiku_kind:Haiku"), ("haiku", "haiku_kind:Absent")])
+async def test_a_kind_that_cannot_be_loaded_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    _install(tmp_path, monkeypatch, name=name, value=value)
+    with pytest.raises(StartError, match=f'kind "{name}"'):
+        async with serving(roster=small_table(tmp_path)):
+            pass

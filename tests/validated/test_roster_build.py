@@ -1,0 +1,199 @@
+"""Reading rosters: the formats give one index, and a bad file is refused with the row and what to do."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from rosters import ASSIGNMENTS, DO_NOT_SEND, people, write_csv, write_jsonl
+
+from validated.roster.build import build
+from validated.roster.index import RosterIndex
+from validated.roster.source import RosterFiles
+from validated.roster.worker import Worker
+
+LIMITS: dict[str, Any] = {"rows_max": 1000, "memory_mb": 64}
+
+
+def _index(files: RosterFiles) -> RosterIndex:
+    with tempfile.TemporaryFile() as out:
+        report = build(files, out, **LIMITS)
+        assert report["problems"] == []
+        out.flush()
+        return RosterIndex(out.fileno())
+
+
+def _workers(index: RosterIndex) -> list[Worker]:
+    return [index.worker(row) for row in range(index.row_count)]
+
+
+def _problems(path: Path, **files: Any) -> list[tuple[int, str, str]]:
+    report = build(RosterFiles(path, **files), None, **LIMITS)
+    return [(problem["row"], problem["column"], problem["text"]) for problem in report["problems"]]
+
+
+def _parquet(path: Path, source: Path) -> Path:
+    # Typed columns, as a warehouse writes them.
+    with duckdb.connect() as db:
+        db.execute(
+            f"COPY (SELECT * REPLACE (active = 'true' AS active, string_split(certifications, ';') AS certifications, "
+            f"TRY_CAST(latitude AS DOUBLE) AS latitude, TRY_CAST(longitude AS DOUBLE) AS longitude) "
+            f"FROM read_csv('{source}', all_varchar = true)) TO '{path}' (FORMAT parquet)"
+        )
+    return path
+
+
+def test_csv_tsv_jsonl_and_parquet_give_the_same_workers(tmp_path: Path) -> None:
+    rows = people()
+    csv_path = write_csv(tmp_path / "w.csv", rows)
+    expected = _workers(_index(RosterFiles(csv_path)))
+    assert [worker.worker_id for worker in expected] == sorted(row["worker_id"] for row in rows)
+    assert expected[0] == Worker(
+        worker_id="W-000001",
+        name="Ana Silva",
+        role="Forklift operator",
+        city="Toledo",
+        state="OH",
+        active=True,
+        certifications=("forklift", "OSHA-10"),
+        latitude=41.6528,
+        longitude=-83.5379,
+        phone="+1-419-555-0100",
+    )
+    tsv_path = tmp_path / "w.tsv"
+    tsv_path.write_text(csv_path.read_text(encoding="utf-8").replace(",", "\t"), encoding="utf-8")
+    typed = [
+        {**row, "active": row["active"] == "true", "certifications": row["certifications"].split(";"),
+         "latitude": float(row["latitude"] or "nan"), "longitude": float(row["longitude"] or "nan")}
+        for row in rows
+    ]  # fmt: skip
+    typed = [{name: value for name, value in row.items() if str(value) != "nan"} for row in typed]
+    for path in (tsv_path, write_jsonl(tmp_path / "w.jsonl", typed), _parquet(tmp_path / "w.parquet", csv_path)):
+        assert _workers(_index(RosterFiles(path))) == expected, path
+
+
+def test_ids_that_look_like_numbers_keep_their_zeros(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "w.csv", [{"worker_id": "007", "name": "A B"}, {"worker_id": "7", "name": "C D"}])
+    index = _index(RosterFiles(path))
+    assert [worker.worker_id for worker in _workers(index)] == ["007", "7"]
+    assert index.row("07") is None
+
+
+def test_columns_may_have_other_names(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "w.csv", [{"emp no": "A1", "full_name": "A B", "job": "welder"}])
+    index = _index(RosterFiles(path, columns={"worker_id": "emp no", "name": "full_name", "role": "job"}))
+    assert index.worker(0) == Worker("A1", "A B", "welder")
+
+
+@pytest.mark.parametrize(
+    ("change", "row", "column", "says"),
+    [
+        ({"worker_id": ""}, 2, "worker_id", "is empty"),
+        ({"worker_id": "  "}, 2, "worker_id", "is empty"),
+        ({"worker_id": "W-000001"}, 2, "worker_id", "stands in row 1"),
+        ({"worker_id": " W-5"}, 2, "worker_id", "spaces around"),
+        ({"worker_id": "W\u200b-5"}, 2, "worker_id", "do not print"),
+        ({"worker_id": "W" * 201}, 2, "worker_id", "200 characters"),
+        ({"name": ""}, 2, "name", "is empty"),
+        ({"active": "perhaps"}, 2, "active", "neither true nor false"),
+        ({"latitude": "91", "longitude": "0"}, 2, "latitude", "no point"),
+        ({"latitude": "north", "longitude": "0"}, 2, "latitude", "no point"),
+        ({"latitude": "41", "longitude": ""}, 2, "latitude", "go together"),
+        ({"certifications": "[1]"}, 2, "certifications", "no list"),
+    ],
+)
+def test_a_bad_row_is_told_by_number_column_and_what_to_do(
+    tmp_path: Path, change: dict[str, str], row: int, column: str, says: str
+) -> None:
+    rows = people()
+    rows[1].update(change)
+    ((found_row, found_column, text),) = _problems(write_csv(tmp_path / "w.csv", rows))
+    assert (found_row, found_column) == (row, column)
+    assert says in text
+
+
+def test_every_bad_row_is_told_at_once(tmp_path: Path) -> None:
+    rows = people()
+    rows[0]["name"] = ""
+    rows[3]["active"] = "?"
+    assert {(row, column) for row, column, _ in _problems(write_csv(tmp_path / "w.csv", rows))} == {
+        (1, "name"),
+        (4, "active"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("w.csv", "id,name\n1,A\n", 'no column "worker_id" but id, name'),
+        ("w.csv", "worker_id,name\n", "has no rows"),
+        ("w.csv", "", ""),
+        ("w.csv", "worker_id,name\nA,B\nC,D,E,F\n", ""),
+        ("w.csv", 'worker_id,name\nA,"B\n', ""),
+        ("w.jsonl", '{"worker_id": "A", "name": "B"}\n{"worker_id": \n', ""),
+        ("w.jsonl", '{"id": "A"}\n', "is empty"),
+        ("w.parquet", "not parquet", ""),
+        ("w.xlsx", "PK", "must end in .csv"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_with_a_reason(tmp_path: Path, name: str, text: str, says: str) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    problems = _problems(path)
+    assert problems
+    assert says in problems[0][2]
+    assert len(problems[0][2]) < 500
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.csv"
+    path.write_bytes(b"worker_id,name\nA,Jos\xe9\n")
+    assert _problems(path)
+
+
+def test_a_missing_file_is_told_without_a_stack_trace(tmp_path: Path) -> None:
+    ((_, _, text),) = _problems(tmp_path / "none.csv")
+    assert "No such file" in text
+
+
+def test_companions_are_checked_and_unknown_workers_in_them_are_only_warned_of(tmp_path: Path) -> None:
+    workers = write_csv(tmp_path / "w.csv", people())
+    gone = [*ASSIGNMENTS, {**ASSIGNMENTS[0], "worker_id": "W-GONE"}]
+    files = RosterFiles(workers, write_csv(tmp_path / "a.csv", gone), write_csv(tmp_path / "d.csv", DO_NOT_SEND))
+    report = build(files, None, **LIMITS)
+    assert report["problems"] == []
+    assert "'W-GONE' is not in the roster" in report["warnings"][0]
+    backwards = [{**ASSIGNMENTS[0], "shift_end": ASSIGNMENTS[0]["shift_start"]}]
+    ((row, column, _),) = _problems(workers, assignments=write_csv(tmp_path / "b.csv", backwards))
+    assert (row, column) == (1, "shift_start")
+
+
+def test_the_version_is_of_the_bytes_of_all_files(tmp_path: Path) -> None:
+    workers = write_csv(tmp_path / "w.csv", people())
+    same = write_csv(tmp_path / "same.csv", people())
+    other = write_csv(tmp_path / "other.csv", people()[:-1])
+    companion = write_csv(tmp_path / "d.csv", DO_NOT_SEND)
+    versions = [
+        build(files, None, **LIMITS)["version"]
+        for files in (
+            RosterFiles(workers),
+            RosterFiles(same),
+            RosterFiles(other),
+            RosterFiles(workers, do_not_send=companion),
+        )
+    ]
+    assert versions[0] == versions[1]
+    assert len(set(versions)) == 3
+    assert all(len(version) == len("sha256:") + 16 for version in versions)
+
+
+def test_nothing_in_a_cell_is_executed(tmp_path: Path) -> None:
+    evil = "'); DROP TABLE r; COPY (SELECT 1) TO 'x'; --"
+    path = write_csv(tmp_path / "w'ork.csv", [{"worker_id": evil, "name": evil, 'ro"le': "x"}])
+    index = _index(RosterFiles(path, columns={"role": 'ro"le'}))
+    assert index.worker(0) == Worker(evil, evil, "x")
+    assert json.dumps(sorted(each.name for each in tmp_path.iterdir())) == json.dumps(["w'ork.csv"])
