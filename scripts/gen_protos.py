@@ -27,9 +27,7 @@ def generate(out: Path) -> list[Path]:
     installed = metadata.version("grpcio-tools")
     if installed != TOOLS_VERSION:
         sys.exit(f"grpcio-tools is {installed}, the stubs are made with {TOOLS_VERSION}: run `make setup`")
-    protos = sorted(
-        path.relative_to(ROOT / "protos").as_posix() for path in (ROOT / "protos").rglob("*.proto")
-    )
+    protos = sorted(path.relative_to(ROOT / "protos").as_posix() for path in (ROOT / "protos").rglob("*.proto"))
     command = [
         sys.executable,
         "-m",

@@ -1,6 +1,6 @@
 """Resolve the locks in requirements/: versions and hashes, no addresses.
 
-    python scripts/lock.py [--upgrade]
+python scripts/lock.py [--upgrade]
 """
 
 from __future__ import annotations

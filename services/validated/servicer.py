@@ -66,8 +66,8 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         try:
             artifact = parse_json(text, bytes_max=bytes_max)
             canonical = print_canonical(artifact)
-            # What is judged is the canonical text, as it is answered and stored: `1.0` of a caller is `1` there. iterate
-            # sends it in that form already.
+            # What is judged is the canonical text, as it is answered and stored: `1.0` of a caller is `1` there.
+            # iterate sends it in that form already.
             return (artifact if canonical == text else parse_json(canonical, bytes_max=bytes_max)), canonical
         except JsonBreach as breach:
             raise bad_request(Violation(field, breach.problem)) from None
