@@ -30,6 +30,11 @@ _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.max_send_message_length", -1),
     ("grpc.lb_policy_name", "round_robin"),
+    # A service that was away is used again within seconds, not within the core's two minutes; and a new client does not
+    # inherit the back-off of an older one to the same address.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5000),
+    ("grpc.use_local_subchannel_pool", 1),
 )
 
 Metadata = Sequence[tuple[str, str]]

@@ -28,7 +28,11 @@ _SESSION_S = 120.0
 _PROVIDER = "session-replay"
 
 
-@click.command("replay", epilog="Exit status: 0 the verdicts are the same, 3 they differ, 1 it could not be replayed.")
+@click.command(
+    "replay",
+    short_help="Run a recorded session against today's gate.",
+    epilog="Exit status: 0 the verdicts are the same, 3 they differ, 1 it could not be replayed.",
+)
 @click.argument("session_id")
 @log_option
 @click.option(
