@@ -13,11 +13,14 @@ from typing import Any
 
 import grpc
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lakehouse.clients import AsyncIterateClient
+from lakehouse.chatd.v1 import chatd_pb2
+from lakehouse.clients import AsyncChatClient, AsyncIterateClient, IterateClient
 from lakehouse.errors import Fault, Reason
 from lakehouse.iterate.v1 import iterate_pb2
-from lakehouse.trace_context import trace_metadata
+from lakehouse.trace_context import is_valid_trace_id, trace_metadata
 from lakehouse.tracing.tree import TraceTree
 
 Request = Callable[..., iterate_pb2.IterateRequest]
@@ -92,8 +95,6 @@ async def test_attempts_exhausted(stack: Any, client: AsyncIterateClient, make_r
 
 
 async def test_chatd_failing_in_the_middle(stack: Any, client: AsyncIterateClient, make_request: Request) -> None:
-    from lakehouse.chatd.v1 import chatd_pb2
-
     request = make_request(escalation=[chatd_pb2.Target(provider="fake", model="http-401")])
     with pytest.raises(Fault) as caught:
         await client.iterate(request, timeout_s=30)
@@ -164,14 +165,78 @@ async def test_with_a_callers_own_span_the_tree_hangs_under_it(
     assert [(span.name, span.parent_span_id) for span in tree.orphans] == [("iterate.fill", "1b" * 8)]
 
 
-async def test_concurrent_sessions_are_not_mixed(stack: Any, client: AsyncIterateClient, make_request: Request) -> None:
-    responses = await asyncio.gather(*(client.iterate(make_request(), timeout_s=60) for _ in range(50)))
+async def test_two_hundred_concurrent_sessions_are_two_hundred_trees(
+    stack: Any, client: AsyncIterateClient, make_request: Request
+) -> None:
+    responses = await asyncio.gather(*(client.iterate(make_request(), timeout_s=60) for _ in range(200)))
 
     trees = [await tree_of(stack, response.trace_id, 7) for response in responses]
-    assert len({tree.trace_id for tree in trees}) == 50
+    assert len({tree.trace_id for tree in trees}) == 200
     assert all(len(tree.spans) == 7 and len(tree.roots) == 1 and tree.orphans == () for tree in trees)
     for response in responses:
         await row_of(stack, response.session_id)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "trace_id", "parents"),
+    [
+        # The header alone: the generation hangs under the span that the caller's id stands for, and is no root.
+        (trace_metadata("7e" * 16), "7e" * 16, ["7e" * 8]),
+        # With a span: under that span.
+        (trace_metadata("8f" * 16, "3c" * 8), "8f" * 16, ["3c" * 8]),
+    ],
+)
+async def test_a_direct_completion_joins_the_callers_trace(
+    stack: Any, metadata: Any, trace_id: str, parents: list[str]
+) -> None:
+    await complete(stack, metadata)
+
+    tree = await tree_of(stack, trace_id, 1)
+    assert [(span.name, span.type) for span in tree.spans] == [("chat", "generation")]
+    assert [span.parent_span_id for span in tree.orphans] == parents
+    assert tree.roots == ()
+    assert "langfuse.internal.is_app_root" not in tree.spans[0].attributes
+    assert "langfuse.trace.name" not in tree.spans[0].attributes
+
+
+async def test_a_direct_completion_without_the_header_is_one_trace_of_its_own(stack: Any) -> None:
+    before = {tree.trace_id for tree in stack.receiver.trees()}
+
+    await complete(stack, ())
+
+    def new(receiver: Any) -> list[TraceTree]:
+        return [tree for tree in receiver.trees() if tree.trace_id not in before]
+
+    (tree,) = await asyncio.to_thread(stack.receiver.wait_for, new, 15)
+    assert [(span.name, span.parent_span_id) for span in tree.spans] == [("chat", None)]
+
+
+async def complete(stack: Any, metadata: Any) -> None:
+    request = chatd_pb2.CompleteRequest(messages=[chatd_pb2.Message(role=chatd_pb2.ROLE_USER, content="Hello")])
+    async with AsyncChatClient(stack.stack.addresses["chatd"]) as chat:
+        await chat.complete(request, timeout_s=30, metadata=metadata)
+
+
+# What a gRPC client can put into a metadata value at all: printable ASCII. Other bytes: tests/test_trace_context.py.
+HEADER = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=250)
+
+
+async def test_any_header_that_a_client_can_send_gives_a_session_with_a_valid_id(
+    stack: Any, make_request: Request
+) -> None:
+    with IterateClient(stack.address) as client:
+
+        @settings(derandomize=True, max_examples=60, deadline=None)
+        @given(HEADER | st.just("0" * 32), HEADER | st.just(f"00-{'0' * 32}-{'0' * 16}-01"))
+        def succeeds(trace_id: str, traceparent: str) -> None:
+            metadata = (("x-lakehouse-trace-id", trace_id), ("traceparent", traceparent))
+            response = client.iterate(make_request(), timeout_s=10, metadata=metadata)
+
+            assert response.WhichOneof("outcome") == "accepted"
+            assert is_valid_trace_id(response.trace_id)
+
+        # In a thread: the model endpoint lives on this test's event loop.
+        await asyncio.to_thread(succeeds)
 
 
 async def test_a_shutdown_ends_running_sessions_with_a_status_and_a_row(

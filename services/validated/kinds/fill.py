@@ -108,8 +108,8 @@ class _Judgement:
         return strangers
 
     def _judge_entry(self, entry: _Entry, findings: Findings, strangers: dict[int, Wanted]) -> None:
-        at = f"/workers/{entry.index}"
         found = self._answer.found.get(entry.worker_id)
+        at = f"/workers/{entry.index}"
         if found is None:
             self.grounded = False
             if not findings.full:
@@ -133,14 +133,15 @@ class _Judgement:
             )
         for name, stated in entry.stated.items():
             actual = getattr(worker, name)
-            if fold(stated) != fold(actual):
+            if stated != actual and fold(stated) != fold(actual):
                 findings.add(
                     "STATED_FACT_MISMATCH",
                     f"{at}/{name}",
                     f'{quoted(entry.worker_id)} has {name} "{quoted(actual)}" in the roster, not "{quoted(stated)}"',
                 )
-        for breach in self._terms.breaches(found):
-            findings.add(breach.code, f"{at}/worker_id", breach.message)
+        if not self._terms.met_by(found):
+            for breach in self._terms.breaches(found):
+                findings.add(breach.code, f"{at}/worker_id", breach.message)
 
 
 def _entries(artifact: JsonValue, shape: Findings) -> Iterator[_Entry]:
@@ -166,8 +167,8 @@ def _entry(index: int, element: JsonValue, shape: Findings) -> _Entry | None:
     if not isinstance(element, dict):
         shape.add("SHAPE", f"/workers/{index}", f'must be an object with "worker_id" and "name", is {_told(element)}')
         return None
-    for name in element:
-        if name not in _NAMES:
+    if not element.keys() <= _NAMES:
+        for name in [each for each in element if each not in _NAMES]:
             shape.add(
                 "SHAPE",
                 pointer(["workers", index, name]),

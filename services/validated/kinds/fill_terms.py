@@ -54,6 +54,8 @@ class FillTerms:
     client_id: str
     site: tuple[float, float] | None
     max_distance_km: float | None
+    _placed: dict[tuple[str, str, str], bool] = field(default_factory=dict, compare=False, repr=False)
+    """What `_is_placed` has answered."""
 
     @staticmethod
     def read(spec: FillSpec) -> FillTerms:
@@ -78,8 +80,25 @@ class FillTerms:
         """Where workers who meet the terms are to be looked for."""
         return Criteria(self.role, tuple((place.city, place.state) for place in self.places))
 
+    def met_by(self, found: Found) -> bool:
+        """Whether `found` meets every demand: whether `breaches` gives none."""
+        worker = found.worker
+        if not worker.active or found.overlap is not None or found.do_not_send:
+            return False
+        place = (worker.role, worker.city, worker.state)
+        placed = self._placed.get(place)
+        if placed is None:
+            placed = self._placed[place] = self._is_placed(worker)
+        return (
+            placed
+            and (not self.certifications or not self._missing(worker))
+            and (self.max_distance_km is None or next(self._distance_breaches(worker), None) is None)
+        )
+
     def breaches(self, found: Found) -> Iterator[Breach]:
         """Every demand that `found` does not meet."""
+        if self.met_by(found):
+            return
         worker = found.worker
         if not worker.active:
             yield Breach("INACTIVE_WORKER", f"{_told(worker)} is not active; name an active worker")
@@ -89,8 +108,7 @@ class FillTerms:
         yield from self._place_breaches(worker)
         yield from self._distance_breaches(worker)
         if self.certifications:
-            held_by = {fold(each) for each in worker.certifications}
-            missing = [each for each in self.certifications if fold(each) not in held_by]
+            missing = self._missing(worker)
             if missing:
                 names = ", ".join(quoted(each) for each in missing[:5]) + (", …" if len(missing) > 5 else "")
                 yield Breach("MISSING_CERTIFICATION", f"{_told(worker)} does not hold {names}")
@@ -103,6 +121,13 @@ class FillTerms:
             yield Breach(
                 "DO_NOT_SEND", f'{_told(worker)} is on the do-not-send list of client "{quoted(self.client_id)}"'
             )
+
+    def _is_placed(self, worker: Worker) -> bool:
+        return fold(worker.role) == self.folded_role and next(self._place_breaches(worker), None) is None
+
+    def _missing(self, worker: Worker) -> list[str]:
+        held_by = {fold(each) for each in worker.certifications}
+        return [each for each in self.certifications if fold(each) not in held_by]
 
     def _place_breaches(self, worker: Worker) -> Iterator[Breach]:
         if not self.places:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -21,6 +21,8 @@ from validated.roster.worker import Answer, Found, Wanted, Worker
 # From here on a likeness is worth the question "did you mean"; below, a worker is only one who would do.
 _NEAR: Final = 80.0
 _TOLD_IN_MESSAGE: Final = 3
+# So many comparisons take some 0.3 ms. A thread would hold the interpreter no shorter, and be waited for.
+_INLINE_PAIRS_MAX: Final = 400
 
 
 async def suggest(
@@ -42,30 +44,32 @@ async def suggest(
         return
     ends_at = time.monotonic() + limits.suggestions_ms / 1000
     candidates = await answer.near(tuple(first.values()), terms.criteria())
-    await asyncio.to_thread(_rank, findings, first, candidates, terms, taken, ends_at)
+    if len(first) * len(candidates) <= _INLINE_PAIRS_MAX:
+        _rank(findings, first, candidates, terms, taken, ends_at)
+    else:
+        await asyncio.to_thread(_rank, findings, first, candidates, terms, taken, ends_at)
 
 
 def _rank(
     findings: Findings,
     strangers: Mapping[int, Wanted],
-    candidates: Iterable[Found],
+    candidates: Sequence[Found],
     terms: FillTerms,
     taken: Collection[str],
     ends_at: float,
 ) -> None:
-    fit: list[tuple[Worker, str]] = []
+    fit: list[Worker] = []
     for found in candidates:
         if time.monotonic() > ends_at:
             break
-        worker = found.worker
-        # A name mismatch takes its own id: the bearer of the id may be who was meant.
-        if next(terms.breaches(found), None) is None:
-            fit.append((worker, fold(worker.name)))
+        if terms.met_by(found):
+            fit.append(found.worker)
     given: set[str] = set()
     for position, wanted in strangers.items():
         if time.monotonic() > ends_at:
             break
-        free = [each for each in fit if each[0].worker_id not in taken or each[0].worker_id == wanted.worker_id]
+        # A name mismatch takes its own id: the bearer of the id may be who was meant.
+        free = [each for each in fit if each.worker_id not in taken or each.worker_id == wanted.worker_id]
         nearest = _nearest(wanted, free, given)
         if not nearest:
             continue
@@ -79,15 +83,20 @@ def _rank(
 
 
 def _nearest(
-    wanted: Wanted, candidates: Iterable[tuple[Worker, str]], given: Collection[str]
+    wanted: Wanted, candidates: Sequence[Worker], given: Collection[str]
 ) -> list[tuple[float, Worker]]:
     name, worker_id = fold(wanted.name)[:200], plain_id(wanted.worker_id)
-    scored: list[tuple[float, Worker]] = []
-    for worker, folded in candidates:
-        by_name = fuzz.ratio(name, folded) if name else 0.0
-        # Ids that differ in one digit are common and mean little: a like name weighs more.
-        by_id = fuzz.ratio(worker_id, worker.worker_id) - 5
-        scored.append((max(by_name, by_id) + min(by_name, by_id) / 100, worker))
+    ratio = fuzz.ratio
+    if name:
+        by_names = [ratio(name, fold(worker.name)) for worker in candidates]
+    else:
+        by_names = [0.0] * len(candidates)
+    # Ids that differ in one digit are common and mean little: a like name weighs more.
+    by_ids = [ratio(worker_id, worker.worker_id) - 5 for worker in candidates]
+    scored = [
+        (by_name + by_id / 100 if by_name > by_id else by_id + by_name / 100, worker)
+        for by_name, by_id, worker in zip(by_names, by_ids, candidates, strict=True)
+    ]
     # Who was suggested for another stranger comes last, so that one model's answer can use them all; who is meant by
     # name or id stays in place.
     scored.sort(key=lambda each: (each[0] < _NEAR and each[1].worker_id in given, -each[0], each[1].worker_id))

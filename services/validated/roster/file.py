@@ -27,6 +27,9 @@ from validated.roster.worker import Criteria, Found, Question, RosterUnavailable
 _log = structlog.get_logger()
 # Above it a look-up takes milliseconds: it runs in a thread, so that other calls are served meanwhile.
 _INLINE_IDS_MAX = 200
+# One or two people are looked for in some 0.3 ms. A thread would hold the interpreter no shorter, and be waited for.
+_INLINE_WANTED_MAX = 2
+_INLINE_ROWS_MAX = 100_000
 _REMIND_S = 60.0
 _SERVICES = Path(__file__).resolve().parents[2]
 
@@ -73,6 +76,8 @@ class FileAnswer:
 
     async def near(self, wanted: Sequence[Wanted], criteria: Criteria) -> Sequence[Found]:
         """See Answer."""
+        if len(wanted) <= _INLINE_WANTED_MAX and self._index.row_count <= _INLINE_ROWS_MAX:
+            return self._near(wanted, criteria)
         return await asyncio.to_thread(self._near, wanted, criteria)
 
     def _near(self, wanted: Sequence[Wanted], criteria: Criteria) -> Sequence[Found]:

@@ -28,6 +28,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FENCE_ROWS: Final = 256
 _POOL_ROWS_MAX: Final = 4_000
 _POOLS_KEPT: Final = 32
+# Ready-made workers: who was named or suggested lately is likely to be again.
+_FOUND_KEPT: Final = 4096
 
 
 class PackedTexts:
@@ -97,6 +99,7 @@ class RosterIndex:
         self._phones = PackedTexts(self._map, parts["phones_at"], base=bases["phones"])
         self._pools: OrderedDict[Any, tuple[list[int], list[str]]] = OrderedDict()
         self._pools_lock = threading.Lock()
+        self._found: dict[int, Found] = {}
         self._by_name = parts["by_name"]
         self._by_place = parts["by_place"]
 
@@ -197,7 +200,15 @@ class RosterIndex:
 
     def found(self, row: int, shift: Shift | None, client_id: str) -> Found:
         """The worker in `row` with the first assignment that overlaps `shift`, and whether the client refuses him."""
-        return Found(self.worker(row), self._overlap(row, shift), self._refused(row, client_id))
+        found = self._found.get(row)
+        if found is None:
+            found = Found(self.worker(row))
+            if len(self._found) >= _FOUND_KEPT:
+                self._found.clear()
+            self._found[row] = found
+        if shift is None and not client_id:
+            return found
+        return Found(found.worker, self._overlap(row, shift), self._refused(row, client_id))
 
     def _overlap(self, row: int, shift: Shift | None) -> Shift | None:
         if shift is None:

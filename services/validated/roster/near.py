@@ -6,6 +6,7 @@ import itertools
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
+from os.path import commonprefix
 from typing import Final
 
 from rapidfuzz import fuzz, process
@@ -52,14 +53,18 @@ def near_rows(index: RosterIndex, wanted: Sequence[Wanted], criteria: Criteria, 
     return list(rows)
 
 
-def id_variants(worker_id: str, alphabet: str) -> Iterator[str]:
+def id_variants(worker_id: str, alphabet: str, *, known_chars: int | None = None) -> Iterator[str]:
     """Ids that somebody who wrote `worker_id` may have meant, likely ones first: without what does not print, with
     Latin letters for look-alikes, in the other case, then one slip away. Not distinct; at most some 1,500.
+
+    `known_chars`: no id that is looked for begins with more characters of the plain form than these, so that a slip
+    further back leads nowhere and is left out.
     """
     plain = plain_id(worker_id)
     yield from dict.fromkeys((plain, plain.upper(), plain.lower()))
     if len(plain) <= _ID_CHARS_MAX:
-        yield from itertools.islice(_edits(plain, alphabet), _EDITS_MAX)
+        last = len(plain) if known_chars is None else known_chars
+        yield from itertools.islice(_edits(plain, alphabet, last), _EDITS_MAX)
 
 
 def plain_id(worker_id: str) -> str:
@@ -69,25 +74,35 @@ def plain_id(worker_id: str) -> str:
 
 
 def _by_id(index: RosterIndex, worker_id: str) -> Iterator[int]:
-    for variant in id_variants(worker_id, index.alphabet):
+    plain = plain_id(worker_id)
+    at = index.near_id(plain)
+    for variant in id_variants(worker_id, index.alphabet, known_chars=_known_chars(index, plain, at)):
         row = index.row(variant)
         if row is not None:
             yield row
-    at = index.near_id(plain_id(worker_id))
     yield from range(max(0, at - _NEIGHBOURS), min(index.row_count, at + _NEIGHBOURS))
 
 
-def _edits(text: str, alphabet: str) -> Iterator[str]:
-    """Texts one step away: two neighbours swapped, one character dropped, replaced or put in; likely ones first."""
-    for at in range(len(text) - 1):
+def _known_chars(index: RosterIndex, plain: str, at: int) -> int:
+    """With how many of its first characters an id of the index begins as `plain` does, at most. Ids are in the order of
+    their code points, so that one of the two beside `at`, where `plain` would stand, shares the most.
+    """
+    beside = [index.worker_id(row) for row in (at - 1, at) if 0 <= row < index.row_count]
+    return max((len(commonprefix((plain, each))) for each in beside), default=0)
+
+
+def _edits(text: str, alphabet: str, last: int) -> Iterator[str]:
+    """Texts one step away, with the step at `last` or before it: two neighbours swapped, one character dropped, replaced
+    or put in; likely ones first."""
+    for at in range(min(len(text) - 1, last + 1)):
         yield text[:at] + text[at + 1] + text[at] + text[at + 2 :]
-    for at in range(len(text)):
+    for at in range(min(len(text), last + 1)):
         yield text[:at] + text[at + 1 :]
     # From the end: what differs there is more often a slip.
-    for at in reversed(range(len(text))):
+    for at in reversed(range(min(len(text), last + 1))):
         for character in alphabet:
             yield text[:at] + character + text[at + 1 :]
-    for at in reversed(range(len(text) + 1)):
+    for at in reversed(range(min(len(text), last) + 1)):
         for character in alphabet:
             yield text[:at] + character + text[at:]
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+
+# Roles, cities, states and names come again and again. What is longer than any of these is an artifact's, and not kept.
+_KEPT_CHARS_MAX: Final = 64
 
 
 def fold(text: str) -> str:
@@ -12,9 +17,16 @@ def fold(text: str) -> str:
     For roles, cities, states, certifications and for finding people by name; never for ids, and never for the name
     that stands beside an id.
     """
+    return _kept(text) if len(text) <= _KEPT_CHARS_MAX else _fold(text)
+
+
+def _fold(text: str) -> str:
     if text.isascii():
         return " ".join(text.lower().split())
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+_kept = lru_cache(maxsize=16_384)(_fold)
 
 
 def fold_all(texts: Sequence[str]) -> list[str]:
