@@ -1,6 +1,6 @@
 """What a broken Langfuse costs the callers: whole sessions through nine real stacks, one for each way to misbehave.
 
-    python bench/langfuse_faults.py [--sessions 500]
+    python bench/langfuse_faults.py [--sessions 500] [--concurrency 1]
 
 Stacks: tracing off, and tracing on to a Langfuse that works, refuses connections, answers 401, 413, 429 or 500,
 answers after 30 s, or never. The stacks take turns, a batch each, so that the machine's moods hit all alike. Printed
@@ -35,7 +35,6 @@ from lakehouse.validated.v1 import validated_pb2  # noqa: E402
 
 MODES = ("off", "200", "refused", "401", "413", "429", "500", "after 30 s", "never")
 BATCH = 25
-CONCURRENCY = 4
 PORT_FIRST = 19_400
 
 
@@ -79,7 +78,8 @@ async def sink(mode: str) -> AsyncIterator[str]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.add(writer)
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        # A sink that hangs is cancelled when its run is over: that is its end, not an error.
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 lines = head.lower().split("\r\n")
@@ -128,13 +128,13 @@ async def start(mode: str, index: int, url: str, endpoint: ModelEndpoint) -> Sub
     return Subject(mode, stack, metrics)
 
 
-async def batch(subject: Subject, sessions: int) -> None:
+async def batch(subject: Subject, sessions: int, concurrency: int) -> None:
     request = iterate_pb2.IterateRequest(
         kind="fill",
         fill=validated_pb2.FillSpec(role="forklift operator", count=1, city="Toledo", state="OH"),
         prompt="Fill 1 forklift operator in Toledo. " + "Notes of the desk. " * 200,
     )
-    turns = asyncio.Semaphore(CONCURRENCY)
+    turns = asyncio.Semaphore(concurrency)
     async with AsyncIterateClient(subject.stack.addresses["iterate"]) as client:
 
         async def one() -> None:
@@ -149,7 +149,7 @@ async def batch(subject: Subject, sessions: int) -> None:
         await asyncio.gather(*(one() for _ in range(sessions)))
 
 
-async def main_async(sessions: int) -> int:
+async def main_async(sessions: int, concurrency: int) -> int:
     worker = json.dumps({"workers": [{"worker_id": "W-000169", "name": "Björn Collins"}]}, ensure_ascii=False)
     phantom = json.dumps({"workers": [{"worker_id": "W-999999", "name": "No Body"}], "note": "x" * 1400})
     async with contextlib.AsyncExitStack() as resources:
@@ -160,12 +160,12 @@ async def main_async(sessions: int) -> int:
             print(f"starting the stack for: {mode}", file=sys.stderr)
             subjects.append(await start(mode, index, url, endpoint))
         for subject in subjects:
-            await batch(subject, BATCH)
+            await batch(subject, BATCH, concurrency)
             subject.latencies_ms.clear()
             subject.rss_before_mb = subject.rss_mb()
         for done in range(0, sessions, BATCH):
             for subject in subjects:
-                await batch(subject, min(BATCH, sessions - done))
+                await batch(subject, min(BATCH, sessions - done), concurrency)
             print(f"{min(done + BATCH, sessions)} of {sessions} sessions each", file=sys.stderr)
         for subject in subjects:
             subject.rss_after_mb = subject.rss_mb()
@@ -194,7 +194,9 @@ def report(subjects: list[Subject]) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=500, help="sessions per stack (500)")
-    sys.exit(1 if asyncio.run(main_async(parser.parse_args().sessions)) else 0)
+    parser.add_argument("--concurrency", type=int, default=1, help="sessions at a time (1)")
+    arguments = parser.parse_args()
+    sys.exit(1 if asyncio.run(main_async(arguments.sessions, arguments.concurrency)) else 0)
 
 
 if __name__ == "__main__":

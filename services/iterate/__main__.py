@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from prometheus_client import Counter
 
 from iterate.config import IterateConfig
-from iterate.hops import ChatHop, GateHop
+from iterate.hops import ChatHop, GateHop, hop_credentials
 from iterate.log_counts import GAUGES
 from iterate.loop import Limits
 from iterate.servicer import IterateServicer
@@ -32,14 +32,15 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
     def count(record: SessionRecord) -> None:
         sessions_total.labels(record.kind, record.final_verdict).inc()
 
+    credentials = hop_credentials(config.hop_tls)
     async with contextlib.AsyncExitStack() as stack:
         tracing = await stack.enter_async_context(open_tracing(config, runtime, service="iterate"))
         log = SessionLogger(config.session_log())
         runtime.metrics.export("lakehouse_session_log", log.counts, gauges=GAUGES)
         await log.start()
         stack.push_async_callback(log.close)
-        chat = await stack.enter_async_context(AsyncChatClient(config.chatd))
-        gate = await stack.enter_async_context(AsyncValidateClient(config.validated))
+        chat = await stack.enter_async_context(AsyncChatClient(config.chatd, credentials=credentials))
+        gate = await stack.enter_async_context(AsyncValidateClient(config.validated, credentials=credentials))
         sessions = Sessions(
             chat=ChatHop(chat),
             gate=GateHop(gate),

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from iterate.session_log import SessionLogConfig
-from lakehouse.server.config import Milliseconds, ServerTable
+from lakehouse.server.config import Milliseconds, ServerTable, Table
 
 MIB = 1024 * 1024
+
+
+class HopTlsTable(Table):
+    """TLS towards chatd and validated, whose listeners have `tls` set."""
+
+    ca_file: Path
+    """PEM of the authorities that vouch for the two."""
+    certificate_file: Path | None = None
+    """PEM of our own certificate chain, where the two demand one (their `client_ca_file`)."""
+    key_file: Path | None = None
+    """PEM of its private key."""
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> HopTlsTable:
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("set certificate_file and key_file, or neither")
+        return self
 
 
 class IterateConfig(ServerTable):
@@ -18,6 +36,8 @@ class IterateConfig(ServerTable):
     """gRPC target of chatd: `host:port`, `dns:///name:port` (replicas are used in turn), `unix:/path`."""
     validated: str = "127.0.0.1:50053"
     """gRPC target of validated."""
+    hop_tls: HopTlsTable | None = None
+    """None: plain text, meant for loopback and private networks."""
     extra_kinds: tuple[str, ...] = ()
     """Kinds beyond the built-in ones that the validated of this deployment knows; others are refused unasked."""
 

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import grpc
+
 from iterate.attempt import Answer, Judgement
+from iterate.config import HopTlsTable
 from iterate.conversation import Turn
 from iterate.task import Target, Task
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.clients import AsyncChatClient, AsyncValidateClient
+from lakehouse.server.config import ConfigError
 from lakehouse.server.specs import Spec
 from lakehouse.trace_context import TraceContext, forward_metadata
 from lakehouse.validated.v1 import validated_pb2
+
+
+def hop_credentials(tls: HopTlsTable | None) -> grpc.ChannelCredentials | None:
+    """What the two channels are opened with; None for plain text. Raises ConfigError where a file cannot be read."""
+    if tls is None:
+        return None
+    try:
+        key, chain = (file.read_bytes() if file is not None else None for file in (tls.key_file, tls.certificate_file))
+        return grpc.ssl_channel_credentials(tls.ca_file.read_bytes(), key, chain)
+    except OSError as error:
+        raise ConfigError([f"hop_tls: {error.filename}: {error.strerror}"]) from None
+
 
 _ROLES = {
     "system": chatd_pb2.ROLE_SYSTEM,
