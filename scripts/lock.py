@@ -17,6 +17,7 @@ LOCKS = {
     "server.txt": ["pyproject.toml", "--extra", "server"],
     "dev.txt": ["pyproject.toml", "--extra", "dev"],
     "conformance.txt": ["requirements/conformance.in"],
+    "bench.txt": ["requirements/bench.in"],
 }
 
 

@@ -19,6 +19,7 @@ import structlog
 
 from lakehouse.errors import STATUS_DETAILS_KEY, Fault, Reason
 from lakehouse.server.call import Call, enter_call
+from lakehouse.server.log import rpc_line
 from lakehouse.server.metrics import Metrics
 from lakehouse.trace_context import TraceContext
 
@@ -51,6 +52,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         self._idle.set()
         self._refusing = False
         self._cancelling = False
+        metrics.in_flight = self._tasks.__len__
 
     async def intercept_service(
         self,
@@ -103,21 +105,15 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     def _guard(self, method: str, inner: Handler) -> Any:
         service, name = method[1:].split("/", 1)
-        started = self._metrics.started.labels(service, name)
-        seconds = self._metrics.seconds.labels(service, name)
+        counts = self._metrics.method(service, name)
 
         async def guarded(request: Any, context: Any) -> Any:
             task = asyncio.current_task()
             assert task is not None  # noqa: S101  aio runs each handler in a task
-            call = Call(
-                method=method,
-                trace=(trace := self._read_context(context.invocation_metadata())),
-                session_id=trace.session_id or "",
-                draining=lambda: self._cancelling,
-                time_remaining=context.time_remaining,
-            )
+            trace = self._read_context(context.invocation_metadata())
+            call = Call(method, trace, trace.session_id or "", self._is_cancelling, context.time_remaining)
             enter_call(call)
-            started.inc()
+            counts.started += 1
             fault: Fault | None = None
             try:
                 self._admit()
@@ -143,12 +139,15 @@ class Interceptor(grpc.aio.ServerInterceptor):
                 fault = self._unmapped(call, context, error)
             finally:
                 elapsed = time.monotonic() - call.started
-                seconds.observe(elapsed)
-                self._log_line(call, service, name, fault, elapsed)
+                counts.ended("OK" if fault is None else fault.code, elapsed)
+                self._log_line(call, fault, elapsed)
             await _abort(context, fault, call)
             raise AssertionError("abort raises")
 
         return guarded
+
+    def _is_cancelling(self) -> bool:
+        return self._cancelling
 
     def _admit(self) -> None:
         if self._refusing:
@@ -157,15 +156,14 @@ class Interceptor(grpc.aio.ServerInterceptor):
             raise Fault(Reason.OVERLOADED)
 
     def _enter(self, task: asyncio.Task[Any]) -> None:
+        if not self._tasks:
+            self._idle.clear()
         self._tasks.add(task)
-        self._idle.clear()
-        self._metrics.in_flight.inc()
 
     def _leave(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not self._tasks:
             self._idle.set()
-        self._metrics.in_flight.dec()
 
     def _unmapped(self, call: Call, context: Any, error: Exception) -> Fault:
         # A deadline or a cancel during context.write comes out as an internal error of aio with every flag false.
@@ -180,26 +178,24 @@ class Interceptor(grpc.aio.ServerInterceptor):
         )
         return Fault(Reason.BUG)
 
-    def _log_line(self, call: Call, service: str, name: str, fault: Fault | None, elapsed: float) -> None:
-        code = fault.code if fault is not None else "OK"
-        self._metrics.handled.labels(service, name, code).inc()
-        facts = call.facts
-        if fault is not None:
-            self._metrics.faults.labels(fault.reason or "").inc()
-            facts = {"reason": fault.reason, **facts}
-            if fault.violations:
-                facts["violations"] = [f"{each.field}: {each.description}" for each in fault.violations[:8]]
+    def _log_line(self, call: Call, fault: Fault | None, elapsed: float) -> None:
         for warning in call.trace.warnings:
             _log.warning("trace context ignored", problem=warning, trace_id=call.trace.trace_id)
-        _log.info(
-            "rpc",
-            method=call.method,
-            code=code,
-            duration_ms=int(elapsed * 1000),
-            trace_id=call.trace.trace_id,
-            session_id=call.session_id,
-            **facts,
-        )
+        line: dict[str, object] = {
+            "method": call.method,
+            "code": "OK" if fault is None else fault.code,
+            "duration_ms": int(elapsed * 1000),
+            "trace_id": call.trace.trace_id,
+            "session_id": call.session_id,
+        }
+        if fault is not None:
+            reason = fault.reason or ""
+            self._metrics.faults[reason] = self._metrics.faults.get(reason, 0) + 1
+            line["reason"] = fault.reason
+        line.update(call.facts)
+        if fault is not None and fault.violations:
+            line["violations"] = [f"{each.field}: {each.description}" for each in fault.violations[:8]]
+        rpc_line(line)
 
 
 async def _abort(context: Any, fault: Fault | None, call: Call) -> None:

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_LIMITS = [f"{limit:.1f}" if limit == int(limit) else str(limit) for limit in _SECONDS] + ["+Inf"]
+
+
+@dataclass(slots=True)
+class MethodCounts:
+    """What one RPC method has seen. Plain numbers that the event loop changes; a scrape makes metrics of them."""
+
+    started: int = 0
+    handled: dict[str, int] = field(default_factory=dict)
+    """By status."""
+    seconds: float = 0.0
+    """All of them together."""
+    within: list[int] = field(default_factory=lambda: [0] * len(_LIMITS))
+    """How many took up to each limit and longer than the one before it."""
+
+    def ended(self, code: str, seconds: float) -> None:
+        """Count an RPC that ended."""
+        self.handled[code] = self.handled.get(code, 0) + 1
+        self.seconds += seconds
+        self.within[bisect_left(_SECONDS, seconds)] += 1
 
 
 class Metrics:
@@ -16,22 +39,17 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        rpc = ("grpc_service", "grpc_method")
-        self.started = Counter("grpc_server_started", "RPCs started.", rpc, registry=self.registry)
-        self.handled = Counter(
-            "grpc_server_handled", "RPCs ended, by status.", (*rpc, "grpc_code"), registry=self.registry
-        )
-        self.seconds = Histogram(
-            "grpc_server_handling_seconds",
-            "Time to serve an RPC.",
-            rpc,
-            registry=self.registry,
-            buckets=_SECONDS,
-        )
-        self.faults = Counter(
-            "lakehouse_faults", "RPCs ended by a fault, by reason.", ("reason",), registry=self.registry
-        )
-        self.in_flight = Gauge("lakehouse_rpcs_in_flight", "RPCs being served.", registry=self.registry)
+        self.methods: dict[tuple[str, str], MethodCounts] = {}
+        """By service and method."""
+        self.faults: dict[str, int] = {}
+        """RPCs ended by a fault, by reason."""
+        self.in_flight: Callable[[], int] = lambda: 0
+        """How many RPCs are being served."""
+        self.registry.register(_Rpcs(self))
+
+    def method(self, service: str, name: str) -> MethodCounts:
+        """The counts of one method."""
+        return self.methods.setdefault((service, name), MethodCounts())
 
     def export(self, prefix: str, counts: Callable[[], Mapping[str, int]], *, gauges: tuple[str, ...] = ()) -> None:
         """Expose `counts()`, asked at each scrape, as counters `<prefix>_<name>_total`; those in `gauges` as gauges.
@@ -50,6 +68,32 @@ class Metrics:
             thread.join(timeout=1)
 
         return stop
+
+
+class _Rpcs(Collector):
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        rpc = ["grpc_service", "grpc_method"]
+        started = CounterMetricFamily("grpc_server_started", "RPCs started.", labels=rpc)
+        handled = CounterMetricFamily("grpc_server_handled", "RPCs ended, by status.", labels=[*rpc, "grpc_code"])
+        seconds = HistogramMetricFamily("grpc_server_handling_seconds", "Time to serve an RPC.", labels=rpc)
+        # This is the exposition's thread: each copy is taken in one step of the interpreter.
+        for method, counts in list(self._metrics.methods.items()):
+            started.add_metric(method, counts.started)
+            for code, count in list(counts.handled.items()):
+                handled.add_metric([*method, code], count)
+            buckets = list(zip(_LIMITS, accumulate(list(counts.within)), strict=True))
+            seconds.add_metric(method, buckets, counts.seconds)
+        faults = CounterMetricFamily("lakehouse_faults", "RPCs ended by a fault, by reason.", labels=["reason"])
+        for reason, count in list(self._metrics.faults.items()):
+            faults.add_metric([reason], count)
+        running = GaugeMetricFamily("lakehouse_rpcs_in_flight", "RPCs being served.", value=self._metrics.in_flight())
+        yield from (started, handled, seconds, faults, running)
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
 
 
 class _Counts(Collector):

@@ -15,7 +15,7 @@ from validated.kinds.fill_terms import FillTerms
 from validated.kinds.suggestions import suggest
 from validated.kinds.validator import Ground, Tools
 from validated.roster.texts import fold
-from validated.roster.worker import Answer, Question, Wanted
+from validated.roster.worker import Answer, Question, Wanted, Worker
 
 _STATED: Final = ("role", "city", "state")
 _NAMES: Final = frozenset(("worker_id", "name", *_STATED))
@@ -109,6 +109,13 @@ class _Judgement:
 
     def _judge_entry(self, entry: _Entry, findings: Findings, strangers: dict[int, Wanted]) -> None:
         found = self._answer.found.get(entry.worker_id)
+        if (
+            found is not None
+            and entry.name == found.worker.name
+            and entry.stated.items() <= _spelt(found.worker).items()
+            and self._terms.met_by(found)
+        ):
+            return  # as it should be, to the letter
         at = f"/workers/{entry.index}"
         if found is None:
             self.grounded = False
@@ -139,9 +146,12 @@ class _Judgement:
                     f"{at}/{name}",
                     f'{quoted(entry.worker_id)} has {name} "{quoted(actual)}" in the roster, not "{quoted(stated)}"',
                 )
-        if not self._terms.met_by(found):
-            for breach in self._terms.breaches(found):
-                findings.add(breach.code, f"{at}/worker_id", breach.message)
+        for breach in self._terms.breaches(found):
+            findings.add(breach.code, f"{at}/worker_id", breach.message)
+
+
+def _spelt(worker: Worker) -> dict[str, str]:
+    return {"role": worker.role, "city": worker.city, "state": worker.state}
 
 
 def _entries(artifact: JsonValue, shape: Findings) -> Iterator[_Entry]:
@@ -167,8 +177,14 @@ def _entry(index: int, element: JsonValue, shape: Findings) -> _Entry | None:
     if not isinstance(element, dict):
         shape.add("SHAPE", f"/workers/{index}", f'must be an object with "worker_id" and "name", is {_told(element)}')
         return None
-    if not element.keys() <= _NAMES:
-        for name in [each for each in element if each not in _NAMES]:
+    if element.keys() <= _NAMES:
+        worker_id, name = element.get("worker_id"), element.get("name")
+        stated = {key: value for key, value in element.items() if key in _STATED and isinstance(value, str)}
+        whole = len(stated) + 2 == len(element)
+        if whole and isinstance(worker_id, str) and worker_id and isinstance(name, str) and name:
+            return _Entry(index, worker_id, name, stated)
+    for name in element:
+        if name not in _NAMES:
             shape.add(
                 "SHAPE",
                 pointer(["workers", index, name]),

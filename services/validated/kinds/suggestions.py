@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import repeat
 from typing import Final
 
 from rapidfuzz import fuzz
@@ -58,19 +60,17 @@ def _rank(
     taken: Collection[str],
     ends_at: float,
 ) -> None:
-    fit: list[Worker] = []
-    for found in candidates:
-        if time.monotonic() > ends_at:
-            break
-        if terms.met_by(found):
-            fit.append(found.worker)
+    folded = [fold(found.worker.name) for found in candidates]
     given: set[str] = set()
     for position, wanted in strangers.items():
-        if time.monotonic() > ends_at:
-            break
-        # A name mismatch takes its own id: the bearer of the id may be who was meant.
-        free = [each for each in fit if each.worker_id not in taken or each.worker_id == wanted.worker_id]
-        nearest = _nearest(wanted, free, given)
+        nearest: list[tuple[float, Worker]] = []
+        for score, found in _nearest_first(wanted, candidates, folded, given):
+            if len(nearest) == SUGGESTIONS_MAX or time.monotonic() > ends_at:
+                break
+            worker = found.worker
+            # A name mismatch takes its own id: the bearer of the id may be who was meant.
+            if (worker.worker_id not in taken or worker.worker_id == wanted.worker_id) and terms.met_by(found):
+                nearest.append((score, worker))
         if not nearest:
             continue
         given.update(worker.worker_id for _, worker in nearest)
@@ -82,25 +82,25 @@ def _rank(
         )
 
 
-def _nearest(
-    wanted: Wanted, candidates: Sequence[Worker], given: Collection[str]
-) -> list[tuple[float, Worker]]:
+def _nearest_first(
+    wanted: Wanted, candidates: Sequence[Found], folded: Sequence[str], given: Collection[str]
+) -> list[tuple[float, Found]]:
+    """The candidates, whose names are `folded`, with how like each is to whom was wanted, the likest first."""
     name, worker_id = fold(wanted.name)[:200], plain_id(wanted.worker_id)
-    ratio = fuzz.ratio
-    if name:
-        by_names = [ratio(name, fold(worker.name)) for worker in candidates]
-    else:
-        by_names = [0.0] * len(candidates)
+    by_names = map(partial(fuzz.ratio, name), folded) if name else repeat(0.0)
+    by_ids = [fuzz.ratio(worker_id, found.worker.worker_id) - 5 for found in candidates]
     # Ids that differ in one digit are common and mean little: a like name weighs more.
-    by_ids = [ratio(worker_id, worker.worker_id) - 5 for worker in candidates]
-    scored = [
-        (by_name + by_id / 100 if by_name > by_id else by_id + by_name / 100, worker)
-        for by_name, by_id, worker in zip(by_names, by_ids, candidates, strict=True)
-    ]
+    scores = [
+        max(name, id_) + min(name, id_) / 100 for name, id_ in zip(by_names, by_ids, strict=False)
+    ]  # names may be endless
+
     # Who was suggested for another stranger comes last, so that one model's answer can use them all; who is meant by
     # name or id stays in place.
-    scored.sort(key=lambda each: (each[0] < _NEAR and each[1].worker_id in given, -each[0], each[1].worker_id))
-    return scored[:SUGGESTIONS_MAX]
+    def place(at: int) -> tuple[bool, float, str]:
+        found_id = candidates[at].worker.worker_id
+        return scores[at] < _NEAR and found_id in given, -scores[at], found_id
+
+    return [(scores[at], candidates[at]) for at in sorted(range(len(scores)), key=place)]
 
 
 def _told(nearest: list[tuple[float, Worker]]) -> str:

@@ -65,12 +65,9 @@ class FileAnswer:
     def read(self) -> None:
         """Answer the question."""
         index, question = self._index, self._question
-        rows = ((worker_id, index.row(worker_id)) for worker_id in question.worker_ids)
-        self.found = {
-            worker_id: index.found(row, question.shift, question.client_id)
-            for worker_id, row in rows
-            if row is not None
-        }
+        rows = {worker_id: row for worker_id in question.worker_ids if (row := index.row(worker_id)) is not None}
+        found = index.found(list(rows.values()), question.shift, question.client_id)
+        self.found = dict(zip(rows, found, strict=True))
         bearers = (index.bearer(name) for name in question.names)
         self.namesakes = [index.worker(row) for row in bearers if row is not None]
 
@@ -82,7 +79,7 @@ class FileAnswer:
 
     def _near(self, wanted: Sequence[Wanted], criteria: Criteria) -> Sequence[Found]:
         rows = near_rows(self._index, wanted, criteria, ends_at=time.monotonic() + self._near_ms / 1000)
-        return [self._index.found(row, self._question.shift, self._question.client_id) for row in rows]
+        return self._index.found(rows, self._question.shift, self._question.client_id)
 
 
 class FileRoster:

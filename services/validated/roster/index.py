@@ -30,6 +30,8 @@ _POOL_ROWS_MAX: Final = 4_000
 _POOLS_KEPT: Final = 32
 # Ready-made workers: who was named or suggested lately is likely to be again.
 _FOUND_KEPT: Final = 4096
+# Up to so many rows the ids stand in a dictionary as well, some 120 bytes each: an id is then found at once.
+_ROWS_BY_ID_MAX: Final = 50_000
 
 
 class PackedTexts:
@@ -100,12 +102,16 @@ class RosterIndex:
         self._pools: OrderedDict[Any, tuple[list[int], list[str]]] = OrderedDict()
         self._pools_lock = threading.Lock()
         self._found: dict[int, Found] = {}
+        self._rows_by_id: dict[str, int] | None = None
+        if self.row_count <= _ROWS_BY_ID_MAX:
+            self._rows_by_id = {self._ids[row].decode(): row for row in range(self.row_count)}
         self._by_name = parts["by_name"]
         self._by_place = parts["by_place"]
 
     def row(self, worker_id: str) -> int | None:
         """The row of an id, compared by code points."""
-        return self._ids.find(worker_id.encode())
+        rows = self._rows_by_id
+        return self._ids.find(worker_id.encode()) if rows is None else rows.get(worker_id)
 
     def near_id(self, worker_id: str) -> int:
         """The row at which an id stands or would stand: its neighbours are the ids that begin alike."""
@@ -198,17 +204,24 @@ class RosterIndex:
             phone=self._phones[row].decode(),
         )
 
-    def found(self, row: int, shift: Shift | None, client_id: str) -> Found:
-        """The worker in `row` with the first assignment that overlaps `shift`, and whether the client refuses him."""
-        found = self._found.get(row)
-        if found is None:
-            found = Found(self.worker(row))
-            if len(self._found) >= _FOUND_KEPT:
-                self._found.clear()
-            self._found[row] = found
+    def found(self, rows: Sequence[int], shift: Shift | None, client_id: str) -> list[Found]:
+        """The worker in each of `rows` with the first assignment that overlaps `shift`, and whether the client refuses
+        him.
+        """
+        kept = self._found
+        workers = [kept.get(row) or self._keep(row) for row in rows]
         if shift is None and not client_id:
-            return found
-        return Found(found.worker, self._overlap(row, shift), self._refused(row, client_id))
+            return workers
+        return [
+            Found(each.worker, self._overlap(row, shift), self._refused(row, client_id))
+            for row, each in zip(rows, workers, strict=True)
+        ]
+
+    def _keep(self, row: int) -> Found:
+        if len(self._found) >= _FOUND_KEPT:
+            self._found.clear()
+        found = self._found[row] = Found(self.worker(row))
+        return found
 
     def _overlap(self, row: int, shift: Shift | None) -> Shift | None:
         if shift is None:

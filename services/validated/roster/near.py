@@ -6,7 +6,6 @@ import itertools
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
-from os.path import commonprefix
 from typing import Final
 
 from rapidfuzz import fuzz, process
@@ -76,10 +75,8 @@ def plain_id(worker_id: str) -> str:
 def _by_id(index: RosterIndex, worker_id: str) -> Iterator[int]:
     plain = plain_id(worker_id)
     at = index.near_id(plain)
-    for variant in id_variants(worker_id, index.alphabet, known_chars=_known_chars(index, plain, at)):
-        row = index.row(variant)
-        if row is not None:
-            yield row
+    variants = id_variants(worker_id, index.alphabet, known_chars=_known_chars(index, plain, at))
+    yield from (row for row in map(index.row, variants) if row is not None)
     yield from range(max(0, at - _NEIGHBOURS), min(index.row_count, at + _NEIGHBOURS))
 
 
@@ -88,12 +85,22 @@ def _known_chars(index: RosterIndex, plain: str, at: int) -> int:
     their code points, so that one of the two beside `at`, where `plain` would stand, shares the most.
     """
     beside = [index.worker_id(row) for row in (at - 1, at) if 0 <= row < index.row_count]
-    return max((len(commonprefix((plain, each))) for each in beside), default=0)
+    return max((_shared_chars(plain, each) for each in beside), default=0)
+
+
+def _shared_chars(one: str, other: str) -> int:
+    shared = 0
+    for here, there in zip(one, other, strict=False):
+        if here != there:
+            break
+        shared += 1
+    return shared
 
 
 def _edits(text: str, alphabet: str, last: int) -> Iterator[str]:
-    """Texts one step away, with the step at `last` or before it: two neighbours swapped, one character dropped, replaced
-    or put in; likely ones first."""
+    """Texts one step away, the step being at `last` or before it: two neighbours swapped, one character dropped,
+    replaced or put in; likely ones first.
+    """
     for at in range(min(len(text) - 1, last + 1)):
         yield text[:at] + text[at + 1] + text[at] + text[at + 2 :]
     for at in range(min(len(text), last + 1)):

@@ -1,0 +1,63 @@
+"""The caller of the gRPC stacks, ours and the floor: one process, one channel a target.
+
+python -m bench.stack.load
+"""
+
+from __future__ import annotations
+
+import lakehouse.server  # noqa: F401  first: it sets what the C core reads when grpc is imported
+
+from typing import Any  # isort: skip
+
+import grpc.aio
+import uvloop
+from bench.stack import job
+from bench.stack.closed_loop import Session, obey
+
+from lakehouse.iterate.v1 import iterate_pb2, iterate_pb2_grpc
+from lakehouse.validated.v1 import validated_pb2
+
+TIMEOUT_S = 60
+
+
+def request(latency_ms: int) -> iterate_pb2.IterateRequest:
+    """The job as a request. The provider is the fake model with that latency."""
+    return iterate_pb2.IterateRequest(
+        kind="fill",
+        fill=validated_pb2.FillSpec(role=job.ROLE, count=job.COUNT, city=job.CITY, state=job.STATE),
+        prompt=job.prompt(),
+        provider=f"fake{latency_ms}",
+        max_iterations=2,
+    )
+
+
+class Callers:
+    """A stub for each target that was named so far."""
+
+    def __init__(self) -> None:
+        self._stubs: dict[str, Any] = {}
+
+    def session(self, command: dict[str, Any]) -> Session:
+        """One session of the command's target: asked, answered, and looked at."""
+        target = command["target"]
+        stub = self._stubs.get(target)
+        if stub is None:
+            channel = grpc.aio.insecure_channel(target, (("grpc.enable_retries", 0),))
+            stub = self._stubs[target] = iterate_pb2_grpc.IterateServiceStub(channel)
+        message = request(command["latency_ms"])
+
+        async def session() -> None:
+            response = await stub.Iterate(message, timeout=TIMEOUT_S)
+            if response.WhichOneof("outcome") != "accepted" or len(response.attempts) != 2:
+                raise AssertionError(f"not the job: {str(response)[:300]}")
+
+        return session
+
+
+async def main() -> None:
+    """Serve commands."""
+    await obey(Callers().session)
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
