@@ -7,7 +7,6 @@ attempt that was begun stands in `Progress.attempts`, the last one with the erro
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Protocol
 from iterate.answer import Unparsable, read_artifact
 from iterate.attempt import Answer, Attempt, Draft, Judgement, error_record, fault_of
 from iterate.conversation import Conversation, Turn, rejected_feedback, unparsable_feedback
+from iterate.span_texts import attempt_input, attempt_output
 from iterate.task import Target, Task
 from lakehouse.errors import Fault, Reason
 from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord
@@ -118,14 +118,17 @@ class Loop:
     async def _attempt(self, iteration: int, conversation: Conversation) -> None:
         target = self.task.target_of(iteration)
         draft = Draft(iteration, target)
-        span = self.root.start_child(f"attempt-{iteration}", input=_span_input(self.root, draft, conversation.last))
+        span = self.root.start_child(
+            f"attempt-{iteration}",
+            input=attempt_input(iteration, target, conversation.last) if self.root.recording else "",
+        )
         draft.span_id = span.span_id
         error: ErrorRecord | None = None
         try:
             feedback = await self._ask_and_judge(draft, conversation)
         except BaseException as raised:
             draft.verdict = "infra_error"
-            error = error_record(self._fault_of(raised))
+            error = error_record(fault_of(raised, self.ended_by))
             raise
         finally:
             attempt = draft.finish(error)
@@ -206,33 +209,17 @@ class Loop:
     def _time_left(self) -> float:
         return self.deadline - DEADLINE_MARGIN_S - time.monotonic()
 
-    def _fault_of(self, raised: BaseException) -> Fault:
-        return fault_of(raised, self.ended_by)
-
-
-def _span_input(root: Span, draft: Draft, prompt: str) -> str:
-    if not root.recording:
-        return ""
-    target = draft.target
-    return _json({"iteration": draft.iteration, "model": target.model, "provider": target.provider, "prompt": prompt})
-
 
 def _end_span(span: Span, record: SessionAttemptRecord) -> None:
     if not span.recording:
         return
-    error = record.error
-    output: dict[str, object] = {"verdict": record.verdict, "raw": record.raw}
-    if error is not None:
-        output["error"] = {"code": error.code, "reason": error.reason, "where": error.where, "message": error.message}
+    accepted = record.verdict == "accepted"
+    told = record.verdict if record.error is None else record.error.message
     span.end(
-        output=_json(output),
-        level="" if record.verdict == "accepted" else "WARNING",
-        status_message="" if record.verdict == "accepted" else (error.message if error else record.verdict),
+        output=attempt_output(record),
+        level="" if accepted else "WARNING",
+        status_message="" if accepted else told,
     )
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _since_ms(started: float) -> int:

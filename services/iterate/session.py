@@ -8,15 +8,15 @@ waited for (`written`). However the session ends, it leaves exactly one row.
 from __future__ import annotations
 
 import datetime as dt
-import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from iterate.attempt import Attempt, error_record, fault_of
 from iterate.loop import Chat, Gate, Limits, Listener, Loop, Progress
 from iterate.session_log import OpenSession, SessionBegun, SessionLogger, SessionLogUnavailable
+from iterate.span_texts import outcome_text, request_text
 from iterate.task import Task
 from lakehouse.errors import Fault, Reason
 from lakehouse.sessions.record import ErrorRecord, FinalVerdict, SessionRecord
@@ -111,7 +111,7 @@ class Sessions:
             f"iterate.{task.kind}",
             context=trace,
             session_id=task.session_id,
-            input=_request_text(task) if self.tracing.enabled else "",
+            input=request_text(task) if self.tracing.enabled else "",
             kind=task.kind,
         )
 
@@ -170,7 +170,7 @@ class Sessions:
             return
         error = record.error
         root.end(
-            output=_outcome_text(record),
+            output=outcome_text(record),
             level="ERROR" if error else "",
             status_message=error.message if error else "",
             trace_metadata={"kind": record.kind, "final_verdict": record.final_verdict},
@@ -195,29 +195,3 @@ def _begun(task: Task, trace: TraceContext) -> SessionBegun:
         spec=task.spec.text,
         max_iterations=task.max_iterations,
     )
-
-
-def _request_text(task: Task) -> str:
-    request: dict[str, object] = {
-        "kind": task.kind,
-        "provider": task.target.provider,
-        "model": task.target.model,
-        "max_iterations": task.max_iterations,
-        "prompt": task.prompt,
-    }
-    return _with_json(request, {"spec": task.spec.text})
-
-
-def _outcome_text(record: SessionRecord) -> str:
-    outcome: dict[str, object] = {"final_verdict": record.final_verdict, "iterations": record.iterations}
-    if record.error is not None:
-        error = record.error
-        outcome["error"] = {"code": error.code, "reason": error.reason, "where": error.where, "message": error.message}
-    return _with_json(outcome, {"artifact": record.artifact})
-
-
-def _with_json(value: Mapping[str, object], texts: Mapping[str, str | None]) -> str:
-    """`value` as JSON with further members that are JSON text already: they are not read a second time."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    members = "".join(f',"{name}":{given}' for name, given in texts.items() if given is not None)
-    return f"{text[:-1]}{members}}}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -14,7 +13,7 @@ from chatd.completion import Completion, CompletionRequest, Message, OnDelta, To
 from chatd.config import AnthropicTable
 from chatd.providers.answer_parts import UnreadableAnswerError
 from chatd.providers.anthropic_answer import StreamedMessage, read_message
-from chatd.providers.http import HttpEndpoint, bad_answer, broke_off, is_event_stream, parse_answer
+from chatd.providers.http import HttpEndpoint, bad_answer, broke_off, parse_answer
 
 
 class AnthropicProvider:
@@ -30,22 +29,13 @@ class AnthropicProvider:
 
     async def complete(self, request: CompletionRequest, model: str, on_delta: OnDelta | None) -> Completion:
         """See ``Provider.complete``."""
-        body = orjson.dumps(self._body(request, model, stream=on_delta is not None))
-        sent = time.monotonic()
-
-        async def read(response: aiohttp.ClientResponse) -> Completion:
-            if on_delta is not None and is_event_stream(response):
-                return await self._streamed(response, model, sent, on_delta)
-            answer = await self._http.read_answer(response)
-            try:
-                completion = read_message(answer, model, sent)
-            except UnreadableAnswerError as error:
-                raise bad_answer(str(error)) from None
-            if on_delta is not None:
-                await completion.hand_to(on_delta)
-            return completion
-
-        return await self._http.post(self._url, body, read)
+        return await self._http.ask(
+            self._url,
+            self._body(request, model, stream=on_delta is not None),
+            on_delta,
+            whole=lambda answer, sent: read_message(answer, model, sent),
+            streamed=lambda response, sent, tell: self._streamed(response, model, sent, tell),
+        )
 
     async def close(self) -> None:
         """See ``Provider.close``."""

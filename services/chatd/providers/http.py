@@ -7,6 +7,7 @@ wire, a broken or silent connection may stand for an answer that was made and lo
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -15,7 +16,9 @@ import orjson
 from aiohttp import http_exceptions
 from yarl import URL
 
+from chatd.completion import Completion, OnDelta
 from chatd.config import HttpProviderTable
+from chatd.providers.answer_parts import UnreadableAnswerError
 from chatd.providers.json_text import NotJsonError, read_object
 from chatd.providers.sse import Event, EventReader, EventTooLargeError
 from chatd.providers.upstream_errors import error_words, from_http
@@ -30,6 +33,8 @@ STREAM_BYTES_MAX: Final = 128 * 1024 * 1024
 _ERROR_BYTES_MAX: Final = 64 * 1024
 
 T = TypeVar("T")
+ReadWhole = Callable[[dict[str, Any], float], Completion]
+ReadStream = Callable[[aiohttp.ClientResponse, float, OnDelta], Awaitable[Completion]]
 
 
 class HttpEndpoint:
@@ -68,6 +73,38 @@ class HttpEndpoint:
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
+
+    async def ask(
+        self,
+        url: URL,
+        body: Mapping[str, Any],
+        on_delta: OnDelta | None,
+        *,
+        whole: ReadWhole,
+        streamed: ReadStream,
+    ) -> Completion:
+        """Send `body` and read the completion: `streamed` where a listener is there and the endpoint streams, else
+        `whole`, whose answer a listener gets in one piece. Both get the time of sending, on the clock of
+        time.monotonic.
+
+        Raises UpstreamFault.
+        """
+        data = orjson.dumps(body)
+        sent = time.monotonic()
+
+        async def read(response: aiohttp.ClientResponse) -> Completion:
+            if on_delta is not None and is_event_stream(response):
+                return await streamed(response, sent, on_delta)
+            answer = await self.read_answer(response)
+            try:
+                completion = whole(answer, sent)
+            except UnreadableAnswerError as error:
+                raise bad_answer(str(error)) from None
+            if on_delta is not None:
+                await completion.hand_to(on_delta)
+            return completion
+
+        return await self.post(url, data, read)
 
     async def post(self, url: URL, body: bytes, read: Callable[[aiohttp.ClientResponse], Awaitable[T]]) -> T:
         """What `read` makes of the response to one POST: a response of status 200 with an unread body.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
@@ -13,7 +12,7 @@ from yarl import URL
 
 from chatd.completion import Completion, CompletionRequest, Message, OnDelta, ResponseFormat, ToolDefinition
 from chatd.config import OpenAiTable
-from chatd.providers.http import HttpEndpoint, bad_answer, broke_off, is_event_stream, parse_answer
+from chatd.providers.http import HttpEndpoint, bad_answer, broke_off, parse_answer
 from chatd.providers.openai_answer import StreamedAnswer, UnreadableAnswerError, read_answer
 
 _DONE: Final = b"[DONE]"
@@ -35,22 +34,13 @@ class OpenAiProvider:
 
     async def complete(self, request: CompletionRequest, model: str, on_delta: OnDelta | None) -> Completion:
         """See ``Provider.complete``."""
-        body = orjson.dumps(self._body(request, model, stream=on_delta is not None))
-        sent = time.monotonic()
-
-        async def read(response: aiohttp.ClientResponse) -> Completion:
-            if on_delta is not None and is_event_stream(response):
-                return await self._streamed(response, model, sent, on_delta)
-            answer = await self._http.read_answer(response)
-            try:
-                completion = read_answer(answer, model, sent)
-            except UnreadableAnswerError as error:
-                raise bad_answer(str(error)) from None
-            if on_delta is not None:
-                await completion.hand_to(on_delta)
-            return completion
-
-        return await self._http.post(self._url_for(model), body, read)
+        return await self._http.ask(
+            self._url_for(model),
+            self._body(request, model, stream=on_delta is not None),
+            on_delta,
+            whole=lambda answer, sent: read_answer(answer, model, sent),
+            streamed=lambda response, sent, tell: self._streamed(response, model, sent, tell),
+        )
 
     async def close(self) -> None:
         """See ``Provider.close``."""

@@ -1,0 +1,52 @@
+"""What the root's and the attempts' spans say: their inputs and outputs, as JSON text."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+
+from iterate.task import Target, Task
+from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord, SessionRecord
+
+
+def request_text(task: Task) -> str:
+    """Input of the root: the request."""
+    request = {
+        "kind": task.kind,
+        "provider": task.target.provider,
+        "model": task.target.model,
+        "max_iterations": task.max_iterations,
+        "prompt": task.prompt,
+    }
+    return _with_json(request, spec=task.spec.text)
+
+
+def outcome_text(record: SessionRecord) -> str:
+    """Output of the root: how the session ended."""
+    outcome = {"final_verdict": record.final_verdict, "iterations": record.iterations, **_error(record.error)}
+    return _with_json(outcome, artifact=record.artifact)
+
+
+def attempt_input(iteration: int, target: Target, prompt: str) -> str:
+    """Input of an attempt; `prompt` is what the model is asked to answer in it."""
+    return _json({"iteration": iteration, "model": target.model, "provider": target.provider, "prompt": prompt})
+
+
+def attempt_output(record: SessionAttemptRecord) -> str:
+    """Output of an attempt."""
+    return _json({"verdict": record.verdict, "raw": record.raw, **_error(record.error)})
+
+
+def _error(error: ErrorRecord | None) -> dict[str, object]:
+    return {} if error is None else {"error": dataclasses.asdict(error)}
+
+
+def _json(value: Mapping[str, object]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _with_json(value: Mapping[str, object], **texts: str | None) -> str:
+    """`value` as JSON with further members that are JSON text already: they are not read a second time."""
+    members = "".join(f',"{name}":{given}' for name, given in texts.items() if given is not None)
+    return f"{_json(value)[:-1]}{members}}}"
