@@ -29,7 +29,7 @@ from typing import Any
 
 from iterate.session_log import SessionBegun, SessionLogConfig, SessionLogger
 from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
-from lakehouse.sessions.row import RowBreach, decode_row
+from lakehouse.sessions.row_reading import RowBreach, decode_row
 
 DEADLINE_S = 1_800
 

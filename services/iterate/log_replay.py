@@ -9,7 +9,7 @@ from iterate.log_file import LogPosition
 from iterate.log_scan import unix_us
 from lakehouse.sessions.canonical_json import parse_json
 from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
-from lakehouse.sessions.row import ROW_BYTES_MAX, decode_attempt, decode_row
+from lakehouse.sessions.row_reading import ROW_BYTES_MAX, decode_attempt, decode_row
 
 
 @dataclass(slots=True)

@@ -18,7 +18,6 @@ import stat
 import threading
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -28,7 +27,7 @@ from iterate.log_counts import MinuteWarning, SessionLogCounts, errno_name
 from iterate.log_file import LogFile, folder_of
 from iterate.log_replay import JournalContents, UnfinishedSession, read_journal
 from iterate.log_scan import ScanIncompleteError, SoughtSession, find_written, unix_us
-from lakehouse.sessions.record import ErrorRecord, SessionRecord
+from lakehouse.sessions.record import ErrorRecord, SessionRecord, rfc3339
 from lakehouse.sessions.row import encode_row
 
 PROCESS_DIED: Final = ErrorRecord(
@@ -269,9 +268,3 @@ def _append(log: LogFile, row: bytes, stop: threading.Event | None) -> None:
         log.append(row)
     finally:
         log.unlock()
-
-
-def rfc3339(unix_us: int) -> str:
-    """Returns UTC with six fractional digits and ``Z``, as a row's ``timestamp``."""
-    seconds, fraction_us = divmod(unix_us, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction_us:06d}Z"

@@ -7,7 +7,6 @@ waited for (`written`). However the session ends, it leaves exactly one row.
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from iterate.session_log import OpenSession, SessionBegun, SessionLogger, Sessio
 from iterate.span_texts import outcome_text, request_text
 from iterate.task import Task
 from lakehouse.errors import Fault, Reason
-from lakehouse.sessions.record import ErrorRecord, FinalVerdict, SessionRecord
+from lakehouse.sessions.record import ErrorRecord, FinalVerdict, SessionRecord, rfc3339
 from lakehouse.trace_context import TraceContext
 from lakehouse.tracing import Span, Tracing
 
@@ -147,7 +146,7 @@ class Sessions:
             verdict = "accepted" if progress.accepted else "max_iter_exhausted"
         return SessionRecord(
             session_id=task.session_id,
-            timestamp=dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            timestamp=rfc3339(time.time_ns() // 1000),
             daemon=self.daemon,
             trace_id=trace.trace_id,
             caller_trace=trace.caller_trace,

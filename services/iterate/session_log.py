@@ -29,10 +29,10 @@ from iterate.journal import Journal, JournalEntry
 from iterate.log_config import SessionLogConfig
 from iterate.log_counts import MinuteWarning, SessionLogCounts, errno_name
 from iterate.log_handover import Handover, HandoverOutcome
-from iterate.log_sweep import PROCESS_DIED, rfc3339, sweep
+from iterate.log_sweep import PROCESS_DIED, sweep
 from iterate.log_writer import Fate, LogWriter, QueuedRow
 from lakehouse.errors import Fault, Reason
-from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord, SessionRecord
+from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord, SessionRecord, rfc3339
 from lakehouse.sessions.row import encode_attempt, encode_row
 
 __all__ = [

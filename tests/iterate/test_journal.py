@@ -23,9 +23,10 @@ import iterate.log_sweep
 from iterate.journal import Journal, JournalEntry
 from iterate.log_counts import MinuteWarning, SessionLogCounts
 from iterate.log_file import LogFile
-from iterate.log_sweep import PROCESS_DIED, read_journal, rfc3339, sweep
-from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
-from lakehouse.sessions.row import decode_row, encode_attempt, encode_row
+from iterate.log_sweep import PROCESS_DIED, read_journal, sweep
+from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord, rfc3339
+from lakehouse.sessions.row import encode_attempt, encode_row
+from lakehouse.sessions.row_reading import decode_row
 
 BEGUN_UNIX_US = int(time.time() - 60) * 1_000_000
 ATTEMPT = SessionAttemptRecord(iteration=1, verdict="rejected", raw="Jos\u00e9\u2028\n", findings=())

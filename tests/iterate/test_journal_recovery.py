@@ -29,8 +29,8 @@ import iterate.log_sweep
 from iterate.log_counts import MinuteWarning, SessionLogCounts
 from iterate.log_sweep import sweep
 from iterate.session_log import OpenSession, SessionBegun, SessionLogConfig, SessionLogger
-from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
-from lakehouse.sessions.row import RowBreach, decode_row
+from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord, rfc3339
+from lakehouse.sessions.row_reading import RowBreach, decode_row
 
 WRITERS = (iterate.journal, iterate.log_file, iterate.log_sweep)
 
@@ -254,7 +254,7 @@ class Crashes(RuleBasedStateMachine):
         begun = session.begun
         session.record = SessionRecord(
             session_id=begun.session_id,
-            timestamp=iterate.log_sweep.rfc3339(time.time_ns() // 1000),
+            timestamp=rfc3339(time.time_ns() // 1000),
             trace_id=begun.trace_id,
             kind=begun.kind,
             provider=begun.provider,

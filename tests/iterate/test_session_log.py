@@ -24,7 +24,8 @@ from iterate.session_log import (
     SessionLogUnavailable,
 )
 from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
-from lakehouse.sessions.row import decode_row, encode_row
+from lakehouse.sessions.row import encode_row
+from lakehouse.sessions.row_reading import decode_row
 
 ATTEMPT = SessionAttemptRecord(iteration=1, provider="scripted", model="m", verdict="accepted", raw="{}")
 

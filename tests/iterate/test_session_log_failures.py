@@ -21,7 +21,7 @@ import structlog
 import iterate.log_writer
 from iterate.session_log import SessionBegun, SessionLogConfig, SessionLogger
 from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
-from lakehouse.sessions.row import RowBreach, decode_row
+from lakehouse.sessions.row_reading import RowBreach, decode_row
 
 NOBODY = 65534
 APPEND_WAIT_MS = 20

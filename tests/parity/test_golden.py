@@ -10,7 +10,8 @@ from parity.python.fixture import DAEMON, RefusedError, read_json, record_of, te
 from parity.run import FIXTURES, GOLDEN, REFUSALS, golden_of
 
 from lakehouse.sessions.canonical_json import JsonBreach, canonicalize
-from lakehouse.sessions.row import decode_row, encode_row
+from lakehouse.sessions.row import encode_row
+from lakehouse.sessions.row_reading import decode_row
 from parity import make_fixtures
 
 NAMES = sorted(path.stem for path in FIXTURES.glob("*.json"))

@@ -21,15 +21,8 @@ from lakehouse.sessions.record import (
     SessionRecord,
     Where,
 )
-from lakehouse.sessions.row import (
-    INTEGER_MAX,
-    RowBreach,
-    cut_raw,
-    decode_attempt,
-    decode_row,
-    encode_attempt,
-    encode_row,
-)
+from lakehouse.sessions.row import INTEGER_MAX, cut_raw, encode_attempt, encode_row
+from lakehouse.sessions.row_reading import RowBreach, decode_attempt, decode_row
 
 bounded = settings(derandomize=True, max_examples=150, deadline=None)
 

@@ -24,7 +24,7 @@ from lakehouse.errors import Reason
 from lakehouse.server.config import ConfigError
 from lakehouse.sessions.lines import SegmentDamagedError, read_lines
 from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord
-from lakehouse.sessions.row import RowBreach, decode_row
+from lakehouse.sessions.row_reading import RowBreach, decode_row
 from lakehouse.sessions.segments import Segment, SessionLogUnavailableError, open_snapshot
 
 _SESSIONS_KEPT: Final = 32

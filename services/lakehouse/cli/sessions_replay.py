@@ -20,7 +20,7 @@ from lakehouse.errors import Fault
 from lakehouse.iterate.v1 import iterate_pb2
 from lakehouse.sessions.listing import find_rows
 from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
-from lakehouse.sessions.row import RowBreach, decode_row
+from lakehouse.sessions.row_reading import RowBreach, decode_row
 from lakehouse.validated.v1 import validated_pb2
 
 EXIT_DIFFERS = 3

@@ -33,6 +33,7 @@ from lakehouse.sessions.json_rules import (
     replace_surrogates,
     too_large,
 )
+from lakehouse.sessions.plain_json import read_plain
 
 __all__ = [
     "BYTES_MAX",
@@ -44,6 +45,7 @@ __all__ = [
     "canonicalize",
     "parse_json",
     "print_canonical",
+    "read_canonical",
     "replace_surrogates",
 ]
 
@@ -95,6 +97,9 @@ def canonicalize(text: str | bytes, *, bytes_max: int = BYTES_MAX, depth_max: in
         JsonBreach: the text breaks a rule of ``parse_json``, or its canonical text is longer than
             ``bytes_max`` (``1e20`` has 21 digits), so that a second reader would refuse it.
     """
+    plain = read_plain(text, bytes_max, depth_max)
+    if plain is not None:
+        return plain[1]
     text = _checked_text(text, bytes_max, depth_max)
     canonical = orjson.dumps(_decoded(_TO_TEXT, text), option=orjson.OPT_SORT_KEYS).decode()
     if order_differs(canonical):
@@ -102,6 +107,24 @@ def canonicalize(text: str | bytes, *, bytes_max: int = BYTES_MAX, depth_max: in
     if len(canonical) > bytes_max or (not canonical.isascii() and len(canonical.encode()) > bytes_max):
         raise too_large(bytes_max)
     return canonical
+
+
+def read_canonical(
+    text: str | bytes, *, bytes_max: int = BYTES_MAX, depth_max: int = DEPTH_MAX
+) -> tuple[JsonValue, str]:
+    """The canonical text of a JSON text from outside, and the value that ``parse_json`` reads in it: ``1.0`` is ``1``
+    in both, and the members of objects stand in the canonical order.
+
+    Raises:
+        JsonBreach: as ``canonicalize`` does.
+    """
+    plain = read_plain(text, bytes_max, depth_max)
+    if plain is not None:
+        value, canonical = plain
+    else:
+        value = parse_json(text, bytes_max=bytes_max, depth_max=depth_max)
+        canonical = print_canonical(value)
+    return (value if canonical == text else parse_json(canonical, bytes_max=bytes_max, depth_max=depth_max)), canonical
 
 
 # Parsing ------------------------------------------------------------------------------------------

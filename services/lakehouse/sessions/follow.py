@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from lakehouse.sessions.row import ROW_BYTES_MAX
+from lakehouse.sessions.row_reading import ROW_BYTES_MAX
 from lakehouse.sessions.segments import Segment, identity_of
 
 _PIECE_BYTES: Final = 1 << 20

@@ -14,7 +14,7 @@ from typing import Final, cast
 
 import zstandard
 
-from lakehouse.sessions.row import ROW_BYTES_MAX
+from lakehouse.sessions.row_reading import ROW_BYTES_MAX
 from lakehouse.sessions.segments import Segment
 
 _BUFFER_BYTES: Final = 1 << 20

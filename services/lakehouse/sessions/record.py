@@ -8,6 +8,7 @@ the row holds.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 SCHEMA: Final = "session.iterate.v1"
@@ -114,3 +115,9 @@ class SessionRecord:
     @property
     def output_tokens(self) -> int:
         return sum(attempt.output_tokens for attempt in self.attempts)
+
+
+def rfc3339(unix_us: int) -> str:
+    """A row's ``timestamp``: UTC with six fractional digits and ``Z``."""
+    seconds, fraction_us = divmod(unix_us, 1_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{fraction_us:06d}Z"

@@ -1,4 +1,6 @@
-"""One row of the session log: ``SessionRecord`` to bytes and back, the same bytes as the writers in parity/.
+"""One row of the session log: ``SessionRecord`` to bytes, the same bytes as the writers in parity/.
+
+``row_reading`` is the other direction.
 
 The key order is the contract's. ``orjson`` prints the row: its escapes are the contract's too (the tests compare
 every character), and ``spec`` and ``artifact`` go in as the canonical text that they are.
@@ -6,52 +8,14 @@ every character), and ``spec`` and ``artifact`` go in as the canonical text that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final, Literal, TypeVar, cast, get_args
+from typing import Final
 
 import orjson
 
-from lakehouse.sessions.canonical_json import (
-    JsonBreach,
-    JsonValue,
-    parse_json,
-    print_canonical,
-    replace_surrogates,
-)
-from lakehouse.sessions.json_rules import DEPTH_MAX
-from lakehouse.sessions.record import (
-    RAW_BYTES_MAX,
-    SCHEMA,
-    AttemptVerdict,
-    ErrorRecord,
-    FinalVerdict,
-    FindingRecord,
-    SessionAttemptRecord,
-    SessionRecord,
-    Where,
-)
+from lakehouse.sessions.canonical_json import replace_surrogates
+from lakehouse.sessions.record import RAW_BYTES_MAX, SCHEMA, ErrorRecord, SessionAttemptRecord, SessionRecord
 
 INTEGER_MAX: Final = 2**63 - 1
-# What `decode_row` reads at most: far above the longest row of a session within the limits (ten attempts of
-# 256 KiB raw, an escape being at most six bytes), and a bound on a foreign line's memory.
-ROW_BYTES_MAX: Final = 64 * 1024 * 1024
-
-BreachKind = Literal["blank", "torn", "foreign", "invalid"]
-
-_T = TypeVar("_T")
-
-
-class RowBreach(ValueError):  # noqa: N818 - beside JsonBreach, whose word is the contract's
-    """A line that is no row of schema ``session.iterate.v1``.
-
-    ``kind``: ``blank`` (legal, and nothing to read), ``torn`` (not one JSON object), ``foreign`` (an object of
-    another schema) or ``invalid`` (of this schema by its name, not by its keys). ``problem`` says where and why.
-    """
-
-    def __init__(self, kind: BreachKind, problem: str) -> None:
-        super().__init__(f"{kind} row: {problem}")
-        self.kind: Final = kind
-        self.problem: Final = problem
 
 
 def encode_row(record: SessionRecord) -> bytes:
@@ -63,7 +27,7 @@ def encode_row(record: SessionRecord) -> bytes:
         ValueError: an integer is not one of 0 to 2^63-1, or ``spec`` or ``artifact`` is not the one-line text
             of a JSON object; both are bugs of the caller.
     """
-    return _printed(_row, record) + b"\n"
+    return _printed(_row(record)) + b"\n"
 
 
 def encode_attempt(attempt: SessionAttemptRecord) -> str:
@@ -72,37 +36,7 @@ def encode_attempt(attempt: SessionAttemptRecord) -> str:
     Raises:
         ValueError: as ``encode_row``.
     """
-    return _printed(_attempt, attempt).decode()
-
-
-def decode_row(line: bytes) -> SessionRecord:
-    """The record of a line, with or without its LF; unknown keys are ignored.
-
-    Of a line that ``encode_row`` wrote, ``encode_row`` gives the same bytes again.
-
-    Raises:
-        RowBreach: the line is no row of this schema.
-    """
-    if not line.strip():
-        raise RowBreach("blank", "the line is empty")
-    try:
-        row = parse_json(line, bytes_max=ROW_BYTES_MAX, depth_max=DEPTH_MAX + 1)
-    except JsonBreach as breach:
-        raise RowBreach("torn", breach.problem) from None
-    if not isinstance(row, dict):
-        raise RowBreach("torn", "not a JSON object")
-    if row.get("schema") != SCHEMA:
-        raise RowBreach("foreign", f"its schema is not {SCHEMA}")
-    return _record(_Fields(row, ""))
-
-
-def decode_attempt(attempt: Mapping[str, JsonValue]) -> SessionAttemptRecord:
-    """The attempt of a parsed ``encode_attempt`` text. Unknown keys are ignored.
-
-    Raises:
-        RowBreach: a key is missing or has a value of the wrong kind.
-    """
-    return _attempt_record(_Fields(attempt, ""))
+    return _printed(_attempt(attempt)).decode()
 
 
 def cut_raw(text: str) -> tuple[str, bool]:
@@ -115,228 +49,111 @@ def cut_raw(text: str) -> tuple[str, bool]:
     return data[:RAW_BYTES_MAX].decode(errors="ignore"), True
 
 
-# Encoding -----------------------------------------------------------------------------------------
-
-_Text = Callable[[str], str]
-
-
-def _printed(fields: Callable[[_T, _Text], dict[str, object]], value: _T) -> bytes:
+def _printed(fields: dict[str, object]) -> bytes:
     try:
-        return orjson.dumps(fields(value, _unchanged))
+        return orjson.dumps(fields)
     except TypeError:  # a lone surrogate has no UTF-8 form
-        return orjson.dumps(fields(value, replace_surrogates))
+        return orjson.dumps(_without_surrogates(fields))
 
 
-def _unchanged(text: str) -> str:
-    return text
+def _without_surrogates(value: object) -> object:
+    if isinstance(value, str):
+        return replace_surrogates(value)
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _without_surrogates(item) for name, item in value.items()}
+    return value
 
 
-def _row(record: SessionRecord, text: _Text) -> dict[str, object]:
+def _row(record: SessionRecord) -> dict[str, object]:
+    input_tokens, output_tokens = record.input_tokens, record.output_tokens
+    _check_integers(
+        max_iterations=record.max_iterations,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        duration_ms=record.duration_ms,
+    )
     row: dict[str, object] = {
         "schema": SCHEMA,
-        "session_id": text(record.session_id),
-        "timestamp": text(record.timestamp),
-        "daemon": text(record.daemon),
-        "trace_id": text(record.trace_id),
+        "session_id": record.session_id,
+        "timestamp": record.timestamp,
+        "daemon": record.daemon,
+        "trace_id": record.trace_id,
     }
     if record.caller_trace is not None:
-        row["caller_trace"] = text(record.caller_trace)
-    row["kind"] = text(record.kind)
-    row["provider"] = text(record.provider)
-    row["model"] = text(record.model)
-    row["prompt"] = text(record.prompt)
+        row["caller_trace"] = record.caller_trace
+    row["kind"] = record.kind
+    row["provider"] = record.provider
+    row["model"] = record.model
+    row["prompt"] = record.prompt
     if record.spec is not None:
-        row["spec"] = _fragment("spec", text(record.spec))
-    row["max_iterations"] = _integer("max_iterations", record.max_iterations)
-    row["iterations"] = record.iterations
+        row["spec"] = _fragment("spec", record.spec)
+    row["max_iterations"] = record.max_iterations
+    row["iterations"] = len(record.attempts)
     row["final_verdict"] = record.final_verdict
     if record.error is not None:
-        row["error"] = _error(record.error, text)
+        row["error"] = _error(record.error)
     if record.artifact is not None:
-        row["artifact"] = _fragment("artifact", text(record.artifact))
+        row["artifact"] = _fragment("artifact", record.artifact)
     if record.grounded_in_roster is not None:
         row["grounded_in_roster"] = record.grounded_in_roster
-    row["attempts"] = [_attempt(attempt, text) for attempt in record.attempts]
-    row["input_tokens"] = _integer("input_tokens", record.input_tokens)
-    row["output_tokens"] = _integer("output_tokens", record.output_tokens)
-    row["duration_ms"] = _integer("duration_ms", record.duration_ms)
+    row["attempts"] = [_attempt(attempt) for attempt in record.attempts]
+    row["input_tokens"] = input_tokens
+    row["output_tokens"] = output_tokens
+    row["duration_ms"] = record.duration_ms
     return row
 
 
-def _attempt(attempt: SessionAttemptRecord, text: _Text) -> dict[str, object]:
+def _attempt(attempt: SessionAttemptRecord) -> dict[str, object]:
+    _check_integers(
+        iteration=attempt.iteration,
+        input_tokens=attempt.input_tokens,
+        output_tokens=attempt.output_tokens,
+        chat_ms=attempt.chat_ms,
+        validate_ms=attempt.validate_ms,
+    )
     fields: dict[str, object] = {
-        "iteration": _integer("iteration", attempt.iteration),
-        "provider": text(attempt.provider),
-        "model": text(attempt.model),
+        "iteration": attempt.iteration,
+        "provider": attempt.provider,
+        "model": attempt.model,
         "verdict": attempt.verdict,
     }
     if attempt.span_id is not None:
-        fields["span_id"] = text(attempt.span_id)
-    fields["raw"] = text(attempt.raw)
+        fields["span_id"] = attempt.span_id
+    fields["raw"] = attempt.raw
     if attempt.raw_truncated:
         fields["raw_truncated"] = True
     if attempt.findings is not None:
         fields["findings"] = [
-            {"code": text(finding.code), "path": text(finding.path), "message": text(finding.message)}
-            for finding in attempt.findings
+            {"code": finding.code, "path": finding.path, "message": finding.message} for finding in attempt.findings
         ]
     if attempt.error is not None:
-        fields["error"] = _error(attempt.error, text)
-    fields["input_tokens"] = _integer("input_tokens", attempt.input_tokens)
-    fields["output_tokens"] = _integer("output_tokens", attempt.output_tokens)
-    fields["chat_ms"] = _integer("chat_ms", attempt.chat_ms)
-    fields["validate_ms"] = _integer("validate_ms", attempt.validate_ms)
+        fields["error"] = _error(attempt.error)
+    fields["input_tokens"] = attempt.input_tokens
+    fields["output_tokens"] = attempt.output_tokens
+    fields["chat_ms"] = attempt.chat_ms
+    fields["validate_ms"] = attempt.validate_ms
     if attempt.roster is not None:
-        fields["roster"] = text(attempt.roster)
+        fields["roster"] = attempt.roster
     return fields
 
 
-def _error(error: ErrorRecord, text: _Text) -> dict[str, object]:
-    return {
-        "code": text(error.code),
-        "reason": text(error.reason),
-        "where": error.where,
-        "message": text(error.message),
-    }
+def _error(error: ErrorRecord) -> dict[str, object]:
+    return {"code": error.code, "reason": error.reason, "where": error.where, "message": error.message}
 
 
-def _integer(name: str, value: int) -> int:
-    if type(value) is not int or not 0 <= value <= INTEGER_MAX:
-        raise ValueError(f"{name} is {value!r:.40}: a row holds integers of 0 to 2^63-1")
-    return value
+def _check_integers(**values: int) -> None:
+    integers = values.values()
+    if {*map(type, integers)} == {int} and min(integers) >= 0 and max(integers) <= INTEGER_MAX:
+        return
+    for name, value in values.items():
+        if type(value) is not int or not 0 <= value <= INTEGER_MAX:
+            raise ValueError(f"{name} is {value!r:.40}: a row holds integers of 0 to 2^63-1")
 
 
 def _fragment(name: str, text: str) -> orjson.Fragment:
     # Canonical text is taken at its word but for what would harm other rows: a line end inside this one.
     if not (text.startswith("{") and text.endswith("}")) or "\n" in text:
         raise ValueError(f"{name} is not the canonical text of a JSON object: use canonicalize()")
-    return orjson.Fragment(text)
-
-
-# Decoding -----------------------------------------------------------------------------------------
-
-
-class _Fields:
-    """Typed access to the keys of one object of a row; ``at`` is its JSON Pointer, for breaches."""
-
-    def __init__(self, values: Mapping[str, JsonValue], at: str) -> None:
-        self._values = values
-        self.at = at
-
-    def _breach(self, key: str, wanted: str) -> RowBreach:
-        found = "absent" if key not in self._values else f"{self._values[key]!r:.40}"
-        return RowBreach("invalid", f"{self.at}/{key} is {found}: {wanted} is expected")
-
-    def has(self, key: str) -> bool:
-        return key in self._values
-
-    def string(self, key: str) -> str:
-        value = self._values.get(key)
-        if not isinstance(value, str):
-            raise self._breach(key, "a string")
-        return value
-
-    def integer(self, key: str) -> int:
-        value = self._values.get(key)
-        if type(value) is not int or not 0 <= value <= INTEGER_MAX:
-            raise self._breach(key, "an integer of 0 to 2^63-1")
-        return value
-
-    def boolean(self, key: str) -> bool:
-        value = self._values.get(key)
-        if not isinstance(value, bool):
-            raise self._breach(key, "true or false")
-        return value
-
-    def one_of(self, key: str, choices: tuple[str, ...]) -> str:
-        value = self._values.get(key)
-        if not isinstance(value, str) or value not in choices:
-            raise self._breach(key, f"one of {', '.join(choices)}")
-        return value
-
-    def object(self, key: str) -> _Fields:
-        return _Fields(self._mapping(key), f"{self.at}/{key}")
-
-    def objects(self, key: str) -> list[_Fields]:
-        value = self._values.get(key)
-        if not isinstance(value, list):
-            raise self._breach(key, "an array")
-        fields = []
-        for index, item in enumerate(value):
-            if not isinstance(item, dict):
-                raise self._breach(key, "an array of objects")
-            fields.append(_Fields(item, f"{self.at}/{key}/{index}"))
-        return fields
-
-    def canonical(self, key: str) -> str:
-        value = self._mapping(key)
-        try:
-            return print_canonical(value)
-        except JsonBreach as breach:
-            raise RowBreach("invalid", f"{self.at}/{key}: {breach.problem}") from None
-
-    def _mapping(self, key: str) -> dict[str, JsonValue]:
-        value = self._values.get(key)
-        if not isinstance(value, dict):
-            raise self._breach(key, "an object")
-        return value
-
-
-def _record(row: _Fields) -> SessionRecord:
-    record = SessionRecord(
-        session_id=row.string("session_id"),
-        timestamp=row.string("timestamp"),
-        daemon=row.string("daemon"),
-        trace_id=row.string("trace_id"),
-        caller_trace=row.string("caller_trace") if row.has("caller_trace") else None,
-        kind=row.string("kind"),
-        provider=row.string("provider"),
-        model=row.string("model"),
-        prompt=row.string("prompt"),
-        spec=row.canonical("spec") if row.has("spec") else None,
-        max_iterations=row.integer("max_iterations"),
-        final_verdict=cast(FinalVerdict, row.one_of("final_verdict", get_args(FinalVerdict))),
-        error=_error_record(row.object("error")) if row.has("error") else None,
-        artifact=row.canonical("artifact") if row.has("artifact") else None,
-        grounded_in_roster=row.boolean("grounded_in_roster") if row.has("grounded_in_roster") else None,
-        attempts=tuple(_attempt_record(attempt) for attempt in row.objects("attempts")),
-        duration_ms=row.integer("duration_ms"),
-    )
-    for key in ("iterations", "input_tokens", "output_tokens"):
-        told, derived = row.integer(key), getattr(record, key)
-        if told != derived:
-            raise RowBreach("invalid", f"/{key} is {told}, but the attempts make {derived}")
-    return record
-
-
-def _attempt_record(fields: _Fields) -> SessionAttemptRecord:
-    findings = fields.objects("findings") if fields.has("findings") else None
-    return SessionAttemptRecord(
-        iteration=fields.integer("iteration"),
-        provider=fields.string("provider"),
-        model=fields.string("model"),
-        verdict=cast(AttemptVerdict, fields.one_of("verdict", get_args(AttemptVerdict))),
-        span_id=fields.string("span_id") if fields.has("span_id") else None,
-        raw=fields.string("raw"),
-        raw_truncated=fields.boolean("raw_truncated") if fields.has("raw_truncated") else False,
-        findings=None if findings is None else tuple(_finding_record(finding) for finding in findings),
-        error=_error_record(fields.object("error")) if fields.has("error") else None,
-        input_tokens=fields.integer("input_tokens"),
-        output_tokens=fields.integer("output_tokens"),
-        chat_ms=fields.integer("chat_ms"),
-        validate_ms=fields.integer("validate_ms"),
-        roster=fields.string("roster") if fields.has("roster") else None,
-    )
-
-
-def _finding_record(fields: _Fields) -> FindingRecord:
-    return FindingRecord(code=fields.string("code"), path=fields.string("path"), message=fields.string("message"))
-
-
-def _error_record(fields: _Fields) -> ErrorRecord:
-    return ErrorRecord(
-        code=fields.string("code"),
-        reason=fields.string("reason"),
-        where=cast(Where, fields.one_of("where", get_args(Where))),
-        message=fields.string("message"),
-    )
+    return orjson.Fragment(replace_surrogates(text))

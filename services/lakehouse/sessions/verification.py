@@ -11,7 +11,8 @@ from lakehouse.sessions.content import ContentTally
 from lakehouse.sessions.lines import Progress, SegmentDamagedError, read_lines
 from lakehouse.sessions.parquet_writer import stored_lines
 from lakehouse.sessions.reader import SessionReader
-from lakehouse.sessions.row import RowBreach, decode_row, encode_row
+from lakehouse.sessions.row import encode_row
+from lakehouse.sessions.row_reading import RowBreach, decode_row
 
 ProblemKind = Literal["blank", "torn", "duplicate", "foreign", "invalid", "not_canonical", "unreadable"]
 

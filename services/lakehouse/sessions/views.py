@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from lakehouse.sessions.record import SCHEMA
-from lakehouse.sessions.row import ROW_BYTES_MAX
+from lakehouse.sessions.row_reading import ROW_BYTES_MAX
 
 if TYPE_CHECKING:
     import duckdb
