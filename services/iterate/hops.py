@@ -34,6 +34,7 @@ _ROLES = {
     "user": chatd_pb2.ROLE_USER,
     "assistant": chatd_pb2.ROLE_ASSISTANT,
 }
+_JSON_OBJECT = chatd_pb2.ResponseFormat(type=chatd_pb2.ResponseFormat.TYPE_JSON_OBJECT)
 
 
 class ChatHop:
@@ -113,4 +114,4 @@ def _response_format(spec: Spec) -> chatd_pb2.ResponseFormat:
         return chatd_pb2.ResponseFormat(
             type=chatd_pb2.ResponseFormat.TYPE_JSON_SCHEMA, schema_json=spec.message.schema_json
         )
-    return chatd_pb2.ResponseFormat(type=chatd_pb2.ResponseFormat.TYPE_JSON_OBJECT)
+    return _JSON_OBJECT

@@ -6,6 +6,8 @@ import dataclasses
 import json
 from collections.abc import Mapping
 
+import orjson
+
 from iterate.task import Target, Task
 from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord, SessionRecord
 
@@ -43,7 +45,10 @@ def _error(error: ErrorRecord | None) -> dict[str, object]:
 
 
 def _json(value: Mapping[str, object]) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # a lone surrogate
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _with_json(value: Mapping[str, object], **texts: str | None) -> str:

@@ -14,7 +14,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 TRACE_ID_HEADER = "x-lakehouse-trace-id"
 SESSION_ID_HEADER = "x-lakehouse-session-id"
@@ -34,8 +34,7 @@ _SESSION_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{SESSION_ID_CHARS_MAX}}}")
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class TraceContext:
+class TraceContext(NamedTuple):
     """What one call's metadata says about its trace.
 
     Attributes:
@@ -191,17 +190,33 @@ def forward_metadata(context: TraceContext, span_id: str | None, session_id: str
     `span_id` is the span that the hop belongs to. Where tracing is off, or this session is not sampled, it is
     None, and the caller's own span travels instead: the hop then hangs under what the caller can see.
     """
-    return trace_metadata(context.trace_id, span_id or context.parent_span_id, session_id)
+    # No check: what a context holds was checked when it was read, and span and session ids of ours are made right.
+    pairs = [(TRACE_ID_HEADER, context.trace_id)]
+    span_id = span_id or context.parent_span_id
+    if span_id is not None:
+        pairs.append((TRACEPARENT_HEADER, format_traceparent(context.trace_id, span_id)))
+    if session_id is not None:
+        pairs.append((SESSION_ID_HEADER, session_id))
+    return tuple(pairs)
 
 
 def _read(metadata: Iterable[tuple[str, str | bytes]], *, implied_parent: bool) -> TraceContext:
-    trace_header, traceparent, session_header = _first_values(metadata)
+    # Backwards, so that of a repeated key the first value counts; gRPC keys arrive in lower case.
+    values = dict(tuple(metadata)[::-1])
+    trace_header, traceparent = values.get(TRACE_ID_HEADER), values.get(TRACEPARENT_HEADER)
+    session_header = values.get(SESSION_ID_HEADER)
     warnings: list[str] = []
     trace_id: str | None = None
     caller_trace: str | None = None
     parent_span_id: str | None = None
 
-    if trace_header is not None:
+    text = None if traceparent is None else _ascii(traceparent)
+    parsed = None if text is None else parse_traceparent(text)
+    if traceparent is not None and parsed is None:
+        warnings.append(f"{TRACEPARENT_HEADER} was ignored: it is not a valid W3C traceparent")
+
+    # The two agree to the letter on every hop of ours: then there is nothing left to look at.
+    if trace_header is not None and (parsed is None or trace_header != parsed[0]):
         text = _ascii(trace_header)
         normalised = None if text is None else normalise_trace_id(text)
         if normalised is None:
@@ -214,12 +229,8 @@ def _read(metadata: Iterable[tuple[str, str | bytes]], *, implied_parent: bool) 
             if implied_parent:
                 parent_span_id = implied_span_id(trace_id)
 
-    if traceparent is not None:
-        text = _ascii(traceparent)
-        parsed = None if text is None else parse_traceparent(text)
-        if parsed is None:
-            warnings.append(f"{TRACEPARENT_HEADER} was ignored: it is not a valid W3C traceparent")
-        elif trace_id is None or parsed[0] == trace_id:
+    if parsed is not None:
+        if trace_id is None or parsed[0] == trace_id:
             trace_id, parent_span_id = parsed
         else:
             warnings.append(f"{TRACEPARENT_HEADER} was ignored: its trace id is not that of {TRACE_ID_HEADER}")
@@ -243,25 +254,6 @@ def _read(metadata: Iterable[tuple[str, str | bytes]], *, implied_parent: bool) 
         warnings=tuple(warnings),
         minted=trace_id is None,
     )
-
-
-def _first_values(
-    metadata: Iterable[tuple[str, str | bytes]],
-) -> tuple[str | bytes | None, str | bytes | None, str | bytes | None]:
-    """Return the first value of each of our three headers; gRPC keys arrive in lower case."""
-    trace_header: str | bytes | None = None
-    traceparent: str | bytes | None = None
-    session_header: str | bytes | None = None
-    for key, value in metadata:
-        if key == TRACE_ID_HEADER:
-            if trace_header is None:
-                trace_header = value
-        elif key == TRACEPARENT_HEADER:
-            if traceparent is None:
-                traceparent = value
-        elif key == SESSION_ID_HEADER and session_header is None:
-            session_header = value
-    return trace_header, traceparent, session_header
 
 
 def _ascii(value: str | bytes) -> str | None:

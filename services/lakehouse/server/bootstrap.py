@@ -207,6 +207,7 @@ def _signals() -> asyncio.Event:
 
     def on_signal() -> None:
         if stop.is_set():
+            log.flush_rpc_lines()
             os._exit(130)
         stop.set()
 

@@ -48,8 +48,8 @@ class Interceptor(grpc.aio.ServerInterceptor):
         self._max_concurrent_rpcs = max_concurrent_rpcs
         self._wrapped: dict[str, Any] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Event | None = None
+        """Set when no call is in flight; made by who waits for it."""
         self._refusing = False
         self._cancelling = False
         metrics.in_flight = self._tasks.__len__
@@ -90,6 +90,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     async def drained(self, timeout_s: float) -> bool:
         """Wait until no call is in flight; False where `timeout_s` ran out first."""
+        self._idle = asyncio.Event()
+        if not self._tasks:
+            return True
         try:
             await asyncio.wait_for(self._idle.wait(), timeout_s)
         except TimeoutError:
@@ -106,6 +109,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
     def _guard(self, method: str, inner: Handler) -> Any:
         service, name = method[1:].split("/", 1)
         counts = self._metrics.method(service, name)
+        tasks = self._tasks
 
         async def guarded(request: Any, context: Any) -> Any:
             task = asyncio.current_task()
@@ -117,11 +121,13 @@ class Interceptor(grpc.aio.ServerInterceptor):
             fault: Fault | None = None
             try:
                 self._admit()
-                self._enter(task)
+                tasks.add(task)
                 try:
                     return await inner(request, context)
                 finally:
-                    self._leave(task)
+                    tasks.discard(task)
+                    if self._idle is not None and not tasks:
+                        self._idle.set()
             except Fault as raised:
                 fault = raised
             except asyncio.CancelledError:
@@ -155,16 +161,6 @@ class Interceptor(grpc.aio.ServerInterceptor):
         if len(self._tasks) >= self._max_concurrent_rpcs:
             raise Fault(Reason.OVERLOADED)
 
-    def _enter(self, task: asyncio.Task[Any]) -> None:
-        if not self._tasks:
-            self._idle.clear()
-        self._tasks.add(task)
-
-    def _leave(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not self._tasks:
-            self._idle.set()
-
     def _unmapped(self, call: Call, context: Any, error: Exception) -> Fault:
         # A deadline or a cancel during context.write comes out as an internal error of aio with every flag false.
         if type(error).__module__.startswith("grpc"):
@@ -179,22 +175,24 @@ class Interceptor(grpc.aio.ServerInterceptor):
         return Fault(Reason.BUG)
 
     def _log_line(self, call: Call, fault: Fault | None, elapsed: float) -> None:
-        for warning in call.trace.warnings:
-            _log.warning("trace context ignored", problem=warning, trace_id=call.trace.trace_id)
+        trace = call.trace
         line: dict[str, object] = {
             "method": call.method,
-            "code": "OK" if fault is None else fault.code,
+            "code": "OK",
             "duration_ms": int(elapsed * 1000),
-            "trace_id": call.trace.trace_id,
+            "trace_id": trace.trace_id,
             "session_id": call.session_id,
+            **call.facts,
         }
+        if trace.warnings:
+            for warning in trace.warnings:
+                _log.warning("trace context ignored", problem=warning, trace_id=trace.trace_id)
         if fault is not None:
-            reason = fault.reason or ""
-            self._metrics.faults[reason] = self._metrics.faults.get(reason, 0) + 1
+            self._metrics.faults[fault.reason or ""] = self._metrics.faults.get(fault.reason or "", 0) + 1
+            line["code"] = fault.code
             line["reason"] = fault.reason
-        line.update(call.facts)
-        if fault is not None and fault.violations:
-            line["violations"] = [f"{each.field}: {each.description}" for each in fault.violations[:8]]
+            if fault.violations:
+                line["violations"] = [f"{each.field}: {each.description}" for each in fault.violations[:8]]
         rpc_line(line)
 
 

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
+import contextlib
 import logging
 import sys
+import time
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import IO, Any, cast
 
 import orjson
 import structlog
 
 _log = structlog.get_logger()
 _LEVELS_WITH_RPC_LINES = ("debug", "info")
+# An RPC's line waits this long for company, or until so many wait: see ``_RpcLines``.
+_RPC_LINES_WAIT_S = 0.05
+_RPC_LINES_MAX = 256
 
 
 def rpc_line(fields: dict[str, object]) -> None:
-    """Write the one canonical line of an RPC, event `rpc` of level info. `fields` is the callee's from now on."""
+    """Write the one canonical line of an RPC, event `rpc` of level info. `fields` is the callee's from now on.
+
+    Call it on the event loop. JSON lines are written in batches, at most 50 ms later; readable ones at once.
+    """
     _write_rpc_line(fields)
+
+
+def flush_rpc_lines() -> None:
+    """Write the lines that still wait for company."""
+    if _rpc_lines is not None:
+        _rpc_lines.write()
 
 
 def _by_structlog(fields: dict[str, object]) -> None:
@@ -25,7 +42,7 @@ def _by_structlog(fields: dict[str, object]) -> None:
 
 
 _write_rpc_line: Callable[[dict[str, object]], None] = _by_structlog
-
+_rpc_lines: _RpcLines | None = None
 
 _LINE_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 
@@ -39,8 +56,18 @@ def configure(*, service: str, level: str, form: str) -> None:
 
     `form` is `json`, `console`, or `auto`: console on a terminal, else JSON.
     """
+    global _write_rpc_line, _rpc_lines  # noqa: PLW0603  configured once, as structlog itself
     console = form == "console" or (form == "auto" and sys.stdout.isatty())
+    _rpc_lines = None
+    if console:
+        _write_rpc_line = _by_structlog
+    elif level in _LEVELS_WITH_RPC_LINES:
+        _rpc_lines = _RpcLines(service, sys.stdout.buffer)
+        _write_rpc_line = _rpc_lines.add
+    else:
+        _write_rpc_line = _nothing
     shared: list[structlog.typing.Processor] = [
+        _after_rpc_lines,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -63,28 +90,50 @@ def configure(*, service: str, level: str, form: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    global _write_rpc_line  # noqa: PLW0603  configured once, as structlog itself
-    if console:
-        _write_rpc_line = _by_structlog
-    elif level in _LEVELS_WITH_RPC_LINES:
-        _write_rpc_line = _as_json(service)
-    else:
-        _write_rpc_line = _nothing
 
 
-def _as_json(service: str) -> Callable[[dict[str, object]], None]:
-    """Writes what the processors above would, in a third of the time: this line is one of every RPC."""
-    stream = sys.stdout.buffer
+class _RpcLines:
+    """Writes what the processors above would, for the one line that every RPC has, in batches.
 
-    def write(fields: dict[str, object]) -> None:
+    A line costs 9 us in a loop that does nothing else and ten times as much between two RPCs, where neither the code
+    nor the file's pages are in a cache: written together, all but the first come cheap. A process that is killed
+    takes the lines of its last 50 ms with it.
+    """
+
+    def __init__(self, service: str, stream: IO[bytes]) -> None:
+        self._service = service
+        self._stream = stream
+        # A deque, since whoever logs in a thread writes what waits before its own line.
+        self._waiting: deque[dict[str, object]] = deque()
+        atexit.register(self.write)
+
+    def add(self, fields: dict[str, object]) -> None:
         fields["event"] = "rpc"
         fields["level"] = "info"
-        fields["timestamp"] = datetime.now(UTC)
-        fields["service"] = service
-        stream.write(orjson.dumps(fields, default=str, option=_LINE_OPTIONS))
-        stream.flush()
+        fields["timestamp"] = time.time()
+        fields["service"] = self._service
+        self._waiting.append(fields)
+        if len(self._waiting) == 1:
+            asyncio.get_running_loop().call_later(_RPC_LINES_WAIT_S, self.write)
+        elif len(self._waiting) >= _RPC_LINES_MAX:
+            self.write()
 
-    return write
+    def write(self) -> None:
+        lines: list[bytes] = []
+        waiting = self._waiting
+        with contextlib.suppress(IndexError):  # empty
+            while True:
+                fields = waiting.popleft()
+                fields["timestamp"] = datetime.fromtimestamp(cast("float", fields["timestamp"]), UTC)
+                lines.append(orjson.dumps(fields, default=str, option=_LINE_OPTIONS))
+        if lines:
+            self._stream.write(b"".join(lines))
+            self._stream.flush()
+
+
+def _after_rpc_lines(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    flush_rpc_lines()  # so that the lines keep their order
+    return event
 
 
 def _nothing(_: dict[str, object]) -> None:
