@@ -107,6 +107,13 @@ def test_a_caller_of_the_clients_loads_nothing_of_the_server_half() -> None:
     assert loaded <= CLIENT_MAY_LOAD | siblings | {"typing_extensions"}
 
 
+@pytest.mark.parametrize("service", ["iterate", "chatd", "validated"])
+def test_a_service_sets_the_c_cores_switches_before_it_imports_grpc(service: str) -> None:
+    script = f"import sys, {service}.__main__; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert loaded.index("lakehouse.server") < loaded.index("grpc")
+
+
 def test_modules_stay_small() -> None:
     long = {
         str(file.relative_to(SERVICES)): lines

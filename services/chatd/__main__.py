@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-
-import grpc.aio
+from typing import Any
 
 from chatd.config import ChatdConfig
 from chatd.endpoint import Endpoint
@@ -36,7 +35,7 @@ async def compose(config: ChatdConfig, runtime: Runtime) -> AsyncIterator[Regist
         )
         servicer = ChatServicer(Router(endpoints, config.routes, config.default_target), tracing, config)
 
-        def add(server: grpc.aio.Server) -> None:
+        def add(server: Any) -> None:
             chatd_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server)
 
         yield Registration((SERVICE_NAME,), add, read_hop_context)
