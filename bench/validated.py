@@ -39,7 +39,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 from rosters import EXAMPLES, example_rows  # noqa: E402
 
 from lakehouse.server.specs import read_spec  # noqa: E402
-from lakehouse.sessions.canonical_json import parse_json  # noqa: E402
+from lakehouse.sessions.canonical_json import read_canonical  # noqa: E402
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc  # noqa: E402
 from validated.config import LimitsTable, RosterTable  # noqa: E402
 from validated.findings import Findings  # noqa: E402
@@ -271,7 +271,7 @@ async def gate(cases: int, seed: int) -> int:
             fill = {"role": "picker packer", "count": min(max(size, 1), 1000)}
             findings = Findings(100)
             spec = read_spec(validated_pb2.ValidateRequest(kind="fill", fill=fill))
-            await validator.validate(parse_json(text), spec, findings)
+            await validator.validate(read_canonical(text)[0], spec, findings)
             if not findings.any:
                 accepted += 1
                 if not may_be_accepted(text, known, size):

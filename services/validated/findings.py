@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 SUGGESTIONS_MAX: Final = 5
 _POINTER_CHARS_MAX = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Suggestion:
+class Suggestion(NamedTuple):
     """A worker of the roster who would pass where another did not."""
 
     worker_id: str
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that is wrong. The codes are documented in validated.proto and do not change."""
 
     code: str

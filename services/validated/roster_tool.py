@@ -13,17 +13,17 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from validated.config import RosterTable
 from validated.roster.build import build
+from validated.roster.columns import WORKER_COLUMNS
 from validated.roster.index import RosterIndex
 from validated.roster.near import near_rows
 from validated.roster.source import RosterFiles
 from validated.roster.texts import fold
-from validated.roster.worker import Criteria, Wanted
+from validated.roster.worker import Wanted
 
 _FIND_S = 5.0
 _COUNTS_MAX = 20
@@ -88,7 +88,7 @@ def _find(index: RosterIndex, text: str, limit: int) -> dict[str, Any]:
     found = {"exact": exact is not None, "workers": [_told(index, row) for row in rows], "near": []}
     if not rows:
         wanted = (Wanted(text, text),)
-        near = near_rows(index, wanted, Criteria("", ()), ends_at=time.monotonic() + _FIND_S)
+        near = near_rows(index, wanted, index.pool("", ()), ends_at=time.monotonic() + _FIND_S)
         found["near"] = [_told(index, row) for row in near[:limit]]
     return found
 
@@ -102,7 +102,8 @@ def _holding(index: RosterIndex, exact: int | None, folded: str) -> Iterator[int
 
 
 def _told(index: RosterIndex, row: int) -> dict[str, Any]:
-    return {key: value for key, value in asdict(index.worker(row)).items() if value not in ("", None, ())}
+    worker = index.worker(row)
+    return {name: value for name in WORKER_COLUMNS if (value := getattr(worker, name)) not in ("", None, ())}
 
 
 if __name__ == "__main__":

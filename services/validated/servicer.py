@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -12,18 +12,27 @@ import structlog
 from lakehouse.errors import Fault, Reason, Violation, bad_request
 from lakehouse.server.call import Call, current_call
 from lakehouse.server.specs import KNOWN_KINDS, Spec, read_spec
-from lakehouse.sessions.canonical_json import JsonBreach, JsonValue, parse_json, print_canonical
+from lakehouse.sessions.canonical_json import JsonBreach, JsonValue, read_canonical
 from lakehouse.tracing import Span, Tracing
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
 from validated.config import LimitsTable
 from validated.findings import Finding, Findings
 from validated.kinds.validator import Ground, Validator
 from validated.roster.worker import RosterUnavailable, RosterVersion
+from validated.time_limit import within
 
 _log = structlog.get_logger()
 WHERE = "validated"
 # The status of a late validation has to arrive: it is given this long before the deadline.
 _ANSWER_S = 0.05
+
+
+class _ToldVersion(NamedTuple):
+    """The version of a roster as the log and the answer tell it."""
+
+    version: RosterVersion
+    fields: dict[str, Any]
+    message: validated_pb2.RosterVersion
 
 
 class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
@@ -34,6 +43,7 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         self._tracing = tracing
         self._limits = limits
         self._extra_kinds = frozenset(validators) - frozenset(KNOWN_KINDS)
+        self._version: _ToldVersion | None = None
 
     async def Validate(  # noqa: N802  gRPC's name
         self,
@@ -54,34 +64,49 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         except BaseException as error:
             span.end(level="ERROR", status_message=_reason(error, call))
             raise
-        _note(call, findings, ground)
+        version = self._told(ground.roster) if ground is not None else None
+        _note(call, findings, ground, version)
         _end_span(span, findings, ground)
-        return _response(text, findings, ground)
+        return _response(text, findings, ground, version)
 
     def _artifact(self, text: str) -> tuple[JsonValue, str]:
         field = "artifact_json"
         if not text:
             raise bad_request(Violation(field, "an artifact is required"))
-        bytes_max = self._limits.artifact_bytes_max
         try:
-            artifact = parse_json(text, bytes_max=bytes_max)
-            canonical = print_canonical(artifact)
             # What is judged is the canonical text, as it is answered and stored: `1.0` of a caller is `1` there.
             # iterate sends it in that form already.
-            return (artifact if canonical == text else parse_json(canonical, bytes_max=bytes_max)), canonical
+            return read_canonical(text, bytes_max=self._limits.artifact_bytes_max)
         except JsonBreach as breach:
             raise bad_request(Violation(field, breach.problem)) from None
 
     async def _judge(self, call: Call, spec: Spec, artifact: JsonValue, findings: Findings) -> Ground | None:
-        remaining = call.time_remaining()
         try:
-            async with asyncio.timeout(None if remaining is None else max(0.0, remaining - _ANSWER_S)):
-                return await self._validators[spec.kind].validate(artifact, spec, findings)
+            validation = self._validators[spec.kind].validate(artifact, spec, findings)
+            return await within(lambda: _seconds_left(call), validation)
         except TimeoutError:
             raise Fault(Reason.DEADLINE, where=WHERE) from None
         except RosterUnavailable as error:
             _log.warning("roster unavailable", problem=str(error), trace_id=call.trace.trace_id)
             raise Fault(Reason.ROSTER_UNAVAILABLE, where=WHERE) from None
+
+    def _told(self, version: RosterVersion) -> _ToldVersion:
+        """`version` in both its forms. A roster that is loaded names the same one in each of its answers."""
+        told = self._version
+        if told is None or told.version is not version:
+            fields: dict[str, Any] = {
+                "source": version.source,
+                "version": version.version,
+                "row_count": version.row_count,
+                "loaded_at": version.loaded_at,
+            }
+            told = self._version = _ToldVersion(version, fields, validated_pb2.RosterVersion(**fields))
+        return told
+
+
+def _seconds_left(call: Call) -> float | None:
+    remaining = call.time_remaining()
+    return None if remaining is None else max(0.0, remaining - _ANSWER_S)
 
 
 def _reason(error: BaseException, call: Call) -> str:
@@ -90,20 +115,15 @@ def _reason(error: BaseException, call: Call) -> str:
     return (call.ended_by() if isinstance(error, asyncio.CancelledError) else Fault(Reason.BUG)).message
 
 
-def _note(call: Call, findings: Findings, ground: Ground | None) -> None:
-    call.facts["passed"] = not findings.any
-    call.facts["findings"] = len(findings.kept) + findings.left_out
+def _note(call: Call, findings: Findings, ground: Ground | None, version: _ToldVersion | None) -> None:
+    facts = call.facts
+    facts["passed"] = not findings.any
+    facts["findings"] = len(findings.kept) + findings.left_out
     if findings.any:
-        call.facts["codes"] = findings.codes()
-    if ground is not None:
-        version = ground.roster
-        call.facts["grounded"] = ground.grounded
-        call.facts["roster"] = {
-            "source": version.source,
-            "version": version.version,
-            "row_count": version.row_count,
-            "loaded_at": version.loaded_at,
-        }
+        facts["codes"] = findings.codes()
+    if ground is not None and version is not None:
+        facts["grounded"] = ground.grounded
+        facts["roster"] = version.fields
 
 
 def _end_span(span: Span, findings: Findings, ground: Ground | None) -> None:
@@ -141,30 +161,19 @@ def _finding_json(finding: Finding) -> dict[str, object]:
     return told
 
 
-def _response(text: str, findings: Findings, ground: Ground | None) -> validated_pb2.ValidateResponse:
+def _response(
+    text: str, findings: Findings, ground: Ground | None, version: _ToldVersion | None
+) -> validated_pb2.ValidateResponse:
     response = validated_pb2.ValidateResponse(
-        passed=not findings.any, findings_left_out=findings.left_out, artifact_json=text
+        passed=not findings.any,
+        findings_left_out=findings.left_out,
+        roster=None if version is None else version.message,
+        artifact_json=text,
     )
+    if ground is not None and ground.grounded is not None:
+        response.grounded_in_roster = ground.grounded
     for finding in findings.kept:
-        response.findings.add(
-            code=finding.code,
-            path=finding.path,
-            message=finding.message,
-            suggestions=[
-                validated_pb2.Suggestion(worker_id=each.worker_id, name=each.name) for each in finding.suggestions
-            ],
-        )
-    if ground is not None:
-        response.roster.CopyFrom(_version(ground.roster))
-        if ground.grounded is not None:
-            response.grounded_in_roster = ground.grounded
+        told = response.findings.add(code=finding.code, path=finding.path, message=finding.message)
+        for each in finding.suggestions:
+            told.suggestions.add(worker_id=each.worker_id, name=each.name)
     return response
-
-
-def _version(version: RosterVersion) -> validated_pb2.RosterVersion:
-    return validated_pb2.RosterVersion(
-        source=version.source,
-        version=version.version,
-        row_count=version.row_count,
-        loaded_at=version.loaded_at,
-    )

@@ -129,6 +129,21 @@ async def test_a_validation_keeps_to_the_version_that_it_began_with(tmp_path: Pa
         assert answer.found["W-000001"].worker.name == "Ana Silva"
 
 
+async def test_an_answer_names_the_version_that_gave_it_after_a_load_too(tmp_path: Path) -> None:
+    table = small_table(tmp_path)
+    worker = {"workers": [{"worker_id": "W-000001", "name": "Ana Silva"}]}
+    async with serving(roster=table) as client:
+        old = (await client.validate("fill", worker, **SPEC)).roster
+        assert (await client.validate("fill", worker, **SPEC)).roster == old
+        write_csv(table.path, [*people(), {**people()[0], "worker_id": "W-NEW"}])
+        ends_at = time.monotonic() + 20
+        while (new := (await client.validate("fill", worker, **SPEC)).roster) == old:
+            assert time.monotonic() < ends_at
+            await asyncio.sleep(0.05)
+    assert (old.row_count, new.row_count) == (8, 9)
+    assert new.version != old.version
+
+
 async def test_swapped_under_load_every_answer_is_of_one_version_and_none_fails(tmp_path: Path) -> None:
     """Two rosters in which the same ids bear other names: an answer that mixed them would have findings."""
     rows = [{**people()[0], "worker_id": f"W-{number:06d}", "name": "Name A"} for number in range(300)]

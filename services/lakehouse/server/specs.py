@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
@@ -37,16 +36,28 @@ _INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[
 SpecMessage: TypeAlias = FillSpec | EmailSpec | JsonSchemaSpec
 
 
-@dataclass(frozen=True, slots=True)
 class Spec:
     """The spec of one request, known to be usable."""
 
-    kind: str
-    message: SpecMessage | None
-    """The message of a known kind; None where the kind is from outside the repository."""
-    text: str | None
-    """Canonical JSON text of the set member as the session row holds it: proto field names, unset fields left out, a
-    `…_json` field embedded as JSON without `_json` in its name. None where no member is set."""
+    __slots__ = ("_text", "kind", "message")
+
+    def __init__(self, kind: str, message: SpecMessage | None, text: str | None = None) -> None:
+        """`message` is the message of a known kind; None where the kind is from outside the repository. `text` may be
+        left out for one without a `…_json` field.
+        """
+        self.kind: Final = kind
+        self.message: Final = message
+        self._text = text
+
+    @property
+    def text(self) -> str | None:
+        """Canonical JSON text of the set member as the session row holds it: proto field names, unset fields left out,
+        a `…_json` field embedded as JSON without `_json` in its name. None where no member is set.
+        """
+        # Made on demand: of those who read a spec only iterate shows it to anybody.
+        if self._text is None and self.message is not None:
+            self._text = print_canonical(MessageToDict(self.message, preserving_proto_field_name=True))
+        return self._text
 
 
 def read_spec(request: ValidateRequest | IterateRequest, *, extra_kinds: Collection[str] = ()) -> Spec:
@@ -73,7 +84,7 @@ def read_spec(request: ValidateRequest | IterateRequest, *, extra_kinds: Collect
     if kind == "json_schema":
         return _json_schema(request.json_schema)
     if member is None:
-        return Spec(kind, None, None)
+        return Spec(kind, None)
     if member != "spec_json":
         raise Fault(
             Reason.KIND_SPEC_MISMATCH,
@@ -88,7 +99,7 @@ def read_spec(request: ValidateRequest | IterateRequest, *, extra_kinds: Collect
 def read_instant(text: str) -> datetime | None:
     """The instant that an RFC 3339 text with an offset names; None where the text is none."""
     # fromisoformat takes more than RFC 3339: week dates, no seconds, a space for the T.
-    if not _INSTANT.fullmatch(text):
+    if not text or not _INSTANT.fullmatch(text):
         return None
     try:
         return datetime.fromisoformat(text.upper())
@@ -113,11 +124,10 @@ def quoted(text: str) -> str:
     return "".join(shown)
 
 
-def _checked(kind: str, message: FillSpec | EmailSpec, violations: Iterator[Violation]) -> Spec:
-    found = tuple(violations)
-    if found:
-        raise bad_request(*found)
-    return Spec(kind, message, print_canonical(MessageToDict(message, preserving_proto_field_name=True)))
+def _checked(kind: str, message: FillSpec | EmailSpec, violations: list[Violation]) -> Spec:
+    if violations:
+        raise bad_request(*violations)
+    return Spec(kind, message)
 
 
 def _json_schema(message: JsonSchemaSpec) -> Spec:
@@ -138,79 +148,93 @@ def _parsed(field: str, text: str) -> JsonValue:
         raise bad_request(Violation(field, breach.problem)) from None
 
 
-def _fill_violations(spec: FillSpec) -> Iterator[Violation]:
-    yield from _text("fill.role", spec.role, required=True)
+def _fill_violations(spec: FillSpec) -> list[Violation]:
+    found: list[Violation] = []
+    _check_text(found, "fill.role", spec.role, required=True)
     if not 1 <= spec.count <= COUNT_MAX:
-        yield Violation("fill.count", f"must be from 1 to {COUNT_MAX}, is {spec.count}")
-    yield from _text("fill.city", spec.city)
-    yield from _state("fill.state", spec.state)
-    yield from _shift_violations(spec)
-    if len(spec.required_certifications) > CERTIFICATIONS_MAX:
-        yield Violation("fill.required_certifications", f"at most {CERTIFICATIONS_MAX}")
-    for index, certification in enumerate(spec.required_certifications[:CERTIFICATIONS_MAX]):
-        yield from _text(f"fill.required_certifications[{index}]", certification, required=True)
-    yield from _text("fill.client_id", spec.client_id)
-    if len(spec.allowed_locations) > LOCATIONS_MAX:
-        yield Violation("fill.allowed_locations", f"at most {LOCATIONS_MAX}")
-    for index, location in enumerate(spec.allowed_locations[:LOCATIONS_MAX]):
-        yield from _text(f"fill.allowed_locations[{index}].city", location.city)
-        yield from _state(f"fill.allowed_locations[{index}].state", location.state, required=True)
-    yield from _distance_violations(spec)
+        found.append(Violation("fill.count", f"must be from 1 to {COUNT_MAX}, is {spec.count}"))
+    _check_text(found, "fill.city", spec.city)
+    _check_state(found, "fill.state", spec.state)
+    _check_shift(found, spec.shift_start, spec.shift_end)
+    certifications = spec.required_certifications
+    if len(certifications) > CERTIFICATIONS_MAX:
+        found.append(Violation("fill.required_certifications", f"at most {CERTIFICATIONS_MAX}"))
+    for index, certification in enumerate(certifications[:CERTIFICATIONS_MAX]):
+        _check_text(found, f"fill.required_certifications[{index}]", certification, required=True)
+    _check_text(found, "fill.client_id", spec.client_id)
+    locations = spec.allowed_locations
+    if len(locations) > LOCATIONS_MAX:
+        found.append(Violation("fill.allowed_locations", f"at most {LOCATIONS_MAX}"))
+    for index, location in enumerate(locations[:LOCATIONS_MAX]):
+        _check_text(found, f"fill.allowed_locations[{index}].city", location.city)
+        _check_state(found, f"fill.allowed_locations[{index}].state", location.state, required=True)
+    _check_distance(found, spec)
+    return found
 
 
-def _shift_violations(spec: FillSpec) -> Iterator[Violation]:
-    if bool(spec.shift_start) != bool(spec.shift_end):
-        missing = "fill.shift_end" if spec.shift_start else "fill.shift_start"
-        yield Violation(missing, "set shift_start and shift_end together, or neither")
-    instants = {}
-    for name, text in (("shift_start", spec.shift_start), ("shift_end", spec.shift_end)):
-        instants[name] = read_instant(text) if text else None
-        if text and instants[name] is None:
-            yield Violation(
-                f"fill.{name}", f'"{quoted(text)}" is not RFC 3339 with an offset, such as 2026-12-05T07:00:00-05:00'
-            )
-    start, end = instants["shift_start"], instants["shift_end"]
-    if start is not None and end is not None and not timedelta(0) < end - start <= SHIFT_MAX:
-        yield Violation("fill.shift_end", f"must be after shift_start and at most {SHIFT_MAX.days} days after it")
+def _check_shift(found: list[Violation], start_text: str, end_text: str) -> None:
+    if not start_text and not end_text:
+        return
+    if not start_text or not end_text:
+        missing = "fill.shift_start" if end_text else "fill.shift_end"
+        found.append(Violation(missing, "set shift_start and shift_end together, or neither"))
+    instants: list[datetime] = []
+    for name, text in (("fill.shift_start", start_text), ("fill.shift_end", end_text)):
+        instant = read_instant(text)
+        if instant is not None:
+            instants.append(instant)
+        elif text:
+            example = "2026-12-05T07:00:00-05:00"
+            found.append(Violation(name, f'"{quoted(text)}" is not RFC 3339 with an offset, such as {example}'))
+    if len(instants) == 2 and not timedelta(0) < instants[1] - instants[0] <= SHIFT_MAX:
+        found.append(
+            Violation("fill.shift_end", f"must be after shift_start and at most {SHIFT_MAX.days} days after it")
+        )
 
 
-def _distance_violations(spec: FillSpec) -> Iterator[Violation]:
-    if spec.HasField("site"):
+def _check_distance(found: list[Violation], spec: FillSpec) -> None:
+    has_site = spec.HasField("site")
+    if has_site:
         # NaN fails both comparisons.
         if not -90 <= spec.site.latitude <= 90:
-            yield Violation("fill.site.latitude", "must be from -90 to 90")
+            found.append(Violation("fill.site.latitude", "must be from -90 to 90"))
         if not -180 <= spec.site.longitude <= 180:
-            yield Violation("fill.site.longitude", "must be from -180 to 180")
+            found.append(Violation("fill.site.longitude", "must be from -180 to 180"))
     if spec.HasField("max_distance_km"):
         if not (math.isfinite(spec.max_distance_km) and spec.max_distance_km > 0):
-            yield Violation("fill.max_distance_km", "must be a number above 0")
-        if not spec.HasField("site"):
-            yield Violation("fill.site", "max_distance_km needs the site to measure from")
+            found.append(Violation("fill.max_distance_km", "must be a number above 0"))
+        if not has_site:
+            found.append(Violation("fill.site", "max_distance_km needs the site to measure from"))
 
 
-def _email_violations(spec: EmailSpec) -> Iterator[Violation]:
-    if not 1 <= len(spec.worker_ids) <= EMAIL_WORKERS_MAX:
-        yield Violation("email.worker_ids", f"1 to {EMAIL_WORKERS_MAX} worker ids, has {len(spec.worker_ids)}")
-    for index, worker_id in enumerate(spec.worker_ids[:EMAIL_WORKERS_MAX]):
-        yield from _text(f"email.worker_ids[{index}]", worker_id, required=True)
-    if spec.to_worker_id and spec.to_worker_id not in spec.worker_ids:
-        yield Violation("email.to_worker_id", "must be one of worker_ids")
+def _email_violations(spec: EmailSpec) -> list[Violation]:
+    found: list[Violation] = []
+    worker_ids = spec.worker_ids
+    if not 1 <= len(worker_ids) <= EMAIL_WORKERS_MAX:
+        text = f"1 to {EMAIL_WORKERS_MAX} worker ids, has {len(worker_ids)}"
+        found.append(Violation("email.worker_ids", text))
+    for index, worker_id in enumerate(worker_ids[:EMAIL_WORKERS_MAX]):
+        _check_text(found, f"email.worker_ids[{index}]", worker_id, required=True)
+    if spec.to_worker_id and spec.to_worker_id not in worker_ids:
+        found.append(Violation("email.to_worker_id", "must be one of worker_ids"))
     for name in ("subject_chars_max", "body_chars_max"):
         if not 0 <= getattr(spec, name) <= EMAIL_CHARS_MAX:
-            yield Violation(f"email.{name}", f"must be from 1 to {EMAIL_CHARS_MAX}, or 0 for the default")
+            text = f"must be from 1 to {EMAIL_CHARS_MAX}, or 0 for the default"
+            found.append(Violation(f"email.{name}", text))
+    return found
 
 
-def _text(field: str, text: str, *, required: bool = False) -> Iterator[Violation]:
+def _check_text(found: list[Violation], field: str, text: str, *, required: bool = False) -> None:
     if required and not text.strip():
-        yield Violation(field, "is required")
+        found.append(Violation(field, "is required"))
     elif len(text) > TEXT_CHARS_MAX:
-        yield Violation(field, f"at most {TEXT_CHARS_MAX} characters, has {len(text)}")
+        found.append(Violation(field, f"at most {TEXT_CHARS_MAX} characters, has {len(text)}"))
     elif not text.isprintable():
-        yield Violation(field, f'"{quoted(text)}" holds characters that do not print')
+        found.append(Violation(field, f'"{quoted(text)}" holds characters that do not print'))
 
 
-def _state(field: str, text: str, *, required: bool = False) -> Iterator[Violation]:
+def _check_state(found: list[Violation], field: str, text: str, *, required: bool = False) -> None:
     if not text and not required:
         return
     if len(text) != 2 or not text.isascii() or not text.isalpha():
-        yield Violation(field, f'two letters such as OH, is "{quoted(text)}"')
+        found.append(Violation(field, f'two letters such as OH, is "{quoted(text)}"'))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 from lakehouse.server.specs import Spec, quoted
 from lakehouse.sessions.canonical_json import JsonValue
@@ -15,7 +14,7 @@ from validated.kinds.fill_terms import FillTerms
 from validated.kinds.suggestions import suggest
 from validated.kinds.validator import Ground, Tools
 from validated.roster.texts import fold
-from validated.roster.worker import Answer, Question, Wanted, Worker
+from validated.roster.worker import Found, Question, Wanted
 
 _STATED: Final = ("role", "city", "state")
 _NAMES: Final = frozenset(("worker_id", "name", *_STATED))
@@ -23,11 +22,10 @@ _NAMES: Final = frozenset(("worker_id", "name", *_STATED))
 _INLINE_WORKERS_MAX: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """One element of "workers" that has an id."""
 
-    index: int
+    position: int
     worker_id: str
     name: str | None
     """None where it is missing or not a string."""
@@ -47,80 +45,83 @@ class FillValidator:
         """See Validator. Asks the roster once, also where the shape is wrong: what is grounded comes from there."""
         assert isinstance(spec.message, FillSpec)  # noqa: S101  read_spec gives kind "fill" its message
         terms = FillTerms.read(spec.message)
-        if isinstance(artifact, dict) and isinstance(workers := artifact.get("workers"), list):
-            size = len(workers)
+        workers = artifact.get("workers") if isinstance(artifact, dict) else None
+        elements = workers if isinstance(workers, list) else []
+        # Of each element; empty where it has none.
+        worker_ids = [
+            worker_id if isinstance(element, dict) and isinstance(worker_id := element.get("worker_id"), str) else ""
+            for element in elements
+        ]
+        distinct = dict.fromkeys(worker_ids)
+        distinct.pop("", None)
+        answer = await self._roster.look_up(Question(tuple(distinct), (), terms.shift, terms.client_id))
+        judgement = _Judgement(terms, answer.found, findings)
+        if len(elements) <= _INLINE_WORKERS_MAX:
+            judgement.judge(artifact, elements, worker_ids)
         else:
-            size = 0
-        shape = Findings(findings.findings_max)
-        entries = list(_entries(artifact, shape))
-        answer = await self._roster.look_up(
-            Question(
-                worker_ids=tuple({entry.worker_id: None for entry in entries}),
-                shift=terms.shift,
-                client_id=terms.client_id,
-            )
-        )
-        judgement = _Judgement(terms, answer, entries, size, shape)
-        if size <= _INLINE_WORKERS_MAX:
-            strangers = judgement.judge(findings)
-        else:
-            strangers = await asyncio.to_thread(judgement.judge, findings)
-        await suggest(
-            findings,
-            strangers,
-            answer,
-            terms,
-            taken={entry.worker_id for entry in entries},
-            limits=self._limits,
-        )
-        # What stands outside the known names has not been looked up, so nobody vouches for whom it may name.
-        grounded = None if size == 0 else judgement.grounded and len(entries) == size and not shape.any
-        return Ground(grounded, answer.version)
+            await asyncio.to_thread(judgement.judge, artifact, elements, worker_ids)
+        if judgement.strangers:
+            await suggest(findings, judgement.strangers, answer, terms, taken=distinct, limits=self._limits)
+        return Ground(judgement.grounded if elements else None, answer.version)
 
 
 class _Judgement:
-    def __init__(self, terms: FillTerms, answer: Answer, entries: list[_Entry], size: int, shape: Findings) -> None:
-        self._terms = terms
-        self._answer = answer
-        self._entries = entries
-        self._size = size
-        self._shape = shape
-        self.grounded = True
+    """Holds the elements of one artifact against the workers whom they name."""
 
-    def judge(self, findings: Findings) -> dict[int, Wanted]:
-        """Add the findings; what comes back are the strangers by the position of their finding in `findings.kept`."""
-        for finding in self._shape.kept:
-            findings.add(finding.code, finding.path, finding.message)
-        findings.left_out += self._shape.left_out
-        if self._size != self._terms.count and not (self._size == 0 and self._shape.any):
-            findings.add("COUNT", "/workers", f"{self._size} workers where exactly {self._terms.count} were asked for")
-        strangers: dict[int, Wanted] = {}
+    def __init__(self, terms: FillTerms, found: Mapping[str, Found], findings: Findings) -> None:
+        self._terms = terms
+        self._found = found
+        self._findings = findings
+        self.strangers: dict[int, Wanted] = {}
+        """Who is not in the roster, by the position of his finding in `findings.kept`."""
+        self.grounded = True
+        """Whether every element is somebody of the roster. What stands outside the known names has not been looked up,
+        so nobody vouches for whom it may name.
+        """
+
+    def judge(self, artifact: JsonValue, elements: Sequence[JsonValue], worker_ids: Sequence[str]) -> None:
+        """Add the findings: of the shape, of the count, of each worker. `worker_ids` are those of `elements`."""
+        findings = self._findings
+        entries: list[_Entry] = []
+        _check_artifact(artifact, findings)
+        repeated = len(set(worker_ids)) < len(worker_ids)
+        met_by = self._terms.met_by
+        for index, (element, worker_id) in enumerate(zip(elements, worker_ids, strict=True)):
+            found = self._found.get(worker_id)
+            # Most say what the roster says, to the letter, and meet the terms: there is nothing to find in them.
+            if (
+                found is not None
+                and not repeated
+                and isinstance(element, dict)
+                and element.get("name")
+                and element.items() <= found.worker.texts.items()
+                and met_by(found)
+            ):
+                continue
+            entry = _read_entry(index, element, findings)
+            if entry is not None:
+                entries.append(entry)
+        self.grounded = not findings.any
+        if len(elements) != self._terms.count and (elements or not findings.any):
+            text = f"{len(elements)} workers where exactly {self._terms.count} were asked for"
+            findings.add("COUNT", "/workers", text)
         first_at: dict[str, int] = {}
-        for entry in self._entries:
-            first = first_at.setdefault(entry.worker_id, entry.index)
-            if first != entry.index:
+        for entry in entries:
+            first = first_at.setdefault(entry.worker_id, entry.position)
+            if first != entry.position:
                 findings.add(
                     "DUPLICATE_WORKER",
-                    f"/workers/{entry.index}/worker_id",
+                    f"/workers/{entry.position}/worker_id",
                     f"{quoted(entry.worker_id)} already stands at /workers/{first}; name each worker once",
                 )
-            self._judge_entry(entry, findings, strangers)
-        return strangers
+            self._judge_entry(entry)
 
-    def _judge_entry(self, entry: _Entry, findings: Findings, strangers: dict[int, Wanted]) -> None:
-        found = self._answer.found.get(entry.worker_id)
-        if (
-            found is not None
-            and entry.name == found.worker.name
-            and entry.stated.items() <= _spelt(found.worker).items()
-            and self._terms.met_by(found)
-        ):
-            return  # as it should be, to the letter
-        at = f"/workers/{entry.index}"
+    def _judge_entry(self, entry: _Entry) -> None:
+        findings = self._findings
+        found = self._found.get(entry.worker_id)
+        at = f"/workers/{entry.position}"
         if found is None:
-            self.grounded = False
-            if not findings.full:
-                strangers[len(findings.kept)] = Wanted(entry.worker_id, entry.name or "")
+            self._add_stranger(entry)
             findings.add(
                 "PHANTOM_WORKER",
                 f"{at}/worker_id",
@@ -129,9 +130,7 @@ class _Judgement:
             return
         worker = found.worker
         if entry.name is not None and entry.name != worker.name:
-            self.grounded = False
-            if not findings.full:
-                strangers[len(findings.kept)] = Wanted(entry.worker_id, entry.name)
+            self._add_stranger(entry)
             findings.add(
                 "NAME_MISMATCH",
                 f"{at}/name",
@@ -139,7 +138,7 @@ class _Judgement:
                 "id and name must be the same person's, letter for letter",
             )
         for name, stated in entry.stated.items():
-            actual = getattr(worker, name)
+            actual = worker.texts[name]
             if stated != actual and fold(stated) != fold(actual):
                 findings.add(
                     "STATED_FACT_MISMATCH",
@@ -149,33 +148,31 @@ class _Judgement:
         for breach in self._terms.breaches(found):
             findings.add(breach.code, f"{at}/worker_id", breach.message)
 
+    def _add_stranger(self, entry: _Entry) -> None:
+        self.grounded = False
+        if not self._findings.full:
+            self.strangers[len(self._findings.kept)] = Wanted(entry.worker_id, entry.name or "")
 
-def _spelt(worker: Worker) -> dict[str, str]:
-    return {"role": worker.role, "city": worker.city, "state": worker.state}
 
-
-def _entries(artifact: JsonValue, shape: Findings) -> Iterator[_Entry]:
-    """The elements of "workers" that have an id. What breaks the shape is added to `shape`."""
+def _check_artifact(artifact: JsonValue, findings: Findings) -> None:
+    """Add what is wrong with the shape around the elements of "workers"."""
     if not isinstance(artifact, dict):
-        shape.add("SHAPE", "", f'must be an object {{"workers": [...]}}, is {_told(artifact)}')
+        findings.add("SHAPE", "", f'must be an object {{"workers": [...]}}, is {_told(artifact)}')
         return
     for name in artifact:
         if name != "workers":
-            shape.add("SHAPE", pointer([name]), f'unknown name "{quoted(name)}"; the only name here is "workers"')
+            findings.add("SHAPE", pointer([name]), f'unknown name "{quoted(name)}"; the only name here is "workers"')
     workers = artifact.get("workers")
     if not isinstance(workers, list):
         problem = f"must be an array, is {_told(workers)}" if "workers" in artifact else "is missing"
-        shape.add("SHAPE", "/workers", f'"workers" {problem}; it lists {{"worker_id", "name"}} objects')
-        return
-    for index, element in enumerate(workers):
-        entry = _entry(index, element, shape)
-        if entry is not None:
-            yield entry
+        findings.add("SHAPE", "/workers", f'"workers" {problem}; it lists {{"worker_id", "name"}} objects')
 
 
-def _entry(index: int, element: JsonValue, shape: Findings) -> _Entry | None:
+def _read_entry(index: int, element: JsonValue, findings: Findings) -> _Entry | None:
+    """The element, where it has an id. What is wrong with its shape is added to `findings`."""
     if not isinstance(element, dict):
-        shape.add("SHAPE", f"/workers/{index}", f'must be an object with "worker_id" and "name", is {_told(element)}')
+        problem = f'must be an object with "worker_id" and "name", is {_told(element)}'
+        findings.add("SHAPE", f"/workers/{index}", problem)
         return None
     if element.keys() <= _NAMES:
         worker_id, name = element.get("worker_id"), element.get("name")
@@ -185,7 +182,7 @@ def _entry(index: int, element: JsonValue, shape: Findings) -> _Entry | None:
             return _Entry(index, worker_id, name, stated)
     for name in element:
         if name not in _NAMES:
-            shape.add(
+            findings.add(
                 "SHAPE",
                 pointer(["workers", index, name]),
                 f'unknown name "{quoted(name)}"; a worker has worker_id, name and, if wanted, role, city, state',
@@ -197,7 +194,7 @@ def _entry(index: int, element: JsonValue, shape: Findings) -> _Entry | None:
             texts[name] = value
         elif name in element or name not in _STATED:
             problem = f"must be a string that is not empty, is {_told(value)}" if name in element else "is missing"
-            shape.add("SHAPE", f"/workers/{index}/{name}", f'"{name}" {problem}')
+            findings.add("SHAPE", f"/workers/{index}/{name}", f'"{name}" {problem}')
     worker_id = texts.pop("worker_id", None)
     if worker_id is None:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from lakehouse.server.specs import quoted, read_instant
 from lakehouse.validated.v1.validated_pb2 import FillSpec
@@ -15,32 +15,34 @@ from validated.roster.worker import Criteria, Found, Shift, Worker
 _EARTH_RADIUS_KM: Final = 6371.0088
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A city and a state as the spec spells them; an empty one means any."""
+class Place(NamedTuple):
+    """A city and a state as the spec spells them, and folded; an empty one means any."""
 
     city: str
     state: str
-    folded_city: str = field(init=False)
-    folded_state: str = field(init=False)
+    folded_city: str
+    folded_state: str
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "folded_city", fold(self.city))
-        object.__setattr__(self, "folded_state", fold(self.state))
+    def takes_city(self, folded: str) -> bool:
+        """Whether the place takes a worker of that city."""
+        return not self.city or self.folded_city == folded
+
+    def takes_state(self, folded: str) -> bool:
+        """Whether the place takes a worker of that state."""
+        return not self.state or self.folded_state == folded
 
     def __str__(self) -> str:
-        return ", ".join(part for part in (quoted(self.city), quoted(self.state)) if part)
+        return _spelt(self.city, self.state)
 
 
-@dataclass(frozen=True, slots=True)
-class Breach:
+class Breach(NamedTuple):
     """A demand that a worker does not meet."""
 
     code: str
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class FillTerms:
     """The demands of one FillSpec that ``read_spec`` has passed."""
 
@@ -54,7 +56,7 @@ class FillTerms:
     client_id: str
     site: tuple[float, float] | None
     max_distance_km: float | None
-    _placed: dict[tuple[str, str, str], bool] = field(default_factory=dict, compare=False, repr=False)
+    _placed: dict[tuple[str, str, str], bool] = field(default_factory=dict, repr=False)
     """What `_is_placed` has answered."""
 
     @staticmethod
@@ -62,13 +64,16 @@ class FillTerms:
         """The terms of `spec`."""
         start, end = read_instant(spec.shift_start), read_instant(spec.shift_end)
         far = spec.max_distance_km if spec.HasField("max_distance_km") else None
-        places = [Place(spec.city, spec.state)] if spec.city or spec.state else []
-        places += [Place(each.city, each.state) for each in spec.allowed_locations]
+        places: list[Place] = []
+        if far is None:
+            if spec.city or spec.state:
+                places.append(_place(spec.city, spec.state))
+            places += [_place(each.city, each.state) for each in spec.allowed_locations]
         return FillTerms(
             role=spec.role,
             folded_role=fold(spec.role),
             count=spec.count,
-            places=tuple(places) if far is None else (),
+            places=tuple(places),
             shift=Shift(start, end) if start is not None and end is not None else None,
             certifications=tuple(spec.required_certifications),
             client_id=spec.client_id,
@@ -78,7 +83,7 @@ class FillTerms:
 
     def criteria(self) -> Criteria:
         """Where workers who meet the terms are to be looked for."""
-        return Criteria(self.role, tuple((place.city, place.state) for place in self.places))
+        return Criteria(self.role, tuple([(place.city, place.state) for place in self.places]))
 
     def met_by(self, found: Found) -> bool:
         """Whether `found` meets every demand: whether `breaches` gives none."""
@@ -123,22 +128,26 @@ class FillTerms:
             )
 
     def _is_placed(self, worker: Worker) -> bool:
-        return fold(worker.role) == self.folded_role and next(self._place_breaches(worker), None) is None
+        return fold(worker.role) == self.folded_role and self._is_in_place(fold(worker.city), fold(worker.state))
+
+    def _is_in_place(self, city: str, state: str) -> bool:
+        for place in self.places:
+            if place.takes_city(city) and place.takes_state(state):
+                return True
+        return not self.places
 
     def _missing(self, worker: Worker) -> list[str]:
         held_by = {fold(each) for each in worker.certifications}
         return [each for each in self.certifications if fold(each) not in held_by]
 
     def _place_breaches(self, worker: Worker) -> Iterator[Breach]:
-        if not self.places:
-            return
         city, state = fold(worker.city), fold(worker.state)
-        cities = [not place.city or place.folded_city == city for place in self.places]
-        states = [not place.state or place.folded_state == state for place in self.places]
-        if any(in_city and in_state for in_city, in_state in zip(cities, states, strict=True)):
+        if self._is_in_place(city, state):
             return
+        cities = [place.takes_city(city) for place in self.places]
+        states = [place.takes_state(state) for place in self.places]
         allowed = "; ".join(str(place) for place in self.places[:5]) + ("; …" if len(self.places) > 5 else "")
-        based = str(Place(worker.city, worker.state)) or "no known place"
+        based = _spelt(worker.city, worker.state) or "no known place"
         message = f"{_told(worker)} is based in {based}; allowed: {allowed}"
         if not any(states):
             yield Breach("WRONG_STATE", message)
@@ -159,6 +168,14 @@ class FillTerms:
                 "TOO_FAR",
                 f"{_told(worker)} is {away:.1f} km from the site; at most {self.max_distance_km:g} km are allowed",
             )
+
+
+def _place(city: str, state: str) -> Place:
+    return Place(city, state, fold(city), fold(state))
+
+
+def _spelt(city: str, state: str) -> str:
+    return ", ".join(part for part in (quoted(city), quoted(state)) if part)
 
 
 def _told(worker: Worker) -> str:

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from bisect import insort
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
-from itertools import repeat
+from itertools import islice
 from typing import Final
 
-from rapidfuzz import fuzz
+from rapidfuzz import fuzz, process
 
 from lakehouse.server.specs import quoted
 from validated.config import LimitsTable
-from validated.findings import SUGGESTIONS_MAX, Findings, Suggestion
+from validated.findings import SUGGESTIONS_MAX, Finding, Findings, Suggestion
 from validated.kinds.fill_terms import FillTerms
 from validated.roster.near import plain_id
 from validated.roster.texts import fold
-from validated.roster.worker import Answer, Found, Wanted, Worker
+from validated.roster.worker import Answer, Candidates, Wanted
 
 # From here on a likeness is worth the question "did you mean"; below, a worker is only one who would do.
 _NEAR: Final = 80.0
+# Ids that differ in one digit are common and mean little: a like name weighs more.
+_ID_HANDICAP: Final = 5.0
 _TOLD_IN_MESSAGE: Final = 3
-# So many comparisons take some 0.3 ms. A thread would hold the interpreter no shorter, and be waited for.
-_INLINE_PAIRS_MAX: Final = 400
+# So many of the likest by name, and by id, are looked at first: most often five of them do.
+_FIRST: Final = 24
+# So many comparisons take some 0.1 ms, and a few ms where hardly anybody qualifies. A thread would hold the interpreter
+# no shorter, and be waited for.
+_INLINE_PAIRS_MAX: Final = 1000
+
+# One who would qualify: likeness (negative, so that the likest sorts first), id, name.
+_Near = tuple[float, str, str]
 
 
 async def suggest(
@@ -41,70 +49,94 @@ async def suggest(
     `taken` are the ids that the artifact uses already. At most `limits.suggestions_strangers_max` findings get some, in
     at most about `limits.suggestions_ms`: advice is never worth a late verdict.
     """
-    first = dict(list(strangers.items())[: limits.suggestions_strangers_max])
+    first = dict(islice(strangers.items(), limits.suggestions_strangers_max))
     if not first:
         return
     ends_at = time.monotonic() + limits.suggestions_ms / 1000
     candidates = await answer.near(tuple(first.values()), terms.criteria())
-    if len(first) * len(candidates) <= _INLINE_PAIRS_MAX:
-        _rank(findings, first, candidates, terms, taken, ends_at)
+    search = _Search(candidates, terms, taken, ends_at)
+    if len(first) * len(candidates.worker_ids) <= _INLINE_PAIRS_MAX:
+        _tell(findings, first, search)
     else:
-        await asyncio.to_thread(_rank, findings, first, candidates, terms, taken, ends_at)
+        await asyncio.to_thread(_tell, findings, first, search)
 
 
-def _rank(
-    findings: Findings,
-    strangers: Mapping[int, Wanted],
-    candidates: Sequence[Found],
-    terms: FillTerms,
-    taken: Collection[str],
-    ends_at: float,
-) -> None:
-    folded = [fold(found.worker.name) for found in candidates]
-    given: set[str] = set()
+def _tell(findings: Findings, strangers: Mapping[int, Wanted], search: _Search) -> None:
     for position, wanted in strangers.items():
-        nearest: list[tuple[float, Worker]] = []
-        for score, found in _nearest_first(wanted, candidates, folded, given):
-            if len(nearest) == SUGGESTIONS_MAX or time.monotonic() > ends_at:
-                break
-            worker = found.worker
+        nearest = search.nearest(wanted)
+        if nearest:
+            code, path, message, _ = findings.kept[position]
+            suggestions = tuple([Suggestion(worker_id, name) for _, worker_id, name in nearest])
+            findings.kept[position] = Finding(code, path, f"{message}; {_told(nearest)}", suggestions)
+
+
+class _Search:
+    """Who is nearest, for one stranger of an artifact after the other."""
+
+    def __init__(self, candidates: Candidates, terms: FillTerms, taken: Collection[str], ends_at: float) -> None:
+        self._candidates = candidates
+        self._terms = terms
+        self._taken = taken
+        self._ends_at = ends_at
+        self._given: set[str] = set()
+
+    def nearest(self, wanted: Wanted) -> list[_Near]:
+        """The nearest to `wanted` of those who qualify, at most five; fewer where the time is up."""
+        count = len(self._candidates.worker_ids)
+        nearest = self._pick(wanted, min(_FIRST, count))
+        if nearest is None:
+            nearest = self._pick(wanted, count) or []
+        self._given.update([worker_id for _, worker_id, _ in nearest])
+        return nearest
+
+    def _pick(self, wanted: Wanted, limit: int) -> list[_Near] | None:
+        """See `nearest`; None where more than the `limit` likest by name and by id have to be seen to know."""
+        worker_ids, names, found_at = self._candidates
+        if not worker_ids or time.monotonic() > self._ends_at:
+            return []
+        name, worker_id = fold(wanted.name)[:200], plain_id(wanted.worker_id)
+        by_id = [(score - _ID_HANDICAP, at) for score, at in _likest(worker_id, worker_ids, limit)]
+        by_name = _likest(name, names, limit) if name else []
+        rest = -math.inf
+        if limit < len(worker_ids):
+            # Nobody who is in neither list is liker than this.
+            rest = max(by_id[-1][0], by_name[-1][0] if by_name else 0.0)
+        best: list[_Near] = []
+        # Who was suggested for another stranger comes last, so that one model's answer can use them all; who is meant
+        # by name or id stays in place.
+        last: list[_Near] = []
+        seen: set[int] = set()
+        for likeness, at in sorted(by_id + by_name, reverse=True):
+            # The lesser likeness counts for a hundredth: from here on nobody comes before these.
+            if len(best) == SUGGESTIONS_MAX and likeness * 1.01 < -best[-1][0]:
+                return best
+            if likeness <= rest:
+                return None
+            candidate_id = worker_ids[at]
             # A name mismatch takes its own id: the bearer of the id may be who was meant.
-            if (worker.worker_id not in taken or worker.worker_id == wanted.worker_id) and terms.met_by(found):
-                nearest.append((score, worker))
-        if not nearest:
-            continue
-        given.update(worker.worker_id for _, worker in nearest)
-        finding = findings.kept[position]
-        findings.kept[position] = replace(
-            finding,
-            message=f"{finding.message}; {_told(nearest)}",
-            suggestions=tuple(Suggestion(worker.worker_id, worker.name) for _, worker in nearest),
-        )
+            if at in seen or (candidate_id in self._taken and candidate_id != wanted.worker_id):
+                continue
+            seen.add(at)
+            if time.monotonic() > self._ends_at:
+                break
+            found = found_at(at)
+            if self._terms.met_by(found):
+                like_id = fuzz.ratio(worker_id, candidate_id) - _ID_HANDICAP
+                like_name = fuzz.ratio(name, names[at]) if name else 0.0
+                score = max(like_name, like_id) + min(like_name, like_id) / 100
+                into = last if score < _NEAR and candidate_id in self._given else best
+                insort(into, (-score, candidate_id, found.worker.name))
+                del into[SUGGESTIONS_MAX:]
+        return (best + last)[:SUGGESTIONS_MAX]
 
 
-def _nearest_first(
-    wanted: Wanted, candidates: Sequence[Found], folded: Sequence[str], given: Collection[str]
-) -> list[tuple[float, Found]]:
-    """The candidates, whose names are `folded`, with how like each is to whom was wanted, the likest first."""
-    name, worker_id = fold(wanted.name)[:200], plain_id(wanted.worker_id)
-    by_names = map(partial(fuzz.ratio, name), folded) if name else repeat(0.0)
-    by_ids = [fuzz.ratio(worker_id, found.worker.worker_id) - 5 for found in candidates]
-    # Ids that differ in one digit are common and mean little: a like name weighs more.
-    scores = [
-        max(name, id_) + min(name, id_) / 100 for name, id_ in zip(by_names, by_ids, strict=False)
-    ]  # names may be endless
-
-    # Who was suggested for another stranger comes last, so that one model's answer can use them all; who is meant by
-    # name or id stays in place.
-    def place(at: int) -> tuple[bool, float, str]:
-        found_id = candidates[at].worker.worker_id
-        return scores[at] < _NEAR and found_id in given, -scores[at], found_id
-
-    return [(scores[at], candidates[at]) for at in sorted(range(len(scores)), key=place)]
+def _likest(text: str, choices: Sequence[str], limit: int) -> list[tuple[float, int]]:
+    found = process.extract(text, choices, scorer=fuzz.ratio, processor=None, limit=limit)
+    return [(score, at) for _, score, at in found]
 
 
-def _told(nearest: list[tuple[float, Worker]]) -> str:
-    near = [worker for score, worker in nearest if score >= _NEAR]
-    shown = (near or [worker for _, worker in nearest])[:_TOLD_IN_MESSAGE]
-    names = ", ".join(f"{quoted(worker.worker_id)} {quoted(worker.name)}" for worker in shown)
+def _told(nearest: Sequence[_Near]) -> str:
+    near = [each for each in nearest if -each[0] >= _NEAR]
+    shown = (near or nearest)[:_TOLD_IN_MESSAGE]
+    names = ", ".join([f"{quoted(worker_id)} {quoted(name)}" for _, worker_id, name in shown])
     return f"did you mean {names}?" if near else f"workers who would qualify: {names}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from lakehouse.server.specs import Spec
 from lakehouse.sessions.canonical_json import JsonValue
@@ -21,8 +21,7 @@ class Tools:
     limits: LimitsTable
 
 
-@dataclass(frozen=True, slots=True)
-class Ground:
+class Ground(NamedTuple):
     """What the ground truth said, apart from the findings."""
 
     grounded: bool | None
@@ -35,7 +34,7 @@ class Validator(Protocol):
     """The rules of one kind."""
 
     async def validate(self, artifact: JsonValue, spec: Spec, findings: Findings) -> Ground | None:
-        """Add to `findings` what is wrong with `artifact`; None where no roster was asked.
+        """Add to `findings`, which is empty, what is wrong with `artifact`; None where no roster was asked.
 
         The verdict must depend on these arguments and on the roster alone. Raises Fault where the request or the
         system is at fault, RosterUnavailable where the roster does not answer.

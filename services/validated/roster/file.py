@@ -14,15 +14,25 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import structlog
 
 from validated.config import RosterTable
-from validated.roster.index import RosterIndex
+from validated.roster.index import Pool, RosterIndex
 from validated.roster.near import near_rows
-from validated.roster.worker import Criteria, Found, Question, RosterUnavailable, RosterVersion, Wanted, Worker
+from validated.roster.worker import (
+    Candidates,
+    Criteria,
+    Found,
+    Question,
+    RosterUnavailable,
+    RosterVersion,
+    Wanted,
+    Worker,
+)
 
 _log = structlog.get_logger()
 # Above it a look-up takes milliseconds: it runs in a thread, so that other calls are served meanwhile.
@@ -65,21 +75,36 @@ class FileAnswer:
     def read(self) -> None:
         """Answer the question."""
         index, question = self._index, self._question
-        rows = {worker_id: row for worker_id in question.worker_ids if (row := index.row(worker_id)) is not None}
-        found = index.found(list(rows.values()), question.shift, question.client_id)
-        self.found = dict(zip(rows, found, strict=True))
-        bearers = (index.bearer(name) for name in question.names)
-        self.namesakes = [index.worker(row) for row in bearers if row is not None]
+        self.found = index.found(question.worker_ids, question.shift, question.client_id)
+        if question.names:
+            bearers = map(index.bearer, question.names)
+            self.namesakes = [index.worker(row) for row in bearers if row is not None]
 
-    async def near(self, wanted: Sequence[Wanted], criteria: Criteria) -> Sequence[Found]:
+    async def near(self, wanted: Sequence[Wanted], criteria: Criteria) -> Candidates:
         """See Answer."""
-        if len(wanted) <= _INLINE_WANTED_MAX and self._index.row_count <= _INLINE_ROWS_MAX:
-            return self._near(wanted, criteria)
-        return await asyncio.to_thread(self._near, wanted, criteria)
+        index = self._index
+        small = index.row_count <= _INLINE_ROWS_MAX
+        pool = index.kept_pool(criteria.role, criteria.places)
+        if pool is None and small:
+            pool = index.pool(criteria.role, criteria.places)
+        elif pool is None:
+            pool = await asyncio.to_thread(index.pool, criteria.role, criteria.places)
+        if pool.is_whole:
+            # Whoever does not stand in it does not qualify: there is nobody else to look for.
+            return Candidates(pool.worker_ids, pool.names, partial(self._found_at, pool.worker_ids))
+        if small and len(wanted) <= _INLINE_WANTED_MAX:
+            return self._near(wanted, pool)
+        return await asyncio.to_thread(self._near, wanted, pool)
 
-    def _near(self, wanted: Sequence[Wanted], criteria: Criteria) -> Sequence[Found]:
-        rows = near_rows(self._index, wanted, criteria, ends_at=time.monotonic() + self._near_ms / 1000)
-        return self._index.found(rows, self._question.shift, self._question.client_id)
+    def _near(self, wanted: Sequence[Wanted], pool: Pool) -> Candidates:
+        index, question = self._index, self._question
+        rows = near_rows(index, wanted, pool, ends_at=time.monotonic() + self._near_ms / 1000)
+        worker_ids = [index.worker_id(row) for row in rows if index.is_placed(row, pool)]
+        return Candidates.of(list(index.found(worker_ids, question.shift, question.client_id).values()))
+
+    def _found_at(self, worker_ids: Sequence[str], at: int) -> Found:
+        worker_id = worker_ids[at]
+        return self._index.found((worker_id,), self._question.shift, self._question.client_id)[worker_id]
 
 
 class FileRoster:

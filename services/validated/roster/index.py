@@ -14,9 +14,9 @@ import struct
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from validated.roster.texts import fold, fold_all
 from validated.roster.worker import Found, Shift, Worker
@@ -68,6 +68,28 @@ class PackedTexts:
         return row if row < self._count and self[row] == key else None
 
 
+# The codes of cities and of states that do, together; None for any.
+_Within = Sequence[tuple[set[int] | None, set[int] | None]]
+
+
+class Pool(NamedTuple):
+    """Rows of one role in some places, distinct, with their ids and folded names."""
+
+    rows: Sequence[int]
+    worker_ids: Sequence[str]
+    names: Sequence[str]
+    is_whole: bool
+    """Whether there are no others."""
+    roles: set[int]
+    """The codes of the role, however it is spelt."""
+    within: _Within
+
+
+class _Kept(NamedTuple):
+    row: int
+    found: Found
+
+
 class RosterIndex:
     """Reads the block. Nothing that it answers changes: any thread may ask."""
 
@@ -99,9 +121,9 @@ class RosterIndex:
         self._ids = PackedTexts(self._map, parts["ids_at"], base=bases["ids"], in_order=True)
         self._names = PackedTexts(self._map, parts["names_at"], base=bases["names"])
         self._phones = PackedTexts(self._map, parts["phones_at"], base=bases["phones"])
-        self._pools: OrderedDict[Any, tuple[list[int], list[str]]] = OrderedDict()
+        self._pools: OrderedDict[Any, Pool] = OrderedDict()
         self._pools_lock = threading.Lock()
-        self._found: dict[int, Found] = {}
+        self._kept: dict[str, _Kept] = {}
         self._rows_by_id: dict[str, int] | None = None
         if self.row_count <= _ROWS_BY_ID_MAX:
             self._rows_by_id = {self._ids[row].decode(): row for row in range(self.row_count)}
@@ -149,35 +171,63 @@ class RosterIndex:
         row = int(self._by_name[position])
         return row if fold(self.name(row)) == folded else None
 
-    def placed(self, role: str, places: Sequence[tuple[str, str]]) -> Iterator[int]:
-        """The rows of a role in `places`: (city, state), folded, an empty one for any; no places: anywhere."""
-        roles = _codes(self._roles, role)
-        for city, state in places or (("", ""),):
-            cities, states = _codes(self._cities, city), _codes(self._states, state)
+    def pool(self, role: str, places: Sequence[tuple[str, str]]) -> Pool:
+        """The rows of a role in `places`: (city, state), an empty one for any; no places: anywhere. At most 4,000."""
+        pool = self.kept_pool(role, places)
+        if pool is None:
+            roles = _codes(self._roles, role)
+            within = [
+                (_codes(self._cities, city) if city else None, _codes(self._states, state) if state else None)
+                for city, state in places or (("", ""),)
+            ]
+            placed = list(itertools.islice(self._placed(roles, within), _POOL_ROWS_MAX))
+            # Places may overlap.
+            rows = list(dict.fromkeys(placed))
+            pool = Pool(
+                rows,
+                worker_ids=[self.worker_id(row) for row in rows],
+                names=fold_all([self.name(row) for row in rows]),
+                is_whole=len(placed) < _POOL_ROWS_MAX,
+                roles=roles,
+                within=within,
+            )
+            with self._pools_lock:
+                self._pools[role, tuple(places)] = pool
+                while len(self._pools) > _POOLS_KEPT:
+                    self._pools.popitem(last=False)
+        return pool
+
+    def kept_pool(self, role: str, places: Sequence[tuple[str, str]]) -> Pool | None:
+        """What `pool` gives, where it need not be made: the last few are remembered, since one session asks for the
+        same in each of its attempts.
+        """
+        key = (role, tuple(places))
+        with self._pools_lock:
+            pool = self._pools.get(key)
+            if pool is not None:
+                self._pools.move_to_end(key)
+        return pool
+
+    def is_placed(self, row: int, pool: Pool) -> bool:
+        """Whether a row is of the role and of the places of `pool`, which may lack it."""
+        parts = self._parts
+        if parts["role"][row] not in pool.roles:
+            return False
+        city, state = parts["city"][row], parts["state"][row]
+        return any(
+            (cities is None or city in cities) and (states is None or state in states) for cities, states in pool.within
+        )
+
+    def _placed(self, roles: set[int], within: _Within) -> Iterator[int]:
+        for cities, states in within:
             for group_role, group_state, start, end in self._groups:
-                if group_role not in roles or (state and group_state not in states):
+                if group_role not in roles or (states is not None and group_state not in states):
                     continue
-                if not city:
+                if cities is None:
                     yield from self._by_place[start:end]
                     continue
                 for code in cities:
                     yield from self._in_city(start, end, code)
-
-    def pool(self, role: str, places: Sequence[tuple[str, str]]) -> tuple[list[int], list[str]]:
-        """At most 4,000 of the rows that `placed` gives, and their folded names. The last few are remembered: one
-        session asks for the same pool in each of its attempts.
-        """
-        key = (role, tuple(places))
-        with self._pools_lock:
-            pool = self._pools.pop(key, None)
-        if pool is None:
-            rows = list(itertools.islice(self.placed(role, places), _POOL_ROWS_MAX))
-            pool = (rows, fold_all([self.name(row) for row in rows]))
-        with self._pools_lock:
-            self._pools[key] = pool
-            while len(self._pools) > _POOLS_KEPT:
-                self._pools.popitem(last=False)
-        return pool
 
     def _in_city(self, start: int, end: int, code: int) -> Iterator[int]:
         city = self._parts["city"]
@@ -204,24 +254,29 @@ class RosterIndex:
             phone=self._phones[row].decode(),
         )
 
-    def found(self, rows: Sequence[int], shift: Shift | None, client_id: str) -> list[Found]:
-        """The worker in each of `rows` with the first assignment that overlaps `shift`, and whether the client refuses
-        him.
+    def found(self, worker_ids: Iterable[str], shift: Shift | None, client_id: str) -> dict[str, Found]:
+        """The workers of those `worker_ids` that stand in the index, each with the first assignment that overlaps
+        `shift`, and whether the client refuses him.
         """
-        kept = self._found
-        workers = [kept.get(row) or self._keep(row) for row in rows]
-        if shift is None and not client_id:
-            return workers
-        return [
-            Found(each.worker, self._overlap(row, shift), self._refused(row, client_id))
-            for row, each in zip(rows, workers, strict=True)
-        ]
-
-    def _keep(self, row: int) -> Found:
-        if len(self._found) >= _FOUND_KEPT:
-            self._found.clear()
-        found = self._found[row] = Found(self.worker(row))
+        is_asked = shift is not None or bool(client_id)
+        found: dict[str, Found] = {}
+        for worker_id in worker_ids:
+            kept = self._kept.get(worker_id) or self._keep(worker_id)
+            if kept is not None:
+                found[worker_id] = self._asked(kept, shift, client_id) if is_asked else kept.found
         return found
+
+    def _keep(self, worker_id: str) -> _Kept | None:
+        row = self.row(worker_id)
+        if row is None:
+            return None
+        if len(self._kept) >= _FOUND_KEPT:
+            self._kept.clear()
+        kept = self._kept[worker_id] = _Kept(row, Found(self.worker(row)))
+        return kept
+
+    def _asked(self, kept: _Kept, shift: Shift | None, client_id: str) -> Found:
+        return Found(kept.found.worker, self._overlap(kept.row, shift), self._refused(kept.row, client_id))
 
     def _overlap(self, row: int, shift: Shift | None) -> Shift | None:
         if shift is None:

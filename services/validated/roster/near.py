@@ -1,4 +1,6 @@
-"""Workers of an index who look like somebody who is not in it. Bounded in rows and in time."""
+"""Workers of an index who look like somebody who is not in it, where there are too many to compare with them all.
+Bounded in rows and in time.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ from typing import Final
 
 from rapidfuzz import fuzz, process
 
-from validated.roster.index import RosterIndex
+from validated.roster.index import Pool, RosterIndex
 from validated.roster.texts import fold
-from validated.roster.worker import Criteria, Wanted
+from validated.roster.worker import Wanted
 
 _NEIGHBOURS: Final = 12
 _FITTING_MAX: Final = 64
@@ -29,12 +31,11 @@ _LOOK_ALIKE: Final = str.maketrans(
 )
 
 
-def near_rows(index: RosterIndex, wanted: Sequence[Wanted], criteria: Criteria, *, ends_at: float) -> Sequence[int]:
-    """Rows whose id or name is near to one of `wanted`, and some who fit `criteria`. What is not found by `ends_at`
-    (monotonic seconds) is left out.
+def near_rows(index: RosterIndex, wanted: Sequence[Wanted], pool: Pool, *, ends_at: float) -> Sequence[int]:
+    """Rows whose id or name is near to one of `wanted`, and some of `pool`. What is not found by `ends_at` (monotonic
+    seconds) is left out.
     """
     rows: dict[int, None] = {}
-    pool, names = index.pool(criteria.role, criteria.places)
     for each in wanted:
         if time.monotonic() > ends_at:
             break
@@ -43,12 +44,12 @@ def near_rows(index: RosterIndex, wanted: Sequence[Wanted], criteria: Criteria, 
         if name:
             rows.update(dict.fromkeys(_by_name(index, name)))
             like = process.extract(
-                name, names, scorer=fuzz.ratio, processor=None, limit=_LIKE_NAMES_MAX, score_cutoff=60
+                name, pool.names, scorer=fuzz.ratio, processor=None, limit=_LIKE_NAMES_MAX, score_cutoff=60
             )
-            rows.update(dict.fromkeys(pool[position] for _, _, position in like))
+            rows.update(dict.fromkeys(pool.rows[position] for _, _, position in like))
     # Spread over the pool, so that two requests in a row are not always sent to the same people.
-    step = max(1, len(pool) // _FITTING_MAX)
-    rows.update(dict.fromkeys(pool[::step][:_FITTING_MAX]))
+    step = max(1, len(pool.rows) // _FITTING_MAX)
+    rows.update(dict.fromkeys(pool.rows[::step][:_FITTING_MAX]))
     return list(rows)
 
 
@@ -68,6 +69,8 @@ def id_variants(worker_id: str, alphabet: str, *, known_chars: int | None = None
 
 def plain_id(worker_id: str) -> str:
     """`worker_id` as it was meant: without what does not print, Latin letters in place of look-alikes."""
+    if worker_id.isascii() and worker_id.isprintable():
+        return worker_id[:200].replace(" ", "")
     printable = "".join(each for each in unicodedata.normalize("NFKC", worker_id[:200]) if each.isprintable())
     return printable.replace(" ", "").translate(_LOOK_ALIKE)
 

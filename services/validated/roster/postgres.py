@@ -25,6 +25,7 @@ from validated.roster.near import id_variants
 from validated.roster.postgres_statements import Statements
 from validated.roster.texts import fold
 from validated.roster.worker import (
+    Candidates,
     Criteria,
     Found,
     Question,
@@ -50,7 +51,7 @@ class PostgresAnswer:
         self._roster = roster
         self._question = question
 
-    async def near(self, wanted: Sequence[Wanted], criteria: Criteria) -> Sequence[Found]:
+    async def near(self, wanted: Sequence[Wanted], criteria: Criteria) -> Candidates:
         """See Answer."""
         return await self._roster.near(self._question, wanted, criteria)
 
@@ -114,7 +115,7 @@ class PostgresRoster:
                 answer.namesakes.append(found.worker)
         return answer
 
-    async def near(self, question: Question, wanted: Sequence[Wanted], criteria: Criteria) -> Sequence[Found]:
+    async def near(self, question: Question, wanted: Sequence[Wanted], criteria: Criteria) -> Candidates:
         """See Answer. Nothing where the database is too slow for it."""
         ids: dict[str, None] = {}
         for each in wanted:
@@ -137,7 +138,7 @@ class PostgresRoster:
         except (psycopg.Error, PoolTimeout, TimeoutError) as error:
             self._counts["suggestion_failures"] += 1
             _log.info("suggestions cut short", problem=f"{type(error).__name__}: {_first_line(error)}")
-        return [found for row in rows if (found := _found(row)) is not None]
+        return Candidates.of([found for row in rows if (found := _found(row)) is not None])
 
     def counts(self) -> Mapping[str, int]:
         """Look-ups, failed ones, and suggestions that were cut short, for metrics."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+from validated.roster.texts import fold_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +25,28 @@ class Worker:
     """Degrees north, WGS 84; None together with `longitude`."""
     longitude: float | None = None
     phone: str = ""
+    texts: Mapping[str, str] = field(init=False, compare=False, repr=False)
+    """`worker_id` to `state` by name: all that an artifact may state of the worker, made once to compare with."""
+
+    def __post_init__(self) -> None:
+        texts = {
+            "worker_id": self.worker_id,
+            "name": self.name,
+            "role": self.role,
+            "city": self.city,
+            "state": self.state,
+        }
+        object.__setattr__(self, "texts", texts)
 
 
-@dataclass(frozen=True, slots=True)
-class Shift:
+class Shift(NamedTuple):
     """A span of time, both ends aware of their offset. The end is not part of it: one shift may follow another."""
 
     start: datetime
     end: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A worker with what the roster says about the question that was asked."""
 
     worker: Worker
@@ -55,8 +67,7 @@ class RosterVersion:
     """RFC 3339, UTC."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What one validation wants to know; it is asked once, so that one version answers all of it."""
 
     worker_ids: Sequence[str]
@@ -67,21 +78,39 @@ class Question:
     client_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """Somebody whom an artifact names and the roster does not have."""
 
     worker_id: str
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Criteria:
+class Criteria(NamedTuple):
     """Where to look for workers who would qualify; the validator checks each of them in full afterwards."""
 
     role: str
     places: Sequence[tuple[str, str]]
     """(city, state), an empty one for any; no places: anywhere."""
+
+
+class Candidates(NamedTuple):
+    """Workers who may be suggested, distinct; who is the nearest, and who qualifies, is the asker's business."""
+
+    worker_ids: Sequence[str]
+    names: Sequence[str]
+    """Folded, in the same order."""
+    at: Callable[[int], Found]
+    """The worker at a position of both, with what the roster says about the question."""
+
+    @staticmethod
+    def of(workers: Sequence[Found]) -> Candidates:
+        """These."""
+        distinct = list({found.worker.worker_id: found for found in workers}.values())
+        return Candidates(
+            [found.worker.worker_id for found in distinct],
+            fold_all([found.worker.name for found in distinct]),
+            distinct.__getitem__,
+        )
 
 
 class Answer(Protocol):
@@ -99,9 +128,9 @@ class Answer(Protocol):
     def namesakes(self) -> Sequence[Worker]:
         """For each asked name that somebody bears, one worker who does."""
 
-    async def near(self, wanted: Sequence[Wanted], criteria: Criteria) -> Sequence[Found]:
-        """Workers whose id or name is near to one of `wanted`, and some who fit `criteria`: bounded in count and time,
-        in no order, not all of them fitting. Advice, not judgement: a backend that cannot gives none.
+    async def near(self, wanted: Sequence[Wanted], criteria: Criteria) -> Candidates:
+        """All who fit `criteria`, or where these are many some of them and workers whose id or name is near to one of
+        `wanted`: bounded in count and time, in no order. Advice, not judgement: a backend that cannot gives none.
         """
 
 
