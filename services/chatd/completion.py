@@ -1,18 +1,20 @@
-"""The domain of chatd: a conversation that goes to a model, and the answer that comes back. No grpc, no HTTP."""
+"""The domain of chatd: a conversation that goes to a model, and the answer that comes back. No grpc, no HTTP.
+
+What is made for every request is a NamedTuple: as unchangeable as a frozen dataclass, at half its price.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 # The longest answer, in UTF-8 bytes: of the text, of the reasoning, and of the tool calls together.
 ANSWER_BYTES_MAX: Final = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(NamedTuple):
     """A piece of an answer in the making."""
 
     text: str = ""
@@ -35,8 +37,7 @@ class ToolCall:
     """As the model wrote it: JSON text, not checked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One turn."""
 
     role: Role
@@ -65,8 +66,7 @@ class ResponseFormat:
     schema_name: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompletionRequest:
+class CompletionRequest(NamedTuple):
     """One conversation and how to answer it. None and "" leave the choice to the provider."""
 
     messages: tuple[Message, ...]
@@ -92,8 +92,7 @@ class FinishReason(StrEnum):
     CONTENT_FILTER = "content_filter"
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens as the provider counted them; 0 where it did not say."""
 
     input_tokens: int = 0
@@ -104,21 +103,20 @@ class Usage:
     reasoning_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
+class Completion(NamedTuple):
     """A model's whole answer."""
 
     text: str
-    reasoning: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
     model: str
     """As the provider named it; the one asked for where it did not."""
-    usage: Usage = Usage()
-    finish_reason: FinishReason = FinishReason.UNSPECIFIED
     sent: float
     """When the request was sent, `time.monotonic()`."""
     first_token: float
     """When the first text was there, `time.monotonic()`; the whole answer where it was not streamed."""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    usage: Usage = Usage()
+    finish_reason: FinishReason = FinishReason.UNSPECIFIED
 
     async def hand_to(self, on_delta: OnDelta) -> None:
         """Give a listener the answer of an endpoint that made it in one go."""

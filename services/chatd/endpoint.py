@@ -9,13 +9,13 @@ once a piece of the answer has gone to the caller.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from dataclasses import dataclass
 from typing import Final
 
 from chatd.breaker import Breaker, CircuitOpenError
 from chatd.completion import Completion, CompletionRequest, Listener
 from chatd.config import ProviderTable
+from chatd.deadline import CallDeadline
 from chatd.limit import ConcurrencyLimit, QueueFullError
 from chatd.provider import Provider
 from chatd.retry import RetryBudget, backoff_ms
@@ -33,17 +33,16 @@ _ENDPOINT_FAILED: Final = frozenset(
 )
 
 
-@dataclass(slots=True)
 class Tally:
     """What one RPC has spent so far; filled in while it runs, so that it is known however the RPC ends."""
 
-    upstream_requests: int = 0
-    retries: int = 0
-    fallbacks: int = 0
-    provider: str = ""
+    upstream_requests = 0
+    retries = 0
+    fallbacks = 0
+    provider = ""
     """The last one that was tried."""
-    model: str = ""
-    details: list[str] = dataclasses.field(default_factory=list)
+    model = ""
+    details: tuple[str, ...] = ()
     """What went wrong out there, for the log."""
 
 
@@ -85,14 +84,15 @@ class Endpoint:
         Raises UpstreamFault: that of the last try, or of the last one that may have been billed.
         """
         self.counts.calls += 1
-        tally.provider, tally.model = self.name, model
+        tally.provider = self.name
+        tally.model = model
         billed: UpstreamFault | None = None
         retry = 0
         while True:
             try:
                 completion = await self._once(request, model, deadline, listener, tally)
             except UpstreamFault as fault:
-                tally.details.append(f"{self.name}: {fault.detail or fault.reason}")
+                tally.details += (f"{self.name}: {fault.detail or fault.reason}",)
                 if fault.billed:
                     billed = fault
                 wait_s = self._wait_before_repeat_s(fault, retry, deadline)
@@ -135,14 +135,13 @@ class Endpoint:
         if not self.limit.take_free():
             await self._wait_turn(deadline)
         try:
-            probe = self._admit()
+            probe = self.breaker.is_open and self._admit()
             if self._provider.calls_upstream:
                 tally.upstream_requests += 1
                 self.counts.upstream_requests += 1
             try:
-                # aiohttp's own total is of no use here: it rounds up to whole seconds.
-                async with asyncio.timeout_at(deadline):
-                    completion = await self._provider.complete(request, model, listener)
+                with CallDeadline(deadline):
+                    completion = await self._provider.complete(request, model, deadline, listener)
             except UpstreamFault as fault:
                 self._judge(fault, probe=probe)
                 raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -15,20 +15,24 @@ from lakehouse.errors import Fault
 from lakehouse.trace_context import TraceContext
 from lakehouse.tracing import Span, Tracing
 
+# A span that records nothing.
+_UNTRACED: Final = Span()
+
 
 def start_generation(
     tracing: Tracing, context: TraceContext, session_id: str | None, request: CompletionRequest, model: str
 ) -> Span:
     """Start the span. Nothing is serialised where tracing is off."""
-    enabled = tracing.enabled
+    if not tracing.enabled:
+        return _UNTRACED
     return tracing.start_remote(
         "chat",
         type="generation",
         context=context,
         session_id=session_id,
-        input=_text([_turn(message) for message in request.messages]) if enabled else "",
+        input=_text([_turn(message) for message in request.messages]),
         model=model,
-        model_parameters=_text(_parameters(request)) if enabled else "",
+        model_parameters=_text(_parameters(request)),
     )
 
 

@@ -13,12 +13,14 @@ class Provider(Protocol):
     calls_upstream: ClassVar[bool]
     """Whether `complete` makes an HTTP request: exactly one, or none."""
 
-    async def complete(self, request: CompletionRequest, model: str, on_delta: OnDelta | None) -> Completion:
+    async def complete(
+        self, request: CompletionRequest, model: str, deadline: float, on_delta: OnDelta | None
+    ) -> Completion:
         """Ask `model` once, without repeating anything.
 
         With `on_delta` the answer is streamed and each piece is handed over before the next is read; the pieces
-        together are the answer's text and reasoning. The caller bounds the time by cancelling; a cancelled call has
-        closed its connection when it ends.
+        together are the answer's text and reasoning. The caller cancels at `deadline` (loop time); a cancelled call
+        has closed its connection when it ends.
 
         Raises UpstreamFault for everything that can go wrong out there, and lets through what `on_delta` raises.
         """

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from chatd.completion import Completion, CompletionRequest, Listener, OnDelta, Usage
 from chatd.config import PriceTable, RouteTable
@@ -16,24 +15,21 @@ from lakehouse.errors import Fault, Reason, Violation
 _FINAL: Final = frozenset({Reason.DEADLINE, Reason.BAD_REQUEST})
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """What was asked for: a provider or a route by name, and a model; both may be empty."""
 
     provider: str = ""
     model: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """An endpoint and a model on it, both known."""
 
     endpoint: Endpoint
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """What a call cost by the configured prices, in US dollars."""
 
     input_usd: float
@@ -44,8 +40,7 @@ class Cost:
         return self.input_usd + self.output_usd
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A completion and who gave it."""
 
     completion: Completion
@@ -58,23 +53,36 @@ class Router:
 
     def __init__(self, endpoints: Mapping[str, Endpoint], routes: Mapping[str, RouteTable], default: str) -> None:
         self._endpoints = endpoints
-        self._routes = routes
+        self._routes = {name: self._spelt_out(route) for name, route in routes.items()}
         self._default = default
+        # What a target without a model stands for; most requests name no more than that.
+        self._ready = {
+            **{
+                name: (Choice(endpoint, endpoint.table.default_model),)
+                for name, endpoint in endpoints.items()
+                if endpoint.table.default_model
+            },
+            **self._routes,
+        }
 
     def choose(self, target: Target, fallbacks: Sequence[Target] = ()) -> tuple[Choice, ...]:
         """Everybody who may answer, in order; routes are spelt out, repetitions left out.
 
         Raises Fault: UNKNOWN_PROVIDER for a name that is not configured, BAD_REQUEST where no model is known.
         """
+        if not (target.model or fallbacks):
+            ready = self._ready.get(target.provider or self._default)
+            if ready is not None:
+                return ready
         violations: list[Violation] = []
-        choices = self._expand(target, "target", violations)
+        choices = [*self._expand(target, "target", violations)]
         for index, fallback in enumerate(fallbacks):
             choices += self._expand(fallback, f"fallbacks[{index}]", violations)
         if violations:
             unknown = any(each.field.endswith(".provider") for each in violations)
             reason = Reason.UNKNOWN_PROVIDER if unknown else Reason.BAD_REQUEST
             raise Fault(reason, where="chatd", violations=tuple(violations))
-        return tuple({(choice.endpoint.name, choice.model): choice for choice in choices}.values())
+        return _without_repetitions(choices)
 
     async def complete(
         self,
@@ -95,8 +103,8 @@ class Router:
         """
         told: UpstreamFault | None = None
         listener = None if on_delta is None else Listener(on_delta)
-        for index, choice in enumerate(choices):
-            if index:
+        for choice in choices:
+            if told is not None:
                 tally.fallbacks += 1
             try:
                 completion = await choice.endpoint.complete(
@@ -108,15 +116,15 @@ class Router:
                 if fault.reason in _FINAL or (listener is not None and listener.heard):
                     break
             else:
-                prices = choice.endpoint.table.prices
-                price = prices.get(completion.model) or prices.get(choice.model)
-                cost = None if price is None else cost_of(completion.usage, price)
-                return Answer(completion, choice.endpoint.name, cost)
+                return Answer(completion, choice.endpoint.name, _cost(completion, choice))
         if told is None:
             raise AssertionError("choose() gives at least one choice")
         raise told.to_fault() from told
 
-    def _expand(self, target: Target, where: str, violations: list[Violation]) -> list[Choice]:
+    def _spelt_out(self, route: RouteTable) -> tuple[Choice, ...]:
+        return _without_repetitions([self._known(each.provider, each.model) for each in route.targets])
+
+    def _expand(self, target: Target, where: str, violations: list[Violation]) -> Sequence[Choice]:
         name = target.provider or self._default
         route = self._routes.get(name)
         if route is not None:
@@ -125,7 +133,7 @@ class Router:
                     Violation(f"{where}.model", f"the route {name!r} names its own models: leave it empty")
                 )
                 return []
-            return [self._known(each.provider, each.model) for each in route.targets]
+            return route
         endpoint = self._endpoints.get(name)
         if endpoint is None:
             known = ", ".join(sorted({*self._endpoints, *self._routes}))
@@ -141,6 +149,18 @@ class Router:
     def _known(self, provider: str, model: str) -> Choice:
         endpoint = self._endpoints[provider]
         return Choice(endpoint, model or endpoint.table.default_model)
+
+
+def _cost(completion: Completion, choice: Choice) -> Cost | None:
+    prices = choice.endpoint.table.prices
+    if not prices:
+        return None
+    price = prices.get(completion.model) or prices.get(choice.model)
+    return None if price is None else cost_of(completion.usage, price)
+
+
+def _without_repetitions(choices: Sequence[Choice]) -> tuple[Choice, ...]:
+    return tuple({(choice.endpoint.name, choice.model): choice for choice in choices}.values())
 
 
 def cost_of(usage: Usage, price: PriceTable) -> Cost:

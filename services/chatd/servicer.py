@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from chatd.completion import Delta, OnDelta
+from chatd.completion import Completion, Delta, OnDelta
 from chatd.config import ChatdConfig
 from chatd.endpoint import Tally
 from chatd.generation import end_generation, fail_generation, start_generation
-from chatd.routes import Answer, Router
-from chatd.wire import delta_event, read_request, read_targets, to_response
+from chatd.routes import Router
+from chatd.wire import delta_event, read_request, to_response
 from lakehouse.chatd.v1 import chatd_pb2, chatd_pb2_grpc
 from lakehouse.errors import Fault, Reason, Violation, bad_request
 from lakehouse.server.call import Call, current_call
@@ -48,8 +48,8 @@ class ChatServicer(chatd_pb2_grpc.ChatServiceServicer):
 
     async def _answer(self, message: chatd_pb2.CompleteRequest, on_delta: OnDelta | None) -> chatd_pb2.CompleteResponse:
         call = current_call()
-        request = read_request(message)
-        choices = self._router.choose(*read_targets(message))
+        request, target, fallbacks = read_request(message)
+        choices = self._router.choose(target, fallbacks)
         deadline = self._deadline(call)
         tally = Tally()
         span = start_generation(self._tracing, call.trace, call.session_id or None, request, choices[0].model)
@@ -66,7 +66,7 @@ class ChatServicer(chatd_pb2_grpc.ChatServiceServicer):
             raise
         finally:
             _note(call, tally)
-        _note_answer(call, answer)
+        _note_answer(call, answer.completion)
         end_generation(span, answer, tally)
         return to_response(answer, tally)
 
@@ -80,22 +80,19 @@ class ChatServicer(chatd_pb2_grpc.ChatServiceServicer):
 
 
 def _note(call: Call, tally: Tally) -> None:
-    call.facts.update(
-        provider=tally.provider,
-        model=tally.model,
-        upstream_requests=tally.upstream_requests,
-        retries=tally.retries,
-        fallbacks=tally.fallbacks,
-    )
+    facts = call.facts
+    facts["provider"] = tally.provider
+    facts["model"] = tally.model
+    facts["upstream_requests"] = tally.upstream_requests
+    facts["retries"] = tally.retries
+    facts["fallbacks"] = tally.fallbacks
     if tally.details:
-        call.facts["upstream"] = tally.details
+        facts["upstream"] = list(tally.details)
 
 
-def _note_answer(call: Call, answer: Answer) -> None:
-    usage = answer.completion.usage
-    call.facts.update(
-        model=answer.completion.model,
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        finish_reason=str(answer.completion.finish_reason),
-    )
+def _note_answer(call: Call, completion: Completion) -> None:
+    facts = call.facts
+    facts["model"] = completion.model
+    facts["input_tokens"] = completion.usage.input_tokens
+    facts["output_tokens"] = completion.usage.output_tokens
+    facts["finish_reason"] = str(completion.finish_reason)

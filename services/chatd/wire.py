@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 from chatd.completion import (
     CompletionRequest,
@@ -39,6 +39,7 @@ _ROLES: Final[dict[int, Role]] = {
     chatd_pb2.ROLE_ASSISTANT: "assistant",
     chatd_pb2.ROLE_TOOL: "tool",
 }
+_SPEAKERS: Final = ("system", "user", "assistant")
 _FINISH_REASONS: Final = {
     FinishReason.UNSPECIFIED: chatd_pb2.FINISH_REASON_UNSPECIFIED,
     FinishReason.STOP: chatd_pb2.FINISH_REASON_STOP,
@@ -47,141 +48,166 @@ _FINISH_REASONS: Final = {
     FinishReason.CONTENT_FILTER: chatd_pb2.FINISH_REASON_CONTENT_FILTER,
 }
 
+_Number = TypeVar("_Number", int, float)
 
-def read_request(request: chatd_pb2.CompleteRequest) -> CompletionRequest:
+
+class Asked(NamedTuple):
+    """What a request asks: what to answer, who is to answer it, and who after that one."""
+
+    request: CompletionRequest
+    target: Target
+    fallbacks: tuple[Target, ...]
+
+
+def read_request(request: chatd_pb2.CompleteRequest) -> Asked:
     """The domain's request. Raises Fault (BAD_REQUEST) with a violation for each field that cannot be used."""
+    # Each access of a field makes a new Python object: once is enough, here and below.
     found: list[Violation] = []
-    messages = _messages(request, found)
-    tools = _tools(request, found)
-    _check_sampling(request, found)
-    stop = tuple(request.stop)
-    if len(stop) > STOP_MAX or not all(0 < len(each.encode()) <= STOP_BYTES_MAX for each in stop):
-        found.append(Violation("stop", f"at most {STOP_MAX} strings of 1 to {STOP_BYTES_MAX} bytes"))
+    given = request.HasField
+    messages = _messages(request.messages, found)
+    tools = _tools(request.tools, found) if request.tools else ()
+    temperature = _within("temperature", request.temperature, 0, 2, found) if given("temperature") else None
+    top_p = _within("top_p", request.top_p, 0, 1, found) if given("top_p") else None
+    max_tokens = _within("max_tokens", request.max_tokens, 1, MAX_TOKENS_MAX, found) if given("max_tokens") else None
+    stop = _stop(request.stop, found) if request.stop else ()
     choice = request.tool_choice
     if choice and choice not in {"auto", "none", "required", *(tool.name for tool in tools)}:
         found.append(Violation("tool_choice", 'must be "auto", "none", "required" or the name of one of `tools`'))
-    if len(request.fallbacks) > FALLBACKS_MAX:
-        found.append(Violation("fallbacks", f"at most {FALLBACKS_MAX}"))
-    for index, target in enumerate((request.target, *request.fallbacks[:FALLBACKS_MAX])):
-        if len(target.model) > _MODEL_CHARS_MAX or not target.model.isprintable():
-            where = f"fallbacks[{index - 1}]" if index else "target"
-            found.append(Violation(f"{where}.model", f"at most {_MODEL_CHARS_MAX} printable characters"))
-    if request.attempt < 0:
+    fallbacks = _fallbacks(request.fallbacks, found) if request.fallbacks else ()
+    target = _target(request.target, "target", found)
+    attempt = request.attempt
+    if attempt < 0:
         found.append(Violation("attempt", "must be 1 or more, or left out"))
-    response_format = _response_format(request, found)
+    response_format = _response_format(request.response_format, found) if given("response_format") else None
     if found:
         raise Fault(Reason.BAD_REQUEST, where="chatd", violations=tuple(found[:_VIOLATIONS_MAX]))
-    return CompletionRequest(
-        messages=messages,
-        temperature=request.temperature if request.HasField("temperature") else None,
-        top_p=request.top_p if request.HasField("top_p") else None,
-        max_tokens=request.max_tokens if request.HasField("max_tokens") else None,
-        stop=stop,
-        seed=request.seed if request.HasField("seed") else None,
-        response_format=response_format,
-        tools=tools,
-        tool_choice=choice,
-        attempt=request.attempt or 1 + sum(message.role == "assistant" for message in messages),
+    completion = CompletionRequest(
+        messages,
+        temperature,
+        top_p,
+        max_tokens,
+        stop,
+        request.seed if given("seed") else None,
+        response_format,
+        tools,
+        choice,
+        attempt or 1 + sum(message.role == "assistant" for message in messages),
     )
-
-
-def read_targets(request: chatd_pb2.CompleteRequest) -> tuple[Target, tuple[Target, ...]]:
-    """Who is to answer, and who after it."""
-    fallbacks = tuple(Target(each.provider, each.model) for each in request.fallbacks)
-    return Target(request.target.provider, request.target.model), fallbacks
+    return Asked(completion, target, fallbacks)
 
 
 def to_response(answer: Answer, tally: Tally) -> chatd_pb2.CompleteResponse:
     """The proto of an answer."""
     completion = answer.completion
     usage = completion.usage
-    return chatd_pb2.CompleteResponse(
-        text=completion.text,
-        reasoning=completion.reasoning,
-        tool_calls=[
-            chatd_pb2.ToolCall(id=call.id, name=call.name, arguments_json=call.arguments_json)
-            for call in completion.tool_calls
-        ],
-        provider=answer.provider,
-        model=completion.model,
-        usage=chatd_pb2.Usage(
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cached_input_tokens=usage.cached_input_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-        ),
-        cost=None
-        if answer.cost is None
-        else chatd_pb2.Cost(
-            input_usd=answer.cost.input_usd,
-            output_usd=answer.cost.output_usd,
-            total_usd=answer.cost.total_usd,
-        ),
-        finish_reason=_FINISH_REASONS[completion.finish_reason],
-        time_to_first_token_ms=int((completion.first_token - completion.sent) * 1000),
-        upstream_requests=tally.upstream_requests,
-    )
+    # Set one by one: keywords of the constructor cost protobuf three times as much.
+    response = chatd_pb2.CompleteResponse()
+    response.text = completion.text
+    response.provider = answer.provider
+    response.model = completion.model
+    response.finish_reason = _FINISH_REASONS[completion.finish_reason]
+    response.time_to_first_token_ms = int((completion.first_token - completion.sent) * 1000)
+    response.upstream_requests = tally.upstream_requests
+    told = response.usage
+    told.SetInParent()
+    told.input_tokens = usage.input_tokens
+    told.output_tokens = usage.output_tokens
+    if usage.cached_input_tokens:
+        told.cached_input_tokens = usage.cached_input_tokens
+    if usage.reasoning_tokens:
+        told.reasoning_tokens = usage.reasoning_tokens
+    if completion.reasoning:
+        response.reasoning = completion.reasoning
+    for call in completion.tool_calls:
+        response.tool_calls.add(id=call.id, name=call.name, arguments_json=call.arguments_json)
+    cost = answer.cost
+    if cost is not None:
+        response.cost.input_usd = cost.input_usd
+        response.cost.output_usd = cost.output_usd
+        response.cost.total_usd = cost.total_usd
+    return response
 
 
-def _messages(request: chatd_pb2.CompleteRequest, found: list[Violation]) -> tuple[Message, ...]:
-    count = len(request.messages)
+def _messages(turns: Sequence[chatd_pb2.Message], found: list[Violation]) -> tuple[Message, ...]:
+    count = len(turns)
     if not 0 < count <= MESSAGES_MAX:
         found.append(Violation("messages", f"must be 1 to {MESSAGES_MAX} messages; there are {count}"))
         return ()
-    if request.ByteSize() > CONTENT_BYTES_MAX and _content_bytes(request) > CONTENT_BYTES_MAX:
+    messages: list[Message] = []
+    chars = 0
+    for turn in turns:
+        role, content = _ROLES.get(turn.role), turn.content
+        if content and role in _SPEAKERS and not (turn.tool_calls or turn.tool_call_id):
+            message = Message(role, content)
+        else:
+            message = _tool_turn(turn, role, f"messages[{len(messages)}]", found)
+            chars += sum(len(call.arguments_json) for call in message.tool_calls)
+        chars += len(content)
+        messages.append(message)
+    # A character is at most four bytes: nearly every conversation fits on sight.
+    if chars * 4 > CONTENT_BYTES_MAX and _content_bytes(messages) > CONTENT_BYTES_MAX:
         found.append(Violation("messages", f"must be at most {CONTENT_BYTES_MAX} bytes together"))
-        return ()
-    return tuple(_message(message, f"messages[{index}]", found) for index, message in enumerate(request.messages))
+    return tuple(messages)
 
 
-def _message(message: chatd_pb2.Message, where: str, found: list[Violation]) -> Message:
-    role = _ROLES.get(message.role)
+def _tool_turn(turn: chatd_pb2.Message, role: Role | None, where: str, found: list[Violation]) -> Message:
+    """A turn that is not mere words; says what is amiss with it."""
+    content, tool_call_id, tool_calls = turn.content, turn.tool_call_id, turn.tool_calls
     if role is None:
         found.append(Violation(f"{where}.role", "must be ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT or ROLE_TOOL"))
         role = "user"
-    # Each access of a field makes a new Python object: once is enough.
-    content, tool_call_id, tool_calls = message.content, message.tool_call_id, message.tool_calls
     if tool_calls and role != "assistant":
         found.append(Violation(f"{where}.tool_calls", "only the assistant calls tools"))
     if (role == "tool") != bool(tool_call_id):
         found.append(Violation(f"{where}.tool_call_id", "must be set for ROLE_TOOL, and for no other role"))
     if not content and role in {"system", "user"}:
         found.append(Violation(f"{where}.content", "must not be empty"))
-    if not tool_calls:
-        return Message(role, content, tool_call_id)
     calls = tuple(ToolCall(call.id, call.name, call.arguments_json) for call in tool_calls)
     if not all(call.id and call.name for call in calls):
         found.append(Violation(f"{where}.tool_calls", "each has the id and the name that it came with"))
     return Message(role, content, tool_call_id, calls)
 
 
-def _content_bytes(request: chatd_pb2.CompleteRequest) -> int:
+def _content_bytes(messages: Sequence[Message]) -> int:
     return sum(
         len(message.content.encode()) + sum(len(call.arguments_json.encode()) for call in message.tool_calls)
-        for message in request.messages
+        for message in messages
     )
 
 
-def _check_sampling(request: chatd_pb2.CompleteRequest, found: list[Violation]) -> None:
-    if request.HasField("temperature") and not _within(request.temperature, 0, 2):
-        found.append(Violation("temperature", "must be from 0 to 2"))
-    if request.HasField("top_p") and not _within(request.top_p, 0, 1):
-        found.append(Violation("top_p", "must be from 0 to 1"))
-    if request.HasField("max_tokens") and not 1 <= request.max_tokens <= MAX_TOKENS_MAX:
-        found.append(Violation("max_tokens", f"must be from 1 to {MAX_TOKENS_MAX}"))
+def _within(field: str, value: _Number, low: int, high: int, found: list[Violation]) -> _Number:
+    if not (math.isfinite(value) and low <= value <= high):
+        found.append(Violation(field, f"must be from {low} to {high}"))
+    return value
 
 
-def _within(value: float, low: float, high: float) -> bool:
-    return math.isfinite(value) and low <= value <= high
+def _stop(strings: Sequence[str], found: list[Violation]) -> tuple[str, ...]:
+    stop = tuple(strings)
+    if len(stop) > STOP_MAX or not all(0 < len(each.encode()) <= STOP_BYTES_MAX for each in stop):
+        found.append(Violation("stop", f"at most {STOP_MAX} strings of 1 to {STOP_BYTES_MAX} bytes"))
+    return stop
 
 
-def _tools(request: chatd_pb2.CompleteRequest, found: list[Violation]) -> tuple[ToolDefinition, ...]:
-    if len(request.tools) > TOOLS_MAX:
+def _fallbacks(targets: Sequence[chatd_pb2.Target], found: list[Violation]) -> tuple[Target, ...]:
+    if len(targets) > FALLBACKS_MAX:
+        found.append(Violation("fallbacks", f"at most {FALLBACKS_MAX}"))
+    return tuple([_target(each, f"fallbacks[{n}]", found) for n, each in enumerate(targets[:FALLBACKS_MAX])])
+
+
+def _target(target: chatd_pb2.Target, where: str, found: list[Violation]) -> Target:
+    model = target.model
+    if len(model) > _MODEL_CHARS_MAX or not model.isprintable():
+        found.append(Violation(f"{where}.model", f"at most {_MODEL_CHARS_MAX} printable characters"))
+    return Target(target.provider, model)
+
+
+def _tools(definitions: Sequence[chatd_pb2.ToolDefinition], found: list[Violation]) -> tuple[ToolDefinition, ...]:
+    if len(definitions) > TOOLS_MAX:
         found.append(Violation("tools", f"at most {TOOLS_MAX}"))
         return ()
     tools: list[ToolDefinition] = []
     names: set[str] = set()
-    for index, tool in enumerate(request.tools):
+    for index, tool in enumerate(definitions):
         where = f"tools[{index}]"
         if not _FUNCTION_NAME.fullmatch(tool.name):
             found.append(Violation(f"{where}.name", "must be 1 to 64 of letters, digits, '_' and '-'"))
@@ -193,10 +219,7 @@ def _tools(request: chatd_pb2.CompleteRequest, found: list[Violation]) -> tuple[
     return tuple(tools)
 
 
-def _response_format(request: chatd_pb2.CompleteRequest, found: list[Violation]) -> ResponseFormat | None:
-    if not request.HasField("response_format"):
-        return None
-    wanted = request.response_format
+def _response_format(wanted: chatd_pb2.ResponseFormat, found: list[Violation]) -> ResponseFormat | None:
     if wanted.type == chatd_pb2.ResponseFormat.TYPE_JSON_SCHEMA:
         if wanted.schema_name and not _FUNCTION_NAME.fullmatch(wanted.schema_name):
             found.append(Violation("response_format.schema_name", "must be 1 to 64 of letters, digits, '_' and '-'"))

@@ -1,4 +1,4 @@
-"""``AnswerParts``: an answer as it grows, with its bounds; what both HTTP providers build their completion from."""
+"""``AnswerParts``: an answer as it grows, with its bounds; and the bounds of an answer that came whole."""
 
 from __future__ import annotations
 
@@ -71,29 +71,46 @@ class AnswerParts:
     def completion(
         self, *, model: str, usage: Usage, finish_reason: FinishReason, sent: float, first_token: float
     ) -> Completion:
-        """The whole answer. Raises UpstreamFault (CONTENT_FILTERED) where a filter has left nothing of it."""
-        text = "".join(self._text)
-        reasoning = "".join(self._reasoning)
-        calls = "".join(call.arguments_json for call in self._calls)
-        for what, each in (("text", text), ("reasoning", reasoning), ("tool calls", calls)):
-            if not fits(each):
-                raise UnreadableAnswerError(f"more than {ANSWER_BYTES_MAX} bytes of {what}")
-        if finish_reason is FinishReason.CONTENT_FILTER and not text and not self._calls:
-            raise UpstreamFault(Reason.CONTENT_FILTERED, billed=True, detail="the filter left no answer")
-        return Completion(
-            text=text,
-            reasoning=reasoning,
-            tool_calls=tuple(self._calls),
-            model=model,
-            usage=usage,
-            finish_reason=finish_reason,
-            sent=sent,
-            first_token=first_token,
+        """The whole answer, see `checked`."""
+        return checked(
+            Completion(
+                text="".join(self._text),
+                model=model,
+                sent=sent,
+                first_token=first_token,
+                reasoning="".join(self._reasoning),
+                tool_calls=tuple(self._calls),
+                usage=usage,
+                finish_reason=finish_reason,
+            )
         )
+
+
+def checked(completion: Completion) -> Completion:
+    """`completion`, which is within its bounds and holds an answer.
+
+    Raises UnreadableAnswerError beyond ANSWER_BYTES_MAX of text, of reasoning, or of tool calls together, and
+    UpstreamFault (CONTENT_FILTERED) where a filter has left nothing of it.
+    """
+    # A character is at most four bytes: nearly every answer fits on sight.
+    if completion.tool_calls or (len(completion.text) + len(completion.reasoning)) * 4 > ANSWER_BYTES_MAX:
+        _check_sizes(completion)
+    if completion.finish_reason is FinishReason.CONTENT_FILTER and not (completion.text or completion.tool_calls):
+        raise UpstreamFault(Reason.CONTENT_FILTERED, billed=True, detail="the filter left no answer")
+    return completion
+
+
+def _check_sizes(completion: Completion) -> None:
+    calls = "".join(call.arguments_json for call in completion.tool_calls)
+    for what, each in (("text", completion.text), ("reasoning", completion.reasoning), ("tool calls", calls)):
+        if not fits(each):
+            raise UnreadableAnswerError(f"more than {ANSWER_BYTES_MAX} bytes of {what}")
 
 
 def token_count(value: object) -> int:
     """A count as an endpoint gave it: 0 where it is none, at most what an int32 holds."""
+    if type(value) is int and 0 <= value <= _COUNT_MAX:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         return 0
     return int(min(value, _COUNT_MAX))

@@ -27,21 +27,20 @@ class AnthropicProvider:
         self._table = table
         self._url = URL(table.base_url + "/v1/messages")
 
-    async def complete(self, request: CompletionRequest, model: str, on_delta: OnDelta | None) -> Completion:
+    async def complete(
+        self, request: CompletionRequest, model: str, deadline: float, on_delta: OnDelta | None
+    ) -> Completion:
         """See ``Provider.complete``."""
+        body = self._body(request, model, stream=on_delta is not None)
         return await self._http.ask(
-            self._url,
-            self._body(request, model, stream=on_delta is not None),
-            on_delta,
-            whole=lambda answer, sent: read_message(answer, model, sent),
-            streamed=lambda response, sent, tell: self._streamed(response, model, sent, tell),
+            self._url, body, model, deadline, on_delta, whole=read_message, streamed=self._read_stream
         )
 
     async def close(self) -> None:
         """See ``Provider.close``."""
         await self._http.close()
 
-    async def _streamed(
+    async def _read_stream(
         self, response: aiohttp.ClientResponse, model: str, sent: float, on_delta: OnDelta
     ) -> Completion:
         message = StreamedMessage(model, sent)

@@ -44,7 +44,6 @@ def read_message(answer: Mapping[str, Any], asked_model: str, sent: float) -> Co
             case _:
                 # Redacted thinking, citations, results of the endpoint's own tools: no part of the answer's text.
                 pass
-    parts.take_deltas()
     return parts.completion(
         model=_text(answer.get("model"))[:256] or asked_model,
         usage=_Counts().take(answer.get("usage")).usage(),

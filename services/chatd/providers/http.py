@@ -6,10 +6,11 @@ wire, a broken or silent connection may stand for an answer that was made and lo
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn
 
 import aiohttp
 import orjson
@@ -32,9 +33,11 @@ BODY_BYTES_MAX: Final = 10 * 1000 * 1000
 STREAM_BYTES_MAX: Final = 128 * 1024 * 1024
 _ERROR_BYTES_MAX: Final = 64 * 1024
 
-T = TypeVar("T")
-ReadWhole = Callable[[dict[str, Any], float], Completion]
-ReadStream = Callable[[aiohttp.ClientResponse, float, OnDelta], Awaitable[Completion]]
+# What aiohttp raises for an endpoint that cannot be reached, breaks off, falls silent or does not speak HTTP.
+_HTTP_ERRORS: Final = (aiohttp.ClientError, ConnectionError, http_exceptions.HttpProcessingError)
+
+ReadWhole = Callable[[dict[str, Any], str, float], Completion]
+ReadStream = Callable[[aiohttp.ClientResponse, str, float, OnDelta], Awaitable[Completion]]
 
 
 class HttpEndpoint:
@@ -56,16 +59,16 @@ class HttpEndpoint:
         if self._key:
             name, _, value = key_header.partition(": ")
             sent[name] = value.format(key=self._key)
+        # The deadline of a call is set around it; total stays off, and nothing is rounded up to whole seconds.
+        connect_s, exact = table.connect_timeout_ms / 1000, float("inf")
+        self._silence_s = table.read_timeout_ms / 1000
+        self._unwatched = aiohttp.ClientTimeout(total=None, connect=connect_s, ceil_threshold=exact)
+        self._watched = aiohttp.ClientTimeout(
+            total=None, connect=connect_s, sock_read=self._silence_s, ceil_threshold=exact
+        )
         self._session = aiohttp.ClientSession(
             # No limit here: the endpoint's ConcurrencyLimit is the one queue.
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=table.keepalive_ms / 1000),
-            # The deadline of a call is set around it; total stays off, since aiohttp rounds it up to whole seconds.
-            timeout=aiohttp.ClientTimeout(
-                total=None,
-                connect=table.connect_timeout_ms / 1000,
-                sock_read=table.read_timeout_ms / 1000,
-                ceil_threshold=float("inf"),
-            ),
             headers={**sent, **headers, **table.headers},
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -78,89 +81,59 @@ class HttpEndpoint:
         self,
         url: URL,
         body: Mapping[str, Any],
+        model: str,
+        deadline: float,
         on_delta: OnDelta | None,
         *,
         whole: ReadWhole,
         streamed: ReadStream,
     ) -> Completion:
-        """Send `body` and read the completion: `streamed` where a listener is there and the endpoint streams, else
-        `whole`, whose answer a listener gets in one piece. Both get the time of sending, on the clock of
-        time.monotonic.
+        """Send `body` in one POST and read the completion: `streamed` where a listener is there and the endpoint
+        streams, else `whole`, whose answer a listener gets in one piece. Both get `model` and the time of sending, on
+        the clock of time.monotonic.
 
-        Raises UpstreamFault.
+        An end before the response's own, by an exception or a cancellation, closes the connection, so that the endpoint
+        sees that nobody waits. Redirects are not followed: they would carry the key elsewhere. The caller cancels at
+        `deadline` (loop time).
+
+        Raises UpstreamFault, and lets through what `on_delta` raises.
         """
         data = orjson.dumps(body)
         sent = time.monotonic()
-
-        async def read(response: aiohttp.ClientResponse) -> Completion:
-            if on_delta is not None and is_event_stream(response):
-                return await streamed(response, sent, on_delta)
-            answer = await self.read_answer(response)
-            try:
-                completion = whole(answer, sent)
-            except UnreadableAnswerError as error:
-                raise bad_answer(str(error)) from None
-            if on_delta is not None:
-                await completion.hand_to(on_delta)
-            return completion
-
-        return await self.post(url, data, read)
-
-    async def post(self, url: URL, body: bytes, read: Callable[[aiohttp.ClientResponse], Awaitable[T]]) -> T:
-        """What `read` makes of the response to one POST: a response of status 200 with an unread body.
-
-        A `read` that ends early, by an exception or a cancellation, closes the connection, so that the endpoint sees
-        that nobody waits. Redirects are not followed: they would carry the key elsewhere. Raises UpstreamFault, and
-        lets through what else `read` raises.
-        """
+        # Silence until the deadline is not longer than what is allowed: there is nothing to watch for, and a watch
+        # costs two timers a call.
+        soon = deadline - asyncio.get_running_loop().time() <= self._silence_s
         try:
-            async with self._session.post(url, data=body, allow_redirects=False) as response:
-                try:
-                    if response.status != 200:
-                        await self._raise_refusal(response)
-                    return await read(response)
-                except BaseException:
-                    response.close()
-                    raise
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise _unreachable(error, repeatable=False) from error
-        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
-            raise _unreachable(error, repeatable=True) from error
-        except aiohttp.ServerTimeoutError as error:
-            raise UpstreamFault(
-                Reason.PROVIDER_TIMEOUT, billed=True, repeatable=True, detail="silent for read_timeout_ms"
-            ) from error
-        except (
-            aiohttp.ClientResponseError,
-            aiohttp.InvalidURL,
-            http_exceptions.HttpProcessingError,
-        ) as error:
-            # aiohttp's word for bytes that are not HTTP: no status of the endpoint is ever raised this way.
-            raise bad_answer(f"not HTTP: {type(error).__name__}") from error
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise UpstreamFault(
-                Reason.PROVIDER_FAILED,
-                billed=True,
-                repeatable=True,
-                detail=f"the connection broke: {type(error).__name__}",
-            ) from error
-
-    async def read_answer(self, response: aiohttp.ClientResponse) -> dict[str, Any]:
-        """The JSON object that is the response's body, at most BODY_BYTES_MAX.
-
-        Raises UpstreamFault, also where the object is an error in place of an answer.
-        """
-        if (response.content_length or 0) > BODY_BYTES_MAX:
-            raise bad_answer("the body is too large")
-        body = bytearray()
-        # A declared length bounds nothing: a body that was compressed all the same grows when it is unpacked.
-        while chunk := await response.content.readany():
-            body += chunk
-            if len(body) > BODY_BYTES_MAX:
-                raise bad_answer("the body is too large")
-        answer = parse_answer(bytes(body))
-        self.raise_error_in(answer)
-        return answer
+            response = await self._session.post(
+                url, data=data, allow_redirects=False, timeout=self._unwatched if soon else self._watched
+            )
+            try:
+                if response.status != 200:
+                    await self._raise_refusal(response)
+                if on_delta is not None and is_event_stream(response):
+                    completion = await streamed(response, model, sent, on_delta)
+                    response.release()
+                    return completion
+                content = response.content
+                # Most answers come in one piece with their head.
+                data = content.read_nowait() if content.is_eof() else await _read_on(response)
+                if len(data) > BODY_BYTES_MAX:
+                    raise bad_answer("the body is too large")
+                answer = parse_answer(data)
+            except BaseException:
+                response.close()
+                raise
+        except _HTTP_ERRORS as error:
+            raise _named(error) from error
+        if "error" in answer:
+            self.raise_error_in(answer)
+        try:
+            completion = whole(answer, model, sent)
+        except UnreadableAnswerError as error:
+            raise bad_answer(str(error)) from None
+        if on_delta is not None:
+            await completion.hand_to(on_delta)
+        return completion
 
     async def events(self, response: aiohttp.ClientResponse) -> AsyncIterator[list[Event]]:
         """The events of a stream, those of one network read together. Raises UpstreamFault where bounds are broken."""
@@ -198,6 +171,31 @@ class HttpEndpoint:
 def is_event_stream(response: aiohttp.ClientResponse) -> bool:
     """Whether the endpoint streams. Some answer a wish for a stream with the whole answer at once."""
     return response.content_type == "text/event-stream"
+
+
+async def _read_on(response: aiohttp.ClientResponse) -> bytes:
+    """The body up to its end, or until there is more of it than BODY_BYTES_MAX. Raises UpstreamFault."""
+    if (response.content_length or 0) > BODY_BYTES_MAX:
+        raise bad_answer("the body is too large")
+    # A declared length bounds nothing: a body that was compressed all the same grows when it is unpacked.
+    body = bytearray()
+    while len(body) <= BODY_BYTES_MAX and (chunk := await response.content.readany()):
+        body += chunk
+    return bytes(body)
+
+
+def _named(error: Exception) -> UpstreamFault:
+    """What one of _HTTP_ERRORS is to chatd."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return _unreachable(error, repeatable=False)
+    if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError):
+        return _unreachable(error, repeatable=True)
+    if isinstance(error, aiohttp.ServerTimeoutError):
+        return UpstreamFault(Reason.PROVIDER_TIMEOUT, billed=True, repeatable=True, detail="silent for read_timeout_ms")
+    if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL | http_exceptions.HttpProcessingError):
+        # aiohttp's word for bytes that are not HTTP: no status of the endpoint is ever raised this way.
+        return bad_answer(f"not HTTP: {type(error).__name__}")
+    return broke_off(f"the connection broke: {type(error).__name__}")
 
 
 def parse_answer(body: bytes) -> dict[str, Any]:

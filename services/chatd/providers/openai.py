@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
@@ -32,21 +31,19 @@ class OpenAiProvider:
         self._azure = azure
         self._url = URL(table.base_url + "/chat/completions").with_query(table.query or None)
 
-    async def complete(self, request: CompletionRequest, model: str, on_delta: OnDelta | None) -> Completion:
+    async def complete(
+        self, request: CompletionRequest, model: str, deadline: float, on_delta: OnDelta | None
+    ) -> Completion:
         """See ``Provider.complete``."""
-        return await self._http.ask(
-            self._url_for(model),
-            self._body(request, model, stream=on_delta is not None),
-            on_delta,
-            whole=lambda answer, sent: read_answer(answer, model, sent),
-            streamed=lambda response, sent, tell: self._streamed(response, model, sent, tell),
-        )
+        body = self._body(request, model, stream=on_delta is not None)
+        url = self._azure_url(model) if self._azure else self._url
+        return await self._http.ask(url, body, model, deadline, on_delta, whole=read_answer, streamed=self._read_stream)
 
     async def close(self) -> None:
         """See ``Provider.close``."""
         await self._http.close()
 
-    async def _streamed(
+    async def _read_stream(
         self, response: aiohttp.ClientResponse, model: str, sent: float, on_delta: OnDelta
     ) -> Completion:
         answer = StreamedAnswer(model, sent)
@@ -72,16 +69,17 @@ class OpenAiProvider:
         except UnreadableAnswerError as error:
             raise bad_answer(str(error)) from None
 
-    def _url_for(self, model: str) -> URL:
-        if not self._azure:
-            return self._url
+    def _azure_url(self, model: str) -> URL:
         path = f"{self._table.base_url}/openai/deployments/{quote(model, safe='')}/chat/completions"
         return URL(path, encoded=True).with_query(self._table.query or None)
 
     def _body(self, request: CompletionRequest, model: str, *, stream: bool) -> dict[str, Any]:
         table = self._table
         body: dict[str, Any] = {**table.extra_body, "model": model}
-        body["messages"] = [_message(each) for each in request.messages]
+        body["messages"] = [
+            _tool_turn(each) if each.tool_calls or each.tool_call_id else {"role": each.role, "content": each.content}
+            for each in request.messages
+        ]
         if request.temperature is not None:
             body["temperature"] = request.temperature
         if request.top_p is not None:
@@ -115,9 +113,10 @@ class OpenAiProvider:
         return {"type": "json_schema", "json_schema": schema}
 
 
-def _message(message: Message) -> Mapping[str, Any]:
+def _tool_turn(message: Message) -> dict[str, Any]:
+    """A turn that calls tools, or tells what one gave."""
     turn: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.role == "tool":
+    if message.tool_call_id:
         turn["tool_call_id"] = message.tool_call_id
     if message.tool_calls:
         turn["tool_calls"] = [

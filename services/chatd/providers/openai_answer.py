@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from chatd.completion import Completion, Delta, FinishReason, ToolCall, Usage
-from chatd.providers.answer_parts import AnswerParts, UnreadableAnswerError, token_count
+from chatd.providers.answer_parts import AnswerParts, UnreadableAnswerError, checked, token_count
 
 __all__ = ["StreamedAnswer", "UnreadableAnswerError", "read_answer"]
 
@@ -28,24 +28,25 @@ _TOOL_CALLS_MAX: Final = 128
 
 def read_answer(answer: Mapping[str, Any], asked_model: str, sent: float) -> Completion:
     """The completion in a whole `chat.completion` object. Raises UnreadableAnswerError."""
-    parts = AnswerParts()
     choice = _first_choice(answer)
     if choice is None:
         raise UnreadableAnswerError("no choices")
     message = choice.get("message")
     if not isinstance(message, dict):
         raise UnreadableAnswerError("no message")
-    _take_turn(message, parts)
-    calls = [_ToolCallParts().add(each) for each in _list(message.get("tool_calls"))]
-    for call in calls:
-        parts.add_tool_call(call.done())
-    parts.take_deltas()
-    return parts.completion(
-        model=_model(answer, asked_model),
-        usage=read_usage(answer.get("usage")),
-        finish_reason=_finish_reason(choice.get("finish_reason")),
-        sent=sent,
-        first_token=time.monotonic(),
+    text, reasoning = _read_turn(message)
+    calls = message.get("tool_calls")
+    return checked(
+        Completion(
+            text=text,
+            model=_model(answer, asked_model),
+            sent=sent,
+            first_token=time.monotonic(),
+            reasoning=reasoning,
+            tool_calls=tuple(_ToolCallParts().add(each).done() for each in _list(calls)) if calls else (),
+            usage=read_usage(answer.get("usage")),
+            finish_reason=_finish_reason(choice.get("finish_reason")),
+        )
     )
 
 
@@ -75,7 +76,9 @@ class StreamedAnswer:
             return
         delta = choice.get("delta")
         if isinstance(delta, dict):
-            _take_turn(delta, self._parts)
+            text, reasoning = _read_turn(delta)
+            self._parts.add_reasoning(reasoning)
+            self._parts.add_text(text)
             for each in _list(delta.get("tool_calls")):
                 self._add_call(each)
         if self._first_token is None and self._parts.has_text:
@@ -115,11 +118,13 @@ def read_usage(usage: object) -> Usage:
     """Usage in OpenAI's words; what is missing or no count is 0."""
     if not isinstance(usage, dict):
         return Usage()
+    asked = usage.get("prompt_tokens_details")
+    answered = usage.get("completion_tokens_details")
     return Usage(
         input_tokens=token_count(usage.get("prompt_tokens")),
         output_tokens=token_count(usage.get("completion_tokens")),
-        cached_input_tokens=token_count(_get(usage, "prompt_tokens_details", "cached_tokens")),
-        reasoning_tokens=token_count(_get(usage, "completion_tokens_details", "reasoning_tokens")),
+        cached_input_tokens=token_count(asked.get("cached_tokens")) if isinstance(asked, dict) else 0,
+        reasoning_tokens=token_count(answered.get("reasoning_tokens")) if isinstance(answered, dict) else 0,
     )
 
 
@@ -155,30 +160,35 @@ class _ToolCallParts:
         return ToolCall(self.id, self.name, "".join(self.arguments))
 
 
-def _take_turn(turn: Mapping[str, Any], parts: AnswerParts) -> None:
-    # Reasoning stands in a field of its own: `reasoning_content` (DeepSeek, vLLM, llama.cpp), `reasoning`
-    # (OpenRouter, Groq, Ollama). An endpoint that sends both says the same twice.
-    parts.add_reasoning(_text(turn.get("reasoning_content")) or _text(turn.get("reasoning")))
+def _read_turn(turn: Mapping[str, Any]) -> tuple[str, str]:
+    """The text and the reasoning of a message, or of a piece of one."""
     content = turn.get("content")
     if isinstance(content, str):
-        parts.add_text(content)
+        text, thoughts = content, ""
     elif isinstance(content, list):
-        for part in content:
-            _take_part(part, parts)
-    elif content is not None:
-        raise UnreadableAnswerError("content is neither text nor parts")
-    # The model's own words when it declines: they are its answer.
-    parts.add_text(_text(turn.get("refusal")))
-
-
-def _take_part(part: object, parts: AnswerParts) -> None:
-    if not isinstance(part, dict):
-        raise UnreadableAnswerError("a part of the content is no object")
-    if part.get("type") == "thinking":
-        for thought in _list(part.get("thinking")):
-            parts.add_reasoning(_text(_get(thought, "text")))
+        text, thoughts = _read_parts(content)
+    elif content is None:
+        text = thoughts = ""
     else:
-        parts.add_text(_text(part.get("text")))
+        raise UnreadableAnswerError("content is neither text nor parts")
+    # Reasoning stands in a field of its own: `reasoning_content` (DeepSeek, vLLM, llama.cpp), `reasoning`
+    # (OpenRouter, Groq, Ollama). An endpoint that sends both says the same twice.
+    reasoning = _text(turn.get("reasoning_content")) or _text(turn.get("reasoning"))
+    # `refusal`: the model's own words when it declines; they are its answer.
+    return text + _text(turn.get("refusal")), reasoning + thoughts
+
+
+def _read_parts(parts: Sequence[Any]) -> tuple[str, str]:
+    text: list[str] = []
+    thoughts: list[str] = []
+    for part in parts:
+        if not isinstance(part, dict):
+            raise UnreadableAnswerError("a part of the content is no object")
+        if part.get("type") == "thinking":
+            thoughts += (_text(each.get("text")) for each in _list(part.get("thinking")) if isinstance(each, dict))
+        else:
+            text.append(_text(part.get("text")))
+    return "".join(text), "".join(thoughts)
 
 
 def _first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -206,11 +216,3 @@ def _text(value: object) -> str:
 
 def _list(value: object) -> Sequence[Any]:
     return value if isinstance(value, list) else ()
-
-
-def _get(value: object, *names: str) -> object:
-    for name in names:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(name)
-    return value

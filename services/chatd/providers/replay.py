@@ -57,7 +57,9 @@ class ReplayProvider:
             raise ConfigError([f"session_log: {error}"]) from None
         self._kept: OrderedDict[str, Attempts] = OrderedDict()
 
-    async def complete(self, request: CompletionRequest, model: str, on_delta: OnDelta | None) -> Completion:
+    async def complete(
+        self, request: CompletionRequest, model: str, deadline: float, on_delta: OnDelta | None
+    ) -> Completion:
         """See ``Provider.complete``. The answer's model is the one that was recorded."""
         sent = time.monotonic()
         attempts = await self._attempts(model)

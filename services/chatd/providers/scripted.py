@@ -37,7 +37,9 @@ class ScriptedProvider:
         """Raises ConfigError where the script cannot be used."""
         self._script = load_script(table.script or BUILT_IN_SCRIPT)
 
-    async def complete(self, request: CompletionRequest, model: str, on_delta: OnDelta | None) -> Completion:
+    async def complete(
+        self, request: CompletionRequest, model: str, deadline: float, on_delta: OnDelta | None
+    ) -> Completion:
         """See ``Provider.complete``. Whatever model was asked for, the answer's model is `scripted`."""
         sent = time.monotonic()
         reply = self._script.reply_to(request) or _NO_REPLY
