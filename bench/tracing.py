@@ -1,12 +1,13 @@
-"""What one generation costs: the plain Langfuse SDK before, `lakehouse.tracing` after.
+"""What one generation and one session cost: the plain Langfuse SDK before, `lakehouse.tracing` after.
 
     python bench/tracing.py [--rounds 15] [--generations 400] [--profile]
 
 Both send the same generation of about 5 KB to a receiver in another process. `before` is the SDK as its
 documentation shows it (objects; start, update, end; gzip). `after` is measured with the texts serialised on the
-caller's thread, with texts that are at hand, and with gzip. Rounds are interleaved and the order alternates;
-figures are medians of CPU time in microseconds a generation: of the calling thread, and of the whole process
-until everything is sent.
+caller's thread, with texts that are at hand, and with gzip. A session is the seven spans and three scores of two
+attempts, about 33 KB, which three services' tracing sends from one process. Rounds are interleaved and the order
+alternates; figures are medians of CPU time in microseconds a generation or a session: of the calling thread, and of
+the whole process until everything is sent.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from langfuse import Langfuse
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
-from lakehouse.trace_context import mint_trace_id, read_hop_context, trace_metadata
+from lakehouse.trace_context import TraceContext, mint_trace_id, read_hop_context, trace_metadata
 from lakehouse.tracing import Tracing, TracingConfig
 
 _random = random.Random(7)
@@ -138,6 +139,54 @@ class Ours:
             sys.exit("the receiver did not take the spans in 30 s")
 
 
+class Session:
+    """What the three services' tracing does for a session of two attempts; all texts are at hand."""
+
+    def __init__(self, host: str) -> None:
+        config = {"host": host, "secret_key": "sk", "queue_bytes_max": 268_435_456}
+        self.iterate, self.chatd, self.validated = (
+            Tracing(TracingConfig(public_key=f"pk-{uuid.uuid4()}", **config), service=service)  # type: ignore[arg-type]  # by name
+            for service in ("iterate", "chatd", "validated")
+        )
+
+    def generation(self) -> None:
+        """Trace one session."""
+        _, given, answer = next(CALLS)
+        context = TraceContext(mint_trace_id())
+        root = self.iterate.start_root("iterate.fill", context=context, session_id="s-1", input=given, kind="fill")
+        for number in (1, 2):
+            attempt = root.start_child(f"attempt-{number}", input=given)
+            hop = TraceContext(context.trace_id, attempt.span_id)
+            chat = self.chatd.start_remote(
+                "chat",
+                type="generation",
+                context=hop,
+                session_id="s-1",
+                input=given,
+                model="gpt-4o-mini",
+                model_parameters=PARAMETERS_TEXT,
+            )
+            chat.end(
+                output=answer,
+                usage_details=USAGE,
+                cost_details=COST,
+                metadata=METADATA,
+                completion_start_unix_ns=time.time_ns(),
+            )
+            validate = self.validated.start_remote(
+                "validate", type="guardrail", context=hop, session_id="s-1", input=answer
+            )
+            validate.end(output='{"passed":true,"findings":[]}', metadata={"findings": 0, "roster_version": "sha256:1"})
+            attempt.end(output=answer)
+        root.end(output=answer, trace_metadata={"final_verdict": "accepted"})
+        self.iterate.score_session(context.trace_id, accepted=True, iterations=2, grounded_in_roster=True)
+
+    def flush(self) -> None:
+        for tracing in (self.iterate, self.chatd, self.validated):
+            if not tracing.flush(30.0):
+                sys.exit("the receiver did not take the spans in 30 s")
+
+
 def measure(generation: Callable[[], None], flush: Callable[[], None], count: int) -> tuple[float, float]:
     """Return CPU microseconds a generation: of this thread, and of the process until all is sent."""
     flush()
@@ -158,7 +207,7 @@ def receive() -> None:
         sys.stdin.read()
 
 
-def profile(name: str, subject: PlainSdk | Ours) -> None:
+def profile(name: str, subject: PlainSdk | Ours | Session) -> None:
     """Print where the calling thread's time goes."""
     profiler = cProfile.Profile(time.thread_time)
     profiler.enable()
@@ -190,11 +239,12 @@ def main() -> None:
     if receiver.stdout is None:
         sys.exit("the receiver has no output")
     host = receiver.stdout.readline().strip()
-    subjects: dict[str, PlainSdk | Ours] = {
+    subjects: dict[str, PlainSdk | Ours | Session] = {
         "before": PlainSdk(host),
         "after": Ours(host, serialise=True, compression="auto"),
         "after, texts at hand": Ours(host, serialise=False, compression="auto"),
         "after, gzip": Ours(host, serialise=True, compression="gzip"),
+        "a session": Session(host),
     }
     if arguments.profile:
         profile("before", subjects["before"])
@@ -203,7 +253,8 @@ def main() -> None:
     for round_number in range(arguments.rounds + 1):
         order = list(subjects.items())
         for name, subject in order if round_number % 2 else reversed(order):
-            sample = measure(subject.generation, subject.flush, arguments.generations)
+            count = arguments.generations // (7 if isinstance(subject, Session) else 1)
+            sample = measure(subject.generation, subject.flush, count)
             if round_number:  # the first round warms up
                 samples[name].append(sample)
     print(f"one generation of {CHARS:.0f} characters, {arguments.rounds} rounds of {arguments.generations}, CPU µs")
@@ -211,6 +262,9 @@ def main() -> None:
     before = [statistics.median(column) for column in zip(*samples["before"], strict=True)]
     for name, taken in samples.items():
         caller, process = (statistics.median(column) for column in zip(*taken, strict=True))
+        if name == "a session":
+            print(f"{name:24}{caller:8.1f}{'':8}{process:9.1f}")
+            continue
         spread = f"{min(p for _, p in taken):.0f}..{max(p for _, p in taken):.0f}"
         print(f"{name:24}{caller:8.1f}{before[0] / caller:8.1f}{process:9.1f}{before[1] / process:8.1f}{spread:>20}")
     receiver.stdin.close() if receiver.stdin else None

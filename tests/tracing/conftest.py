@@ -121,6 +121,20 @@ def body_recorder() -> Iterator[BodyRecorder]:
 
 
 @pytest.fixture
+def flaky_langfuse() -> Iterator[Callable[[list[int]], BodyRecorder]]:
+    """Start a Langfuse that answers its first POSTs with these statuses and takes the others."""
+    with contextlib.ExitStack() as stack:
+
+        def start(statuses: list[int]) -> BodyRecorder:
+            left = iter(statuses)
+            recorder = BodyRecorder(lambda _, handler, __: respond(handler, next(left, 200)))
+            stack.callback(recorder.close)
+            return recorder
+
+        yield start
+
+
+@pytest.fixture
 def hostile_langfuse() -> Iterator[Callable[[Fault], str]]:
     """Start a Langfuse with a fault and return its URL."""
     with contextlib.ExitStack() as stack:

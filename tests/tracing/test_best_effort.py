@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -165,6 +166,62 @@ def test_an_endpoint_that_recovers_gets_the_next_spans(
     counts = tracing.counts()
     assert (counts["spans_dropped:export_failed"], counts["spans_exported"]) == (3, 6)
     assert (counts["scores_dropped:export_failed"], counts["scores_exported"]) == (1, 2)
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_scores_are_sent_again_where_that_may_help(
+    flaky_langfuse: Callable[[list[int]], Any],
+    start_tracing: Callable[..., Tracing],
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+) -> None:
+    monkeypatch.setattr("lakehouse.tracing.langfuse_client._SCORE_PAUSES_S", (0.0, 0.0))
+    langfuse = flaky_langfuse([status, status])
+    tracing = start_tracing(langfuse.url)
+    tracing.score_session("1" * 32, accepted=True, iterations=1, grounded_in_roster=None)
+    assert tracing.flush(5.0)
+    assert tracing.counts()["scores_exported"] == 1
+    first, second, third = (body for _, _, body in langfuse.bodies)
+    assert first == second == third
+
+
+def test_scores_are_given_up_after_three_tries(
+    flaky_langfuse: Callable[[list[int]], Any],
+    start_tracing: Callable[..., Tracing],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("lakehouse.tracing.langfuse_client._SCORE_PAUSES_S", (0.0, 0.0))
+    langfuse = flaky_langfuse([500, 500, 500])
+    tracing = start_tracing(langfuse.url)
+    tracing.score_session("1" * 32, accepted=True, iterations=1, grounded_in_roster=None)
+    assert tracing.flush(5.0)
+    assert tracing.counts()["scores_dropped:export_failed"] == 1
+    assert len(langfuse.bodies) == 3
+    assert "scores were not taken: status 500" in caplog.text
+
+
+def test_a_batch_is_encoded_in_slices_between_which_the_loop_gets_the_interpreter(
+    receiver: TraceReceiver, start_tracing: Callable[..., Tracing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("lakehouse.tracing.span_export.time", SimpleNamespace(sleep=pauses.append))
+    tracing = start_tracing(receiver.url, flush_spans=60, flush_interval_ms=60_000)
+    run_sessions(tracing, 20)
+    receiver.wait_for(lambda received: len(received.trees()) == 20, 5.0)
+    # In memory the 60 spans take some 220 KB.
+    assert len(pauses) == 3
+
+
+def test_an_exporter_of_another_make_turns_tracing_off_and_says_so(
+    receiver: TraceReceiver,
+    start_tracing: Callable[..., Tracing],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.delattr("opentelemetry.exporter.otlp.common.http._OTLPHTTPClient.export")
+    assert not start_tracing(receiver.url).enabled
+    assert "OTLP exporter is not known here" in caplog.text
 
 
 def test_one_span_that_cannot_be_encoded_costs_only_itself(

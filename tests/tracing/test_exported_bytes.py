@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from langfuse import Langfuse, propagate_attributes
+from langfuse._utils.serializer import EventSerializer
 from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry import trace as otel_trace
@@ -22,6 +24,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from lakehouse.trace_context import TraceContext, read_hop_context, read_root_context, trace_metadata
 from lakehouse.tracing import Tracing
 from lakehouse.tracing.receiver import SCORES_PATH, TRACES_PATH, TraceReceiver
+from lakehouse.tracing.score_export import SessionScores, encode_scores
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -273,6 +276,49 @@ def test_scores_are_posted_with_ids_that_a_repeat_replaces(
     assert {s["environment"] for s in scores.values()} == {"staging"}
     assert sorted(s["name"] for s in receiver.scores("1" * 32).values()) == ["accepted", "iterations"]
     assert receiver.request_headers(SCORES_PATH)["x-langfuse-sdk-name"] == "python"
+
+
+def test_scores_are_posted_as_the_sdk_posts_them(
+    plain_sdk: Langfuse, body_recorder: Any, start_tracing: Callable[..., Tracing]
+) -> None:
+    for name, value, data_type in (
+        ("accepted", 1, "BOOLEAN"),
+        ("iterations", 2, "NUMERIC"),
+        ("grounded_in_roster", 0, "BOOLEAN"),
+    ):
+        plain_sdk.create_score(
+            score_id=f"{TRACE_ID}-{name}",
+            trace_id=TRACE_ID,
+            name=name,
+            value=float(value),
+            data_type=data_type,  # type: ignore[call-overload]  # one of the overloads' for each
+            timestamp=STARTED,
+            environment="prod",
+        )
+    plain_sdk.flush()
+    tracing = start_tracing(body_recorder.url, environment="prod")
+    tracing.score_session(TRACE_ID, accepted=True, iterations=2, grounded_in_roster=False)
+    assert tracing.flush(5.0)
+    posted = [(headers, json.loads(body)) for path, headers, body in body_recorder.bodies if path == SCORES_PATH]
+    (expected_headers, expected), (headers, ours) = posted
+    for score in ours:
+        assert datetime.fromisoformat(score["timestamp"]).tzinfo is not None
+        score["timestamp"] = expected[0]["timestamp"]
+    assert ours == expected
+    own = {"content-length", "host", "authorization", "x-langfuse-public-key"}
+    assert {k: v for k, v in headers.items() if k not in own} == {
+        k: v for k, v in expected_headers.items() if k not in own
+    }
+    assert headers["authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize("microsecond", [0, 890_123, 890_000])
+def test_a_scores_time_is_written_as_the_sdk_writes_it(microsecond: int) -> None:
+    moment = STARTED.replace(microsecond=microsecond)
+    unix_ns = int(STARTED.timestamp()) * 1_000_000_000 + microsecond * 1_000
+    scores = SessionScores(TRACE_ID, unix_ns, accepted=True, iterations=1, grounded_in_roster=None)
+    written = {score["timestamp"] for score in json.loads(encode_scores([scores], environment=""))}
+    assert written == {json.loads(json.dumps(moment, cls=EventSerializer))}
 
 
 def test_durations_survive_a_step_of_the_wall_clock(

@@ -6,8 +6,10 @@ This is the one module that imports `langfuse`, and it is imported only when tra
 from __future__ import annotations
 
 import gzip
-import threading
-from collections.abc import Mapping
+import logging
+import random
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
@@ -26,31 +28,18 @@ if TYPE_CHECKING:
 
     from lakehouse.tracing.config import TracingConfig
 
-# The score consumer of the SDK sends what it has when told to flush; this only paces its idle loop.
+# The SDK's own queues stay empty; this only paces the loops that watch them.
 _IDLE_INTERVAL_S: Final = 5.0
-SCORES_PER_REQUEST_MAX: Final = 96
+
+# As the SDK repeats a request with scores: after a pause of up to this, and once more.
+_SCORE_PAUSES_S: Final = (1.0, 2.0)
+
+# Where the SDK complains; `library_logs` keeps the newest complaint.
+_sdk_logger = logging.getLogger("langfuse")
 
 
 class LangfuseUnavailableError(Exception):
     """The client could not be set up; the message says why, for the log."""
-
-
-class _FixedResource(Resource):
-    """A resource that knows its hash.
-
-    The exporter hashes a resource for every span, which encodes all of its attributes as JSON each time: a
-    twelfth of the cost of a span.
-    """
-
-    def __init__(self, resource: Resource) -> None:
-        super().__init__(resource.attributes, resource.schema_url)
-        self._hash = super().__hash__()
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Resource) and super().__eq__(other))
-
-    def __hash__(self) -> int:
-        return self._hash
 
 
 class _IsolatedTracerProvider(TracerProvider):
@@ -83,57 +72,51 @@ class _IsolatedTracerProvider(TracerProvider):
         return super().get_tracer(instrumenting_module_name, instrumenting_library_version, schema_url, attributes)
 
 
-class _ScoreClient(httpx.Client):
-    """The SDK's HTTP client for scores, which it reports on by logging alone; this one keeps the outcome."""
-
-    def __init__(self, timeout_s: float) -> None:
-        super().__init__(timeout=timeout_s)
-        self._lock = threading.Lock()
-        self._delivered = False
-
-    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        self._record(delivered=False)
-        response = super().send(request, **options)
-        self._record(delivered=response.is_success)
-        return response
-
-    def take_delivered(self) -> bool:
-        """Return whether the last request since the last call succeeded."""
-        with self._lock:
-            delivered, self._delivered = self._delivered, False
-            return delivered
-
-    def _record(self, *, delivered: bool) -> None:
-        with self._lock:
-            self._delivered = delivered
-
-
 @dataclass(frozen=True, slots=True)
 class LangfuseConnection:
-    """What our export threads need of the SDK."""
+    """What our export threads need of the SDK: who we are, and its ways to Langfuse for bytes that are made here.
 
-    client: Langfuse
-    exporter: SpanExporter
+    Its own way from a span or a score to these bytes costs ten to thirty times as much (see `bench/tracing.py`).
+    """
+
     resource: Resource
     scope: InstrumentationScope
-    scores: _ScoreClient
+    _client: Langfuse
     _provider: TracerProvider
+    _http: httpx.Client
+    _post_spans: Callable[[bytes], Any]
+    _post_scores: Callable[[bytes], httpx.Response]
 
-    def send_scores(self, scores: list[Mapping[str, Any]]) -> bool:
-        """Send at most `SCORES_PER_REQUEST_MAX` scores (keyword arguments of `create_score`) in one request.
+    def send_spans(self, request: bytes) -> bool:
+        """Send an OTLP trace request, repeat it within the timeout, and return whether Langfuse took it."""
+        return bool(self._post_spans(request).success)
 
-        Blocks for as long as the SDK repeats a request: three times the timeout and its pauses.
+    def send_scores(self, scores: bytes) -> bool:
+        """Send a JSON array of scores, repeat it as the SDK does, and return whether Langfuse took it.
+
+        Blocks for as long as that takes: three times the timeout and the pauses.
         """
-        for score in scores:
-            self.client.create_score(**score)
-        self.client.flush()
-        return self.scores.take_delivered()
+        for pause_s in (*_SCORE_PAUSES_S, None):
+            try:
+                response = self._post_scores(scores)
+            except httpx.TransportError as error:
+                passing, problem = True, f"{type(error).__name__}: {error}"
+            else:
+                if response.is_success:
+                    return True
+                passing = response.status_code >= 500 or response.status_code == 429
+                problem = f"status {response.status_code}"
+            if not passing or pause_s is None:
+                _sdk_logger.error("the scores were not taken: %s", problem)
+                return False
+            time.sleep(random.uniform(0.0, pause_s))  # noqa: S311 - so that many senders do not come back at once
+        return False
 
     def shutdown(self) -> None:
-        """Stop the SDK's threads and its exit hook; may block as `send_scores` does."""
-        self.client.shutdown()
+        """Stop the SDK's threads and its exit hook; may block for as long as a request takes."""
+        self._client.shutdown()
         self._provider.shutdown()
-        self.scores.close()
+        self._http.close()
 
 
 def connect(config: TracingConfig, service: str) -> LangfuseConnection:
@@ -148,9 +131,9 @@ def connect(config: TracingConfig, service: str) -> LangfuseConnection:
         names["langfuse.environment"] = config.environment
     if config.release:
         names["langfuse.release"] = config.release
-    resource = _FixedResource(Resource.create(cast("dict[str, Any]", names)))
+    resource = Resource.create(cast("dict[str, Any]", names))
     provider = _IsolatedTracerProvider(resource)
-    scores = _ScoreClient(config.timeout_ms / 1_000)
+    http = httpx.Client(timeout=config.timeout_ms / 1_000)
     client = Langfuse(
         public_key=config.public_key,
         secret_key=config.secret_key,
@@ -158,26 +141,27 @@ def connect(config: TracingConfig, service: str) -> LangfuseConnection:
         timeout=cast("int", config.timeout_ms / 1_000),  # fractions work; the SDK only annotates it narrowly
         environment=config.environment or None,
         release=config.release or None,
-        sample_rate=1.0,  # the spans that reach it are sampled already
-        flush_at=SCORES_PER_REQUEST_MAX,
+        sample_rate=1.0,  # what is sent is sampled already
+        flush_at=1,
         flush_interval=_IDLE_INTERVAL_S,
         tracer_provider=provider,
-        httpx_client=scores,
+        httpx_client=http,
         otel_compression=_compression(config),
     )
     if provider.exporter is None or provider.scope is None:
-        scores.close()
+        http.close()
         raise LangfuseUnavailableError(
             "the Langfuse SDK is switched off by its environment variables, or this process already has a "
             "client with the same public key"
         )
     return LangfuseConnection(
-        client=client,
-        exporter=_with_fast_gzip(_without_media_uploads(provider.exporter)),
         resource=resource,
         scope=provider.scope,
-        scores=scores,
+        _client=client,
         _provider=provider,
+        _http=http,
+        _post_spans=_span_sender(provider.exporter),
+        _post_scores=_score_sender(client),
     )
 
 
@@ -187,32 +171,40 @@ def _compression(config: TracingConfig) -> Any:
     return "gzip" if urlsplit(config.host).scheme == "https" else "none"
 
 
-def _without_media_uploads(exporter: SpanExporter) -> SpanExporter:
-    """Return the OTLP exporter inside the SDK's transforming one.
+def _span_sender(exporter: SpanExporter) -> Callable[[bytes], Any]:
+    """Return the method of the SDK's exporter that sends a request's bytes: with its address, headers and repeats.
 
-    The outer one copies every span and searches every text for base64 media, which it would upload by API calls
-    of its own: a third of the export's cost, and a way for a model's answer to make us send requests. Should a
-    later SDK arrange this differently, the outer exporter does the same work, only dearer.
+    Around it is what we do without. The outermost exporter copies every span and searches every text for base64
+    media, which it would upload by API calls of its own: a way for a model's answer to make us send requests.
     """
-    inner = getattr(exporter, "_exporter", None)
-    return inner if isinstance(inner, SpanExporter) else exporter
-
-
-def _with_fast_gzip(exporter: SpanExporter) -> SpanExporter:
-    """Make an exporter that compresses do it at zlib's level 1.
-
-    The library's level 9 costs as much as all the rest of the export and takes off a tenth more. Should a later one
-    arrange this differently, it compresses at its own level.
-    """
-    http_client = getattr(exporter, "_client", None)
-    if (
-        http_client is not None
-        and getattr(http_client, "_compression", None) is Compression.GZIP
-        and hasattr(http_client, "_compress")
-    ):
-        http_client._compress = _fast_gzip  # noqa: SLF001 - there is no setting for it
-    return exporter
+    http_client = getattr(getattr(exporter, "_exporter", exporter), "_client", None)
+    send = getattr(http_client, "export", None)
+    if http_client is None or send is None:
+        raise LangfuseUnavailableError("this version of OpenTelemetry's OTLP exporter is not known here")
+    if getattr(http_client, "_compression", None) is Compression.GZIP and hasattr(http_client, "_compress"):
+        http_client._compress = _fast_gzip  # noqa: SLF001 - there is no setting for its level
+    return cast("Callable[[bytes], Any]", send)
 
 
 def _fast_gzip(data: bytes) -> bytes:
+    """Compress at level 1: level 9, the exporter's, costs several times as much and takes off a tenth more."""
     return gzip.compress(data, compresslevel=1, mtime=0)
+
+
+def _score_sender(client: Langfuse) -> Callable[[bytes], httpx.Response]:
+    """Return what sends the bytes of scores, with the address and headers of the SDK's API client.
+
+    Its `scores.create` spends 90 us on each score before it sends it.
+    """
+    http_client = client.api._client_wrapper.httpx_client  # noqa: SLF001 - its public methods take objects alone
+
+    def send(scores: bytes) -> httpx.Response:
+        return http_client.request(
+            "api/public/scores",
+            method="POST",
+            content=scores,
+            headers={"content-type": "application/json"},
+            request_options={"max_retries": 0},
+        )
+
+    return send

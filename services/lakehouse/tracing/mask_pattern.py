@@ -8,16 +8,33 @@ from __future__ import annotations
 
 import re
 import warnings
-from typing import Final
+from typing import Final, NamedTuple
 
 REPEAT_MAX: Final = 256
 REPEAT_SUM_MAX: Final = 1_024
+
+# Of a repetition, so many are enough to tell a secret from a word.
+_SIGN_REPEAT_MAX: Final = 16
+_ASCII: Final = tuple(map(chr, range(128)))
 
 _ATOM = re.compile(r"(?P<literal>[^\\.^$*+?{}\[\]|()])|\\[sdw]|\\(?P<escaped>[^A-Za-z0-9])|\[\^?(?:\\.|[^\]\\])+\]")
 _REPEAT = re.compile(r"[?*+]|\{(\d{1,4})(?:(,)(\d{1,4})?)?\}")
 
 
-def compile_mask_pattern(pattern: str) -> re.Pattern[str]:
+class MaskPattern(NamedTuple):
+    """A mask pattern, compiled.
+
+    Attributes:
+        regex: Finds what is masked.
+        sign: Stands wherever `regex` finds something, and rarely elsewhere: the pattern or its beginning, for
+            Rust's regular expressions. It tells whether a text needs masking at all (see `Masker.mask`).
+    """
+
+    regex: re.Pattern[str]
+    sign: str
+
+
+def compile_mask_pattern(pattern: str) -> MaskPattern:
     r"""Compile a mask pattern.
 
     A pattern is a sequence of literals, escapes (`\s`, `\d`, `\w`, or a backslash before punctuation) and
@@ -31,7 +48,7 @@ def compile_mask_pattern(pattern: str) -> re.Pattern[str]:
     """
     prefix = ""
     prefix_ends = False
-    parts: list[str] = []
+    elements: list[tuple[re.Match[str], re.Match[str] | None]] = []
     repeats = 0
     position = 0
     while position < len(pattern):
@@ -43,13 +60,13 @@ def compile_mask_pattern(pattern: str) -> re.Pattern[str]:
             )
         position = atom.end()
         repeat = _REPEAT.match(pattern, position)
+        elements.append((atom, repeat))
         literal = atom["literal"] or atom["escaped"]
         if repeat is None:
             if literal and not prefix_ends:
                 prefix += literal
             else:
                 prefix_ends = True
-            parts.append(atom[0])
             continue
         prefix_ends = True
         position = repeat.end()
@@ -65,24 +82,59 @@ def compile_mask_pattern(pattern: str) -> re.Pattern[str]:
                 f"mask pattern {pattern!r} repeats too often: at most {REPEAT_MAX} times an element and "
                 f"{REPEAT_SUM_MAX} times in all"
             )
-        parts.append(f"{atom[0]}{repeat[0]}+")  # possessive: it never backtracks
     if len(prefix) < 2:
         raise ValueError(f"mask pattern {pattern!r} must start with at least two plain characters, as 'sk-'")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            return re.compile("".join(parts))
+            # Possessive: a repetition never backtracks.
+            regex = re.compile("".join(f"{atom[0]}{repeat[0]}+" if repeat else atom[0] for atom, repeat in elements))
     except (re.error, Warning) as error:
         raise ValueError(f"mask pattern {pattern!r} is not a regular expression: {error}") from None
+    return MaskPattern(regex, _sign(elements))
+
+
+def sign_of_text(text: str) -> str:
+    """Return the sign of a text itself."""
+    return "".join(rf"\x{{{ord(character):x}}}" for character in text)
+
+
+def _sign(elements: list[tuple[re.Match[str], re.Match[str] | None]]) -> str:
+    """Return the sign of a pattern.
+
+    It may stand where the pattern finds nothing, never the other way round: its repetitions do give back, and
+    beyond ASCII, where the two kinds of regular expressions need not know the same Unicode, its classes take
+    everything.
+    """
+    sign = ""
+    for atom, repeat in elements:
+        sign += _sign_of_atom(atom)
+        if repeat is None:
+            continue
+        least, most = _repeat_range(repeat)
+        if most is None or most > _SIGN_REPEAT_MAX:
+            return f"{sign}{{{min(least, _SIGN_REPEAT_MAX)}}}"
+        sign += f"{{{least},{most}}}"
+    return sign
+
+
+def _sign_of_atom(atom: re.Match[str]) -> str:
+    literal = atom["literal"] or atom["escaped"]
+    if literal:
+        return sign_of_text(literal)
+    taken = sign_of_text("".join(filter(re.compile(atom[0]).fullmatch, _ASCII)))
+    return rf"[{taken}\x80-\x{{10ffff}}]"
 
 
 def _repeat_bounds(repeat: re.Match[str]) -> tuple[bool, int]:
     """Return whether a repetition is open-ended, and how many steps it may take before it can fail."""
-    if repeat[0] == "?":
-        return False, 1
-    if repeat[0] in "*+":
-        return True, 1
+    least, most = _repeat_range(repeat)
+    return (True, max(least, 1)) if most is None else (False, most)
+
+
+def _repeat_range(repeat: re.Match[str]) -> tuple[int, int | None]:
+    """Return the fewest and the most times of a repetition; None where it is open-ended."""
+    if repeat[0] in "?*+":
+        return {"?": (0, 1), "*": (0, None), "+": (1, None)}[repeat[0]]
     least, comma, most = repeat.groups()
-    if comma and most is None:
-        return True, int(least)
-    return False, int(most or least)
+    return int(least), int(most) if most else None if comma else int(least)

@@ -1,27 +1,25 @@
-"""The scores of a session, and the thread that hands them to the SDK."""
+"""The scores of a session, and the thread that sends them."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from lakehouse.tracing.langfuse_client import SCORES_PER_REQUEST_MAX
+import orjson
 
 if TYPE_CHECKING:
     from lakehouse.tracing.config import TracingConfig
-    from lakehouse.tracing.langfuse_client import LangfuseConnection
     from lakehouse.tracing.losses import ExportCounts
 
-_SCORES_PER_SESSION_MAX: Final = 3
-_SESSIONS_PER_REQUEST_MAX: Final = SCORES_PER_REQUEST_MAX // _SCORES_PER_SESSION_MAX
+# Some 600 bytes each: far below the 1 MB that a request may have.
+_SESSIONS_PER_REQUEST_MAX: Final = 128
 
 
-@dataclass(frozen=True, slots=True)
-class SessionScores:
+class SessionScores(NamedTuple):
     """What is said about a whole trace at its end."""
 
     trace_id: str
@@ -30,41 +28,46 @@ class SessionScores:
     iterations: int
     grounded_in_roster: bool | None
 
-    def as_score_arguments(self) -> list[Mapping[str, Any]]:
-        """Return the arguments of `create_score`, one mapping a score.
-
-        The ids follow from the trace id: sent twice, a score replaces itself.
-        """
+    def as_json(self, environment: str) -> list[dict[str, Any]]:
+        """Return the scores as Langfuse's API names things; their ids follow from the trace id."""
+        common = {
+            "traceId": self.trace_id,
+            "timestamp": datetime.fromtimestamp(self.unix_ns / 1_000_000_000, UTC),
+        }
+        if environment:
+            common["environment"] = environment
         values: list[tuple[str, float, str]] = [
             ("accepted", float(self.accepted), "BOOLEAN"),
             ("iterations", float(self.iterations), "NUMERIC"),
         ]
         if self.grounded_in_roster is not None:
             values.append(("grounded_in_roster", float(self.grounded_in_roster), "BOOLEAN"))
-        timestamp = datetime.fromtimestamp(self.unix_ns / 1_000_000_000, UTC)
         return [
-            {
-                "score_id": f"{self.trace_id}-{name}",
-                "trace_id": self.trace_id,
-                "name": name,
-                "value": value,
-                "data_type": data_type,
-                "timestamp": timestamp,
-            }
+            {"id": f"{self.trace_id}-{name}", "name": name, "value": value, "dataType": data_type, **common}
             for name, value, data_type in values
         ]
+
+
+def encode_scores(sessions: Iterable[SessionScores], environment: str) -> bytes:
+    """Return the JSON array that Langfuse takes, the bytes of the SDK's values; `environment` may be "".
+
+    Sent twice, a score replaces itself.
+    """
+    scores = [score for session in sessions for score in session.as_json(environment)]
+    return orjson.dumps(scores, option=orjson.OPT_UTC_Z)
 
 
 class ScoreExport:
     """Takes sessions' scores from any thread; its own thread, started by the first one, sends them.
 
-    The SDK's queue takes 100,000 scores and reports nothing back. So this queue is the bounded one, and the SDK
-    is given one request's worth at a time and flushed before the next.
+    The SDK's queue takes 100,000 scores and reports nothing back, and it encodes each score three times. So this
+    queue stands in its place, and the SDK's API client sends what is encoded here.
     """
 
-    def __init__(self, connection: LangfuseConnection, counts: ExportCounts, config: TracingConfig) -> None:
-        self._connection = connection
+    def __init__(self, send: Callable[[bytes], bool], counts: ExportCounts, config: TracingConfig) -> None:
+        self._send_scores = send
         self._counts = counts
+        self._environment = config.environment
         self._sessions_max = config.queue_scores_max
         self._flush_interval_s = config.flush_interval_ms / 1_000
         self._queue: deque[SessionScores] = deque()
@@ -77,8 +80,9 @@ class ScoreExport:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def submit(self, scores: SessionScores) -> None:
+    def submit(self, trace_id: str, *, accepted: bool, iterations: int, grounded_in_roster: bool | None) -> None:
         """Queue the scores of one session, or drop and count them."""
+        scores = SessionScores(trace_id, time.time_ns(), accepted, iterations, grounded_in_roster)
         with self._lock:
             if self._closing:
                 self._counts.add("scores_dropped:shutdown", 1)
@@ -151,6 +155,6 @@ class ScoreExport:
 
     def _send(self, batch: list[SessionScores]) -> bool:
         try:
-            return self._connection.send_scores([score for scores in batch for score in scores.as_score_arguments()])
+            return self._send_scores(encode_scores(batch, self._environment))
         except Exception:  # noqa: BLE001 - whatever the SDK does, the thread lives on
             return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from lakehouse.trace_context import mint_span_id
 
@@ -22,19 +22,16 @@ class Span:
 
     This class is the span that records nothing: what a service gets while tracing is off, or for a trace that
     is not sampled. It costs nothing and has no id, so nothing points to a span that does not exist.
+
+    Attributes:
+        recording: False when this span goes nowhere; a caller can then save itself serialising an input.
+        span_id: 16 lowercase hex digits, or None when nothing is recorded.
     """
 
     __slots__ = ()
 
-    @property
-    def recording(self) -> bool:
-        """False when this span goes nowhere; a caller can then save itself serialising an input."""
-        return False
-
-    @property
-    def span_id(self) -> str | None:
-        """16 lowercase hex digits, or None when nothing is recorded."""
-        return None
+    recording: ClassVar[bool] = False
+    span_id: str | None = None
 
     def start_child(self, name: str, *, type: SpanType = "span", input: str = "") -> Span:  # noqa: A002 - the words of Langfuse and of this API
         """Start a span under this one, in the same process."""
@@ -69,22 +66,27 @@ class Span:
 
 
 class SpanSink(Protocol):
-    """Takes ended spans; implemented by `SpanExport`."""
+    """Takes ended spans; implemented by `SpanExport`.
 
-    def shorten(self, text: str) -> tuple[str, int]:
-        """Return what must be kept of a text, and how many characters the whole text has."""
+    Attributes:
+        text_chars_max: How much of an input or an output is to be kept.
+    """
+
+    text_chars_max: int
 
     def submit(self, span: RecordedSpan) -> None:
         """Take an ended span, or drop and count it; never waits, never raises."""
 
 
 class RecordedSpan(Span):
-    """A span that will be exported. Its attributes are read by the export thread after `end`."""
+    """A span that will be exported. Its attributes are read by the export thread after `end`.
+
+    `input_chars` and `output_chars` are the lengths of the whole texts.
+    """
 
     __slots__ = (
         "_ended",
         "_sink",
-        "_span_id",
         "_start_monotonic_ns",
         "completion_start_unix_ns",
         "cost_details",
@@ -102,6 +104,7 @@ class RecordedSpan(Span):
         "parent_is_remote",
         "parent_span_id",
         "session_id",
+        "span_id",
         "start_unix_ns",
         "status_message",
         "tags",
@@ -111,16 +114,19 @@ class RecordedSpan(Span):
         "usage_details",
     )
 
+    recording: ClassVar[bool] = True
+    span_id: str
+
     def __init__(
         self,
         sink: SpanSink,
-        *,
         name: str,
         type: SpanType,  # noqa: A002 - the word of Langfuse and of this API
         trace_id: str,
         parent_span_id: str | None,
         session_id: str | None,
         input: str,  # noqa: A002 - the word of Langfuse and of this API
+        *,
         parent_is_remote: bool,
         is_root: bool = False,
         tags: tuple[str, ...] = (),
@@ -130,7 +136,7 @@ class RecordedSpan(Span):
     ) -> None:
         self._sink = sink
         self._ended = False
-        self._span_id = mint_span_id()
+        self.span_id = mint_span_id()
         self.name = name
         self.type = type
         self.trace_id = trace_id
@@ -142,28 +148,14 @@ class RecordedSpan(Span):
         self.trace_metadata = trace_metadata
         self.model = model
         self.model_parameters = model_parameters
-        self.input, self.input_chars = sink.shorten(input)
+        self.input = input[: sink.text_chars_max]  # the same object unless it is longer
+        self.input_chars = len(input)
         self.start_unix_ns = time.time_ns()
         self._start_monotonic_ns = time.monotonic_ns()
 
-    @property
-    def recording(self) -> bool:
-        return True
-
-    @property
-    def span_id(self) -> str:
-        return self._span_id
-
     def start_child(self, name: str, *, type: SpanType = "span", input: str = "") -> Span:  # noqa: A002 - as above
         return RecordedSpan(
-            self._sink,
-            name=name,
-            type=type,
-            trace_id=self.trace_id,
-            parent_span_id=self._span_id,
-            session_id=self.session_id,
-            input=input,
-            parent_is_remote=False,
+            self._sink, name, type, self.trace_id, self.span_id, self.session_id, input, parent_is_remote=False
         )
 
     def end(
@@ -184,7 +176,8 @@ class RecordedSpan(Span):
         self._ended = True
         # A step of the wall clock must not turn a duration around.
         self.end_unix_ns = self.start_unix_ns + time.monotonic_ns() - self._start_monotonic_ns
-        self.output, self.output_chars = self._sink.shorten(output)
+        self.output = output[: self._sink.text_chars_max]
+        self.output_chars = len(output)
         self.level = level
         self.status_message = status_message
         if model:

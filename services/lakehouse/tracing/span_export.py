@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
-from opentelemetry.sdk.trace.export import SpanExportResult
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace.export import SpanExporter
-
     from lakehouse.tracing.config import TracingConfig
     from lakehouse.tracing.losses import ExportCounts
     from lakehouse.tracing.masking import Capture
@@ -21,8 +20,12 @@ if TYPE_CHECKING:
 
 # What a span weighs besides its two texts.
 _SPAN_BYTES: Final = 2_048
-# Reverse proxies commonly stop bodies at 1 MiB, and a batch is encoded while the interpreter is held.
+# Reverse proxies commonly stop bodies at 1 MiB.
 _BATCH_BYTES_MAX: Final = 1_000_000
+# After encoding so much, some 0.3 ms of work, the thread sleeps for a moment: the event loop, which needs the
+# interpreter dozens of times for a request, would else wait up to Python's 5 ms for it each time.
+_SLICE_BYTES: Final = 65_536
+_SLICE_PAUSE_S: Final = 0.001
 
 
 class SpanExport:
@@ -35,14 +38,14 @@ class SpanExport:
 
     def __init__(
         self,
-        exporter: SpanExporter,
+        send: Callable[[bytes], bool],
         encoder: SpanEncoder,
         capture: Capture,
         counts: ExportCounts,
         config: TracingConfig,
     ) -> None:
-        self.shorten = capture.shorten
-        self._exporter = exporter
+        self.text_chars_max = capture.chars_kept
+        self._send = send
         self._encoder = encoder
         self._counts = counts
         self._spans_max = config.queue_spans_max
@@ -65,19 +68,17 @@ class SpanExport:
         """Queue an ended span, or drop and count it."""
         size = sys.getsizeof(span.input) + sys.getsizeof(span.output) + _SPAN_BYTES
         with self._lock:
-            if self._closing:
-                self._counts.add("spans_dropped:shutdown", 1)
-                return
-            full = len(self._queue) >= self._spans_max or self._queue_bytes + size > self._bytes_max
-            if not full:
+            waiting = len(self._queue)
+            if not self._closing and waiting < self._spans_max and self._queue_bytes + size <= self._bytes_max:
                 self._queue.append((span, size))
                 self._queue_bytes += size
-            batch_waits = len(self._queue) >= self._flush_spans
-        if full:
-            self._counts.add("spans_dropped:queue_full", 1)
+                if waiting + 1 == self._flush_spans:
+                    self._wake.set()
+                return
+            closing = self._closing
+        self._counts.add("spans_dropped:shutdown" if closing else "spans_dropped:queue_full", 1)
+        if not closing:
             self._counts.log_losses()  # here, since the export thread may be held up for good
-        if batch_waits and not self._wake.is_set():
-            self._wake.set()
 
     def queued(self) -> tuple[int, int]:
         """Return how many spans wait, and how many bytes they hold."""
@@ -139,32 +140,36 @@ class SpanExport:
             if closing:
                 return
 
-    def _take(self) -> list[RecordedSpan]:
-        batch: list[RecordedSpan] = []
+    def _take(self) -> list[tuple[RecordedSpan, int]]:
+        batch: list[tuple[RecordedSpan, int]] = []
         batch_bytes = 0
         with self._lock:
             while self._queue and len(batch) < self._flush_spans:
-                span, size = self._queue[0]
+                _, size = self._queue[0]
                 if batch and batch_bytes + size > _BATCH_BYTES_MAX:
                     break
-                self._queue.popleft()
+                batch.append(self._queue.popleft())
                 self._queue_bytes -= size
                 batch_bytes += size
-                batch.append(span)
             self._in_flight = len(batch)
         return batch
 
-    def _export(self, batch: list[RecordedSpan]) -> None:
-        encoded = []
-        for span in batch:
+    def _export(self, batch: list[tuple[RecordedSpan, int]]) -> None:
+        encoded: list[bytes] = []
+        slice_bytes = 0
+        for span, size in batch:
             try:
                 encoded.append(self._encoder.encode(span))
             except Exception:  # noqa: BLE001 - one odd span must cost neither its batch nor the thread
                 self._counts.add("spans_dropped:encode_failed", 1)
+            slice_bytes += size
+            if slice_bytes >= _SLICE_BYTES and not self._closing and not self._flush_waiters:
+                slice_bytes = 0
+                time.sleep(_SLICE_PAUSE_S)
         if not encoded:
             return
         try:
-            exported = self._exporter.export(encoded) is SpanExportResult.SUCCESS
+            exported = self._send(self._encoder.request(encoded))
         except Exception:  # noqa: BLE001 - whatever the exporter does, the thread lives on
             exported = False
         with self._lock:

@@ -46,7 +46,7 @@ class Tracing:
     def __init__(self, config: TracingConfig, *, service: ServiceName) -> None:
         """Set up the client and its threads; nothing is sent yet. One object a process and public key."""
         self._config = config
-        self._sampler = TraceSampler(config.sample_rate)
+        self._sampler = TraceSampler(config.sample_rate) if config.sample_rate < 1.0 else None
         self._counts = ExportCounts(last_library_problem)
         self._spans: SpanExport | None = None
         self._scores: ScoreExport | None = None
@@ -78,8 +78,8 @@ class Tracing:
         capture = Capture(masker, config.capture_bytes_max)
         encoder = SpanEncoder(connection.resource, connection.scope, masker, capture)
         self._connection = connection
-        self._scores = ScoreExport(connection, self._counts, config)
-        self._spans = SpanExport(connection.exporter, encoder, capture, self._counts, config)
+        self._scores = ScoreExport(connection.send_scores, self._counts, config)
+        self._spans = SpanExport(connection.send_spans, encoder, capture, self._counts, config)
 
     @property
     def enabled(self) -> bool:
@@ -101,19 +101,19 @@ class Tracing:
         It has no parent, or the caller's span where `context` (of `read_root_context`) names one. It alone
         carries the trace's name, tags and metadata: the kind, and the caller's own trace string if it was mapped.
         """
-        if self._spans is None or not self._sampler.is_sampled(context.trace_id):
+        if self._spans is None or (self._sampler and not self._sampler.is_sampled(context.trace_id)):
             return NOOP_SPAN
         trace_metadata: dict[str, MetadataValue] = {"kind": kind}
         if context.caller_trace is not None:
             trace_metadata["caller_trace"] = context.caller_trace
         return RecordedSpan(
             self._spans,
-            name=name,
-            type="agent",
-            trace_id=context.trace_id,
-            parent_span_id=context.parent_span_id,
-            session_id=session_id,
-            input=input,
+            name,
+            "agent",
+            context.trace_id,
+            context.parent_span_id,
+            session_id,
+            input,
             parent_is_remote=True,
             is_root=True,
             tags=tuple(tags),
@@ -136,16 +136,16 @@ class Tracing:
         It sets nothing of the trace. Where the context was minted, nobody called with a trace, and the span
         stands alone at the top of its own.
         """
-        if self._spans is None or not self._sampler.is_sampled(context.trace_id):
+        if self._spans is None or (self._sampler and not self._sampler.is_sampled(context.trace_id)):
             return NOOP_SPAN
         return RecordedSpan(
             self._spans,
-            name=name,
-            type=type,
-            trace_id=context.trace_id,
-            parent_span_id=context.parent_span_id,
-            session_id=session_id,
-            input=input,
+            name,
+            type,
+            context.trace_id,
+            context.parent_span_id,
+            session_id,
+            input,
             parent_is_remote=True,
             model=model,
             model_parameters=model_parameters,
@@ -153,11 +153,9 @@ class Tracing:
 
     def score_session(self, trace_id: str, *, accepted: bool, iterations: int, grounded_in_roster: bool | None) -> None:
         """Score a trace as a whole: `accepted`, `iterations` and, unless None, `grounded_in_roster`."""
-        if self._scores is None or not self._sampler.is_sampled(trace_id):
+        if self._scores is None or (self._sampler and not self._sampler.is_sampled(trace_id)):
             return
-        from lakehouse.tracing.score_export import SessionScores  # noqa: PLC0415 - imported by `_start` already
-
-        self._scores.submit(SessionScores(trace_id, time.time_ns(), accepted, iterations, grounded_in_roster))
+        self._scores.submit(trace_id, accepted=accepted, iterations=iterations, grounded_in_roster=grounded_in_roster)
 
     def counts(self) -> Mapping[str, int]:
         """Return what was exported and dropped since the start, by cause, and what waits now.
