@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from chatd.completion import (
     CompletionRequest,
@@ -47,20 +47,17 @@ _FINISH_REASONS: Final = {
     FinishReason.TOOL_CALLS: chatd_pb2.FINISH_REASON_TOOL_CALLS,
     FinishReason.CONTENT_FILTER: chatd_pb2.FINISH_REASON_CONTENT_FILTER,
 }
+_TYPE: Final = chatd_pb2.ResponseFormat
+_JSON_OBJECT: Final = ResponseFormat("json_object")
 
 _Number = TypeVar("_Number", int, float)
 
 
-class Asked(NamedTuple):
-    """What a request asks: what to answer, who is to answer it, and who after that one."""
+def read_request(request: chatd_pb2.CompleteRequest) -> tuple[CompletionRequest, Target, tuple[Target, ...]]:
+    """What is to be answered, by whom, and by whom after that one.
 
-    request: CompletionRequest
-    target: Target
-    fallbacks: tuple[Target, ...]
-
-
-def read_request(request: chatd_pb2.CompleteRequest) -> Asked:
-    """The domain's request. Raises Fault (BAD_REQUEST) with a violation for each field that cannot be used."""
+    Raises Fault (BAD_REQUEST) with a violation for each field that cannot be used.
+    """
     # Each access of a field makes a new Python object: once is enough, here and below.
     found: list[Violation] = []
     given = request.HasField
@@ -73,27 +70,20 @@ def read_request(request: chatd_pb2.CompleteRequest) -> Asked:
     choice = request.tool_choice
     if choice and choice not in {"auto", "none", "required", *(tool.name for tool in tools)}:
         found.append(Violation("tool_choice", 'must be "auto", "none", "required" or the name of one of `tools`'))
-    fallbacks = _fallbacks(request.fallbacks, found) if request.fallbacks else ()
     target = _target(request.target, "target", found)
+    fallbacks = _fallbacks(request.fallbacks, found) if request.fallbacks else ()
     attempt = request.attempt
     if attempt < 0:
         found.append(Violation("attempt", "must be 1 or more, or left out"))
     response_format = _response_format(request.response_format, found) if given("response_format") else None
+    seed = request.seed if given("seed") else None
     if found:
         raise Fault(Reason.BAD_REQUEST, where="chatd", violations=tuple(found[:_VIOLATIONS_MAX]))
+    attempt = attempt or 1 + sum(message.role == "assistant" for message in messages)
     completion = CompletionRequest(
-        messages,
-        temperature,
-        top_p,
-        max_tokens,
-        stop,
-        request.seed if given("seed") else None,
-        response_format,
-        tools,
-        choice,
-        attempt or 1 + sum(message.role == "assistant" for message in messages),
+        messages, temperature, top_p, max_tokens, stop, seed, response_format, tools, choice, attempt
     )
-    return Asked(completion, target, fallbacks)
+    return completion, target, fallbacks
 
 
 def to_response(answer: Answer, tally: Tally) -> chatd_pb2.CompleteResponse:
@@ -109,7 +99,6 @@ def to_response(answer: Answer, tally: Tally) -> chatd_pb2.CompleteResponse:
     response.time_to_first_token_ms = int((completion.first_token - completion.sent) * 1000)
     response.upstream_requests = tally.upstream_requests
     told = response.usage
-    told.SetInParent()
     told.input_tokens = usage.input_tokens
     told.output_tokens = usage.output_tokens
     if usage.cached_input_tokens:
@@ -220,19 +209,17 @@ def _tools(definitions: Sequence[chatd_pb2.ToolDefinition], found: list[Violatio
 
 
 def _response_format(wanted: chatd_pb2.ResponseFormat, found: list[Violation]) -> ResponseFormat | None:
-    if wanted.type == chatd_pb2.ResponseFormat.TYPE_JSON_SCHEMA:
+    form = wanted.type
+    if form == _TYPE.TYPE_JSON_SCHEMA:
         if wanted.schema_name and not _FUNCTION_NAME.fullmatch(wanted.schema_name):
             found.append(Violation("response_format.schema_name", "must be 1 to 64 of letters, digits, '_' and '-'"))
         schema = _json_object(wanted.schema_json, "response_format.schema_json", found)
         return ResponseFormat("json_schema", schema, wanted.schema_name)
     if wanted.schema_json or wanted.schema_name:
         found.append(Violation("response_format.type", "a schema is for TYPE_JSON_SCHEMA"))
-    if wanted.type == chatd_pb2.ResponseFormat.TYPE_JSON_OBJECT:
-        return ResponseFormat("json_object")
-    if wanted.type not in {
-        chatd_pb2.ResponseFormat.TYPE_UNSPECIFIED,
-        chatd_pb2.ResponseFormat.TYPE_TEXT,
-    }:
+    if form == _TYPE.TYPE_JSON_OBJECT:
+        return _JSON_OBJECT
+    if form not in {_TYPE.TYPE_UNSPECIFIED, _TYPE.TYPE_TEXT}:
         found.append(Violation("response_format.type", "unknown type"))
     return None
 

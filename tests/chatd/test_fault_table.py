@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import socket
 import sys
 import time
@@ -149,6 +150,9 @@ CASES = [
     Case("JSON 100,000 deep", [respond(200, b"[" * 100_000 + b"]" * 100_000)], "ABORTED", "PROVIDER_BAD_ANSWER"),
     Case("10 MB answer, declared", [fakes.raw(head(10_500_000) + b" " * 1000)], "ABORTED", "PROVIDER_BAD_ANSWER"),
     Case("10 MB answer, undeclared", [endless_chunks(b" " * 65536)], "ABORTED", "PROVIDER_BAD_ANSWER"),
+    Case("10 MB answer, compressed into one piece", [respond(200, gzip.compress(b" " * 10_500_000),
+                                                             Content_Encoding="gzip")],
+         "ABORTED", "PROVIDER_BAD_ANSWER"),
     Case("text of 2 MiB", [respond(200, completion("x" * 2 * 1024 * 1024))], "ABORTED", "PROVIDER_BAD_ANSWER"),
     Case("text of 1 MiB characters, more bytes", [respond(200, completion("é" * 1024 * 1024))], "ABORTED",
          "PROVIDER_BAD_ANSWER"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from typing import Any
@@ -275,9 +276,44 @@ async def test_the_first_token_is_the_first_text_and_not_the_end(openai_chatd: A
     assert response.time_to_first_token_ms < 250
 
 
-async def test_connections_are_kept_and_used_again(openai_chatd: Any) -> None:
-    async with openai_chatd([respond(200, completion())]) as (chatd, endpoint):
-        for _ in range(5):
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+WHOLE = json.dumps(completion()).encode()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        respond(200, WHOLE),
+        fakes.raw(HEAD + b"Content-Length: %d\r\n\r\n" % len(WHOLE), WHOLE[:10], WHOLE[10:]),
+        fakes.raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + fakes.chunk(WHOLE[:10]), fakes.chunk(WHOLE[10:]),
+                  fakes.LAST_CHUNK),
+        respond(200, gzip.compress(WHOLE), Content_Encoding="gzip"),
+    ],
+    ids=["one piece", "pieces", "chunks", "compressed all the same"],
+)  # fmt: skip
+async def test_connections_are_kept_and_used_again(answer: Any, openai_chatd: Any) -> None:
+    async with openai_chatd([answer]) as (chatd, endpoint):
+        texts = [(await chatd.ask()).text for _ in range(5)]
+
+    assert texts == ["Hello."] * 5
+    assert endpoint.connections == 1
+
+
+async def test_the_connection_of_a_stream_is_kept_too(openai_chatd: Any) -> None:
+    events = b"".join(fakes.openai_events("Hello."))
+    answer = fakes.raw(fakes.sse_head() + fakes.chunk(events) + fakes.LAST_CHUNK)
+    async with openai_chatd([answer]) as (chatd, endpoint):
+        for _ in range(3):
+            _, response = await chatd.stream()
+
+    assert response.text == "Hello."
+    assert endpoint.connections == 1
+
+
+async def test_an_answer_that_cannot_be_used_does_not_cost_the_connection(openai_chatd: Any) -> None:
+    async with openai_chatd([respond(200, {"choices": []}), respond(200, completion())]) as (chatd, endpoint):
+        with pytest.raises(Fault):
             await chatd.ask()
+        await chatd.ask()
 
     assert endpoint.connections == 1

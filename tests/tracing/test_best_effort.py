@@ -16,6 +16,7 @@ import pytest
 import lakehouse
 from lakehouse.trace_context import mint_trace_id, read_root_context, trace_metadata
 from lakehouse.tracing import Tracing, TracingConfig
+from lakehouse.tracing.library_logs import last_library_problem
 from lakehouse.tracing.losses import ExportCounts
 from lakehouse.tracing.receiver import TraceReceiver
 
@@ -201,6 +202,16 @@ def test_scores_are_given_up_after_three_tries(
     assert "scores were not taken: status 500" in caplog.text
 
 
+def test_scores_that_langfuse_refuses_one_by_one_are_told_of(
+    flaky_langfuse: Callable[[list[int]], Any], start_tracing: Callable[..., Tracing]
+) -> None:
+    tracing = start_tracing(flaky_langfuse([207]).url)
+    tracing.score_session("1" * 32, accepted=True, iterations=1, grounded_in_roster=None)
+    assert tracing.flush(5.0)
+    assert tracing.counts()["scores_exported"] == 1
+    assert "some scores were refused" in last_library_problem()
+
+
 def test_a_batch_is_encoded_in_slices_between_which_the_loop_gets_the_interpreter(
     receiver: TraceReceiver, start_tracing: Callable[..., Tracing], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,7 +232,7 @@ def test_an_exporter_of_another_make_turns_tracing_off_and_says_so(
 ) -> None:
     monkeypatch.delattr("opentelemetry.exporter.otlp.common.http._OTLPHTTPClient.export")
     assert not start_tracing(receiver.url).enabled
-    assert "OTLP exporter is not known here" in caplog.text
+    assert "OTLP exporter has no way to send bytes" in caplog.text
 
 
 def test_one_span_that_cannot_be_encoded_costs_only_itself(

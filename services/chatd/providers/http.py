@@ -114,12 +114,7 @@ class HttpEndpoint:
                     completion = await streamed(response, model, sent, on_delta)
                     response.release()
                     return completion
-                content = response.content
-                # Most answers come in one piece with their head.
-                data = content.read_nowait() if content.is_eof() else await _read_on(response)
-                if len(data) > BODY_BYTES_MAX:
-                    raise bad_answer("the body is too large")
-                answer = parse_answer(data)
+                answer = parse_answer(await _read_body(response))
             except BaseException:
                 response.close()
                 raise
@@ -173,15 +168,23 @@ def is_event_stream(response: aiohttp.ClientResponse) -> bool:
     return response.content_type == "text/event-stream"
 
 
-async def _read_on(response: aiohttp.ClientResponse) -> bytes:
-    """The body up to its end, or until there is more of it than BODY_BYTES_MAX. Raises UpstreamFault."""
-    if (response.content_length or 0) > BODY_BYTES_MAX:
+async def _read_body(response: aiohttp.ClientResponse) -> bytes:
+    """The whole body; its end gives the connection back. Raises UpstreamFault beyond BODY_BYTES_MAX."""
+    content = response.content
+    if content.is_eof():
+        # Most answers come in one piece with their head.
+        body = content.read_nowait()
+    elif (response.content_length or 0) > BODY_BYTES_MAX:
         raise bad_answer("the body is too large")
-    # A declared length bounds nothing: a body that was compressed all the same grows when it is unpacked.
-    body = bytearray()
-    while len(body) <= BODY_BYTES_MAX and (chunk := await response.content.readany()):
-        body += chunk
-    return bytes(body)
+    else:
+        # A declared length bounds nothing: a body that was compressed all the same grows when it is unpacked.
+        grown = bytearray()
+        while len(grown) <= BODY_BYTES_MAX and (chunk := await content.readany()):
+            grown += chunk
+        body = bytes(grown)
+    if len(body) > BODY_BYTES_MAX:
+        raise bad_answer("the body is too large")
+    return body
 
 
 def _named(error: Exception) -> UpstreamFault:

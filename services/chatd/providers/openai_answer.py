@@ -161,7 +161,10 @@ class _ToolCallParts:
 
 
 def _read_turn(turn: Mapping[str, Any]) -> tuple[str, str]:
-    """The text and the reasoning of a message, or of a piece of one."""
+    """The text and the reasoning of a message, or of a piece of one.
+
+    A piece that holds both tells the reasoning first: it is what the model did first.
+    """
     content = turn.get("content")
     if isinstance(content, str):
         text, thoughts = content, ""
@@ -195,11 +198,12 @@ def _first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any] | None:
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices:
         return None
-    if not isinstance(choices[0], dict):
+    choice = choices[0]
+    if not isinstance(choice, dict):
         raise UnreadableAnswerError("a choice is no object")
-    if choices[0].get("finish_reason") == "error" or choices[0].get("error"):
+    if choice.get("finish_reason") == "error" or choice.get("error"):
         raise UnreadableAnswerError("the choice is an error")
-    return choices[0]
+    return choice
 
 
 def _finish_reason(value: object) -> FinishReason:

@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
@@ -96,21 +97,29 @@ class LangfuseConnection:
 
         Blocks for as long as that takes: three times the timeout and the pauses.
         """
-        for pause_s in (*_SCORE_PAUSES_S, None):
-            try:
-                response = self._post_scores(scores)
-            except httpx.TransportError as error:
-                passing, problem = True, f"{type(error).__name__}: {error}"
-            else:
-                if response.is_success:
-                    return True
-                passing = response.status_code >= 500 or response.status_code == 429
-                problem = f"status {response.status_code}"
-            if not passing or pause_s is None:
-                _sdk_logger.error("the scores were not taken: %s", problem)
-                return False
+        for pause_s in _SCORE_PAUSES_S:
+            problem, may_pass = self._try_scores(scores)
+            if not may_pass:
+                break
             time.sleep(random.uniform(0.0, pause_s))  # noqa: S311 - so that many senders do not come back at once
-        return False
+        else:
+            problem, _ = self._try_scores(scores)
+        if problem:
+            _sdk_logger.error("the scores were not taken: %s", problem)
+        return not problem
+
+    def _try_scores(self, scores: bytes) -> tuple[str, bool]:
+        """Return what kept Langfuse from taking the scores, "" if nothing did, and whether that may pass."""
+        try:
+            response = self._post_scores(scores)
+        except httpx.TransportError as error:
+            return f"{type(error).__name__}: {error}", True
+        status = response.status_code
+        if response.is_success:
+            if status == HTTPStatus.MULTI_STATUS:
+                _sdk_logger.error("some scores were refused: %s", response.text)
+            return "", False
+        return f"status {status}", status >= 500 or status == HTTPStatus.TOO_MANY_REQUESTS
 
     def shutdown(self) -> None:
         """Stop the SDK's threads and its exit hook; may block for as long as a request takes."""
@@ -123,8 +132,9 @@ def connect(config: TracingConfig, service: str) -> LangfuseConnection:
     """Create the client for one service. Nothing is sent.
 
     Raises:
-        LangfuseUnavailableError: The SDK is switched off by its environment, or the process has a client with
-            this public key already, whose exporter the SDK would silently share.
+        LangfuseUnavailableError: The SDK is switched off by its environment, the process has a client with this
+            public key already, whose exporter the SDK would silently share, or OpenTelemetry's exporter is of a
+            version that has no way for bytes.
     """
     names = {"service.name": service}
     if config.environment:
@@ -180,7 +190,7 @@ def _span_sender(exporter: SpanExporter) -> Callable[[bytes], Any]:
     http_client = getattr(getattr(exporter, "_exporter", exporter), "_client", None)
     send = getattr(http_client, "export", None)
     if http_client is None or send is None:
-        raise LangfuseUnavailableError("this version of OpenTelemetry's OTLP exporter is not known here")
+        raise LangfuseUnavailableError("this version of OpenTelemetry's OTLP exporter has no way to send bytes")
     if getattr(http_client, "_compression", None) is Compression.GZIP and hasattr(http_client, "_compress"):
         http_client._compress = _fast_gzip  # noqa: SLF001 - there is no setting for its level
     return cast("Callable[[bytes], Any]", send)

@@ -27,7 +27,7 @@ class MaskPattern(NamedTuple):
     Attributes:
         regex: Finds what is masked.
         sign: Stands wherever `regex` finds something, and rarely elsewhere: the pattern or its beginning, for
-            Rust's regular expressions. It tells whether a text needs masking at all (see `Masker.mask`).
+            Rust's regular expressions. It tells whether a text needs masking at all (see `Masker`).
     """
 
     regex: re.Pattern[str]
