@@ -344,6 +344,7 @@ class Crashes(RuleBasedStateMachine):
     def check(self) -> None:
         for process, _ in self.living():
             process.die()
+            self.kills += 1
         self.run(Process("last sweeper"), None, self.sweep_once)
         self.run(Process("one more"), None, self.sweep_once)
         assert [path.name for path in self.path.parent.iterdir() if path.name.startswith(".")] == []

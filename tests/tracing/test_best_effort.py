@@ -224,6 +224,21 @@ def test_a_batch_is_encoded_in_slices_between_which_the_loop_gets_the_interprete
     assert len(pauses) == 3
 
 
+@pytest.mark.parametrize("character", ["x", "é", "語", "🙂"])
+def test_a_request_stays_below_the_mebibyte_at_which_proxies_stop_it(
+    body_recorder: Any, start_tracing: Callable[..., Tracing], character: str
+) -> None:
+    tracing = start_tracing(body_recorder.url, flush_interval_ms=60_000, compression="none")
+    root = tracing.start_root("r", context=read_root_context([]), session_id="s", input="", kind="fill")
+    for _ in range(30):
+        root.start_child("attempt-1", input=character * 70_000).end(output=character * 70_000)
+    assert tracing.flush(20.0)
+    assert tracing.counts()["spans_exported"] == 30
+    sizes = [len(body) for _, _, body in body_recorder.bodies]
+    assert max(sizes) < 1_048_576
+    assert max(sizes) > 800_000
+
+
 def test_an_exporter_of_another_make_turns_tracing_off_and_says_so(
     receiver: TraceReceiver,
     start_tracing: Callable[..., Tracing],

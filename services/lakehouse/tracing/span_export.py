@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 # What a span weighs besides its two texts.
 _SPAN_BYTES: Final = 2_048
-# Reverse proxies commonly stop bodies at 1 MiB.
-_BATCH_BYTES_MAX: Final = 1_000_000
-# After encoding so much, some 0.3 ms of work, the thread sleeps for a moment: the event loop, which needs the
+# Reverse proxies commonly stop bodies at 1 MiB: a request that has come to this much takes no further slice.
+_REQUEST_BYTES: Final = 900_000
+# After spans of so much memory, some 0.3 ms of work, the thread sleeps for a moment: the event loop, which needs the
 # interpreter dozens of times for a request, would else wait up to Python's 5 ms for it each time.
 _SLICE_BYTES: Final = 65_536
 _SLICE_PAUSE_S: Final = 0.001
@@ -122,12 +122,11 @@ class SpanExport:
                 due = len(self._queue)
                 closing = self._closing
             while due > 0:
-                batch = self._take()
-                if not batch:
+                taken = self._export_batch()
+                if not taken:
                     break
-                self._export(batch)
                 self._counts.log_losses()
-                due -= len(batch)
+                due -= taken
                 with self._lock:
                     self._in_flight = 0
                     if self._abandoned:
@@ -140,34 +139,46 @@ class SpanExport:
             if closing:
                 return
 
-    def _take(self) -> list[tuple[RecordedSpan, int]]:
-        batch: list[tuple[RecordedSpan, int]] = []
-        batch_bytes = 0
-        with self._lock:
-            while self._queue and len(batch) < self._flush_spans:
-                _, size = self._queue[0]
-                if batch and batch_bytes + size > _BATCH_BYTES_MAX:
-                    break
-                batch.append(self._queue.popleft())
-                self._queue_bytes -= size
-                batch_bytes += size
-            self._in_flight = len(batch)
-        return batch
-
-    def _export(self, batch: list[tuple[RecordedSpan, int]]) -> None:
+    def _export_batch(self) -> int:
+        """Export at most `flush_spans` in one request; return how many were taken from the queue."""
+        taken = 0
         encoded: list[bytes] = []
-        slice_bytes = 0
-        for span, size in batch:
-            try:
-                encoded.append(self._encoder.encode(span))
-            except Exception:  # noqa: BLE001 - one odd span must cost neither its batch nor the thread
-                self._counts.add("spans_dropped:encode_failed", 1)
-            slice_bytes += size
-            if slice_bytes >= _SLICE_BYTES and not self._closing and not self._flush_waiters:
-                slice_bytes = 0
+        encoded_bytes = 0
+        while taken < self._flush_spans and encoded_bytes < _REQUEST_BYTES:
+            spans = self._take_slice(self._flush_spans - taken)
+            if not spans:
+                break
+            if taken and not self._closing and not self._flush_waiters:
                 time.sleep(_SLICE_PAUSE_S)
-        if not encoded:
-            return
+            taken += len(spans)
+            for span in spans:
+                try:
+                    encoded.append(self._encoder.encode(span))
+                except Exception:  # noqa: BLE001 - one odd span must cost neither its batch nor the thread
+                    self._counts.add("spans_dropped:encode_failed", 1)
+                else:
+                    encoded_bytes += len(encoded[-1])
+        if encoded:
+            self._export(encoded)
+        return taken
+
+    def _take_slice(self, spans_max: int) -> list[RecordedSpan]:
+        """Take spans of `_SLICE_BYTES` from the queue, or one that is larger."""
+        spans: list[RecordedSpan] = []
+        slice_bytes = 0
+        with self._lock:
+            while self._queue and len(spans) < spans_max:
+                span, size = self._queue[0]
+                if spans and slice_bytes + size > _SLICE_BYTES:
+                    break
+                self._queue.popleft()
+                self._queue_bytes -= size
+                slice_bytes += size
+                spans.append(span)
+            self._in_flight += len(spans)
+        return spans
+
+    def _export(self, encoded: list[bytes]) -> None:
         try:
             exported = self._send(self._encoder.request(encoded))
         except Exception:  # noqa: BLE001 - whatever the exporter does, the thread lives on
