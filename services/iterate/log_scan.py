@@ -46,7 +46,7 @@ class SoughtSession:
     """What tells a session's row from all others, those of a caller's second try with the same ids among them."""
 
     known: SessionRecord
-    """The end, where the journal holds it: the row has its timestamp. Otherwise the beginning with the attempts known
+    """The end, where the journal holds it: that very row. Otherwise the beginning with the attempts known
     (the disk did not take the end): the row then has the same request, began when it did, and starts with these
     attempts."""
     ended: bool
@@ -58,7 +58,7 @@ class SoughtSession:
         if (row.session_id, row.trace_id) != (known.session_id, known.trace_id):
             return False
         if self.ended:
-            return row.timestamp == known.timestamp
+            return row == known
         try:
             began_unix_us = unix_us(row.timestamp) - row.duration_ms * 1000
         except ValueError:

@@ -6,7 +6,7 @@ the row it ended with, where the journal holds that, else an ``infra_error`` row
 
 Two sweepers never work on one journal, since one of them holds its lock. A sweeper that is killed leaves the next one
 what it needs: it writes the row that it is about to append into the journal and then appends it, so that the next one
-finds that very row in the log by session id and timestamp, or appends it. A journal goes when all of its rows stand.
+finds that very row in the log, or appends it. A journal goes when all of its rows stand.
 """
 
 from __future__ import annotations

@@ -162,6 +162,7 @@ class Simulated:
     attempts_offered: int = 0
     record: SessionRecord | None = None
     handed_over: bool = False
+    started: float = field(default_factory=time.monotonic)
 
 
 DOOMS = st.builds(Doom, st.integers(0, 5), st.sampled_from([0.0, 0.1, 0.5, 0.9, 0.999, 1.0]))
@@ -265,7 +266,7 @@ class Crashes(RuleBasedStateMachine):
             final_verdict="accepted",
             artifact='{"workers":[]}',
             attempts=tuple(session.attempts),
-            duration_ms=0,
+            duration_ms=int((time.monotonic() - session.started) * 1000),
         )
 
         def run() -> None:
