@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
+
+from lakehouse.tracing.export_thread import ExportThread
 
 if TYPE_CHECKING:
     from lakehouse.tracing.config import TracingConfig
@@ -57,7 +57,7 @@ def encode_scores(sessions: Iterable[SessionScores], environment: str) -> bytes:
     return orjson.dumps(scores, option=orjson.OPT_UTC_Z)
 
 
-class ScoreExport:
+class ScoreExport(ExportThread[SessionScores]):
     """Takes sessions' scores from any thread; its own thread, started by the first one, sends them.
 
     The SDK's queue takes 100,000 scores and reports nothing back, and it encodes each score three times. So this
@@ -65,20 +65,15 @@ class ScoreExport:
     """
 
     def __init__(self, send: Callable[[bytes], bool], counts: ExportCounts, config: TracingConfig) -> None:
+        super().__init__(
+            "lakehouse-tracing-scores",
+            counts,
+            dropped_at_shutdown="scores_dropped:shutdown",
+            flush_interval_ms=config.flush_interval_ms,
+        )
         self._send_scores = send
-        self._counts = counts
         self._environment = config.environment
         self._sessions_max = config.queue_scores_max
-        self._flush_interval_s = config.flush_interval_ms / 1_000
-        self._queue: deque[SessionScores] = deque()
-        self._in_flight = 0
-        self._flush_waiters = 0
-        self._closing = False
-        self._abandoned = False
-        self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
 
     def submit(self, trace_id: str, *, accepted: bool, iterations: int, grounded_in_roster: bool | None) -> None:
         """Queue the scores of one session, or drop and count them."""
@@ -91,8 +86,7 @@ class ScoreExport:
                 self._counts.add("scores_dropped:queue_full", 1)
                 return
             self._queue.append(scores)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="lakehouse-tracing-scores", daemon=True)
+            if self._thread.ident is None:
                 self._thread.start()
 
     def queued(self) -> int:
@@ -100,52 +94,18 @@ class ScoreExport:
         with self._lock:
             return len(self._queue)
 
-    def flush(self, timeout_s: float) -> bool:
-        """Send what is queued now; return False if that took longer than `timeout_s`."""
-        with self._lock:
-            self._flush_waiters += 1
-            self._wake.set()
-            try:
-                return self._idle.wait_for(lambda: not self._queue and not self._in_flight, timeout_s)
-            finally:
-                self._flush_waiters -= 1
-
-    def start_closing(self) -> None:
-        """Refuse further scores and let the thread end once the queue is empty."""
-        with self._lock:
-            self._closing = True
-        self._wake.set()
-
-    def finish_closing(self, timeout_s: float) -> None:
-        """Wait for the thread at most `timeout_s`; what it has not sent by then is dropped and counted."""
-        if self._thread is not None:
-            self._thread.join(max(timeout_s, 0.0))
-        with self._lock:
-            left = len(self._queue) + self._in_flight
-            self._abandoned = left > 0
-            self._queue.clear()
-        if left:
-            self._counts.add("scores_dropped:shutdown", left)
-
-    def _run(self) -> None:
-        while True:
-            self._wake.wait(self._flush_interval_s)
-            self._wake.clear()
+    def _export_queued(self) -> None:
+        while batch := self._take():
+            delivered = self._send(batch)
             with self._lock:
-                closing = self._closing
-            while batch := self._take():
-                delivered = self._send(batch)
-                with self._lock:
-                    if self._abandoned:
-                        return  # `finish_closing` has counted them
-                    self._in_flight = 0
-                self._counts.add("scores_exported" if delivered else "scores_dropped:export_failed", len(batch))
-                self._counts.log_losses()
-                with self._lock:
-                    if not self._queue:
-                        self._idle.notify_all()
-            if closing:
-                return
+                if self._abandoned:
+                    return
+                self._in_flight = 0
+            self._counts.add("scores_exported" if delivered else "scores_dropped:export_failed", len(batch))
+            self._counts.log_losses()
+            with self._lock:
+                if not self._queue:
+                    self._idle.notify_all()
 
     def _take(self) -> list[SessionScores]:
         with self._lock:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
+
+from lakehouse.tracing.export_thread import ExportThread
 
 if TYPE_CHECKING:
     from lakehouse.tracing.config import TracingConfig
@@ -28,7 +28,7 @@ _SLICE_BYTES: Final = 65_536
 _SLICE_PAUSE_S: Final = 0.001
 
 
-class SpanExport:
+class SpanExport(ExportThread["tuple[RecordedSpan, int]"]):
     """Takes ended spans from any thread and exports them from one of its own.
 
     `submit` never waits for the network: the queue is bounded in spans and in bytes, and past either bound the
@@ -44,24 +44,19 @@ class SpanExport:
         counts: ExportCounts,
         config: TracingConfig,
     ) -> None:
+        super().__init__(
+            "lakehouse-tracing-spans",
+            counts,
+            dropped_at_shutdown="spans_dropped:shutdown",
+            flush_interval_ms=config.flush_interval_ms,
+        )
         self.text_chars_max = capture.chars_kept
         self._send = send
         self._encoder = encoder
-        self._counts = counts
         self._spans_max = config.queue_spans_max
         self._bytes_max = config.queue_bytes_max
         self._flush_spans = config.flush_spans
-        self._flush_interval_s = config.flush_interval_ms / 1_000
-        self._queue: deque[tuple[RecordedSpan, int]] = deque()
         self._queue_bytes = 0
-        self._in_flight = 0
-        self._flush_waiters = 0
-        self._closing = False
-        self._abandoned = False
-        self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
-        self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lakehouse-tracing-spans", daemon=True)
         self._thread.start()
 
     def submit(self, span: RecordedSpan) -> None:
@@ -85,59 +80,35 @@ class SpanExport:
         with self._lock:
             return len(self._queue), self._queue_bytes
 
-    def flush(self, timeout_s: float) -> bool:
-        """Export what is queued now; return False if that took longer than `timeout_s`."""
-        with self._lock:
-            self._flush_waiters += 1
-            self._wake.set()
-            try:
-                return self._idle.wait_for(lambda: not self._queue and not self._in_flight, timeout_s)
-            finally:
-                self._flush_waiters -= 1
-
-    def start_closing(self) -> None:
-        """Refuse further spans and let the thread end once the queue is empty."""
-        with self._lock:
-            self._closing = True
-        self._wake.set()
-
     def finish_closing(self, timeout_s: float) -> None:
-        """Wait for the thread at most `timeout_s`; what it has not exported by then is dropped and counted."""
-        self._thread.join(max(timeout_s, 0.0))
+        """See ExportThread."""
+        super().finish_closing(timeout_s)
         with self._lock:
-            left = len(self._queue) + self._in_flight
-            self._abandoned = left > 0
-            self._queue.clear()
             self._queue_bytes = 0
-        if left:
-            self._counts.add("spans_dropped:shutdown", left)
 
     def _run(self) -> None:
         # Instrumentation of the HTTP library must not trace the export of traces. The context is this thread's.
         attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, value=True))
-        while True:
-            self._wake.wait(self._flush_interval_s)
-            self._wake.clear()
-            with self._lock:
-                due = len(self._queue)
-                closing = self._closing
-            while due > 0:
-                taken = self._export_batch()
-                if not taken:
-                    break
-                self._counts.log_losses()
-                due -= taken
-                with self._lock:
-                    self._in_flight = 0
-                    if self._abandoned:
-                        return
-                    if self._closing or self._flush_waiters or len(self._queue) >= self._flush_spans:
-                        due = len(self._queue)
-                    if not self._queue:
-                        self._idle.notify_all()
+        super()._run()
+
+    def _export_queued(self) -> None:
+        with self._lock:
+            due = len(self._queue)
+        while due > 0:
+            taken = self._export_batch()
+            if not taken:
+                break
             self._counts.log_losses()
-            if closing:
-                return
+            due -= taken
+            with self._lock:
+                self._in_flight = 0
+                if self._abandoned:
+                    return
+                if self._closing or self._flush_waiters or len(self._queue) >= self._flush_spans:
+                    due = len(self._queue)
+                if not self._queue:
+                    self._idle.notify_all()
+        self._counts.log_losses()
 
     def _export_batch(self) -> int:
         """Export at most `flush_spans` in one request; return how many were taken from the queue."""
