@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import json
 import logging
 import sys
 import time
@@ -125,10 +126,17 @@ class _RpcLines:
             while True:
                 fields = waiting.popleft()
                 fields["timestamp"] = datetime.fromtimestamp(cast("float", fields["timestamp"]), UTC)
-                lines.append(orjson.dumps(fields, default=str, option=_LINE_OPTIONS))
+                lines.append(_line(fields))
         if lines:
             self._stream.write(b"".join(lines))
             self._stream.flush()
+
+
+def _line(fields: dict[str, object]) -> bytes:
+    try:
+        return orjson.dumps(fields, default=str, option=_LINE_OPTIONS)
+    except TypeError:  # a lone surrogate: it must not take the other lines of the batch with it
+        return json.dumps(fields, default=str).encode() + b"\n"
 
 
 def _after_rpc_lines(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -1,0 +1,72 @@
+"""Goal: the lines of RPCs, which are written in batches, are whole, in order, and lost by no ordinary end.
+
+Method: a process of its own that configures the log, since that changes its standard output for good.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+HEAD = """
+import asyncio, os, structlog
+from lakehouse.server import log
+log.configure(service="s", level="info", form="json")
+"""
+
+
+def written(script: str) -> list[dict[str, Any]]:
+    process = subprocess.run(
+        [sys.executable, "-c", HEAD + script], capture_output=True, text=True, check=True, timeout=60
+    )
+    return [json.loads(line) for line in process.stdout.splitlines()]
+
+
+def test_a_line_that_waits_for_company_is_written_within_the_wait() -> None:
+    # The process ends without any ordinary end: what it has written by then is all that there is.
+    lines = written("""
+async def main():
+    log.rpc_line({"number": 1})
+    log.rpc_line({"number": 2})
+    await asyncio.sleep(0.5)
+    os._exit(0)
+asyncio.run(main())
+""")
+    assert [line["number"] for line in lines] == [1, 2]
+    assert {(line["event"], line["level"], line["service"]) for line in lines} == {("rpc", "info", "s")}
+    assert all(line["timestamp"].endswith("Z") for line in lines)
+
+
+def test_another_line_comes_after_the_rpcs_before_it() -> None:
+    lines = written("""
+async def main():
+    log.rpc_line({"number": 1})
+    structlog.get_logger().warning("mine")
+    log.rpc_line({"number": 2})
+asyncio.run(main())
+""")
+    assert [line["event"] for line in lines] == ["rpc", "mine", "rpc"]
+
+
+def test_lines_that_still_wait_are_written_at_the_end_of_the_process() -> None:
+    lines = written("""
+async def main():
+    for number in range(1000):
+        log.rpc_line({"number": number})
+asyncio.run(main())
+""")
+    assert [line["number"] for line in lines] == list(range(1000))
+
+
+def test_a_line_with_half_a_character_takes_no_other_line_with_it() -> None:
+    lines = written("""
+async def main():
+    log.rpc_line({"number": 1})
+    log.rpc_line({"number": 2, "odd": "\\ud83d"})
+    log.rpc_line({"number": 3})
+asyncio.run(main())
+""")
+    assert [line["number"] for line in lines] == [1, 2, 3]
+    assert lines[1]["odd"] == "\ud83d"
