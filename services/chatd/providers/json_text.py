@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from lakehouse.sessions.canonical_json import replace_surrogates
+from lakehouse.sessions.json_rules import replace_surrogates_within
 
 
 class NotJsonError(ValueError):
@@ -32,16 +32,6 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 def _read_with_surrogates(body: bytes) -> Any:
     try:
-        return _mended(json.loads(body.decode("utf-8")))
+        return replace_surrogates_within(json.loads(body.decode("utf-8")))
     except (ValueError, RecursionError) as error:
         raise NotJsonError("not JSON") from error
-
-
-def _mended(value: Any) -> Any:
-    if isinstance(value, str):
-        return replace_surrogates(value)
-    if isinstance(value, list):
-        return [_mended(each) for each in value]
-    if isinstance(value, dict):
-        return {replace_surrogates(name): _mended(each) for name, each in value.items()}
-    return value

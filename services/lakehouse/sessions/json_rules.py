@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from json.encoder import encode_basestring
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | int | float | bool | None"
 
@@ -49,6 +49,17 @@ def replace_surrogates(text: str) -> str:
     except UnicodeEncodeError:
         return _SURROGATE.sub("\ufffd", text)
     return text
+
+
+def replace_surrogates_within(value: Any) -> Any:
+    """``value``, as a JSON parser gives it or a printer takes it, with ``replace_surrogates`` done to every string."""
+    if isinstance(value, str):
+        return replace_surrogates(value)
+    if isinstance(value, list):
+        return [replace_surrogates_within(item) for item in value]
+    if isinstance(value, dict):
+        return {replace_surrogates(name): replace_surrogates_within(item) for name, item in value.items()}
+    return value
 
 
 def check_depth(text: str, depth_max: int) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from lakehouse.sessions.canonical_json import replace_surrogates
+from lakehouse.sessions.json_rules import replace_surrogates, replace_surrogates_within
 from lakehouse.sessions.record import RAW_BYTES_MAX, SCHEMA, ErrorRecord, SessionAttemptRecord, SessionRecord
 
 INTEGER_MAX: Final = 2**63 - 1
@@ -53,17 +53,7 @@ def _printed(fields: dict[str, object]) -> bytes:
     try:
         return orjson.dumps(fields)
     except TypeError:  # a lone surrogate has no UTF-8 form
-        return orjson.dumps(_without_surrogates(fields))
-
-
-def _without_surrogates(value: object) -> object:
-    if isinstance(value, str):
-        return replace_surrogates(value)
-    if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _without_surrogates(item) for name, item in value.items()}
-    return value
+        return orjson.dumps(replace_surrogates_within(fields))
 
 
 def _row(record: SessionRecord) -> dict[str, object]:
@@ -144,9 +134,6 @@ def _error(error: ErrorRecord) -> dict[str, object]:
 
 
 def _check_integers(**values: int) -> None:
-    integers = values.values()
-    if {*map(type, integers)} == {int} and min(integers) >= 0 and max(integers) <= INTEGER_MAX:
-        return
     for name, value in values.items():
         if type(value) is not int or not 0 <= value <= INTEGER_MAX:
             raise ValueError(f"{name} is {value!r:.40}: a row holds integers of 0 to 2^63-1")
