@@ -28,16 +28,19 @@ class Breaker:
         self._open_s = open_s
         self._clock = clock
         self._failures = 0
-        self._opened_at = 0.0
+        self._opened_at: float | None = None
         self._probing = False
-        self.is_open = False
-        """Whether calls are refused, or only probed, now."""
         self.opened = 0
         """How often it opened; only grows."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are refused, or only probed, now."""
+        return self._opened_at is not None
+
     def admit(self) -> bool:
         """Let a call pass; True where it is a probe. Raises CircuitOpenError where none passes."""
-        if not self.is_open:
+        if self._opened_at is None:
             return False
         left = self._opened_at + self._open_s - self._clock()
         if left > 0 or self._probing:
@@ -50,7 +53,7 @@ class Breaker:
         self._failures = 0
         if probe:
             self._probing = False
-            self.is_open = False
+            self._opened_at = None
 
     def failure(self, *, probe: bool) -> None:
         """The endpoint failed. A call from before the opening says nothing new."""
@@ -58,7 +61,7 @@ class Breaker:
             self._probing = False
             self._open()
             return
-        if self.is_open:
+        if self._opened_at is not None:
             return
         self._failures += 1
         if self._failures_max and self._failures >= self._failures_max:
@@ -71,6 +74,5 @@ class Breaker:
 
     def _open(self) -> None:
         self.opened += 1
-        self.is_open = True
         self._opened_at = self._clock()
         self._failures = 0

@@ -15,7 +15,6 @@ from typing import Final
 from chatd.breaker import Breaker, CircuitOpenError
 from chatd.completion import Completion, CompletionRequest, Listener
 from chatd.config import ProviderTable
-from chatd.deadline import CallDeadline
 from chatd.limit import ConcurrencyLimit, QueueFullError
 from chatd.provider import Provider
 from chatd.retry import RetryBudget, backoff_ms
@@ -33,16 +32,16 @@ _ENDPOINT_FAILED: Final = frozenset(
 )
 
 
+@dataclass(slots=True)
 class Tally:
     """What one RPC has spent so far; filled in while it runs, so that it is known however the RPC ends."""
 
-    # Defaults of the class and no __init__: one is made for every call, and most calls set three of these.
-    upstream_requests = 0
-    retries = 0
-    fallbacks = 0
-    provider = ""
+    upstream_requests: int = 0
+    retries: int = 0
+    fallbacks: int = 0
+    provider: str = ""
     """The last one that was tried."""
-    model = ""
+    model: str = ""
     details: tuple[str, ...] = ()
     """What went wrong out there, for the log."""
 
@@ -136,12 +135,13 @@ class Endpoint:
         if not self.limit.take_free():
             await self._wait_turn(deadline)
         try:
-            probe = self.breaker.is_open and self._admit()
+            probe = self._admit()
             if self._provider.calls_upstream:
                 tally.upstream_requests += 1
                 self.counts.upstream_requests += 1
             try:
-                with CallDeadline(deadline):
+                # aiohttp's own total is of no use here: it rounds up to whole seconds.
+                async with asyncio.timeout_at(deadline):
                     completion = await self._provider.complete(request, model, deadline, listener)
             except UpstreamFault as fault:
                 self._judge(fault, probe=probe)

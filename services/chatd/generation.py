@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
@@ -13,10 +13,7 @@ from chatd.endpoint import Tally
 from chatd.routes import Answer
 from lakehouse.errors import Fault
 from lakehouse.trace_context import TraceContext
-from lakehouse.tracing import Span, Tracing
-
-# A span that records nothing.
-_UNTRACED: Final = Span()
+from lakehouse.tracing import NOOP_SPAN, Span, Tracing
 
 
 def start_generation(
@@ -24,7 +21,7 @@ def start_generation(
 ) -> Span:
     """Start the span. Nothing is serialised where tracing is off."""
     if not tracing.enabled:
-        return _UNTRACED
+        return NOOP_SPAN
     return tracing.start_remote(
         "chat",
         type="generation",

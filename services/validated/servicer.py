@@ -19,7 +19,6 @@ from validated.config import LimitsTable
 from validated.findings import Finding, Findings
 from validated.kinds.validator import Ground, Validator
 from validated.roster.worker import RosterUnavailable, RosterVersion
-from validated.time_limit import within
 
 _log = structlog.get_logger()
 WHERE = "validated"
@@ -82,8 +81,8 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
 
     async def _judge(self, call: Call, spec: Spec, artifact: JsonValue, findings: Findings) -> Ground | None:
         try:
-            validation = self._validators[spec.kind].validate(artifact, spec, findings)
-            return await within(lambda: _seconds_left(call), validation)
+            async with asyncio.timeout(_seconds_left(call)):
+                return await self._validators[spec.kind].validate(artifact, spec, findings)
         except TimeoutError:
             raise Fault(Reason.DEADLINE, where=WHERE) from None
         except RosterUnavailable as error:

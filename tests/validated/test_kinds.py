@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 from rosters import small_table
 from validated_server import serving
 
-from lakehouse.errors import Reason
+from lakehouse.errors import Fault, Reason
 from lakehouse.server.bootstrap import StartError
 
 KIND = """
+import asyncio
+
 from validated.kinds.validator import Ground
 
 class Haiku:
@@ -23,6 +26,18 @@ class Haiku:
         if artifact != {"lines": 3}:
             findings.add("NOT_A_HAIKU", "/lines", f"three lines; asked was {spec.text}")
         return None
+
+class Patient:
+    def __init__(self, tools):
+        Patient.begun, Patient.cleaned_up = asyncio.Event(), asyncio.Event()
+
+    async def validate(self, artifact, spec, findings):
+        Patient.begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            Patient.cleaned_up.set()
 """
 
 
@@ -50,6 +65,29 @@ async def test_a_kind_from_an_entry_point_decides_and_takes_spec_json(
         fault = await client.fault("limerick", {})
         assert fault.reason is Reason.UNKNOWN_KIND
         assert "fill, email, json_schema, haiku" in fault.violations[0].description
+
+
+async def test_a_validation_that_waits_past_the_deadline_is_cancelled_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _install(tmp_path, monkeypatch, name="patience", value="haiku_kind:Patient")
+    async with serving(roster=small_table(tmp_path)) as client:
+        with pytest.raises(Fault) as caught:
+            await client.validate("patience", {}, timeout_s=0.3)
+        await asyncio.wait_for(sys.modules["haiku_kind"].Patient.cleaned_up.wait(), 5)
+    assert (caught.value.reason, caught.value.where) == (Reason.DEADLINE, "validated")
+    assert "trace_id" in caught.value.metadata, "the service's own status, not the one that gRPC gives by itself"
+
+
+async def test_a_validation_whose_caller_leaves_is_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _install(tmp_path, monkeypatch, name="patience", value="haiku_kind:Patient")
+    async with serving(roster=small_table(tmp_path)) as client:
+        call = asyncio.ensure_future(client.validate("patience", {}, timeout_s=30))
+        await asyncio.wait_for(sys.modules["haiku_kind"].Patient.begun.wait(), 5)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.wait_for(sys.modules["haiku_kind"].Patient.cleaned_up.wait(), 5)
 
 
 @pytest.mark.parametrize(("name", "value"), [("fill", "haiku_kind:Haiku"), ("haiku", "haiku_kind:Absent")])

@@ -40,7 +40,7 @@ class _Status(grpc.Status):
 
 
 class Interceptor(grpc.aio.ServerInterceptor):
-    """Guards every RPC of one process. `in_flight` and `drain` belong to the shutdown in ``bootstrap``."""
+    """Guards every RPC of one process. Its other methods are for the shutdown in ``bootstrap``."""
 
     def __init__(self, *, read_context: ReadContext, metrics: Metrics, max_concurrent_rpcs: int) -> None:
         self._read_context = read_context
@@ -184,9 +184,8 @@ class Interceptor(grpc.aio.ServerInterceptor):
             "session_id": call.session_id,
             **call.facts,
         }
-        if trace.warnings:
-            for warning in trace.warnings:
-                _log.warning("trace context ignored", problem=warning, trace_id=trace.trace_id)
+        for warning in trace.warnings:
+            _log.warning("trace context ignored", problem=warning, trace_id=trace.trace_id)
         if fault is not None:
             self._metrics.faults[fault.reason or ""] = self._metrics.faults.get(fault.reason or "", 0) + 1
             line["code"] = fault.code

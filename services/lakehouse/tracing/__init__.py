@@ -5,7 +5,7 @@ from their own modules. `langfuse` is imported only when tracing is on, and only
 """
 
 from lakehouse.tracing.config import DEFAULT_MASK_KEYS, DEFAULT_MASK_PATTERNS, TracingConfig
-from lakehouse.tracing.span import Span
+from lakehouse.tracing.span import NOOP_SPAN, Span
 from lakehouse.tracing.tracing import GAUGES, Tracing
 
-__all__ = ["DEFAULT_MASK_KEYS", "DEFAULT_MASK_PATTERNS", "GAUGES", "Span", "Tracing", "TracingConfig"]
+__all__ = ["DEFAULT_MASK_KEYS", "DEFAULT_MASK_PATTERNS", "GAUGES", "NOOP_SPAN", "Span", "Tracing", "TracingConfig"]
