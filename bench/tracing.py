@@ -104,6 +104,26 @@ class PlainSdk:
         self.client.flush()
 
 
+def trace_generation(tracing: Tracing, context: TraceContext, session_id: str | None, given: str, answer: str) -> None:
+    """What chatd tells of one call."""
+    span = tracing.start_remote(
+        "chat",
+        type="generation",
+        context=context,
+        session_id=session_id,
+        input=given,
+        model="gpt-4o-mini",
+        model_parameters=PARAMETERS_TEXT,
+    )
+    span.end(
+        output=answer,
+        usage_details=USAGE,
+        cost_details=COST,
+        metadata=METADATA,
+        completion_start_unix_ns=time.time_ns(),
+    )
+
+
 class Ours:
     """`lakehouse.tracing`, with the context read from a hop's metadata as chatd does."""
 
@@ -117,22 +137,8 @@ class Ours:
     def generation(self) -> None:
         conversation, given, answer = next(CALLS)
         context = read_hop_context(trace_metadata(mint_trace_id(), "00f067aa0ba902b7"))
-        span = self.tracing.start_remote(
-            "chat",
-            type="generation",
-            context=context,
-            session_id=None,
-            input=orjson.dumps(conversation).decode() if self.serialise else given,
-            model="gpt-4o-mini",
-            model_parameters=PARAMETERS_TEXT,
-        )
-        span.end(
-            output=answer,
-            usage_details=USAGE,
-            cost_details=COST,
-            metadata=METADATA,
-            completion_start_unix_ns=time.time_ns(),
-        )
+        given = orjson.dumps(conversation).decode() if self.serialise else given
+        trace_generation(self.tracing, context, None, given, answer)
 
     def flush(self) -> None:
         if not self.tracing.flush(30.0):
@@ -157,22 +163,7 @@ class Session:
         for number in (1, 2):
             attempt = root.start_child(f"attempt-{number}", input=given)
             hop = TraceContext(context.trace_id, attempt.span_id)
-            chat = self.chatd.start_remote(
-                "chat",
-                type="generation",
-                context=hop,
-                session_id="s-1",
-                input=given,
-                model="gpt-4o-mini",
-                model_parameters=PARAMETERS_TEXT,
-            )
-            chat.end(
-                output=answer,
-                usage_details=USAGE,
-                cost_details=COST,
-                metadata=METADATA,
-                completion_start_unix_ns=time.time_ns(),
-            )
+            trace_generation(self.chatd, hop, "s-1", given, answer)
             validate = self.validated.start_remote(
                 "validate", type="guardrail", context=hop, session_id="s-1", input=answer
             )

@@ -36,6 +36,17 @@ PEOPLE: list[dict[str, str]] = [
     {"worker_id": "W-000007", "name": "Ana Silva", "latitude": "", "longitude": "", "phone": "+1-419-555-0107"},
     {"worker_id": "w-000001", "name": "Ida Lower"},
 ]
+# Ids and names of nobody, each of whom was meant to be an Ana Silva: W-000001 or W-000007.
+MISSPELT_ANA = [
+    ("W-000010", "Anna Silva"),
+    ("W-00001", "Somebody Else"),
+    ("\u051c-000001", "Somebody Else"),
+    ("W-0000\u200b01", "Somebody Else"),
+    ("W\u2011000001", "Somebody Else"),
+    ("\uff37-000001", "Somebody Else"),
+    ("W-000001 ", "Somebody Else"),
+    ("X-777777", "ana  SILVA"),
+]
 _DEFAULTS = {
     "role": "Forklift operator",
     "city": "Toledo",

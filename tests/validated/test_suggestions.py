@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from rapidfuzz import fuzz
-from rosters import LIMITS, judge, people, small_table, write_csv
+from rosters import LIMITS, MISSPELT_ANA, judge, people, small_table, write_csv
 
 from lakehouse.validated.v1.validated_pb2 import FillSpec
 from validated.config import LimitsTable
@@ -134,19 +134,7 @@ async def cut(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FillVal
             yield FillValidator(Tools(roster, LIMITS))
 
 
-@pytest.mark.parametrize(
-    ("worker_id", "name"),
-    [
-        ("W-000010", "Anna Silva"),
-        ("W-00001", "Somebody Else"),
-        ("\u051c-000001", "Somebody Else"),
-        ("W-0000\u200b01", "Somebody Else"),
-        ("W\u2011000001", "Somebody Else"),
-        ("\uff37-000001", "Somebody Else"),
-        ("W-000001 ", "Somebody Else"),
-        ("X-777777", "ana  SILVA"),
-    ],
-)
+@pytest.mark.parametrize(("worker_id", "name"), MISSPELT_ANA)
 async def test_who_was_meant_is_found_where_a_role_has_too_many_workers_to_compare(
     cut: FillValidator, worker_id: str, name: str
 ) -> None:
