@@ -23,8 +23,8 @@ from typing import get_args
 
 import uvloop
 
-from iterate.log_writer import FsyncPolicy
-from iterate.session_log import SessionBegun, SessionLogConfig, SessionLogger
+from iterate.session_log.logger import SessionBegun, SessionLogConfig, SessionLogger
+from iterate.session_log.writer import FsyncPolicy
 from lakehouse.sessions.record import FindingRecord, SessionAttemptRecord, SessionRecord
 from lakehouse.sessions.row import encode_row
 

@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from iterate.session_log import SessionBegun, SessionLogConfig, SessionLogger
+from iterate.session_log.logger import SessionBegun, SessionLogConfig, SessionLogger
 from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
 from lakehouse.sessions.row_reading import RowBreach, decode_row
 

@@ -39,7 +39,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 from rosters import EXAMPLES, example_rows  # noqa: E402
 
 from lakehouse.server.specs import read_spec  # noqa: E402
-from lakehouse.sessions.canonical_json import read_canonical  # noqa: E402
+from lakehouse.strict_json.parser import read_canonical  # noqa: E402
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc  # noqa: E402
 from validated.config import LimitsTable, RosterTable  # noqa: E402
 from validated.findings import Findings  # noqa: E402

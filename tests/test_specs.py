@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lakehouse.errors import Fault, Reason
 from lakehouse.iterate.v1.iterate_pb2 import IterateRequest
 from lakehouse.server.specs import KNOWN_KINDS, quoted, read_instant, read_spec
-from lakehouse.sessions.canonical_json import parse_json, print_canonical
+from lakehouse.strict_json.parser import parse_json, print_canonical
 from lakehouse.validated.v1.validated_pb2 import ValidateRequest
 
 FILL: dict[str, Any] = {"role": "welder", "count": 3}

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lakehouse.sessions.canonical_json import JsonBreach, canonicalize
 from lakehouse.sessions.record import ErrorRecord, FindingRecord, SessionAttemptRecord, SessionRecord
 from lakehouse.sessions.row import cut_raw
+from lakehouse.strict_json.parser import JsonBreach, canonicalize
 
 DAEMON = "iterate-python"
 

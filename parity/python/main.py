@@ -15,8 +15,8 @@ from pathlib import Path
 from parity.python.fixture import RefusedError, read_json, record_of, text_of
 from parity.python.log import Log
 
-from lakehouse.sessions.canonical_json import JsonBreach, canonicalize
 from lakehouse.sessions.row import encode_row
+from lakehouse.strict_json.parser import JsonBreach, canonicalize
 
 
 def print_rows(paths: list[Path]) -> None:

@@ -20,7 +20,7 @@ from chatd.endpoint import Tally
 from chatd.routes import Answer, Target
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.errors import Fault, Reason, Violation
-from lakehouse.sessions.canonical_json import JsonBreach, canonicalize
+from lakehouse.strict_json.parser import JsonBreach, canonicalize
 
 MESSAGES_MAX: Final = 1000
 CONTENT_BYTES_MAX: Final = 4 * 1024 * 1024

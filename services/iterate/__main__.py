@@ -9,11 +9,11 @@ from prometheus_client import Counter
 
 from iterate.config import IterateConfig
 from iterate.hops import ChatHop, GateHop, hop_credentials
-from iterate.log_counts import GAUGES
 from iterate.loop import Limits
 from iterate.servicer import IterateServicer
 from iterate.session import Sessions
-from iterate.session_log import SessionLogger
+from iterate.session_log.counts import GAUGES
+from iterate.session_log.logger import SessionLogger
 from lakehouse.clients import AsyncChatClient, AsyncValidateClient
 from lakehouse.iterate.v1 import iterate_pb2, iterate_pb2_grpc
 from lakehouse.server.bootstrap import Registration, Runtime, run

@@ -11,7 +11,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 
-from lakehouse.sessions.canonical_json import JsonBreach, canonicalize
+from lakehouse.strict_json.parser import JsonBreach, canonicalize
 
 # A fence that starts a line, with or without a language.
 _FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)^[ \t]*```", re.MULTILINE | re.DOTALL)

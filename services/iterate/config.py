@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from iterate.session_log import SessionLogConfig
+from iterate.session_log.logger import SessionLogConfig
 from lakehouse.server.config import Milliseconds, ServerTable, Table
 
 MIB = 1024 * 1024

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from iterate.attempt import Attempt, error_record, fault_of
 from iterate.loop import Chat, Gate, Limits, Listener, Loop, Progress
-from iterate.session_log import OpenSession, SessionBegun, SessionLogger, SessionLogUnavailable
+from iterate.session_log.logger import OpenSession, SessionBegun, SessionLogger, SessionLogUnavailable
 from iterate.span_texts import outcome_text, request_text
 from iterate.task import Task
 from lakehouse.errors import Fault, Reason

@@ -12,7 +12,7 @@ import structlog
 from lakehouse.errors import Fault, Reason, Violation, bad_request
 from lakehouse.server.call import Call, current_call
 from lakehouse.server.specs import KNOWN_KINDS, Spec, read_spec
-from lakehouse.sessions.canonical_json import JsonBreach, JsonValue, read_canonical
+from lakehouse.strict_json.parser import JsonBreach, JsonValue, read_canonical
 from lakehouse.tracing import Span, Tracing
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
 from validated.config import LimitsTable

@@ -16,7 +16,7 @@ import pytest
 from lakehouse.clients import AsyncIterateClient
 from lakehouse.errors import Fault, Reason
 from lakehouse.iterate.v1 import iterate_pb2, iterate_pb2_grpc
-from lakehouse.sessions.canonical_json import canonicalize
+from lakehouse.strict_json.parser import canonicalize
 from lakehouse.trace_context import SESSION_ID_HEADER, TRACE_ID_HEADER, trace_metadata
 
 Request = Callable[..., iterate_pb2.IterateRequest]

@@ -17,16 +17,16 @@ from typing import Any
 import pytest
 import zstandard
 
-import iterate.journal
-import iterate.log_scan
-import iterate.log_sweep
-from iterate.journal import Journal, JournalEntry
-from iterate.log_counts import MinuteWarning, SessionLogCounts
-from iterate.log_file import LogFile
-from iterate.log_sweep import PROCESS_DIED, read_journal, sweep
+import iterate.session_log.journal
+import iterate.session_log.scan
+import iterate.session_log.sweep
+from iterate.session_log.counts import MinuteWarning, SessionLogCounts
+from iterate.session_log.journal import Journal, JournalEntry
+from iterate.session_log.sweep import PROCESS_DIED, read_journal, sweep
 from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord, rfc3339
 from lakehouse.sessions.row import encode_attempt, encode_row
 from lakehouse.sessions.row_reading import decode_row
+from lakehouse.sessions.store.append import LogFile
 
 BEGUN_UNIX_US = int(time.time() - 60) * 1_000_000
 ATTEMPT = SessionAttemptRecord(iteration=1, verdict="rejected", raw="Jos\u00e9\u2028\n", findings=())
@@ -137,11 +137,11 @@ class TestFile:
         journal = Journal(str(path))
         for _ in range(50):
             journal.done(begin(journal, begun(prompt="x" * 50_000), path))
-            assert Path(journal.path).stat().st_size < iterate.journal.EMPTY_BYTES_MIN + 60_000
+            assert Path(journal.path).stat().st_size < iterate.session_log.journal.EMPTY_BYTES_MIN + 60_000
         journal.close()
 
     def test_it_is_rewritten_with_the_living_sessions_alone(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(iterate.journal, "DEAD_BYTES_MAX", 100_000)
+        monkeypatch.setattr(iterate.session_log.journal, "DEAD_BYTES_MAX", 100_000)
         journal = Journal(str(path))
         first = begin(journal, begun("first"), path)
         rebuilds: list[int] = []
@@ -381,7 +381,7 @@ class TestSweep:
         packed = zstandard.compress(os.urandom(300_000) + b"\n" + encode_row(ended()))
         append(rotated, ended())
         archive.write_bytes(packed[:200_000])
-        real = iterate.log_scan._search
+        real = iterate.session_log.scan._search
 
         def search(segment, *arguments):
             if segment.path == str(rotated) and rotated.exists():  # the compressor comes to its end just now
@@ -389,8 +389,10 @@ class TestSweep:
                 rotated.unlink()
             return real(segment, *arguments)
 
-        monkeypatch.setattr(iterate.log_scan, "_search", search)
-        monkeypatch.setattr(iterate.log_scan.os, "scandir", lambda folder, scan=os.scandir: _SortedScan(scan(folder)))
+        monkeypatch.setattr(iterate.session_log.scan, "_search", search)
+        monkeypatch.setattr(
+            iterate.session_log.scan.os, "scandir", lambda folder, scan=os.scandir: _SortedScan(scan(folder))
+        )
         assert run_sweep(path)["sessions_recovered"] == 0
         assert not rotated.exists()
 
@@ -416,12 +418,12 @@ class TestSweep:
             real(fd, operation)
 
         with monkeypatch.context() as patch:
-            patch.setattr(iterate.log_sweep.fcntl, "flock", flock)
+            patch.setattr(iterate.session_log.sweep.fcntl, "flock", flock)
             assert run_sweep(path)["sessions_recovered"] == 0
         assert not path.exists()
 
     def test_a_locked_log_postpones_the_sweep(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(iterate.log_sweep, "LOCK_WAIT_S", 0.02)
+        monkeypatch.setattr(iterate.session_log.sweep, "LOCK_WAIT_S", 0.02)
         journal = Journal(str(path))
         begin(journal, begun(), path)
         die(journal)
@@ -438,11 +440,11 @@ class TestSweep:
                 begin(journal, begun(f"{journal.path[-20:-9]}-{number}"), path)
             die(journal)
         sweeper = (
-            "import sys; from iterate.log_counts import *; from iterate.log_sweep import sweep;"
+            "import sys; from iterate.session_log.counts import *; from iterate.session_log.sweep import sweep;"
             "sys.stdin.readline();"
             "sweep(sys.argv[1], counts=SessionLogCounts(), warning=MinuteWarning(), synced=False)"
         )
-        services = Path(iterate.log_sweep.__file__).parent.parent
+        services = Path(iterate.session_log.sweep.__file__).parent.parent
         processes = [
             subprocess.Popen(
                 [sys.executable, "-c", sweeper, str(path)],

@@ -23,16 +23,16 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-import iterate.journal
-import iterate.log_file
-import iterate.log_sweep
-from iterate.log_counts import MinuteWarning, SessionLogCounts
-from iterate.log_sweep import sweep
-from iterate.session_log import OpenSession, SessionBegun, SessionLogConfig, SessionLogger
+import iterate.session_log.journal
+import iterate.session_log.sweep
+import lakehouse.sessions.store.append
+from iterate.session_log.counts import MinuteWarning, SessionLogCounts
+from iterate.session_log.logger import OpenSession, SessionBegun, SessionLogConfig, SessionLogger
+from iterate.session_log.sweep import sweep
 from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord, rfc3339
 from lakehouse.sessions.row_reading import RowBreach, decode_row
 
-WRITERS = (iterate.journal, iterate.log_file, iterate.log_sweep)
+WRITERS = (iterate.session_log.journal, lakehouse.sessions.store.append, iterate.session_log.sweep)
 
 
 class KilledError(BaseException):
@@ -178,9 +178,9 @@ class Crashes(RuleBasedStateMachine):
         for module in WRITERS:
             self.patch.setattr(module, "os", self.os)
             self.patch.setattr(module, "fcntl", MortalFcntl(self.os))
-        self.patch.setattr(iterate.journal, "EMPTY_BYTES_MIN", 1_500)
-        self.patch.setattr(iterate.journal, "DEAD_BYTES_MAX", 600)
-        self.patch.setattr(iterate.journal, "RETRY_S", 0.0)
+        self.patch.setattr(iterate.session_log.journal, "EMPTY_BYTES_MIN", 1_500)
+        self.patch.setattr(iterate.session_log.journal, "DEAD_BYTES_MAX", 600)
+        self.patch.setattr(iterate.session_log.journal, "RETRY_S", 0.0)
         self.loggers: dict[str, tuple[Process, SessionLogger]] = {}
         self.sessions: list[Simulated] = []
         self.started = 0
@@ -278,7 +278,7 @@ class Crashes(RuleBasedStateMachine):
 
         session.process.full = trouble == "full"
         if trouble == "locked":  # the row is queued, and no thread runs here that would write it
-            holder = iterate.log_file.LogFile(self.path)
+            holder = lakehouse.sessions.store.append.LogFile(self.path)
             self.os.current = Process("holder")
             assert holder.try_lock()
             self.run(session.process, doom, run)
@@ -364,7 +364,7 @@ class Crashes(RuleBasedStateMachine):
                 assert row == session.record, "the log contradicts an answer"
             elif row != session.record:
                 assert row.final_verdict == "infra_error"
-                assert row.error == iterate.log_sweep.PROCESS_DIED
+                assert row.error == iterate.session_log.sweep.PROCESS_DIED
                 # An attempt whose entry the kill cut short may be missing or, when it cut the return, be there.
                 assert row.attempts[: len(session.attempts)] == tuple(session.attempts)
                 assert len(row.attempts) <= session.attempts_offered

@@ -15,7 +15,7 @@ import pytest
 from iterate.attempt import Answer, Judgement
 from iterate.loop import Limits
 from iterate.session import Sessions
-from iterate.session_log import SessionLogUnavailable
+from iterate.session_log.logger import SessionLogUnavailable
 from iterate.task import Target, Task
 from lakehouse.errors import Fault, Reason
 from lakehouse.server.specs import Spec

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import pytest
 
-import iterate.session_log
-from iterate.log_file import LogFile
-from iterate.log_writer import INLINE_BYTES_MAX
-from iterate.session_log import (
+import iterate.session_log.logger
+from iterate.session_log.logger import (
     OpenSession,
     SessionBegun,
     SessionLogConfig,
     SessionLogger,
     SessionLogUnavailable,
 )
+from iterate.session_log.writer import INLINE_BYTES_MAX
 from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.row_reading import decode_row
+from lakehouse.sessions.store.append import LogFile
 
 ATTEMPT = SessionAttemptRecord(iteration=1, provider="scripted", model="m", verdict="accepted", raw="{}")
 
@@ -258,7 +258,7 @@ async def test_the_configured_daemon_stands_in_every_row(path: Path) -> None:
 
 
 async def test_a_bug_in_the_writer_does_not_end_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iterate.log_writer._BACKOFF_MAX_S", 0.01)
+    monkeypatch.setattr("iterate.session_log.writer._BACKOFF_MAX_S", 0.01)
     logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=10_000))
     await logger.start()
     real, struck = LogFile.append, threading.Event()
@@ -315,7 +315,7 @@ class TestStrict:
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(iterate.session_log.Journal, "begin", full)
+        monkeypatch.setattr(iterate.session_log.logger.Journal, "begin", full)
         with pytest.raises(SessionLogUnavailable):
             begin(logger)
         assert logger.counts()["journal_errors:ENOSPC"] == 1

@@ -18,8 +18,8 @@ from typing import Self
 import pytest
 import structlog
 
-import iterate.log_writer
-from iterate.session_log import SessionBegun, SessionLogConfig, SessionLogger
+import iterate.session_log.writer
+from iterate.session_log.logger import SessionBegun, SessionLogConfig, SessionLogger
 from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
 from lakehouse.sessions.row_reading import RowBreach, decode_row
 
@@ -163,7 +163,7 @@ async def fail_and_recover(
 
 @pytest.fixture(autouse=True)
 def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(iterate.log_writer, "_BACKOFF_MAX_S", 0.2)
+    monkeypatch.setattr(iterate.session_log.writer, "_BACKOFF_MAX_S", 0.2)
 
 
 async def test_a_removed_folder_holds_up_no_session(tmp_path: Path) -> None:

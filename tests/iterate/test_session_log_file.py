@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from iterate.log_file import LogFile, LogPosition
+from lakehouse.sessions.store.append import LogFile, LogPosition
 
 
 @pytest.fixture

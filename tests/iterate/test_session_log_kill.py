@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import iterate.session_log
+import iterate.session_log.logger
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -20,7 +20,7 @@ def test_killed_writers_leave_one_whole_row_for_every_session(tmp_path: Path) ->
         capture_output=True,
         text=True,
         timeout=60,
-        env={**os.environ, "PYTHONPATH": str(Path(iterate.session_log.__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(iterate.session_log.logger.__file__).parents[1])},
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr

@@ -9,9 +9,9 @@ from parity.compare import blanked
 from parity.python.fixture import DAEMON, RefusedError, read_json, record_of, text_of
 from parity.run import FIXTURES, GOLDEN, REFUSALS, golden_of
 
-from lakehouse.sessions.canonical_json import JsonBreach, canonicalize
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.row_reading import decode_row
+from lakehouse.strict_json.parser import JsonBreach, canonicalize
 from parity import make_fixtures
 
 NAMES = sorted(path.stem for path in FIXTURES.glob("*.json"))

@@ -9,8 +9,8 @@ import pytest
 from parity.python.fixture import read_json, text_of
 from parity.run import FIXTURES
 
-from lakehouse.sessions.canonical_json import BYTES_MAX, DEPTH_MAX, canonicalize, parse_json, print_canonical
-from lakehouse.sessions.plain_json import read_plain
+from lakehouse.strict_json.parser import BYTES_MAX, DEPTH_MAX, canonicalize, parse_json, print_canonical
+from lakehouse.strict_json.plain import read_plain
 from parity import make_fixtures
 
 TEXTS = [

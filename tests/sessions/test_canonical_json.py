@@ -16,14 +16,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lakehouse.sessions.canonical_json import (
+from lakehouse.strict_json.parser import (
     BYTES_MAX,
     JsonBreach,
     canonicalize,
     parse_json,
     print_canonical,
 )
-from lakehouse.sessions.json_printer import double_text
+from lakehouse.strict_json.printer import double_text
 
 bounded = settings(derandomize=True, max_examples=300, deadline=None)
 

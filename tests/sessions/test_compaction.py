@@ -14,20 +14,20 @@ from pathlib import Path
 import pytest
 from session_rows import HOSTILE_LINES, contents, rows, session_ids, stored_lines_of, write_log, write_segment
 
-from lakehouse.sessions import closing, compaction, parquet_writer
-from lakehouse.sessions.archive import Archive
-from lakehouse.sessions.closing import CompactionRefusedError
-from lakehouse.sessions.compaction import SegmentOutcome, compact
-from lakehouse.sessions.parquet_writer import connect_bare, stored_lines
-from lakehouse.sessions.reader import SessionReader
-from lakehouse.sessions.segments import open_snapshot
+from lakehouse.sessions.query.reader import SessionReader
+from lakehouse.sessions.store.archive import Archive
+from lakehouse.sessions.store.segments import open_snapshot
+from lakehouse.sessions.upkeep import closing, compaction, parquet_writer
+from lakehouse.sessions.upkeep.closing import CompactionRefusedError
+from lakehouse.sessions.upkeep.compaction import SegmentOutcome, compact
+from lakehouse.sessions.upkeep.parquet_writer import connect_bare, stored_lines
 
 STEPS = ("claimed", "written", "verified", "placed", "committed", "removed")
 
 # Dies by SIGKILL, which no handler sees, right after the given step of the given segment, counted from 0.
 DIES_AT = """
 import os, signal, sys
-from lakehouse.sessions.compaction import compact
+from lakehouse.sessions.upkeep.compaction import compact
 log, step, wanted = sys.argv[1], sys.argv[2], int(sys.argv[3])
 segments = []
 def on_step(name, segment):

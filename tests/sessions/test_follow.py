@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from session_rows import rows, write_segment
 
-from lakehouse.sessions import follow
-from lakehouse.sessions.follow import LogFollower
-from lakehouse.sessions.segments import open_snapshot
+from lakehouse.sessions.query import follow
+from lakehouse.sessions.query.follow import LogFollower
+from lakehouse.sessions.store.segments import open_snapshot
 
 
 def polled(follower: LogFollower) -> bytes:

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from session_rows import rows, write_segment
 
-from lakehouse.sessions import lines
-from lakehouse.sessions.lines import Line, SegmentDamagedError, last_lines, read_lines
-from lakehouse.sessions.segments import open_snapshot
+from lakehouse.sessions.store import lines
+from lakehouse.sessions.store.lines import Line, SegmentDamagedError, last_lines, read_lines
+from lakehouse.sessions.store.segments import open_snapshot
 
 NAMES = ("sessions.jsonl.1", "sessions.jsonl.1.gz", "sessions.jsonl.1.zst")
 

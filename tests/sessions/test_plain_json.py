@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lakehouse.sessions import canonical_json
-from lakehouse.sessions.canonical_json import (
+from lakehouse.strict_json import parser
+from lakehouse.strict_json.parser import (
     BYTES_MAX,
     DEPTH_MAX,
     JsonBreach,
@@ -20,7 +20,7 @@ from lakehouse.sessions.canonical_json import (
     print_canonical,
     read_canonical,
 )
-from lakehouse.sessions.plain_json import read_plain
+from lakehouse.strict_json.plain import read_plain
 
 bounded = settings(derandomize=True, max_examples=600, deadline=None)
 
@@ -60,7 +60,7 @@ def _json_texts(draw: st.DrawFn) -> str:
 
 
 def _strictly(text: str | bytes, **limits: int) -> tuple[Any, str]:
-    with patch.object(canonical_json, "read_plain", return_value=None):
+    with patch.object(parser, "read_plain", return_value=None):
         canonical = canonicalize(text, **limits)
         return parse_json(canonical, **limits), canonical
 

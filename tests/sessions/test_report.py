@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from session_rows import UNREACHABLE, attempt, record, write_segment
 
-from lakehouse.sessions import charts
-from lakehouse.sessions.charts import Series, ranked_bars, rate_lines, stacked_bars
-from lakehouse.sessions.listing import SessionFilter
-from lakehouse.sessions.reader import SessionReader
+from lakehouse.sessions.query import charts
+from lakehouse.sessions.query.charts import Series, ranked_bars, rate_lines, stacked_bars
+from lakehouse.sessions.query.listing import SessionFilter
+from lakehouse.sessions.query.reader import SessionReader
+from lakehouse.sessions.query.report import PERIODS_MAX, render_report
+from lakehouse.sessions.query.stats import session_stats
 from lakehouse.sessions.record import SessionRecord
-from lakehouse.sessions.report import PERIODS_MAX, render_report
 from lakehouse.sessions.row import encode_row
-from lakehouse.sessions.stats import session_stats
 
 MADE = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.sessions.canonical_json import print_canonical
 from lakehouse.sessions.record import (
     RAW_BYTES_MAX,
     AttemptVerdict,
@@ -23,6 +22,7 @@ from lakehouse.sessions.record import (
 )
 from lakehouse.sessions.row import INTEGER_MAX, cut_raw, encode_attempt, encode_row
 from lakehouse.sessions.row_reading import RowBreach, decode_attempt, decode_row
+from lakehouse.strict_json.parser import print_canonical
 
 bounded = settings(derandomize=True, max_examples=150, deadline=None)
 

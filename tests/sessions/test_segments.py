@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from session_rows import rows, session_ids, write_log, write_segment
 
-from lakehouse.sessions import segments
-from lakehouse.sessions.archive import Archive
-from lakehouse.sessions.lines import read_lines
-from lakehouse.sessions.reader import SessionReader
-from lakehouse.sessions.segments import SessionLogUnavailableError, is_segment_name, open_snapshot
+from lakehouse.sessions.query.reader import SessionReader
+from lakehouse.sessions.store import segments
+from lakehouse.sessions.store.archive import Archive
+from lakehouse.sessions.store.lines import read_lines
+from lakehouse.sessions.store.segments import SessionLogUnavailableError, is_segment_name, open_snapshot
 
 LIVE = Path("sessions.jsonl")
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from session_rows import PHANTOM, UNREACHABLE, attempt, record, write_segment
 
-from lakehouse.sessions.compaction import compact
-from lakehouse.sessions.listing import SessionFilter, find_rows, list_sessions, parse_moment
-from lakehouse.sessions.reader import SessionReader
+from lakehouse.sessions.query.listing import SessionFilter, find_rows, list_sessions, parse_moment
+from lakehouse.sessions.query.reader import SessionReader
+from lakehouse.sessions.query.stats import SessionStats, session_stats
 from lakehouse.sessions.record import ErrorRecord, FindingRecord, SessionRecord
 from lakehouse.sessions.row import encode_row
-from lakehouse.sessions.stats import SessionStats, session_stats
+from lakehouse.sessions.upkeep.compaction import compact
 
 COUNT = FindingRecord("COUNT", "/workers", "3 were asked for")
 DIED = ErrorRecord("PROCESS_DIED", "PROCESS_DIED", "iterate", "The process died.")

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from session_rows import HOSTILE_LINES, record, rows, write_log, write_segment
 
-from lakehouse.sessions.compaction import compact
-from lakehouse.sessions.parquet_writer import connect_bare
-from lakehouse.sessions.reader import SessionReader
+from lakehouse.sessions.query.reader import SessionReader
 from lakehouse.sessions.row import encode_row
-from lakehouse.sessions.verification import Verification, verify_log
+from lakehouse.sessions.upkeep.compaction import compact
+from lakehouse.sessions.upkeep.parquet_writer import connect_bare
+from lakehouse.sessions.upkeep.verification import Verification, verify_log
 
 
 def verified(live: Path, *, canonical: bool = False, problems_max: int = 100) -> Verification:

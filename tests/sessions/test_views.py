@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from session_rows import HOSTILE_LINES, PHANTOM, UNREACHABLE, attempt, contents, record, rows, write_log, write_segment
 
-from lakehouse.sessions import reader as reader_module
-from lakehouse.sessions.canonical_json import print_canonical
-from lakehouse.sessions.compaction import compact
-from lakehouse.sessions.reader import QueryRefusedError, SessionReader
+from lakehouse.sessions.query import reader as reader_module
+from lakehouse.sessions.query.reader import QueryRefusedError, SessionReader
 from lakehouse.sessions.record import SessionRecord
 from lakehouse.sessions.row import encode_row
+from lakehouse.sessions.upkeep.compaction import compact
+from lakehouse.strict_json.parser import print_canonical
 
 
 def query(live: Path, sql: str) -> list[tuple[Any, ...]]:
@@ -222,7 +222,7 @@ def test_a_persons_query_reads_the_log_and_nothing_else(tmp_path: Path, sql: str
 
 INTERRUPTED = """
 import os, signal, sys, threading
-from lakehouse.sessions.reader import SessionReader
+from lakehouse.sessions.query.reader import SessionReader
 with SessionReader(sys.argv[1]) as reader:
     reader.query("SELECT 1")
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()

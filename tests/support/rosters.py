@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lakehouse.server.specs import Spec, read_spec
-from lakehouse.sessions.canonical_json import parse_json
+from lakehouse.strict_json.parser import parse_json
 from lakehouse.validated.v1.validated_pb2 import ValidateRequest
 from validated.config import LimitsTable, RosterTable
 from validated.findings import Findings

@@ -10,7 +10,7 @@ from typing import Any
 
 import zstandard
 
-from lakehouse.sessions.reader import SessionReader
+from lakehouse.sessions.query.reader import SessionReader
 from lakehouse.sessions.record import ErrorRecord, FindingRecord, SessionAttemptRecord, SessionRecord
 from lakehouse.sessions.row import encode_row
 

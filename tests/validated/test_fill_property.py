@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rosters import EXAMPLES, example_rows, judge, people, write_csv
 
-from lakehouse.sessions.canonical_json import JsonBreach, parse_json
+from lakehouse.strict_json.parser import JsonBreach, parse_json
 from validated.config import LimitsTable, RosterTable
 from validated.kinds.fill import FillValidator
 from validated.kinds.validator import Tools

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from lakehouse.sessions.json_rules import replace_surrogates_within
+from lakehouse.strict_json.rules import replace_surrogates_within
 
 
 class NotJsonError(ValueError):

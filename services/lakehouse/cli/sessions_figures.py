@@ -10,8 +10,8 @@ import click
 
 from lakehouse.cli.sessions_output import json_option, log_option, open_reader, print_json, print_table, told_errors
 from lakehouse.cli.sessions_query import filter_options
-from lakehouse.sessions.listing import SessionFilter
-from lakehouse.sessions.stats import SessionStats, Slice, session_stats
+from lakehouse.sessions.query.listing import SessionFilter
+from lakehouse.sessions.query.stats import SessionStats, Slice, session_stats
 
 _RIGHT = frozenset(
     {"sessions", "accepted", "rate", "exhausted", "infra", "attempts", "phantom", "tokens/accepted", "mean ms"}
@@ -142,7 +142,7 @@ def report(
     """Writes the figures of `stats` as a page that needs no network, no script and no other file."""
     from datetime import UTC  # noqa: PLC0415
 
-    from lakehouse.sessions.report import render_report  # noqa: PLC0415  its charts are for this command alone
+    from lakehouse.sessions.query.report import render_report  # noqa: PLC0415  its charts are for this command alone
 
     wanted = SessionFilter(verdict=verdict, kind=kind, model=model, since=since, until=until)
     with open_reader(log_path) as (reader, _):

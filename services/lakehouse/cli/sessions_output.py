@@ -18,9 +18,9 @@ from uuid import UUID
 
 import click
 
-from lakehouse.sessions.closing import CompactionRefusedError
-from lakehouse.sessions.reader import QueryRefusedError, SessionReader
-from lakehouse.sessions.segments import DEFAULT_LOG_PATH, SessionLogUnavailableError
+from lakehouse.sessions.query.reader import QueryRefusedError, SessionReader
+from lakehouse.sessions.store.segments import DEFAULT_LOG_PATH, SessionLogUnavailableError
+from lakehouse.sessions.upkeep.closing import CompactionRefusedError
 
 if TYPE_CHECKING:
     from rich.progress import Progress

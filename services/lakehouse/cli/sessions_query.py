@@ -24,7 +24,7 @@ from lakehouse.cli.sessions_output import (
     safe,
     told_errors,
 )
-from lakehouse.sessions.listing import SessionFilter, list_sessions, parse_moment
+from lakehouse.sessions.query.listing import SessionFilter, list_sessions, parse_moment
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -149,9 +149,9 @@ def sql(statement: str, log_path: Path, *, as_json: bool, as_csv: bool) -> None:
 def tail(log_path: Path, count: int, *, follow: bool, as_json: bool) -> None:
     """Prints the newest rows of the live file and the rotated ones, oldest first, one a line; compacted rows are not
     looked for. Lines that are torn, or rows of other producers, are printed with --json alone."""
-    from lakehouse.sessions.follow import LogFollower  # noqa: PLC0415  beside what it needs alone
-    from lakehouse.sessions.lines import last_lines  # noqa: PLC0415
-    from lakehouse.sessions.segments import open_snapshot  # noqa: PLC0415
+    from lakehouse.sessions.query.follow import LogFollower  # noqa: PLC0415  beside what it needs alone
+    from lakehouse.sessions.store.lines import last_lines  # noqa: PLC0415
+    from lakehouse.sessions.store.segments import open_snapshot  # noqa: PLC0415
 
     with open_snapshot(log_path) as snapshot:
         live = next((segment for segment in snapshot.segments if segment.live), None)

@@ -18,7 +18,7 @@ from lakehouse.cli.stack import StackError, free_port_binds, running_stack
 from lakehouse.clients import AsyncIterateClient
 from lakehouse.errors import Fault
 from lakehouse.iterate.v1 import iterate_pb2
-from lakehouse.sessions.listing import find_rows
+from lakehouse.sessions.query.listing import find_rows
 from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
 from lakehouse.sessions.row_reading import RowBreach, decode_row
 from lakehouse.validated.v1 import validated_pb2

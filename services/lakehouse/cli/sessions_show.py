@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 
 from lakehouse.cli.sessions_output import log_option, open_reader, plural, safe, told_errors
-from lakehouse.sessions.listing import find_rows
+from lakehouse.sessions.query.listing import find_rows
 
 SESSIONS_MAX: Final = 20
 

@@ -37,7 +37,7 @@ def verify(log_path: Path, problems_max: int, *, canonical: bool, as_json: bool)
     Exit status 0: nothing torn, doubled or unreadable (and all canonical, if asked). 1: something is, or there is no
     log. Rows of other producers, and rows that claim our schema without its keys, are counted and do not fail it.
     """
-    from lakehouse.sessions.verification import verify_log  # noqa: PLC0415  what this command alone needs
+    from lakehouse.sessions.upkeep.verification import verify_log  # noqa: PLC0415  what this command alone needs
 
     with open_reader(log_path) as (reader, display):
         display.start("Reading every line", reader.snapshot.size_bytes)
@@ -83,7 +83,7 @@ def compact(log_path: Path, settle_s: float, *, as_json: bool) -> None:
     """
     import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
 
-    from lakehouse.sessions.compaction import compact as compact_log  # noqa: PLC0415
+    from lakehouse.sessions.upkeep.compaction import compact as compact_log  # noqa: PLC0415
 
     outcomes = []
     with progress_display("Compacting") as display:

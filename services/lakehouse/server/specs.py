@@ -16,7 +16,7 @@ from google.protobuf.json_format import MessageToDict
 
 from lakehouse.errors import Fault, Reason, Violation, bad_request
 from lakehouse.iterate.v1.iterate_pb2 import IterateRequest
-from lakehouse.sessions.canonical_json import JsonBreach, JsonValue, parse_json, print_canonical
+from lakehouse.strict_json.parser import JsonBreach, JsonValue, parse_json, print_canonical
 from lakehouse.validated.v1.validated_pb2 import EmailSpec, FillSpec, JsonSchemaSpec, ValidateRequest
 
 KNOWN_KINDS: Final = ("fill", "email", "json_schema")

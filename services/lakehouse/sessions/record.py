@@ -1,8 +1,8 @@
 """``SessionRecord``: one row of the session log, schema ``session.iterate.v1``.
 
 The field order of these classes is the key order of the row; ``row.py`` encodes them. ``spec`` and ``artifact`` hold
-canonical JSON text (see ``canonical_json``), never a parsed value: the text that validated checked is the text that
-the row holds.
+canonical JSON text (see ``lakehouse.strict_json``), never a parsed value: the text that validated checked is the
+text that the row holds.
 """
 
 from __future__ import annotations

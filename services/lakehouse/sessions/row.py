@@ -12,8 +12,8 @@ from typing import Final
 
 import orjson
 
-from lakehouse.sessions.json_rules import replace_surrogates, replace_surrogates_within
 from lakehouse.sessions.record import RAW_BYTES_MAX, SCHEMA, ErrorRecord, SessionAttemptRecord, SessionRecord
+from lakehouse.strict_json.rules import replace_surrogates, replace_surrogates_within
 
 INTEGER_MAX: Final = 2**63 - 1
 

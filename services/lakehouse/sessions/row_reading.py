@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal, cast, get_args
 
-from lakehouse.sessions.canonical_json import JsonBreach, JsonValue, parse_json, print_canonical
-from lakehouse.sessions.json_rules import DEPTH_MAX
 from lakehouse.sessions.record import (
     SCHEMA,
     AttemptVerdict,
@@ -18,6 +16,8 @@ from lakehouse.sessions.record import (
     Where,
 )
 from lakehouse.sessions.row import INTEGER_MAX
+from lakehouse.strict_json.parser import JsonBreach, JsonValue, parse_json, print_canonical
+from lakehouse.strict_json.rules import DEPTH_MAX
 
 # What `decode_row` reads at most: far above the longest row of a session within the limits (ten attempts of
 # 256 KiB raw, an escape being at most six bytes), and a bound on a foreign line's memory.

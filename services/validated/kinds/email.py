@@ -7,7 +7,7 @@ import unicodedata
 from typing import Final
 
 from lakehouse.server.specs import BODY_CHARS, SUBJECT_CHARS, Spec, quoted
-from lakehouse.sessions.canonical_json import JsonValue
+from lakehouse.strict_json.parser import JsonValue
 from lakehouse.validated.v1.validated_pb2 import EmailSpec
 from validated.findings import Findings, pointer
 from validated.kinds.validator import Ground, Tools

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from lakehouse.server.specs import Spec, quoted
-from lakehouse.sessions.canonical_json import JsonValue
+from lakehouse.strict_json.parser import JsonValue
 from lakehouse.validated.v1.validated_pb2 import FillSpec
 from validated.findings import Findings, pointer
 from validated.kinds.fill_terms import FillTerms

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from lakehouse.errors import Violation, bad_request
 from lakehouse.server.specs import Spec
-from lakehouse.sessions.canonical_json import JsonValue, print_canonical
+from lakehouse.strict_json.parser import JsonValue, print_canonical
 from validated.config import LimitsTable
 from validated.findings import Findings, pointer
 from validated.kinds.validator import Ground, Tools

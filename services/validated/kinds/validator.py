@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from lakehouse.server.specs import Spec
-from lakehouse.sessions.canonical_json import JsonValue
+from lakehouse.strict_json.parser import JsonValue
 from validated.config import LimitsTable
 from validated.findings import Findings
 from validated.roster.worker import RosterVersion, WorkerLookup

@@ -21,9 +21,9 @@ from typing import IO, Final, cast
 
 import zstandard
 
-from iterate.log_file import LogPosition, folder_of, head_of
 from lakehouse.sessions.record import SCHEMA, SessionRecord
 from lakehouse.sessions.row_reading import ROW_BYTES_MAX, RowBreach, decode_row
+from lakehouse.sessions.store.append import LogPosition, folder_of, head_of
 
 # A file last written so long before a session began holds no row of it. A minute is for clocks that were set back.
 _MTIME_SLACK_S: Final = 60.0

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final, Self
 
 import orjson
 
-from lakehouse.sessions.archive import FILE_MODE, ParquetFile
-from lakehouse.sessions.content import ContentTally, day_of, parse_line
-from lakehouse.sessions.views import MEMORY_BYTES, SPILL_BYTES_MAX, facts_from_lines
+from lakehouse.sessions.query.views import MEMORY_BYTES, SPILL_BYTES_MAX, facts_from_lines
+from lakehouse.sessions.store.archive import FILE_MODE, ParquetFile
+from lakehouse.sessions.upkeep.content import ContentTally, day_of, parse_line
 
 if TYPE_CHECKING:
     import duckdb

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
-from lakehouse.sessions.listing import SessionFilter
-from lakehouse.sessions.reader import SessionReader
+from lakehouse.sessions.query.listing import SessionFilter
+from lakehouse.sessions.query.reader import SessionReader
 
 Period = Literal["day", "week"]
 

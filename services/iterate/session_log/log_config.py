@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from iterate.log_writer import FsyncPolicy
+from iterate.session_log.writer import FsyncPolicy
 
 Guarantee = Literal["best_effort", "strict"]
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import orjson
 
-from lakehouse.sessions.archive import UNKNOWN_DAY
+from lakehouse.sessions.store.archive import UNKNOWN_DAY
 
 _MODULUS: Final = 1 << 256
 

@@ -15,7 +15,7 @@ from typing import Final, cast
 import zstandard
 
 from lakehouse.sessions.row_reading import ROW_BYTES_MAX
-from lakehouse.sessions.segments import Segment
+from lakehouse.sessions.store.segments import Segment
 
 _BUFFER_BYTES: Final = 1 << 20
 # One piece becomes at most 128 KiB for every four bytes of it, whatever a hostile file says.

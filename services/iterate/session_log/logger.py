@@ -25,12 +25,12 @@ from typing import Final
 
 import structlog
 
-from iterate.journal import Journal, JournalEntry
-from iterate.log_config import SessionLogConfig
-from iterate.log_counts import MinuteWarning, SessionLogCounts, errno_name
-from iterate.log_handover import Handover, HandoverOutcome
-from iterate.log_sweep import PROCESS_DIED, sweep
-from iterate.log_writer import Fate, LogWriter, QueuedRow
+from iterate.session_log.counts import MinuteWarning, SessionLogCounts, errno_name
+from iterate.session_log.handover import Handover, HandoverOutcome
+from iterate.session_log.journal import Journal, JournalEntry
+from iterate.session_log.log_config import SessionLogConfig
+from iterate.session_log.sweep import PROCESS_DIED, sweep
+from iterate.session_log.writer import Fate, LogWriter, QueuedRow
 from lakehouse.errors import Fault, Reason
 from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord, SessionRecord, rfc3339
 from lakehouse.sessions.row import encode_attempt, encode_row
@@ -208,7 +208,7 @@ class SessionLogger:
             self._journal.close()
 
     def counts(self) -> dict[str, int]:
-        """Returns the counters and gauges of ``log_counts`` at this moment; from any thread."""
+        """Returns the counters and gauges of ``counts`` at this moment; from any thread."""
         writer, journal = self._writer, self._journal
         return {
             **self._counts.snapshot(),

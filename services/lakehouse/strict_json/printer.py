@@ -8,7 +8,7 @@ from math import isfinite
 
 import orjson
 
-from lakehouse.sessions.json_rules import (
+from lakehouse.strict_json.rules import (
     DEPTH_MAX,
     INTEGER_DIGITS_MAX,
     JsonBreach,

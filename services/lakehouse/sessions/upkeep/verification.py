@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from lakehouse.sessions.archive import Archive, Manifest
-from lakehouse.sessions.content import ContentTally
-from lakehouse.sessions.lines import Progress, SegmentDamagedError, read_lines
-from lakehouse.sessions.parquet_writer import stored_lines
-from lakehouse.sessions.reader import SessionReader
+from lakehouse.sessions.query.reader import SessionReader
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.row_reading import RowBreach, decode_row
+from lakehouse.sessions.store.archive import Archive, Manifest
+from lakehouse.sessions.store.lines import Progress, SegmentDamagedError, read_lines
+from lakehouse.sessions.upkeep.content import ContentTally
+from lakehouse.sessions.upkeep.parquet_writer import stored_lines
 
 ProblemKind = Literal["blank", "torn", "duplicate", "foreign", "invalid", "not_canonical", "unreadable"]
 

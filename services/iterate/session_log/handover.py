@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Literal
 
-from iterate.log_counts import SessionLogCounts
+from iterate.session_log.counts import SessionLogCounts
 
 HandoverOutcome = Literal["written", "late", "dropped", "disabled"]
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from lakehouse.sessions.archive import FILE_MODE, Archive
-from lakehouse.sessions.lines import SegmentDamagedError, read_lines
-from lakehouse.sessions.segments import Segment, compression_of, identity_of
+from lakehouse.sessions.store.archive import FILE_MODE, Archive
+from lakehouse.sessions.store.lines import SegmentDamagedError, read_lines
+from lakehouse.sessions.store.segments import Segment, compression_of, identity_of
 
 _LOCK_WAIT_S: Final = 10.0
 _LOCK_STEP_S: Final = 0.01

@@ -19,8 +19,9 @@ from typing import NamedTuple, NoReturn, cast
 
 import orjson
 
-from lakehouse.sessions.json_printer import double_text, order_differs, print_canonical, tokens
-from lakehouse.sessions.json_rules import (
+from lakehouse.strict_json.plain import read_plain
+from lakehouse.strict_json.printer import double_text, order_differs, print_canonical, tokens
+from lakehouse.strict_json.rules import (
     BYTES_MAX,
     DEPTH_MAX,
     INTEGER_DIGITS_MAX,
@@ -33,7 +34,6 @@ from lakehouse.sessions.json_rules import (
     replace_surrogates,
     too_large,
 )
-from lakehouse.sessions.plain_json import read_plain
 
 __all__ = [
     "BYTES_MAX",

@@ -1,7 +1,7 @@
 """The in-flight journal: what a killed process's sessions are rebuilt from.
 
 One hidden file per process beside the log, ``.sessions.jsonl.<uuid>.inflight``, flocked for the process's life: who
-gets its lock knows that its owner is dead (``log_sweep``). Lines, each ended by LF, ``n`` numbering this process's
+gets its lock knows that its owner is dead (``sweep``). Lines, each ended by LF, ``n`` numbering this process's
 sessions:
 
 ``B n device inode size head row``
@@ -31,7 +31,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from iterate.log_file import LOG_MODE, LogPosition, folder_of
+from lakehouse.sessions.store.append import LOG_MODE, LogPosition, folder_of
 
 SUFFIX: Final = ".inflight"
 # A journal in the making, outside the sweepers' pattern until it is locked and whole.

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from lakehouse.sessions.row_reading import ROW_BYTES_MAX
-from lakehouse.sessions.segments import Segment, identity_of
+from lakehouse.sessions.store.segments import Segment, identity_of
 
 _PIECE_BYTES: Final = 1 << 20
 

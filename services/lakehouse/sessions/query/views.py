@@ -23,7 +23,7 @@ from lakehouse.sessions.row_reading import ROW_BYTES_MAX
 if TYPE_CHECKING:
     import duckdb
 
-    from lakehouse.sessions.segments import Segment, Snapshot
+    from lakehouse.sessions.store.segments import Segment, Snapshot
 
 MEMORY_BYTES: Final = 2 * 1024**3
 SPILL_BYTES_MAX: Final = 16 * 1024**3

@@ -17,8 +17,8 @@ from typing import Final, Literal
 
 import structlog
 
-from iterate.log_counts import MinuteWarning, SessionLogCounts, errno_name
-from iterate.log_file import LogFile
+from iterate.session_log.counts import MinuteWarning, SessionLogCounts, errno_name
+from lakehouse.sessions.store.append import LogFile
 
 FsyncPolicy = Literal["never", "interval", "row"]
 

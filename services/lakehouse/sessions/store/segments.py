@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
 
-from lakehouse.sessions.archive import Archive, ArchiveDamagedError, Manifest
+from lakehouse.sessions.store.archive import Archive, ArchiveDamagedError, Manifest
 
 DEFAULT_LOG_PATH: Final = "/var/lib/lakehouse/gateway/sessions.jsonl"
 SEGMENTS_MAX: Final = 512

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import orjson
 
-from lakehouse.sessions.lines import Progress, SegmentDamagedError, read_lines
-from lakehouse.sessions.reader import SessionReader
+from lakehouse.sessions.query.reader import SessionReader
 from lakehouse.sessions.record import SCHEMA
+from lakehouse.sessions.store.lines import Progress, SegmentDamagedError, read_lines
 
 _RELATIVE: Final = re.compile(r"([0-9]{1,6})([mhdw])")
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from lakehouse.sessions.archive import (
+from lakehouse.sessions.store.archive import (
     FILE_MODE,
     FOLDER_MODE,
     Archive,
@@ -30,7 +30,9 @@ from lakehouse.sessions.archive import (
     Manifest,
     fsync_folder,
 )
-from lakehouse.sessions.closing import (
+from lakehouse.sessions.store.lines import Progress, SegmentDamagedError, read_lines
+from lakehouse.sessions.store.segments import Segment, compression_of, open_snapshot
+from lakehouse.sessions.upkeep.closing import (
     CompactionRefusedError,
     SegmentRefusedError,
     alone,
@@ -38,10 +40,8 @@ from lakehouse.sessions.closing import (
     refuse_unless_settled,
     refuse_while_unsettled,
 )
-from lakehouse.sessions.content import ContentTally
-from lakehouse.sessions.lines import Progress, SegmentDamagedError, read_lines
-from lakehouse.sessions.parquet_writer import ParquetWriter
-from lakehouse.sessions.segments import Segment, compression_of, open_snapshot
+from lakehouse.sessions.upkeep.content import ContentTally
+from lakehouse.sessions.upkeep.parquet_writer import ParquetWriter
 
 SETTLE_S: Final = 60.0
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from lakehouse.sessions.lines import SegmentDamagedError, read_lines
-from lakehouse.sessions.segments import Segment, Snapshot, open_snapshot
-from lakehouse.sessions.views import connect
+from lakehouse.sessions.query.views import connect
+from lakehouse.sessions.store.lines import SegmentDamagedError, read_lines
+from lakehouse.sessions.store.segments import Segment, Snapshot, open_snapshot
 
 if TYPE_CHECKING:
     import duckdb

@@ -7,10 +7,10 @@ from datetime import date, datetime, timedelta
 from html import escape
 from typing import Final
 
-from lakehouse.sessions.charts import SERIES_MAX, Series, ranked_bars, rate_lines, stacked_bars
-from lakehouse.sessions.listing import SessionFilter, timestamp_text
-from lakehouse.sessions.report_style import STYLE
-from lakehouse.sessions.stats import SessionStats, Slice, Totals
+from lakehouse.sessions.query.charts import SERIES_MAX, Series, ranked_bars, rate_lines, stacked_bars
+from lakehouse.sessions.query.listing import SessionFilter, timestamp_text
+from lakehouse.sessions.query.report_style import STYLE
+from lakehouse.sessions.query.stats import SessionStats, Slice, Totals
 
 # A year of days and some; older periods stand in the tables alone.
 PERIODS_MAX: Final = 400

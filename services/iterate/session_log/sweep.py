@@ -22,13 +22,13 @@ from typing import Final
 
 import structlog
 
-from iterate.journal import NEW_SUFFIX, SUFFIX
-from iterate.log_counts import MinuteWarning, SessionLogCounts, errno_name
-from iterate.log_file import LogFile, folder_of
-from iterate.log_replay import JournalContents, UnfinishedSession, read_journal
-from iterate.log_scan import ScanIncompleteError, SoughtSession, find_written, unix_us
+from iterate.session_log.counts import MinuteWarning, SessionLogCounts, errno_name
+from iterate.session_log.journal import NEW_SUFFIX, SUFFIX
+from iterate.session_log.journal_reading import JournalContents, UnfinishedSession, read_journal
+from iterate.session_log.scan import ScanIncompleteError, SoughtSession, find_written, unix_us
 from lakehouse.sessions.record import ErrorRecord, SessionRecord, rfc3339
 from lakehouse.sessions.row import encode_row
+from lakehouse.sessions.store.append import LogFile, folder_of
 
 PROCESS_DIED: Final = ErrorRecord(
     code="PROCESS_DIED",

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import orjson
 
-from lakehouse.sessions.json_printer import may_hold_double, order_differs
-from lakehouse.sessions.json_rules import JsonValue
+from lakehouse.strict_json.printer import may_hold_double, order_differs
+from lakehouse.strict_json.rules import JsonValue
 
 
 def read_plain(text: str | bytes, bytes_max: int, depth_max: int) -> tuple[JsonValue, str] | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from iterate.log_file import LogPosition
-from iterate.log_scan import unix_us
-from lakehouse.sessions.canonical_json import parse_json
+from iterate.session_log.scan import unix_us
 from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
 from lakehouse.sessions.row_reading import ROW_BYTES_MAX, decode_attempt, decode_row
+from lakehouse.sessions.store.append import LogPosition
+from lakehouse.strict_json.parser import parse_json
 
 
 @dataclass(slots=True)

@@ -1,0 +1,1 @@
+"""What keeps a session log small and sound: compaction to Parquet, and verification."""
