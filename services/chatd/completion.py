@@ -90,6 +90,10 @@ class FinishReason(StrEnum):
     LENGTH = "length"
     TOOL_CALLS = "tool_calls"
     CONTENT_FILTER = "content_filter"
+    REFUSAL = "refusal"
+    """The model declined; the text is what it said before that, if anything."""
+    MALFORMED = "malformed"
+    """The provider says that the model made no valid output; the text is what it made, where the provider shows it."""
 
 
 class Usage(NamedTuple):

@@ -22,6 +22,10 @@ class UpstreamFault(Exception):  # noqa: N818  as lakehouse.errors.Fault
     """For chatd's own log, never for a caller: what happened, and the endpoint's words, cut and without keys."""
     field: str = ""
     """For BAD_REQUEST: the field of CompleteRequest that the endpoint named."""
+    unsupported: str = ""
+    """What the endpoint says that it cannot bear, of a refusal that was not billed, by a neutral name: `temperature`,
+    `top_p`, `seed`, `stop`, `max_tokens`, `response_format`, `response_schema` (its json_schema form alone),
+    `stream_options`, `system_role`, `stream_only` (it only streams), `tools`, `tool_choice`, `logprobs`."""
 
     def __post_init__(self) -> None:
         Exception.__init__(self, f"{self.reason}: {self.detail}")

@@ -46,6 +46,8 @@ _FINISH_REASONS: Final = {
     FinishReason.LENGTH: chatd_pb2.FINISH_REASON_LENGTH,
     FinishReason.TOOL_CALLS: chatd_pb2.FINISH_REASON_TOOL_CALLS,
     FinishReason.CONTENT_FILTER: chatd_pb2.FINISH_REASON_CONTENT_FILTER,
+    FinishReason.REFUSAL: chatd_pb2.FINISH_REASON_REFUSAL,
+    FinishReason.MALFORMED: chatd_pb2.FINISH_REASON_MALFORMED,
 }
 _TYPE: Final = chatd_pb2.ResponseFormat
 _JSON_OBJECT: Final = ResponseFormat("json_object")
