@@ -59,8 +59,8 @@ def _counts(endpoints: Mapping[str, Endpoint]) -> Mapping[str, int]:
             "queue_refusals",
         ):
             counts[f"{key}:{name}"] = getattr(told, key)
-        counts[f"circuit_opened:{name}"] = endpoint.breaker.opened
-        counts[f"circuit_open:{name}"] = int(endpoint.breaker.is_open)
+        counts[f"circuit_opened:{name}"] = endpoint.breakers.opened
+        counts[f"circuit_open:{name}"] = endpoint.breakers.open_now
         counts[f"running:{name}"] = endpoint.limit.running
         counts[f"waiting:{name}"] = endpoint.limit.waiting
     return counts

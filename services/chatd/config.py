@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
+from chatd.error_rules import ErrorRule
 from lakehouse.server.config import Milliseconds, ServerTable, Table
 
 # Provider and route names; lower case, since environment variables cannot tell cases apart.
@@ -108,6 +109,9 @@ class HttpProviderTable(ProviderTable):
     crosses the endpoint's close fails as possibly billed."""
     json_mode: Literal["none", "json_object", "json_schema"] = "none"
     """What the endpoint can be told about the form of an answer; the most that it can."""
+    errors: Annotated[tuple[ErrorRule, ...], Field(max_length=100)] = ()
+    """What errors of this endpoint mean, in order and before the table in the package, which has the keys and examples
+    (providers/upstream_errors.toml)."""
 
     @field_validator("headers")
     @classmethod

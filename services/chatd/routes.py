@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from chatd.completion import Completion, CompletionRequest, Listener, OnDelta, Usage
+from chatd.completion import Completion, CompletionRequest, FinishReason, Listener, OnDelta, Usage
 from chatd.config import PriceTable, RouteTable
 from chatd.endpoint import Endpoint, Tally
 from chatd.upstream_fault import UpstreamFault
 from lakehouse.errors import Fault, Reason, Violation
 
-# Faults that another endpoint would have as well: the caller's own time, the caller's own request.
-_FINAL: Final = frozenset({Reason.DEADLINE, Reason.BAD_REQUEST})
+# Ends of an answer that another model may not come to.
+_NO_ANSWER: Final = frozenset({FinishReason.REFUSAL, FinishReason.MALFORMED})
 
 
 class Target(NamedTuple):
@@ -95,31 +95,49 @@ class Router:
     ) -> Answer:
         """The answer of the first that gives one.
 
-        Another endpoint is tried after every fault that it may not have, until a piece of an answer has gone to
-        `on_delta`. Where all fail, the fault is the first target's, unless a later one may have been billed: a status
-        that says "no model was called" must not hide that one was.
+        Another endpoint is tried after every fault but the end of the caller's time (what one endpoint refuses, another
+        may take), and after a refusal or malformed output, until a piece of an answer has gone to `on_delta`. Where
+        none gives an answer, the last refusal or malformed output is the answer, for a model was asked and said so.
+        Where all fail, the fault is the first target's, unless a later one may have been billed: a status that says "no
+        model was called" must not hide that one was. The cost is stated only where nobody else may have billed.
 
         Raises Fault.
         """
-        told: UpstreamFault | None = None
+        first: UpstreamFault | None = None
+        unhelpful: Answer | None = None
+        answered_last = False
         listener = None if on_delta is None else Listener(on_delta)
-        for choice in choices:
-            if told is not None:
+        for number, choice in enumerate(choices):
+            if number:
                 tally.fallbacks += 1
             try:
                 completion = await choice.endpoint.complete(
                     request, choice.model, deadline=deadline, listener=listener, tally=tally
                 )
             except UpstreamFault as fault:
-                if told is None or (fault.billed and not told.billed):
-                    told = fault
-                if fault.reason in _FINAL or (listener is not None and listener.heard):
+                answered_last = False
+                if first is None or (fault.billed and not first.billed):
+                    first = fault
+                if fault.reason is Reason.DEADLINE or (listener is not None and listener.heard):
                     break
-            else:
-                return Answer(completion, choice.endpoint.name, _cost(completion, choice))
-        if told is None:
+                continue
+            answer = Answer(
+                completion, choice.endpoint.name, None if tally.billed_in_vain else _cost(completion, choice)
+            )
+            if completion.finish_reason not in _NO_ANSWER or (listener is not None and listener.heard):
+                return answer
+            unhelpful, answered_last = answer, True
+            if choice is not choices[-1]:
+                tally.billed_in_vain = True
+                tally.details += (f"{choice.endpoint.name}: {completion.finish_reason}",)
+        if unhelpful is not None and not (listener is not None and listener.heard):
+            if listener is not None:
+                await unhelpful.completion.hand_to(listener)
+            # Whoever was asked after it gave nothing, and may have billed.
+            return unhelpful if answered_last else unhelpful._replace(cost=None)
+        if first is None:
             raise AssertionError("choose() gives at least one choice")
-        raise told.to_fault() from told
+        raise first.to_fault() from first
 
     def _spelt_out(self, route: RouteTable) -> tuple[Choice, ...]:
         return _without_repetitions([self._known(each.provider, each.model) for each in route.targets])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from chatd.completion import Completion, Delta, OnDelta
+from chatd.completion import Delta, OnDelta
 from chatd.config import ChatdConfig
 from chatd.endpoint import Tally
 from chatd.generation import end_generation, fail_generation, start_generation
-from chatd.routes import Router
+from chatd.routes import Answer, Router
 from chatd.wire import delta_event, read_request, to_response
 from lakehouse.chatd.v1 import chatd_pb2, chatd_pb2_grpc
 from lakehouse.errors import Fault, Reason, Violation, bad_request
@@ -66,7 +66,7 @@ class ChatServicer(chatd_pb2_grpc.ChatServiceServicer):
             raise
         finally:
             _note(call, tally)
-        _note_answer(call, answer.completion)
+        _note_answer(call, answer)
         end_generation(span, answer, tally)
         return to_response(answer, tally)
 
@@ -90,8 +90,10 @@ def _note(call: Call, tally: Tally) -> None:
         facts["upstream"] = list(tally.details)
 
 
-def _note_answer(call: Call, completion: Completion) -> None:
+def _note_answer(call: Call, answer: Answer) -> None:
+    completion = answer.completion
     facts = call.facts
+    facts["provider"] = answer.provider
     facts["model"] = completion.model
     facts["input_tokens"] = completion.usage.input_tokens
     facts["output_tokens"] = completion.usage.output_tokens

@@ -49,6 +49,7 @@ class HttpEndpoint:
         Raises ConfigError where the key's file cannot be read.
         """
         self._key = read_secret(table.api_key, table.api_key_file)
+        self._error_rules = table.errors
         # Answers are small and endpoints are near or busy: compression would cost more than it saves, and a
         # compressed answer has no bound before it is unpacked.
         sent = {
@@ -149,7 +150,7 @@ class HttpEndpoint:
         """Raise the UpstreamFault for an error object inside a 200; return where there is none."""
         error = answer.get("error")
         if error:
-            raise from_http(200, error_words(answer), {}, hidden=self._key)
+            raise from_http(200, error_words(answer), {}, hidden=self._key, rules=self._error_rules)
 
     async def _raise_refusal(self, response: aiohttp.ClientResponse) -> NoReturn:
         body = b""
@@ -159,8 +160,15 @@ class HttpEndpoint:
         try:
             answer = orjson.loads(body)
         except orjson.JSONDecodeError:
-            answer = None
-        raise from_http(response.status, error_words(answer), response.headers, hidden=self._key)
+            answer = body.decode("utf-8", "replace")
+        raise from_http(
+            response.status,
+            error_words(answer),
+            response.headers,
+            hidden=self._key,
+            rules=self._error_rules,
+            path=response.url.path,
+        )
 
 
 def is_event_stream(response: aiohttp.ClientResponse) -> bool:
@@ -221,4 +229,6 @@ def broke_off(detail: str) -> UpstreamFault:
 
 def _unreachable(error: Exception, *, repeatable: bool) -> UpstreamFault:
     detail = f"no connection: {type(error).__name__}"
-    return UpstreamFault(Reason.PROVIDER_UNREACHABLE, billed=False, repeatable=repeatable, detail=detail)
+    return UpstreamFault(
+        Reason.PROVIDER_UNREACHABLE, billed=False, repeatable=repeatable, detail=detail, no_connection=True
+    )
