@@ -1,7 +1,8 @@
 """What a model of an HTTP endpoint bears of a request: by configuration, else by the vendor's defaults.
 
 A vendor is known by the host of `base_url` and by nothing else: the host itself, or a domain that it stands below. The
-configuration always wins, key by key: a model's table, then the provider's, then the vendor's default, then `Abilities()`.
+configuration always wins, key by key: a model's table, then the provider's, then the vendor's default, then
+`Abilities()`.
 """
 
 from __future__ import annotations
@@ -56,9 +57,20 @@ _VENDORS: Final[Mapping[str, AbilitiesTable]] = {
 }
 
 
-def abilities_of(base_url: str, provider: AbilitiesTable, model: AbilitiesTable | None, *, stream_usage: bool) -> Abilities:
-    """The abilities by all tables together."""
-    tables = [each for each in (model, provider, _vendor(base_url)) if each is not None]
+# Anthropic's API from its version 2026-10-21 on, at whatever host.
+NEWER_ANTHROPIC: Final = AbilitiesTable(drop=("temperature", "top_p"))
+
+
+def abilities_of(
+    base_url: str,
+    provider: AbilitiesTable,
+    model: AbilitiesTable | None,
+    *,
+    vendor: AbilitiesTable | None = None,
+    stream_usage: bool,
+) -> Abilities:
+    """The abilities by all tables together; `vendor` where it is known by more than its host."""
+    tables = [each for each in (model, provider, vendor or _vendor(base_url)) if each is not None]
 
     def first(key: str, otherwise: Any) -> Any:
         return next((value for table in tables if (value := getattr(table, key)) is not None), otherwise)

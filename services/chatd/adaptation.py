@@ -1,21 +1,25 @@
-"""``Adapter``: makes of a neutral request what a model of an endpoint bears, by configuration and by what it has refused.
+"""``Adapter``: makes of a neutral request what a model of an endpoint bears, by configuration and by what it has
+refused.
 
 The rule of healing. A refusal that was not billed and names something that the endpoint cannot bear is answered by one
 more request without it, at once: one for each thing, at most `REPEATS_MAX` a call, outside the retry budget, and only
-before a piece of an answer was heard. Messages, tools and stop strings are never left out, and `max_tokens` takes its other
-name but is never dropped: the answer would be another. What has helped is remembered for an hour.
+before a piece of an answer was heard. Messages, tools and stop strings are never left out, and `max_tokens` takes its
+other name but is never dropped: the answer would be another. What has helped is remembered for an hour.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
-from chatd.abilities import Abilities
+from chatd.abilities import NEWER_ANTHROPIC, Abilities, AbilitiesTable, MaxTokensField, abilities_of
 from chatd.completion import CompletionRequest, Form, Message, ResponseFormat
+from chatd.config import AnthropicTable, HttpProviderTable, OpenAiTable, ProviderTable
+from chatd.strict_schema import close_schema
 from chatd.upstream_fault import UpstreamFault
 
 REPEATS_MAX: Final = 4
@@ -25,7 +29,8 @@ REMEMBERED_MAX: Final = 1024
 # What is done about each thing; the names stand in log lines and spans.
 _DROPPED: Final = frozenset({"temperature", "top_p", "seed"})
 _SCHEMA_CLOSED: Final = "response_schema"
-_SCHEMA_TO_OBJECT: Final = "response_schema=json_object"
+# With the schema's digest: that one schema is refused says nothing about the next.
+_SCHEMA_TO_OBJECT: Final = "response_schema=json_object:"
 _FORMAT_DROPPED: Final = "response_format"
 _JSON_OBJECT: Final = ResponseFormat("json_object")
 
@@ -112,8 +117,8 @@ class Adapter:
             changed["messages"] = fold_system(request.messages)
         return request._replace(**changed, form=_form(abilities.form, steps))
 
-    def next_step(self, name: str, sent: CompletionRequest, *, streamed: bool) -> str:
-        """What to do about `name` in the request that was sent; "" where there is nothing."""
+    def next_step(self, name: str, sent: CompletionRequest, steps: tuple[str, ...], *, streamed: bool) -> str:
+        """What to do about `name` in the request that was sent with `steps`; "" where there is nothing."""
         form = sent.form
         if name in _DROPPED and getattr(sent, name) is not None:
             return name
@@ -130,8 +135,9 @@ class Adapter:
         if name in {"response_schema", "response_format"} and sent.response_format is not None:
             wanted = sent.response_format
             if wanted.form == "json_schema" and self._sends_schemas:
-                closed = "" if name == "response_format" else close_schema(wanted.schema_json)
-                return _SCHEMA_CLOSED if closed and closed != wanted.schema_json else _SCHEMA_TO_OBJECT
+                if name == "response_schema" and _SCHEMA_CLOSED not in steps and close_schema(wanted.schema_json):
+                    return _SCHEMA_CLOSED
+                return _to_object(wanted)
             return _FORMAT_DROPPED
         return f"extra_body.{name}" if name in form.extra_body else ""
 
@@ -143,6 +149,30 @@ class Adapter:
     def forget(self, model: str, step: str) -> None:
         """Drop a step that helps no longer."""
         self._memory.forget(self._provider, model, step)
+
+
+def open_adapter(provider: str, table: ProviderTable, memory: AdaptationMemory) -> Adapter | None:
+    """The adapter of a configured provider; None where its requests go as they are."""
+    if not isinstance(table, HttpProviderTable):
+        return None
+
+    def abilities(model: AbilitiesTable | None) -> Abilities:
+        return abilities_of(
+            table.base_url,
+            table,
+            model,
+            vendor=NEWER_ANTHROPIC if isinstance(table, AnthropicTable) and table.refuses_sampling else None,
+            stream_usage=isinstance(table, OpenAiTable) and table.stream_usage,
+        )
+
+    return Adapter(
+        provider,
+        abilities(None),
+        {name: abilities(model) for name, model in table.models.items()},
+        memory,
+        sends_schemas=table.json_mode == "json_schema",
+        names_max_tokens=isinstance(table, OpenAiTable),
+    )
 
 
 class Healing:
@@ -167,7 +197,7 @@ class Healing:
             self._key_changed = True
         elif fault.unsupported:
             sent = self._adapter.adapt(self._request, self._model, self.steps)
-            step = self._adapter.next_step(fault.unsupported, sent, streamed=self._streamed)
+            step = self._adapter.next_step(fault.unsupported, sent, self.steps, streamed=self._streamed)
             if not step:
                 return None
             if step in self._remembered and step in self.steps:
@@ -190,7 +220,8 @@ class Healing:
 
 
 def fold_system(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """`messages` without system turns: their text stands in front of the first user turn, which is made if there is none."""
+    """`messages` without system turns: their text stands in front of the first user turn, which is made if there is
+    none."""
     system = "\n\n".join(each.content for each in messages if each.role == "system")
     if not system:
         return messages
@@ -203,67 +234,26 @@ def fold_system(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     return tuple(folded)
 
 
-def close_schema(schema_json: str) -> str:
-    """The schema as strict endpoints want it: each object closed, all of its properties required. "" where it cannot be.
-
-    Closing takes nothing from an object whose author has listed its properties and requires them all. One with optional
-    properties, or with names of the answer's own, would be narrowed: such a schema is not closed.
-    """
-    try:
-        schema = json.loads(schema_json)
-        _close(schema)
-    except (ValueError, RecursionError):
-        return ""
-    return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
-
-
-# Keywords whose value is a schema, a list of schemas, or a table of schemas.
-_ONE: Final = ("items", "not", "if", "then", "else", "contains")
-_LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
-_TABLES: Final = ("properties", "$defs", "definitions")
-
-
-def _close(schema: Any) -> None:
-    """Raises ValueError where closing would narrow."""
-    if not isinstance(schema, dict):
-        return
-    kind = schema.get("type")
-    if "properties" in schema or kind == "object" or (isinstance(kind, list) and "object" in kind):
-        properties = schema.get("properties")
-        if not properties or not isinstance(properties, dict) or "patternProperties" in schema:
-            raise ValueError("an object of any names")
-        if schema.get("additionalProperties", False) is not False:
-            raise ValueError("further names are allowed")
-        if set(properties) != set(schema.get("required", ())):
-            raise ValueError("optional properties")
-        schema["additionalProperties"] = False
-    for key in _ONE:
-        _close(schema.get(key))
-    for key in _LISTS:
-        for each in schema.get(key, ()):
-            _close(each)
-    for key in _TABLES:
-        table = schema.get(key)
-        for each in table.values() if isinstance(table, dict) else ():
-            _close(each)
-
-
 def _format(wanted: ResponseFormat, abilities: Abilities, steps: tuple[str, ...]) -> ResponseFormat | None:
     if _FORMAT_DROPPED in abilities.drop or _FORMAT_DROPPED in steps:
         return None
     if wanted.form == "json_schema":
-        if _SCHEMA_TO_OBJECT in steps:
+        if any(step.startswith(_SCHEMA_TO_OBJECT) for step in steps) and _to_object(wanted) in steps:
             return _JSON_OBJECT
         closed = close_schema(wanted.schema_json) if _SCHEMA_CLOSED in steps else ""
         if closed:
-            return wanted._replace(schema_json=closed)
+            return replace(wanted, schema_json=closed)
     return wanted
+
+
+def _to_object(wanted: ResponseFormat) -> str:
+    return _SCHEMA_TO_OBJECT + hashlib.sha256(wanted.schema_json.encode()).hexdigest()[:8]
 
 
 def _form(form: Form, steps: tuple[str, ...]) -> Form:
     if not steps:
         return form
-    other = "max_tokens" if form.max_tokens_field == "max_completion_tokens" else "max_completion_tokens"
+    other: MaxTokensField = "max_tokens" if form.max_tokens_field != "max_tokens" else "max_completion_tokens"
     kept = {key: value for key, value in form.extra_body.items() if f"extra_body.{key}" not in steps}
     return Form(
         max_tokens_field=other if "max_tokens" in steps else form.max_tokens_field,

@@ -1,7 +1,7 @@
 """What calls cost: prices by model, exact decimals from the operator's words to the last digit.
 
-A cost is the sum over the kinds of tokens of count times price, exact, rounded once at its end, to whole nano US dollars
-(10^-9), halves up.
+A cost is the sum over the kinds of tokens of count times price, exact, rounded once at its end, to whole nano US
+dollars (10^-9), halves up.
 """
 
 from __future__ import annotations

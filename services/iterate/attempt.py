@@ -6,7 +6,7 @@ What the two hops answer stands here too, in plain values: an `Answer` of chatd,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -28,6 +28,8 @@ class Answer:
     output_tokens: int
     cut_short: bool
     """Whether the token limit ended it."""
+    cost_nano_usd: int | None = None
+    """None: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,7 @@ class Attempt:
     record: SessionAttemptRecord
     findings: tuple[Finding, ...] = ()
     parse_problem: str = ""
+    cost_nano_usd: int | None = None
 
 
 @dataclass(slots=True)
@@ -69,6 +72,7 @@ class Draft:
     chat_ms: int = 0
     validate_ms: int = 0
     roster: str | None = None
+    cost_nano_usd: int | None = None
 
     def finish(self, error: ErrorRecord | None) -> Attempt:
         raw, truncated = cut_raw(self.raw)
@@ -91,7 +95,18 @@ class Draft:
             validate_ms=self.validate_ms,
             roster=self.roster,
         )
-        return Attempt(record=record, findings=self.findings, parse_problem=self.parse_problem)
+        return Attempt(
+            record=record,
+            findings=self.findings,
+            parse_problem=self.parse_problem,
+            cost_nano_usd=self.cost_nano_usd,
+        )
+
+
+def total_cost_nano_usd(attempts: Iterable[Attempt]) -> int | None:
+    """The cost of all attempts; None where that of any is not known."""
+    costs = [each.cost_nano_usd for each in attempts]
+    return None if None in costs else sum(cost for cost in costs if cost is not None)
 
 
 def fault_of(raised: BaseException, ended_by: Callable[[], Fault]) -> Fault:

@@ -73,6 +73,7 @@ class ChatHop:
             input_tokens=response.usage.input_tokens,
             output_tokens=response.usage.output_tokens,
             cut_short=response.finish_reason == chatd_pb2.FINISH_REASON_LENGTH,
+            cost_nano_usd=response.cost_nano_usd if response.HasField("cost_nano_usd") else None,
         )
 
 

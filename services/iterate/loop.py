@@ -134,7 +134,7 @@ class Loop:
             attempt = draft.finish(error)
             self.progress.attempts.append(attempt)
             self.on_attempt(attempt.record)
-            _end_span(span, attempt.record)
+            _end_span(span, attempt)
         if self.listener is not None:
             await self.listener.attempt_finished(attempt)
         if feedback is not None:
@@ -184,6 +184,7 @@ class Loop:
         draft.raw = answer.text
         draft.provider, draft.model = answer.provider, answer.model
         draft.input_tokens, draft.output_tokens = answer.input_tokens, answer.output_tokens
+        draft.cost_nano_usd = answer.cost_nano_usd
         return answer
 
     async def _judge(self, draft: Draft, artifact: str) -> Judgement:
@@ -210,15 +211,17 @@ class Loop:
         return self.deadline - DEADLINE_MARGIN_S - time.monotonic()
 
 
-def _end_span(span: Span, record: SessionAttemptRecord) -> None:
+def _end_span(span: Span, attempt: Attempt) -> None:
     if not span.recording:
         return
+    record, cost = attempt.record, attempt.cost_nano_usd
     accepted = record.verdict == "accepted"
     told = record.verdict if record.error is None else record.error.message
     span.end(
         output=attempt_output(record),
         level="" if accepted else "WARNING",
         status_message="" if accepted else told,
+        metadata=None if cost is None else {"cost_nano_usd": cost},
     )
 
 

@@ -125,7 +125,7 @@ async def test_the_answer_has_its_blocks_sorted(anthropic_chatd: Any) -> None:
     assert response.finish_reason == chatd_pb2.FINISH_REASON_TOOL_CALLS
     # The API leaves cached tokens out of its input_tokens; ours have them in.
     assert response.usage == chatd_pb2.Usage(
-        input_tokens=12, output_tokens=7, cached_input_tokens=3, reasoning_tokens=2
+        input_tokens=12, output_tokens=7, cached_input_tokens=3, reasoning_tokens=2, cache_write_input_tokens=1
     )
 
 
@@ -141,7 +141,7 @@ async def test_a_stream_gives_pieces_and_then_the_whole(anthropic_chatd: Any) ->
     assert response.reasoning == "Hm."
     assert response.finish_reason == chatd_pb2.FINISH_REASON_STOP
     assert response.usage == chatd_pb2.Usage(
-        input_tokens=12, output_tokens=7, cached_input_tokens=3, reasoning_tokens=2
+        input_tokens=12, output_tokens=7, cached_input_tokens=3, reasoning_tokens=2, cache_write_input_tokens=1
     )
 
 

@@ -144,8 +144,8 @@ def settled(completion: Completion, *, thought_in_text: bool) -> Completion:
     """`completion` as it is handed on: within its bounds, and an answer.
 
     Where no text came and the endpoint's own field for reasoning holds one JSON object, that object is the answer: some
-    endpoints file the whole of it there. Never after thinking in the text, nor where the answer was cut short: then it is
-    a draft.
+    endpoints file the whole of it there. Never after thinking in the text, nor where the answer was cut short: then it
+    is a draft.
 
     Raises UnreadableAnswerError beyond ANSWER_BYTES_MAX of text, of reasoning, or of tool calls together, and
     UpstreamFault (CONTENT_FILTERED) where a filter has left nothing of it.

@@ -1,4 +1,5 @@
-"""Why an answer ended, in every vendor's words: one table for all, since proxies pass the words of one through as another's.
+"""Why an answer ended, in every vendor's words: one table for all, since proxies pass the words of one through as
+another's.
 
 Names are compared in lower case, without a prefix such as `FinishReason.`; what is in no table is UNSPECIFIED.
 """
@@ -11,17 +12,19 @@ from typing import Any, Final
 from chatd.completion import FinishReason
 
 _WORDS: Final[Mapping[FinishReason, str]] = {
-    # OpenAI; TGI (eos_token, stop_sequence); Anthropic (end_turn); Cohere (complete); IBM, AI21, Together (eos, endoftext).
-    FinishReason.STOP: "stop eos eos_token end_turn stop_sequence complete completed endoftext end_of_text eot finished",
-    # Gemini and Cohere (max_tokens), Mistral (model_length), Anthropic, OpenAI's Responses (max_output_tokens). Anthropic's
-    # pause_turn: the server's own limit on a long turn.
+    # OpenAI; TGI (eos_token, stop_sequence); Anthropic (end_turn); Cohere (complete); IBM, AI21, Together (eos,
+    # endoftext).
+    FinishReason.STOP: "stop eos eos_token end_turn stop_sequence complete completed endoftext end_of_text finished",
+    # Gemini and Cohere (max_tokens), Mistral (model_length), Anthropic, OpenAI's Responses (max_output_tokens).
+    # Anthropic's pause_turn: the server's own limit on a long turn.
     FinishReason.LENGTH: (
         "length max_tokens max_output_tokens max_completion_tokens model_length max_length length_limit token_limit"
         " error_limit model_context_window_exceeded context_window_exceeded context_length_exceeded context_length"
         " max_tokens_reached time_limit pause_turn"
     ),
     FinishReason.TOOL_CALLS: "tool_calls tool_call tool_use function_call function_calls",
-    # OpenAI and Azure; Gemini; Bedrock (guardrail_intervened, content_filtered); Cohere (error_toxic); Zhipu (sensitive).
+    # OpenAI and Azure; Gemini; Bedrock (guardrail_intervened, content_filtered); Cohere (error_toxic); Zhipu
+    # (sensitive).
     FinishReason.CONTENT_FILTER: (
         "content_filter content_filtered content_filtering content_policy content_policy_violation safety recitation"
         " prohibited_content blocklist spii language image_safety image_prohibited_content image_recitation model_armor"
@@ -37,8 +40,10 @@ _WORDS: Final[Mapping[FinishReason, str]] = {
 _REASONS: Final = {word: reason for reason, words in _WORDS.items() for word in words.split()}
 # The endpoint gave up; what came before is no whole answer. Mistral, OpenRouter (error); vLLM (abort); DeepSeek; Zhipu.
 _BROKEN: Final = frozenset(
-    "error abort aborted cancelled canceled user_cancel failed insufficient_system_resource network_error engine_error"
-    " internal_error server_error timeout".split()
+    {
+        *("error", "abort", "aborted", "cancelled", "canceled", "user_cancel", "failed", "timeout"),
+        *("insufficient_system_resource", "network_error", "engine_error", "internal_error", "server_error"),
+    }
 )
 # What a proxy's own word may hide.
 _VAGUE: Final = frozenset({FinishReason.UNSPECIFIED, FinishReason.STOP})
@@ -66,4 +71,6 @@ def finish_word(choice: Mapping[str, Any]) -> object:
 
 
 def _plain(word: str) -> str:
-    return word[:100].rpartition(".")[2].strip().lower().replace("-", "_").replace(" ", "_").removeprefix("finish_reason_")
+    return (
+        word[:100].rpartition(".")[2].strip().lower().replace("-", "_").replace(" ", "_").removeprefix("finish_reason_")
+    )

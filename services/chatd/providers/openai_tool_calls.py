@@ -17,8 +17,8 @@ class ToolCalls:
     """Puts tool calls together.
 
     A piece belongs to the call that has its index, unless it names a function under another id: then a new call begins,
-    since some endpoints number every call 0. An id alone begins none: others make one up for each piece. A piece without
-    an index belongs to the call that has its id, or to the last one.
+    since some endpoints number every call 0. An id alone begins none: others make one up for each piece. A piece
+    without an index belongs to the call that has its id, or to the last one.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class ToolCalls:
         return len(arguments)
 
     def done(self) -> tuple[ToolCall, ...]:
-        """All calls, in the order of their indexes where they have them. Raises UnreadableAnswerError."""
+        """All calls, in the order in which they began. Raises UnreadableAnswerError."""
         return tuple(each.done() for each in self._calls)
 
     def _begin(self) -> _Parts:

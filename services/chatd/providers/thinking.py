@@ -1,7 +1,7 @@
 """``ThinkingSplitter``: thinking at the head of a text, between the tags of whoever made the model, is no answer.
 
-Models that reason write `<think>…</think>` before they answer, and an endpoint without a reasoning parser leaves it there. A
-draft in it must not count as the answer.
+Models that reason write `<think>…</think>` before they answer, and an endpoint without a reasoning parser leaves it
+there. A draft in it must not count as the answer.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Split(NamedTuple):
 class ThinkingSplitter:
     """Feed it the text in pieces; the same text gives the same split, wherever it is cut.
 
-    Thinking ends with its closing mark, and never if that never comes. White space after the mark goes with it. What may
-    still become a mark is held back until it is clear; `rest` gives what is held at the end.
+    Thinking ends with its closing mark, and never if that never comes. White space after the mark goes with it. What
+    may still become a mark is held back until it is clear; `rest` gives what is held at the end.
     """
 
     def __init__(self) -> None:
@@ -126,7 +126,8 @@ def split_unopened(text: str) -> Split:
 
 
 def json_in(reasoning: str) -> str:
-    """The JSON object that `reasoning` is as a whole, thinking at its head and a code fence aside; "" where it is none."""
+    """The JSON object that `reasoning` is as a whole, thinking at its head and a code fence aside; "" where it is
+    none."""
     if "{" not in reasoning:
         return ""
     text = split_unopened(split_thinking(reasoning.lstrip()).text).text.strip()
@@ -135,7 +136,7 @@ def json_in(reasoning: str) -> str:
     return text if text.startswith("{") and is_json(text) else ""
 
 
-def is_json(text: str) -> bool:
+def is_json(text: str | bytes) -> bool:
     """Whether `text` is JSON as a whole."""
     try:
         orjson.loads(text)
