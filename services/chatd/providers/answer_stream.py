@@ -22,9 +22,10 @@ _ERROR_BYTES_MAX: Final = 64 * 1024
 # How long an answer that is whole is waited on for what may follow it: its usage, its [DONE].
 _TAIL_S: Final = 2.0
 # Kept of the caller's time for handing the answer on.
-_ANSWER_S: Final = 0.02
+_ANSWER_S: Final = 0.1
 # Names of events that say no more than that the endpoint lives.
 _HEARTBEATS: Final = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
+_ERROR_KEYS: Final = ("message", "detail", "msg", "errors")
 _DONE: Final = b"[DONE]"
 
 
@@ -191,7 +192,14 @@ def _read_pieces(data: bytes) -> list[dict[str, Any]]:
 
 def is_error(answer: Mapping[str, Any]) -> bool:
     """Whether an object in place of an answer says by its form that it is an error."""
-    return bool(answer.get("error")) or answer.get("object") == "error" or answer.get("type") == "error"
+    if answer.get("error") or answer.get("object") == "error" or answer.get("type") == "error":
+        return True
+    # {"message": "…", "code": …}, {"detail": […]}: words for a person, and nothing of an answer.
+    if "choices" in answer or "content" in answer:
+        return False
+    return any(
+        isinstance(answer.get(key), str | list) and answer[key] for key in ("message", "detail", "msg", "errors")
+    )
 
 
 def _error_object(data: bytes) -> Mapping[str, Any]:

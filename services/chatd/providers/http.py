@@ -132,9 +132,6 @@ class HttpEndpoint:
         except ErrorInAnswerError as error:
             raise self._fault_of(error.words, begun=error.begun) from None
         except UnreadableAnswerError as error:
-            # An error that says so by its words alone: {"message": …}, {"detail": …}.
-            if error_words(answer).message:
-                raise self._fault_of(answer, begun=False) from None
             raise bad_answer(str(error)) from None
 
     def _fault_of(self, answer: Mapping[str, Any], *, begun: bool) -> UpstreamFault:

@@ -82,6 +82,9 @@ class ThinkingSplitter:
             bare = held.lstrip()
             if self.thought:
                 held = bare
+            elif len(held) - len(bare) > _SPACE_CHARS_MAX:
+                self.answering = True
+                return Split(held)
             head = bare[:_MARK_CHARS_MAX].lower()
             self._opening = next((each for each in _TAGS if head.startswith(each)), "")
             if self._opening:
@@ -91,7 +94,7 @@ class ThinkingSplitter:
             wrapper = next((each for each in _WRAPPERS if head.startswith(each)), "")
             if wrapper:
                 held = bare[len(wrapper) :]
-            elif len(held) - len(bare) <= _SPACE_CHARS_MAX and _may_become_mark(head):
+            elif _may_become_mark(head):
                 self._held = held
                 break
             self.answering = True
