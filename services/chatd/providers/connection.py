@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import ssl
 import urllib.request
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import aiohttp
 from yarl import URL
@@ -17,17 +18,36 @@ from lakehouse.server.config import ConfigError, read_secret
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
+class Proxy(NamedTuple):
+    """An HTTP proxy and how it knows us."""
+
+    url: URL
+    authorization: str = ""
+    """Of its header Proxy-Authorization."""
+
+
 def open_session(table: HttpProviderTable, headers: Mapping[str, str]) -> aiohttp.ClientSession:
-    """A session that sends `headers` with each request. Raises ConfigError where a file or a proxy cannot be used."""
-    proxy, proxy_auth = _proxy(table)
+    """A session that sends `headers` with each request. Raises ConfigError where a file cannot be used.
+
+    Not for what a proxy must not see: aiohttp sends the headers of a session to the proxy as well, the endpoint's key
+    as if it were the proxy's.
+    """
     return aiohttp.ClientSession(
         # No limit here: the endpoint's ConcurrencyLimit is the one queue.
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=table.keepalive_ms / 1000, ssl=_authorities(table)),
         headers=headers,
         cookie_jar=aiohttp.DummyCookieJar(),
-        proxy=proxy,
-        proxy_auth=proxy_auth,
     )
+
+
+def proxy_of(table: HttpProviderTable) -> Proxy | None:
+    """The proxy to go through; None for none. Raises ConfigError where it cannot be used."""
+    if not table.proxy:
+        return None
+    if table.proxy == "environment":
+        return _proxy_of_environment(URL(table.base_url))
+    password = read_secret(table.proxy_password, table.proxy_password_file)
+    return Proxy(URL(table.proxy), _authorization(table.proxy_user, password))
 
 
 def _authorities(table: HttpProviderTable) -> ssl.SSLContext | bool:
@@ -40,17 +60,7 @@ def _authorities(table: HttpProviderTable) -> ssl.SSLContext | bool:
         raise ConfigError([f"ca_file {table.ca_file}: {error.strerror or 'no PEM certificates'}"]) from None
 
 
-def _proxy(table: HttpProviderTable) -> tuple[URL | None, aiohttp.BasicAuth | None]:
-    if table.proxy == "environment":
-        return _proxy_of_environment(URL(table.base_url)), None
-    if not table.proxy:
-        return None, None
-    password = read_secret(table.proxy_password, table.proxy_password_file)
-    auth = aiohttp.BasicAuth(table.proxy_user, password) if table.proxy_user else None
-    return URL(table.proxy), auth
-
-
-def _proxy_of_environment(url: URL) -> URL | None:
+def _proxy_of_environment(url: URL) -> Proxy | None:
     """What HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say about `url`; read once, at the start."""
     proxies = urllib.request.getproxies_environment()
     found = proxies.get(url.scheme) or proxies.get("all")
@@ -60,7 +70,11 @@ def _proxy_of_environment(url: URL) -> URL | None:
     if proxy.scheme not in _DEFAULT_PORTS or not proxy.host:
         # Not quoted: it may hold a password.
         raise ConfigError([f"the environment's proxy for {url.scheme} is no http:// or https:// URL"])
-    return proxy
+    return Proxy(proxy.with_user(None), _authorization(proxy.user or "", proxy.password or ""))
+
+
+def _authorization(user: str, password: str) -> str:
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}" if user else ""
 
 
 def _is_bypassed(url: URL, proxies: Mapping[str, str]) -> bool:

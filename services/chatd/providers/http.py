@@ -17,7 +17,7 @@ from chatd.completion import Completion, OnDelta
 from chatd.config import HttpProviderTable
 from chatd.providers.answer_parts import ErrorInAnswerError, UnreadableAnswerError
 from chatd.providers.answer_stream import AnswerStream, is_error, read_stream
-from chatd.providers.connection import open_session
+from chatd.providers.connection import Proxy, open_session, proxy_of
 from chatd.providers.endpoint_secrets import EndpointSecrets, Secrets
 from chatd.providers.http_faults import HTTP_ERRORS, bad_answer, named_fault
 from chatd.providers.json_text import BYTE_ORDER_MARK, NotJsonError, read_object
@@ -54,9 +54,12 @@ class HttpEndpoint:
             "Accept-Encoding": "identity",
             "User-Agent": "lakehouse-chatd",
         }
-        if not self._secrets.watched:
-            # What cannot change goes with the session: that is cheaper than with each request.
-            sent |= self._secrets.current.headers
+        sent |= {**headers, **table.headers}
+        proxy = proxy_of(table)
+        # What cannot change and no proxy sees goes with the session: that is cheaper than with each request.
+        self._in_session = proxy is None and not self._secrets.watched
+        self._fixed_headers = sent
+        self._proxy_options = {} if proxy is None else self._through(proxy, table)
         # The deadline of a call is set around it; total stays off, and nothing is rounded up to whole seconds.
         connect_s, exact = table.connect_timeout_ms / 1000, float("inf")
         self._silence_s = table.read_timeout_ms / 1000
@@ -64,7 +67,16 @@ class HttpEndpoint:
         self._watched = aiohttp.ClientTimeout(
             total=None, connect=connect_s, sock_read=self._silence_s, ceil_threshold=exact
         )
-        self._session = open_session(table, {**sent, **headers, **table.headers})
+        self._session = open_session(table, {**sent, **self._secrets.current.headers} if self._in_session else {})
+
+    def _through(self, proxy: Proxy, table: HttpProviderTable) -> dict[str, Any]:
+        """How a request goes through `proxy`. To an endpoint without TLS the proxy's header goes with the request
+        itself, for the proxy to take off; else with the tunnel's."""
+        authorization = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
+        if URL(table.base_url).scheme == "http":
+            self._fixed_headers |= authorization
+            authorization = {}
+        return {"proxy": proxy.url, "proxy_headers": authorization}
 
     async def close(self) -> None:
         """Close all connections."""
@@ -93,7 +105,7 @@ class HttpEndpoint:
         Raises UpstreamFault, and lets through what `on_delta` raises.
         """
         data = orjson.dumps(body)
-        secrets = await self._secrets.fresh() if self._secrets.watched else None
+        secrets = None if self._in_session else await self._secrets.fresh()
         sent = time.monotonic()
         # Silence until the deadline is not longer than what is allowed: there is nothing to watch for, and a watch
         # costs two timers a call.
@@ -102,9 +114,10 @@ class HttpEndpoint:
             response = await self._session.post(
                 url,
                 data=data,
-                headers=None if secrets is None else secrets.headers,
+                headers=None if secrets is None else {**self._fixed_headers, **secrets.headers},
                 allow_redirects=False,
                 timeout=self._unwatched if soon else self._watched,
+                **self._proxy_options,
             )
             try:
                 if response.status != 200:
