@@ -19,12 +19,12 @@ from chatd.completion import Usage
 from lakehouse.server.config import Table
 
 FILE_BYTES_MAX: Final = 4 * 1024 * 1024
-# A count has ten digits, a price at most fifteen: no product and no sum of them is ever rounded.
+# A count has ten digits, a price at most sixteen: no product and no sum of them is ever rounded.
 _EXACT: Final = Context(prec=60)
 _TOKENS: Final = Decimal(1_000_000)
 _NANO: Final = Decimal(1_000_000_000)
 
-Price = Annotated[Decimal, Field(ge=0, le=1_000_000, max_digits=15, decimal_places=9)]
+Price = Annotated[Decimal, Field(ge=0, le=1_000_000, max_digits=16, decimal_places=9)]
 
 
 class PriceTable(Table):
