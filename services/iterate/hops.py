@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import grpc
 
-from iterate.attempt import Answer, Judgement
+from iterate.attempt import Answer, AnswerEnd, Judgement
 from iterate.config import HopTlsTable
 from iterate.conversation import Turn
 from iterate.task import Target, Task
@@ -34,6 +34,12 @@ _ROLES = {
     "user": chatd_pb2.ROLE_USER,
     "assistant": chatd_pb2.ROLE_ASSISTANT,
 }
+_ENDS: Mapping[int, AnswerEnd] = {
+    chatd_pb2.FINISH_REASON_LENGTH: "cut_short",
+    chatd_pb2.FINISH_REASON_CONTENT_FILTER: "filtered",
+    chatd_pb2.FINISH_REASON_REFUSAL: "refused",
+    chatd_pb2.FINISH_REASON_MALFORMED: "malformed",
+}
 _JSON_OBJECT = chatd_pb2.ResponseFormat(type=chatd_pb2.ResponseFormat.TYPE_JSON_OBJECT)
 
 
@@ -50,14 +56,16 @@ class ChatHop:
         *,
         iteration: int,
         target: Target,
+        fallbacks: Sequence[Target],
         trace: TraceContext,
         span_id: str | None,
         timeout_s: float,
     ) -> Answer:
-        """The model's answer. Raises Fault."""
+        """The answer of `target`, or of the first of `fallbacks` that gives one. Raises Fault."""
         request = chatd_pb2.CompleteRequest(
             messages=[chatd_pb2.Message(role=_ROLES[turn.role], content=turn.content) for turn in turns],
-            target=chatd_pb2.Target(provider=target.provider, model=target.model),
+            target=_target(target),
+            fallbacks=[_target(each) for each in fallbacks],
             temperature=task.temperature,
             max_tokens=task.max_tokens,
             response_format=_response_format(task.spec),
@@ -72,8 +80,11 @@ class ChatHop:
             model=response.model,
             input_tokens=response.usage.input_tokens,
             output_tokens=response.usage.output_tokens,
-            cut_short=response.finish_reason == chatd_pb2.FINISH_REASON_LENGTH,
+            end=_ENDS.get(response.finish_reason, "whole"),
+            reasoned=bool(response.reasoning),
+            calls_tools=bool(response.tool_calls),
             cost_nano_usd=response.cost_nano_usd if response.HasField("cost_nano_usd") else None,
+            from_reasoning=response.text_from_reasoning,
         )
 
 
@@ -108,6 +119,10 @@ def set_spec(request: validated_pb2.ValidateRequest, spec: Spec) -> None:
         getattr(request, spec.kind).CopyFrom(spec.message)
     elif spec.text is not None:
         request.spec_json = spec.text
+
+
+def _target(target: Target) -> chatd_pb2.Target:
+    return chatd_pb2.Target(provider=target.provider, model=target.model)
 
 
 def _response_format(spec: Spec) -> chatd_pb2.ResponseFormat:

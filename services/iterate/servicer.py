@@ -24,6 +24,8 @@ _VERDICTS = {
     "infra_error": iterate_pb2.VERDICT_INFRA_ERROR,
 }
 _NAME_CHARS_MAX = 200
+# As many as chatd takes as `fallbacks`.
+_ESCALATION_MAX = 8
 
 
 class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
@@ -107,8 +109,8 @@ def _violations(request: iterate_pb2.IterateRequest, config: IterateConfig) -> l
         refuse("temperature", "must be 0 to 2")
     if request.HasField("max_tokens") and not 1 <= request.max_tokens <= 1_000_000:
         refuse("max_tokens", f"is {request.max_tokens}; it must be 1 to 1000000")
-    if len(request.escalation) > 10:
-        refuse("escalation", f"has {len(request.escalation)} targets; at most 10 are taken")
+    if len(request.escalation) > _ESCALATION_MAX:
+        refuse("escalation", f"has {len(request.escalation)} targets; at most {_ESCALATION_MAX} are taken")
     for field in ("provider", "model"):
         if len(getattr(request, field)) > _NAME_CHARS_MAX:
             refuse(field, f"is longer than {_NAME_CHARS_MAX} characters")

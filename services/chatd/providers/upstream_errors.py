@@ -29,7 +29,7 @@ _GENERATED_CHARS_MAX: Final = 256 * 1024
 
 _CODE_KEYS: Final = ("code", "type", "status", "__type", "reason", "error_code", "error_type", "errorType")
 _MESSAGE_KEYS: Final = (
-    "message", "msg", "error", "detail", "error_message", "errorMessage", "error_msg", "title", "raw",
+    "message", "msg", "error", "detail", "error_message", "errorMessage", "error_msg", "title", "raw", "cause",
     "quotaId", "quotaMetric",
 )  # fmt: skip
 _PARAM_KEYS: Final = ("param", "loc", "field")
