@@ -1,4 +1,5 @@
-"""Errors as vendors write them, made small, and what each means. Loaded by the conftest files (tests are no packages)."""
+"""Errors as vendors write them, made small, and what each means. Loaded by the conftest files (tests are no
+packages)."""
 
 from __future__ import annotations
 
@@ -79,8 +80,8 @@ _AZURE_FILTER = {
 # What the issue's table of refusals names.
 CASES = [
     VendorError("OpenAI: temperature", 400, openai(
-        "Unsupported value: 'temperature' does not support 0.2 with this model. Only the default (1) value is supported.",
-        code="unsupported_value", param="temperature"), "BAD_REQUEST", "temperature"),
+        "Unsupported value: 'temperature' does not support 0.2 with this model. Only the default (1) value is
+        supported.", code="unsupported_value", param="temperature"), "BAD_REQUEST", "temperature"),
     VendorError("no system role", 400, openai("System role not supported"), "BAD_REQUEST", "system_role"),
     VendorError("Gemini: key, as an object", 400, gemini(
         400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", _KEY_INVALID), "PROVIDER_AUTH"),
@@ -101,16 +102,16 @@ CASES = [
         "input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000, decrease input length"),
         "CONTEXT_TOO_LONG"),
     VendorError("vLLM: length", 400, {
-        "object": "error", "message": "The decoder prompt (length 9000) is longer than the maximum model length of 8192.",
-        "type": "BadRequestError", "param": None, "code": 400}, "CONTEXT_TOO_LONG"),
+        "object": "error", "message": "The decoder prompt (length 9000) is longer than the maximum model length of
+        8192.", "type": "BadRequestError", "param": None, "code": 400}, "CONTEXT_TOO_LONG"),
     VendorError("Gemini: length, as an array", 400, [gemini(
         400, "INVALID_ARGUMENT",
         "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).")],
         "CONTEXT_TOO_LONG"),
     VendorError("Groq: a request above the minute's tokens", 413, openai(
-        "Request too large for model `llama` in organization `org_1` service tier `on_demand` on tokens per minute (TPM): "
-        "Limit 6000, Requested 7512, please reduce your message size and try again.",
-        type="tokens", code="rate_limit_exceeded"), "CONTEXT_TOO_LONG"),
+        "Request too large for model `llama` in organization `org_1` service tier `on_demand` on tokens per minute
+        (TPM): " "Limit 6000, Requested 7512, please reduce your message size and try again.", type="tokens",
+        code="rate_limit_exceeded"), "CONTEXT_TOO_LONG"),
     VendorError("Anthropic: output blocked", 400, anthropic(
         "invalid_request_error", "Output blocked by content filtering policy"), "CONTENT_FILTERED"),
     VendorError("LM Studio: response_format", 400, {
@@ -132,8 +133,8 @@ MORE = [
     VendorError("OpenAI: json_schema of an old model", 400, openai(
         "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model.",
         param="response_format"), "BAD_REQUEST", "response_schema"),
-    VendorError("OpenAI: unrecognized", 400, openai("Unrecognized request argument supplied: seed"), "BAD_REQUEST", "seed"),
-    VendorError("OpenAI: the word json", 400, openai(
+    VendorError("OpenAI: unrecognized", 400, openai("Unrecognized request argument supplied: seed"), "BAD_REQUEST",
+    "seed"), VendorError("OpenAI: the word json", 400, openai(
         "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'.",
         param="messages"), "BAD_REQUEST", "response_format"),
     VendorError("OpenAI: system", 400, openai(
@@ -146,12 +147,12 @@ MORE = [
         "You exceeded your current quota, please check your plan and billing details.",
         type="insufficient_quota", code="insufficient_quota"), "PROVIDER_QUOTA"),
     VendorError("OpenAI: rate", 429, openai(
-        "Rate limit reached for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Used 29000, Requested "
-        "1500. Please try again in 1.2s. Visit x to learn more.", type="tokens", code="rate_limit_exceeded"),
+        "Rate limit reached for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Used 29000, Requested
+        " "1500. Please try again in 1.2s. Visit x to learn more.", type="tokens", code="rate_limit_exceeded"),
         "PROVIDER_RATE_LIMITED", retry_after_ms=1200),
     VendorError("OpenAI: a day's rate", 429, openai(
-        "Rate limit reached for gpt-4o on requests per day (RPD): Limit 200, Used 200, Requested 1. Please try again in "
-        "7m12s.", type="requests", code="rate_limit_exceeded"), "PROVIDER_RATE_LIMITED", repeatable=False,
+        "Rate limit reached for gpt-4o on requests per day (RPD): Limit 200, Used 200, Requested 1. Please try again in
+        " "7m12s.", type="requests", code="rate_limit_exceeded"), "PROVIDER_RATE_LIMITED", repeatable=False,
         retry_after_ms=432_000),
     VendorError("OpenAI: request above the minute", 429, openai(
         "Request too large for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Requested 41000. The "
@@ -189,8 +190,8 @@ MORE = [
         "code": "401", "message": "Access denied due to invalid subscription key or wrong API endpoint."}},
         "PROVIDER_AUTH"),
     VendorError("Azure: rate", 429, {"error": {
-        "code": "429", "message": "Requests to the ChatCompletions_Create Operation have exceeded token rate limit of your "
-        "current OpenAI S0 pricing tier. Please retry after 20 seconds."}}, "PROVIDER_RATE_LIMITED",
+        "code": "429", "message": "Requests to the ChatCompletions_Create Operation have exceeded token rate limit of
+        your " "current OpenAI S0 pricing tier. Please retry after 20 seconds."}}, "PROVIDER_RATE_LIMITED",
         retry_after_ms=20_000),
     # Anthropic
     VendorError("Anthropic: length", 400, anthropic(
@@ -202,8 +203,8 @@ MORE = [
     VendorError("Anthropic: model", 404, anthropic("not_found_error", "model: claude-9"), "MODEL_NOT_FOUND"),
     VendorError("Anthropic: permission", 403, anthropic("permission_error", "no access"), "PROVIDER_AUTH"),
     VendorError("Anthropic: rate", 429, anthropic(
-        "rate_limit_error", "This request would exceed your organization's rate limit of 40,000 input tokens per minute."),
-        "PROVIDER_RATE_LIMITED"),
+        "rate_limit_error", "This request would exceed your organization's rate limit of 40,000 input tokens per
+        minute."), "PROVIDER_RATE_LIMITED"),
     VendorError("Anthropic: overloaded", 529, anthropic("overloaded_error", "Overloaded"), "PROVIDER_UNREACHABLE"),
     VendorError("Anthropic: temperature", 400, anthropic(
         "invalid_request_error", "`temperature` is deprecated for this model."), "BAD_REQUEST", "temperature"),
@@ -226,8 +227,8 @@ MORE = [
     VendorError("Gemini: day", 429, [gemini(
         429, "RESOURCE_EXHAUSTED", _GEMINI_QUOTA, _quota_failure("Day"))], "PROVIDER_RATE_LIMITED", repeatable=False),
     VendorError("Gemini: no free tier", 429, gemini(
-        429, "RESOURCE_EXHAUSTED", _GEMINI_QUOTA + "\n* Quota exceeded for metric: x/free_tier_requests, limit: 0, model: "
-        "gemini-2.5-pro\nPlease retry in 20.04s."), "PROVIDER_QUOTA"),
+        429, "RESOURCE_EXHAUSTED", _GEMINI_QUOTA + "\n* Quota exceeded for metric: x/free_tier_requests, limit: 0,
+        model: " "gemini-2.5-pro\nPlease retry in 20.04s."), "PROVIDER_QUOTA"),
     VendorError("Gemini: exhausted", 429, gemini(
         429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota)."), "PROVIDER_RATE_LIMITED"),
     VendorError("Gemini: permission", 403, gemini(
@@ -260,23 +261,23 @@ MORE = [
     VendorError("Mistral: extra within a message", 422, {"detail": [
         {**extra_forbidden("x"), "loc": ["body", "messages", 1, "assistant", "reasoning_content"]}]}, "BAD_REQUEST"),
     VendorError("Mistral: model", 400, {
-        "object": "error", "message": "Invalid model: mistral-9", "type": "invalid_model", "param": None, "code": "1500"},
-        "MODEL_NOT_FOUND"),
+        "object": "error", "message": "Invalid model: mistral-9", "type": "invalid_model", "param": None, "code":
+        "1500"}, "MODEL_NOT_FOUND"),
     VendorError("Mistral: length", 400, {
         "object": "error", "message": "Prompt contains 40960 tokens and 0 draft tokens, too large for model with 32768 "
         "maximum context length", "type": "invalid_request_prompt", "param": None, "code": "3051"}, "CONTEXT_TOO_LONG"),
     VendorError("Mistral: rate", 429, {
-        "object": "error", "message": "Requests rate limit exceeded", "type": "rate_limited", "param": None, "code": "1300"},
-        "PROVIDER_RATE_LIMITED"),
+        "object": "error", "message": "Requests rate limit exceeded", "type": "rate_limited", "param": None, "code":
+        "1300"}, "PROVIDER_RATE_LIMITED"),
     VendorError("Mistral: capacity", 429, {
         "object": "error", "message": "Service tier capacity exceeded for this model.", "type":
         "service_tier_capacity_exceeded", "param": None, "code": "3505"}, "PROVIDER_UNREACHABLE"),
     VendorError("Mistral: key", 401, {"detail": "Unauthorized"}, "PROVIDER_AUTH"),
     # Groq
     VendorError("Groq: a day's tokens", 429, openai(
-        "Rate limit reached for model `llama` on tokens per day (TPD): Limit 100000, Used 99832, Requested 412. Please try "
-        "again in 3m30.816s.", type="tokens", code="rate_limit_exceeded"), "PROVIDER_RATE_LIMITED", repeatable=False,
-        retry_after_ms=210_816),
+        "Rate limit reached for model `llama` on tokens per day (TPD): Limit 100000, Used 99832, Requested 412. Please
+        try " "again in 3m30.816s.", type="tokens", code="rate_limit_exceeded"), "PROVIDER_RATE_LIMITED",
+        repeatable=False, retry_after_ms=210_816),
     VendorError("Groq: length", 400, openai(
         "Please reduce the length of the messages or completion.", code="context_length_exceeded", param="messages"),
         "CONTEXT_TOO_LONG"),
@@ -292,14 +293,14 @@ MORE = [
         "PROVIDER_AUTH"),
     # xAI
     VendorError("xAI: key", 400, {
-        "code": "Client specified an invalid argument", "error": "Incorrect API key provided: xa***yz. You can obtain an "
-        "API key from x."}, "PROVIDER_AUTH"),
+        "code": "Client specified an invalid argument", "error": "Incorrect API key provided: xa***yz. You can obtain an
+        " "API key from x."}, "PROVIDER_AUTH"),
     VendorError("xAI: credits", 403, {
         "code": "The caller does not have permission to execute the specified operation", "error": "Your newly created "
         "team doesn't have any credits yet."}, "PROVIDER_QUOTA"),
     VendorError("xAI: spending limit", 429, {
-        "code": "Some resource has been exhausted", "error": "Your team has either used all available credits or reached "
-        "its monthly spending limit."}, "PROVIDER_QUOTA"),
+        "code": "Some resource has been exhausted", "error": "Your team has either used all available credits or reached
+        " "its monthly spending limit."}, "PROVIDER_QUOTA"),
     VendorError("xAI: argument", 400, {
         "code": "Client specified an invalid argument", "error": "Argument not supported on this model: stop"},
         "BAD_REQUEST", "stop"),
@@ -355,9 +356,9 @@ MORE = [
                 "PROVIDER_AUTH"),
     VendorError("Bedrock: model", 400, {"message": "The provided model identifier is invalid."}, "MODEL_NOT_FOUND"),
     VendorError("Bedrock: profile", 400, {
-        "message": "Invocation of model ID anthropic.claude-3-5-sonnet-20241022-v2:0 with on-demand throughput isn\u2019t "
-        "supported. Retry your request with the ID or ARN of an inference profile that contains this model."},
-        "MODEL_NOT_FOUND"),
+        "message": "Invocation of model ID anthropic.claude-3-5-sonnet-20241022-v2:0 with on-demand throughput
+        isn\u2019t " "supported. Retry your request with the ID or ARN of an inference profile that contains this
+        model."}, "MODEL_NOT_FOUND"),
     VendorError("Bedrock: key of the body", 400, {
         "message": "Malformed input request: #: extraneous key [seed] is not permitted, please reformat your input and "
         "try again."}, "BAD_REQUEST", "seed"),
@@ -387,8 +388,8 @@ MORE = [
     VendorError("Moonshot: overloaded", 429, openai("The engine is currently overloaded", type="engine_overloaded_error"),
                 "PROVIDER_UNREACHABLE"),
     VendorError("MiMo: moderation", 400, {"error": {
-        "code": "421", "message": "Moderation Block", "param": "The request was rejected because it was considered high "
-        "risk", "type": "content_filter"}}, "CONTENT_FILTERED"),
+        "code": "421", "message": "Moderation Block", "param": "The request was rejected because it was considered high
+        " "risk", "type": "content_filter"}}, "CONTENT_FILTERED"),
     VendorError("DashScope: arrears", 400, {"code": "Arrearage", "message": "Access denied, please make sure your account "
                 "is in good standing."}, "PROVIDER_QUOTA"),
     VendorError("DashScope: inspection", 400, openai(
@@ -445,18 +446,18 @@ MORE = [
         "success": False, "errors": [{"code": 10000, "message": "Authentication error"}]}, "PROVIDER_AUTH"),
     # vLLM, TGI, llama.cpp, llama-cpp-python, Ollama, LM Studio
     VendorError("vLLM: model", 404, {
-        "object": "error", "message": "The model `x` does not exist.", "type": "NotFoundError", "param": None, "code": 404},
-        "MODEL_NOT_FOUND"),
+        "object": "error", "message": "The model `x` does not exist.", "type": "NotFoundError", "param": None, "code":
+        404}, "MODEL_NOT_FOUND"),
     VendorError("vLLM: length, new form", 400, {"error": {
-        "message": "'max_tokens' or 'max_completion_tokens' is too large: 8192. This model's maximum context length is 8192 "
-        "tokens and your request has 24 input tokens", "type": "BadRequestError", "param": "max_tokens", "code": 400}},
-        "CONTEXT_TOO_LONG"),
+        "message": "'max_tokens' or 'max_completion_tokens' is too large: 8192. This model's maximum context length is
+        8192 " "tokens and your request has 24 input tokens", "type": "BadRequestError", "param": "max_tokens", "code":
+        400}}, "CONTEXT_TOO_LONG"),
     VendorError("vLLM: no room", 400, {
-        "object": "error", "message": "max_tokens must be at least 1, got -512.", "type": "BadRequestError", "code": 400},
-        "CONTEXT_TOO_LONG"),
+        "object": "error", "message": "max_tokens must be at least 1, got -512.", "type": "BadRequestError", "code":
+        400}, "CONTEXT_TOO_LONG"),
     VendorError("vLLM: tools", 400, {
-        "object": "error", "message": '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be '
-        "set", "type": "BadRequestError", "code": 400}, "BAD_REQUEST", "tools"),
+        "object": "error", "message": '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to
+        be ' "set", "type": "BadRequestError", "code": 400}, "BAD_REQUEST", "tools"),
     VendorError("TGI: length", 422, {
         "error": "Input validation error: `inputs` must have less than 4095 tokens. Given: 5000",
         "error_type": "validation"}, "CONTEXT_TOO_LONG"),
@@ -472,8 +473,8 @@ MORE = [
     VendorError("llama.cpp: key", 401, {"error": {"code": 401, "message": "Invalid API Key", "type":
                 "authentication_error"}}, "PROVIDER_AUTH"),
     VendorError("llama.cpp: system", 500, {"error": {
-        "code": 500, "message": "Jinja Exception: System role not supported at row 3, column 9", "type": "server_error"}},
-        "BAD_REQUEST", "system_role"),
+        "code": 500, "message": "Jinja Exception: System role not supported at row 3, column 9", "type":
+        "server_error"}}, "BAD_REQUEST", "system_role"),
     VendorError("llama.cpp: tools", 500, {"error": {
         "code": 500, "message": "tools param requires --jinja flag", "type": "server_error"}}, "BAD_REQUEST", "tools"),
     VendorError("llama.cpp: grammar", 400, {"error": {
@@ -483,8 +484,8 @@ MORE = [
         "message": "This model's maximum context length is 2048 tokens, however you requested 2100 tokens", "type":
         "invalid_request_error", "param": "messages", "code": "context_length_exceeded"}}, "CONTEXT_TOO_LONG"),
     VendorError("llama-cpp-python: length in a 500", 500, {"error": {
-        "message": "Requested tokens (3000) exceed context window of 2048", "type": "internal_server_error", "param": None,
-        "code": None}}, "CONTEXT_TOO_LONG"),
+        "message": "Requested tokens (3000) exceed context window of 2048", "type": "internal_server_error", "param":
+        None, "code": None}}, "CONTEXT_TOO_LONG"),
     VendorError("Ollama: model", 404, {"error": {
         "message": 'model "llama9" not found, try pulling it first', "type": "api_error", "param": None, "code": None}},
         "MODEL_NOT_FOUND"),
