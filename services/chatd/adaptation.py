@@ -42,13 +42,14 @@ class AdaptationMemory:
         self._clock = clock
         self._known: OrderedDict[tuple[str, str], dict[str, float]] = OrderedDict()
 
+    def __bool__(self) -> bool:
+        return bool(self._known)
+
     def __len__(self) -> int:
         return sum(map(len, self._known.values()))
 
     def known(self, provider: str, model: str) -> tuple[str, ...]:
         """The steps that help this model, in the order in which they were found."""
-        if not self._known:
-            return ()
         steps = self._known.get((provider, model))
         if steps is None:
             return ()
@@ -97,7 +98,8 @@ class Adapter:
 
     def known(self, model: str) -> tuple[str, ...]:
         """The steps that are remembered of `model`."""
-        return self._memory.known(self._provider, model)
+        # Nearly always there is nothing to remember of anybody.
+        return self._memory.known(self._provider, model) if self._memory else ()
 
     def adapt(self, request: CompletionRequest, model: str, steps: tuple[str, ...] = ()) -> CompletionRequest:
         """`request` as `model` bears it, with `steps` taken beyond its configuration."""

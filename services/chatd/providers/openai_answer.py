@@ -205,10 +205,10 @@ def _first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(choices, list) or not choices:
         _raise_blocked(answer)
         raise UnreadableAnswerError("no choices")
+    if len(choices) == 1 and isinstance(choices[0], dict):
+        return choices[0]
     if not all(isinstance(each, dict) for each in choices):
         raise UnreadableAnswerError("a choice is no object")
-    if len(choices) == 1:
-        return choices[0]  # type: ignore[no-any-return]
     found = min(range(len(choices)), key=lambda at: _number(choices[at].get("index"), otherwise=at))
     return choices[found]  # type: ignore[no-any-return]
 
