@@ -434,6 +434,55 @@ async def test_events_without_blank_lines_between_them_are_read(openai_chatd: An
     assert response.text == "All."
 
 
+@pytest.mark.parametrize("late", [b"data: {oops\n\n", event("[done]"), event({"choices": "none"}), event("bye")])
+async def test_what_follows_a_whole_answer_takes_nothing_from_it(late: bytes, openai_chatd: Any) -> None:
+    async with openai_chatd([fakes.stream(delta_event(content="All."), delta_event("stop"), late)]) as (chatd, _):
+        _, response = await chatd.stream()
+
+    assert response.text == "All."
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("text/html", b"<html>log in</html>"),
+        ("application/json", b'"A"'),
+        ("application/json", b""),
+        ("application/json", b'{"choices":[]}'),
+        ("application/json", b'{"choices":[null]}'),
+        ("application/json", b'{"choices":[{"message":{"content":5}}]}'),
+        ("text/event-stream", b""),
+        ("text/event-stream", b"data: hello\n\n"),
+    ],
+)
+async def test_what_is_no_answer_is_a_fault_that_may_be_billed(
+    content_type: str, body: bytes, openai_chatd: Any
+) -> None:
+    async with openai_chatd([respond(200, body, content_type=content_type)]) as (chatd, endpoint):
+        with pytest.raises(Fault) as caught:
+            await chatd.ask()
+
+    assert caught.value.code == "ABORTED"
+    assert len(endpoint.exchanges) == 1
+
+
+@pytest.mark.parametrize("error", [None, {}, "", False, []])
+async def test_an_empty_error_beside_an_answer_is_none(error: Any, openai_chatd: Any) -> None:
+    async with openai_chatd([respond(200, {**completion("Hello."), "error": error})]) as (chatd, _):
+        assert (await chatd.ask()).text == "Hello."
+
+
+@pytest.mark.parametrize("pieces", [[b"\n" * 300], [b"  \n", b" \n", b" "]], ids=["at once", "slowly"])
+async def test_white_space_that_keeps_a_connection_alive_is_no_part_of_the_answer(
+    pieces: list[bytes], openai_chatd: Any
+) -> None:
+    body = json.dumps(completion("Hello.")).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = fakes.raw(head, *map(fakes.chunk, pieces), fakes.chunk(body), fakes.LAST_CHUNK)
+    async with openai_chatd([answer]) as (chatd, _):
+        assert (await chatd.ask()).text == "Hello."
+
+
 @pytest.mark.parametrize("beat", [b"data:\n\n", b"data: \n\n", b"event: ping\ndata: {}\n\n", b": still here\n\n"])
 async def test_heartbeats_are_no_part_of_an_answer(beat: bytes, openai_chatd: Any) -> None:
     events = fakes.openai_events("Hello.")

@@ -25,7 +25,7 @@ _TAIL_S: Final = 2.0
 _ANSWER_S: Final = 0.1
 # Names of events that say no more than that the endpoint lives.
 _HEARTBEATS: Final = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
-_ERROR_KEYS: Final = ("message", "detail", "msg", "errors")
+_ERROR_KEYS: Final = ("message", "detail", "msg", "errors", "error_msg", "error_message")
 _DONE: Final = b"[DONE]"
 
 
@@ -119,7 +119,7 @@ async def read_stream(
 def _take(event: Event, answer: AnswerStream, fault_of: FaultOf) -> bool:
     """Take one event in; whether it was the last."""
     data = event.data.strip()
-    if data == _DONE:
+    if data[:7].upper() == _DONE:
         answer.done = True
         return True
     if not data or event.name in _HEARTBEATS:
@@ -134,7 +134,9 @@ def _take(event: Event, answer: AnswerStream, fault_of: FaultOf) -> bool:
     except ErrorInAnswerError as error:
         raise fault_of(error.words, begun=error.begun) from None
     except (UnreadableAnswerError, NotJsonError) as error:
-        raise bad_answer(str(error)) from None
+        # What follows a whole answer takes nothing from it.
+        if not answer.finished:
+            raise bad_answer(str(error)) from None
     return answer.done
 
 

@@ -157,7 +157,7 @@ def _read_turn(turn: Mapping[str, Any]) -> _Turn:
     # (OpenRouter, Groq, Ollama). An endpoint that sends both says the same twice.
     reasoning = turn.get("reasoning_content") or turn.get("reasoning") or turn.get("thinking")
     if not isinstance(reasoning, str):
-        reasoning = _details(turn["reasoning_details"]) if turn.get("reasoning_details") else ""
+        reasoning = _details(reasoning or turn.get("reasoning_details"))
     # `refusal`: the model's own words when it declines; they are its answer.
     if refusal and text != refusal:
         text += refusal
@@ -245,7 +245,7 @@ def _read_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
 def _calls_of(turn: Mapping[str, Any]) -> Sequence[Any]:
     calls = turn.get("tool_calls")
     if isinstance(calls, list) and calls:
-        return calls
+        return calls if None not in calls else [each for each in calls if each is not None]
     # OpenAI's first form of tool calls: one, without an id.
     call = turn.get("function_call")
     return [{"function": call}] if isinstance(call, dict) else ()

@@ -93,9 +93,11 @@ def _read(call: object) -> tuple[str, str, str]:
     if not isinstance(function, dict):
         function = call if "arguments" in call else {}
     arguments = function.get("arguments")
-    # Ollama once sent the arguments as an object.
-    text = arguments if isinstance(arguments, str) else print_json(arguments) if isinstance(arguments, dict) else ""
-    return _text(call.get("id")), _text(function.get("name")), text
+    if not isinstance(arguments, str):
+        # Ollama once sent the arguments as an object.
+        arguments = "" if arguments is None else print_json(arguments)
+    id_ = call.get("id")
+    return str(id_) if isinstance(id_, int) else _text(id_), _text(function.get("name")), arguments
 
 
 def _text(value: object) -> str:
