@@ -1,5 +1,7 @@
 """Errors as vendors write them, made small, and what each means. Loaded by the conftest files (tests are no packages)."""
 
+# ruff: noqa: A002, E501  the vendors' words for their fields; their sentences are longer than a line
+
 from __future__ import annotations
 
 import json
@@ -397,7 +399,7 @@ MORE = [
     VendorError("DashScope: thinking without a stream", 400, openai(
         "parameter.enable_thinking must be set to false for non-streaming calls", code="invalid_parameter_error"),
         "BAD_REQUEST", "stream_only"),
-    VendorError("Zhipu: balance", 429, {"error": {"code": "1113", "message": "您的账户余额不足，请充值"}},
+    VendorError("Zhipu: balance", 429, {"error": {"code": "1113", "message": "您的账户余额不足"}},
                 "PROVIDER_QUOTA"),
     # Together, Fireworks, Cohere, Cerebras, GitHub, Hugging Face, NVIDIA, Cloudflare
     VendorError("Together: length", 422, openai(
@@ -549,3 +551,10 @@ MORE = [
 ]  # fmt: skip
 
 ALL = [*CASES, *MORE]
+
+
+def is_repeatable(case: VendorError) -> bool:
+    """Whether the same call may succeed a moment later."""
+    if case.repeatable is not None:
+        return case.repeatable
+    return case.reason in {"PROVIDER_RATE_LIMITED", "PROVIDER_UNREACHABLE", "PROVIDER_FAILED"}
