@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from chatd.adaptation import AdaptationMemory
 from chatd.config import ChatdConfig
 from chatd.endpoint import Endpoint
 from chatd.providers import open_provider
@@ -26,8 +27,9 @@ async def compose(config: ChatdConfig, runtime: Runtime) -> AsyncIterator[Regist
     async with contextlib.AsyncExitStack() as stack:
         tracing = await stack.enter_async_context(open_tracing(config, runtime, service="chatd"))
         endpoints: dict[str, Endpoint] = {}
+        memory = AdaptationMemory()
         for name, table in config.providers.items():
-            endpoint = Endpoint(name, open_provider(table), table)
+            endpoint = Endpoint(name, open_provider(table), table, memory)
             stack.push_async_callback(endpoint.close)
             endpoints[name] = endpoint
         runtime.metrics.export(

@@ -13,10 +13,12 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+from chatd.adaptation import AdaptationMemory, Healing, open_adapter
 from chatd.breaker import Admission, Breakers, CircuitOpenError
 from chatd.completion import Completion, CompletionRequest, FinishReason, Listener
 from chatd.config import ProviderTable
 from chatd.limit import ConcurrencyLimit, QueueFullError
+from chatd.prices import read_prices
 from chatd.provider import Provider
 from chatd.retry import RetryBudget, backoff_ms
 from chatd.upstream_fault import UpstreamFault
@@ -51,6 +53,8 @@ class Tally:
     model: str = ""
     details: tuple[str, ...] = ()
     """What went wrong out there, for the log."""
+    adapted: tuple[str, ...] = ()
+    """What the last request did without, or had otherwise, since its endpoint had refused it."""
     billed_in_vain: bool = False
     """Whether a request that gave no answer may have been billed: what the RPC cost is then unknown."""
 
@@ -70,9 +74,15 @@ class EndpointCounts:
 class Endpoint:
     """One configured provider, guarded."""
 
-    def __init__(self, name: str, provider: Provider, table: ProviderTable) -> None:
+    def __init__(
+        self, name: str, provider: Provider, table: ProviderTable, memory: AdaptationMemory | None = None
+    ) -> None:
+        """`memory` of what endpoints cannot bear; one for all of them. Raises ValueError where `prices_file` cannot be
+        read."""
         self.name = name
         self.table = table
+        self.prices = read_prices(table.prices, table.prices_file)
+        self._adapter = open_adapter(name, table, AdaptationMemory() if memory is None else memory)
         self.counts = EndpointCounts()
         self._provider = provider
         self.breakers = Breakers(table.breaker.failures, table.breaker.open_ms / 1000)
@@ -95,11 +105,18 @@ class Endpoint:
         self.counts.calls += 1
         tally.provider = self.name
         tally.model = model
+        tally.adapted = ()
         billed: UpstreamFault | None = None
         retry = 0
+        adapter, healing, adapted = self._adapter, None, request
+        if adapter is not None:
+            steps = adapter.known(model)
+            adapted = adapter.adapt(request, model, steps)
+            if steps:
+                tally.adapted = steps
         while True:
             try:
-                completion = await self._once(request, model, deadline, listener, tally)
+                completion = await self._once(adapted, model, deadline, listener, tally)
             except UpstreamFault as fault:
                 tally.details += (f"{self.name}: {fault.detail or fault.reason}",)
                 if listener is not None and listener.heard:
@@ -108,6 +125,12 @@ class Endpoint:
                 if fault.billed:
                     billed = fault
                     tally.billed_in_vain = True
+                if adapter is not None and (fault.unsupported or fault.key_changed):
+                    healing = healing or Healing(adapter, request, model, streamed=listener is not None)
+                    again = healing.again(fault)
+                    if again is not None:
+                        adapted, tally.adapted = again, healing.steps
+                        continue
                 wait_s = self._wait_before_repeat_s(fault, retry, deadline)
                 if wait_s is None:
                     raise (billed or fault) from None
@@ -120,6 +143,8 @@ class Endpoint:
                 self.counts.retries += 1
             else:
                 self._budget.success()
+                if healing is not None:
+                    healing.helped()
                 return completion
 
     async def close(self) -> None:

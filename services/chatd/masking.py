@@ -23,9 +23,10 @@ _UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}
 _RUN: Final = re.compile(r"[A-Za-z0-9+/=*•…]{16,4000}")
 
 
-def masked(text: str, key: str) -> str:
-    """`text` with every key-like word, and every piece of `key`, as `***`."""
-    text = _without(text, key)
+def masked(text: str, *keys: str) -> str:
+    """`text` with every key-like word, and every piece of `keys`, as `***`."""
+    for key in keys:
+        text = _without(text, key)
     text = _BEARER.sub(rf"\1 {MASK}", text)
     text = _AFTER_NAME.sub(_mask_after_name, text)
     text = _KNOWN.sub(_mask_known, text)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from chatd.completion import Completion, CompletionRequest, FinishReason, Listener, OnDelta, Usage
-from chatd.config import PriceTable, RouteTable
+from chatd.completion import Completion, CompletionRequest, FinishReason, Listener, OnDelta
+from chatd.config import RouteTable
 from chatd.endpoint import Endpoint, Tally
+from chatd.prices import Cost, cost_of
 from chatd.upstream_fault import UpstreamFault
 from lakehouse.errors import Fault, Reason, Violation
 
@@ -27,17 +28,6 @@ class Choice(NamedTuple):
 
     endpoint: Endpoint
     model: str
-
-
-class Cost(NamedTuple):
-    """What a call cost by the configured prices, in US dollars."""
-
-    input_usd: float
-    output_usd: float
-
-    @property
-    def total_usd(self) -> float:
-        return self.input_usd + self.output_usd
 
 
 class Answer(NamedTuple):
@@ -170,7 +160,7 @@ class Router:
 
 
 def _cost(completion: Completion, choice: Choice) -> Cost | None:
-    prices = choice.endpoint.table.prices
+    prices = choice.endpoint.prices
     if not prices:
         return None
     price = prices.get(completion.model) or prices.get(choice.model)
@@ -179,14 +169,6 @@ def _cost(completion: Completion, choice: Choice) -> Cost | None:
 
 def _without_repetitions(choices: Sequence[Choice]) -> tuple[Choice, ...]:
     return tuple({(choice.endpoint.name, choice.model): choice for choice in choices}.values())
-
-
-def cost_of(usage: Usage, price: PriceTable) -> Cost:
-    """What `usage` costs at `price`."""
-    cached = min(usage.cached_input_tokens, usage.input_tokens)
-    cached_price = price.input if price.cached_input is None else price.cached_input
-    input_usd = ((usage.input_tokens - cached) * price.input + cached * cached_price) / 1e6
-    return Cost(input_usd, usage.output_tokens * price.output / 1e6)
 
 
 def _quoted(name: str) -> str:

@@ -86,6 +86,8 @@ def _note(call: Call, tally: Tally) -> None:
     facts["upstream_requests"] = tally.upstream_requests
     facts["retries"] = tally.retries
     facts["fallbacks"] = tally.fallbacks
+    if tally.adapted:
+        facts["adapted"] = list(tally.adapted)
     if tally.details:
         facts["upstream"] = list(tally.details)
 
@@ -97,4 +99,6 @@ def _note_answer(call: Call, answer: Answer) -> None:
     facts["model"] = completion.model
     facts["input_tokens"] = completion.usage.input_tokens
     facts["output_tokens"] = completion.usage.output_tokens
+    if answer.cost is not None:
+        facts["cost_nano_usd"] = answer.cost.nano_usd
     facts["finish_reason"] = str(completion.finish_reason)

@@ -27,6 +27,8 @@ class UpstreamFault(Exception):  # noqa: N818  as lakehouse.errors.Fault
     `top_p`, `seed`, `stop`, `max_tokens`, `response_format`, `response_schema` (its json_schema form alone),
     `stream_options`, `system_role`, `stream_only` (it only streams), `tools`, `tool_choice`, `logprobs`."""
 
+    key_changed: bool = False
+    """Whether the key that was refused has been replaced since: the same call with the new one may succeed."""
     generated: str | None = None
     """Not None: the endpoint says that the model made no valid output, and this is what it made, as far as it shows it.
     Such a fault is an answer with the finish reason MALFORMED."""

@@ -6,7 +6,7 @@ What the two hops answer stands here too, in plain values: an `Answer` of chatd,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
@@ -36,6 +36,10 @@ class Answer:
     """Whether the model showed reasoning, which is no part of `text`."""
     calls_tools: bool = False
     """Whether the model called a tool; it has none."""
+    cost_nano_usd: int | None = None
+    """None: not known."""
+    from_reasoning: bool = False
+    """Whether the endpoint gave `text` as reasoning."""
 
     @property
     def problem(self) -> str:
@@ -81,6 +85,8 @@ class Attempt:
     record: SessionAttemptRecord
     findings: tuple[Finding, ...] = ()
     parse_problem: str = ""
+    cost_nano_usd: int | None = None
+    from_reasoning: bool = False
 
 
 @dataclass(slots=True)
@@ -104,6 +110,8 @@ class Draft:
     chat_ms: int = 0
     validate_ms: int = 0
     roster: str | None = None
+    cost_nano_usd: int | None = None
+    from_reasoning: bool = False
 
     def finish(self, error: ErrorRecord | None) -> Attempt:
         raw, truncated = cut_raw(self.raw)
@@ -126,7 +134,19 @@ class Draft:
             validate_ms=self.validate_ms,
             roster=self.roster,
         )
-        return Attempt(record=record, findings=self.findings, parse_problem=self.parse_problem)
+        return Attempt(
+            record=record,
+            findings=self.findings,
+            parse_problem=self.parse_problem,
+            cost_nano_usd=self.cost_nano_usd,
+            from_reasoning=self.from_reasoning,
+        )
+
+
+def total_cost_nano_usd(attempts: Iterable[Attempt]) -> int | None:
+    """The cost of all attempts; None where that of any is not known."""
+    costs = [each.cost_nano_usd for each in attempts]
+    return None if None in costs else sum(cost for cost in costs if cost is not None)
 
 
 def fault_of(raised: BaseException, ended_by: Callable[[], Fault]) -> Fault:

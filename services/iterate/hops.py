@@ -83,6 +83,8 @@ class ChatHop:
             end=_ENDS.get(response.finish_reason, "whole"),
             reasoned=bool(response.reasoning),
             calls_tools=bool(response.tool_calls),
+            cost_nano_usd=response.cost_nano_usd if response.HasField("cost_nano_usd") else None,
+            from_reasoning=response.text_from_reasoning,
         )
 
 

@@ -135,7 +135,7 @@ class Loop:
             attempt = draft.finish(error)
             self.progress.attempts.append(attempt)
             self.on_attempt(attempt.record)
-            _end_span(span, attempt.record)
+            _end_span(span, attempt)
         if self.listener is not None:
             await self.listener.attempt_finished(attempt)
         if feedback is not None:
@@ -197,6 +197,7 @@ class Loop:
         draft.raw = answer.text
         draft.provider, draft.model = answer.provider, answer.model
         draft.input_tokens, draft.output_tokens = answer.input_tokens, answer.output_tokens
+        draft.cost_nano_usd, draft.from_reasoning = answer.cost_nano_usd, answer.from_reasoning
         return answer
 
     async def _judge(self, draft: Draft, artifact: str) -> Judgement:
@@ -223,15 +224,22 @@ class Loop:
         return self.deadline - DEADLINE_MARGIN_S - time.monotonic()
 
 
-def _end_span(span: Span, record: SessionAttemptRecord) -> None:
+def _end_span(span: Span, attempt: Attempt) -> None:
     if not span.recording:
         return
+    record = attempt.record
+    facts: dict[str, int | bool] = {}
+    if attempt.cost_nano_usd is not None:
+        facts["cost_nano_usd"] = attempt.cost_nano_usd
+    if attempt.from_reasoning:
+        facts["text_from_reasoning"] = True
     accepted = record.verdict == "accepted"
     told = record.verdict if record.error is None else record.error.message
     span.end(
         output=attempt_output(record),
         level="" if accepted else "WARNING",
         status_message="" if accepted else told,
+        metadata=facts or None,
     )
 
 

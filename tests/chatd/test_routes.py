@@ -9,9 +9,6 @@ from typing import Any
 
 import pytest
 
-from chatd.completion import Usage
-from chatd.config import PriceTable
-from chatd.routes import cost_of
 from lakehouse.chatd.v1.chatd_pb2 import FINISH_REASON_MALFORMED, Target
 from lakehouse.errors import Fault
 
@@ -237,10 +234,3 @@ async def test_unknown_names_are_refused_with_those_that_exist(three: Any) -> No
     ]
     assert "a, b, c, chain" in fault.violations[0].description
     assert not any(_asked(endpoints).values())
-
-
-def test_cost_is_by_the_million_and_cached_tokens_have_their_own_price() -> None:
-    usage = Usage(input_tokens=1000, output_tokens=500, cached_input_tokens=400)
-
-    assert cost_of(usage, PriceTable(input=2, output=10, cached_input=0.5)).input_usd == pytest.approx(0.0014)
-    assert cost_of(usage, PriceTable(input=2, output=10)).total_usd == pytest.approx(0.007)

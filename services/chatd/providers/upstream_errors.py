@@ -6,7 +6,7 @@ The words are judged by the table in upstream_errors.toml; where it says nothing
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -197,13 +197,13 @@ def from_http(
     words: ErrorWords,
     headers: Mapping[str, str],
     *,
-    hidden: str,
+    hidden: str | Sequence[str],
     rules: tuple[ErrorRule, ...] = (),
     path: str = "",
 ) -> UpstreamFault:
     """The fault that an HTTP status and an error's words stand for.
 
-    A 200 with an error takes the status from its `code`, where that is one. `hidden` is the key, which an endpoint
+    A 200 with an error takes the status from its `code`, where that is one. `hidden` are the keys, which an endpoint
     might quote; `rules` are the operator's own; `path` is what was asked for, for the hint at a 404.
     """
     if status == 200:
@@ -278,9 +278,9 @@ def _json(text: str) -> object:
         return None
 
 
-def _detail(status: int, words: ErrorWords, hidden: str, path: str) -> str:
+def _detail(status: int, words: ErrorWords, hidden: str | Sequence[str], path: str) -> str:
     # Masked before it is cut: the cut would leave a key that nothing recognises.
-    text = masked(f"HTTP {status} {words.code} {words.message}", hidden)
+    text = masked(f"HTTP {status} {words.code} {words.message}", *((hidden,) if isinstance(hidden, str) else hidden))
     text = " ".join("".join(each if each.isprintable() else " " for each in text).split())[:_DETAIL_CHARS_MAX]
     return text + _hint(status, path)
 
