@@ -550,7 +550,169 @@ MORE = [
     VendorError("a stop that is no parameter", 400, openai("Please stop sending so much."), "BAD_REQUEST"),
 ]  # fmt: skip
 
-ALL = [*CASES, *MORE]
+# As found in public reports after the table was written.
+FOUND = [
+    VendorError("DeepSeek behind vLLM: length", 400, openai(
+        "You passed 13439 input characters and requested 4096 output tokens. However, the model's context length is only "
+        "4096 tokens, resulting in a maximum input length of 0 tokens. Please reduce the length of the input prompt. "
+        "(parameter=input_text, value=13439)", param="input_text", code=400), "CONTEXT_TOO_LONG"),
+    VendorError("SGLang behind a gateway: length", 400, {
+        "detail": "Invalid request. Please check the parameters and try again. Details: The input (514881 tokens) is longer "
+        "than the model's context length (262144 tokens)."}, "CONTEXT_TOO_LONG"),
+    VendorError("vLLM: too long to fit", 400, openai(
+        "The prompt (total length 25938) is too long to fit into the model (context length 4096).", code=400),
+        "CONTEXT_TOO_LONG"),
+    VendorError("SGLang: count", 400, openai(
+        "Requested token count exceeds the model's maximum context length of 8192 tokens.", code=400), "CONTEXT_TOO_LONG"),
+    VendorError("TensorRT-LLM: length", 400, openai(
+        "Prompt length (9000) exceeds maximum input length (8192)", code=400), "CONTEXT_TOO_LONG"),
+    VendorError("TabbyAPI: length", 400, {"detail": "Prompt length 5000 is greater than max_seq_len 4096"},
+                "CONTEXT_TOO_LONG"),
+    VendorError("DeepSeek: length", 400, openai(
+        "This model's maximum context length is 131072 tokens. However, you requested 154963 tokens (150867 in the messages, "
+        "4096 in the completion). Please reduce the length of the messages or completion.", code="invalid_request_error"),
+        "CONTEXT_TOO_LONG"),
+    VendorError("Bedrock: bytes", 400, {
+        "message": "1 validation error detected: Value at 'body' failed to satisfy constraint: Member must have length less "
+        "than or equal to 25000000"}, "CONTEXT_TOO_LONG"),
+    VendorError("Bedrock: max_tokens out of range", 400, {
+        "message": "The maximum tokens you requested exceeds the model limit of 32768. Try again with a maximum tokens value "
+        "that is lower than 32768."}, "BAD_REQUEST"),
+    VendorError("nginx: bytes", 413, "<html><head><title>413 Request Entity Too Large</title></head></html>",
+                "CONTEXT_TOO_LONG"),
+    VendorError("LiteLLM: OpenAI's words, then its own", 400, openai(
+        "litellm.BadRequestError: OpenAIException - {\n  \"error\": {\n    \"message\": \"Unsupported parameter: "
+        "'reasoning.effort' is not supported with this model.\",\n    \"type\": \"invalid_request_error\",\n    "
+        "\"param\": \"reasoning.effort\",\n    \"code\": \"unsupported_parameter\"\n  }\n}. Received Model Group=a",
+        code="400"), "BAD_REQUEST", "reasoning"),
+    VendorError("LiteLLM: Anthropic's words, then its own", 400, openai(
+        'litellm.BadRequestError: AnthropicException - {"type":"error","error":{"type":"invalid_request_error","message":'
+        '"input length and `max_tokens` exceed context limit: 142123 + 64000 > 200000"},"request_id":"req_1"}. Received '
+        "Model Group=b", code="400"), "CONTEXT_TOO_LONG"),
+    VendorError("LiteLLM: Vertex' bytes", 400, openai(
+        "litellm.BadRequestError: VertexAIException BadRequestError - b'{\\n  \"error\": {\\n    \"code\": 400,\\n    "
+        "\"message\": \"Unable to submit request because at least one contents field is required.\"}}'"), "BAD_REQUEST"),
+    VendorError("OpenAI: stop", 400, openai(
+        "Unsupported parameter: 'stop' is not supported with this model.", code="unsupported_parameter", param="stop"),
+        "BAD_REQUEST", "stop"),
+    VendorError("OpenAI: a field of the operator", 400, openai(
+        "Unsupported parameter: 'logit_bias' is not supported with this model.", code="unsupported_parameter",
+        param="logit_bias"), "BAD_REQUEST", "logit_bias"),
+    VendorError("OpenAI: not verified", 400, openai(
+        "Your organization must be verified to stream this model. Please go to x.", code="unsupported_value",
+        param="stream"), "PROVIDER_AUTH"),
+    VendorError("Ark: json_object", 400, openai(
+        "The parameter `response_format.type` specified in the request are not valid: `json_object` is not supported by "
+        "this model.", code="InvalidParameter", param="response_format.type"), "BAD_REQUEST", "response_format"),
+    VendorError("Ark: json_schema", 400, openai(
+        "The parameter `response_format.type` specified in the request are not valid: `json_schema` is not supported by "
+        "this model.", code="InvalidParameter", param="response_format.type"), "BAD_REQUEST", "response_schema"),
+    VendorError("Groq: allowed types", 400, openai(
+        "'response_format.type' : value is not one of the allowed values ['text','json_object']"), "BAD_REQUEST",
+        "response_schema"),
+    VendorError("Azure: api version", 400, {"error": {
+        "code": "BadRequest", "message": "response_format value as json_schema is enabled only for api versions "
+        "2024-08-01-preview and later"}}, "BAD_REQUEST", "response_schema"),
+    VendorError("LM Studio: schema", 400, {"error": "'response_format.json_schema.schema' must be an object"},
+                "BAD_REQUEST", "response_schema"),
+    VendorError("vLLM: template without a system role", 400, openai(
+        "Conversation roles must alternate user/assistant/user/assistant/...", type="BadRequestError", code=400),
+        "BAD_REQUEST", "system_role"),
+    VendorError("llama.cpp: template without a system role", 500, {"error": {
+        "code": 500, "message": "Only user, assistant and tool roles are supported, got system. at row 12, column 5",
+        "type": "server_error"}}, "BAD_REQUEST", "system_role"),
+    VendorError("llama.cpp: template that wants turns", 500, {"error": {
+        "code": 500, "message": "After the optional system message, conversation roles must alternate user and assistant "
+        "roles except for tool calls and results. at row 189", "type": "server_error"}}, "BAD_REQUEST"),
+    VendorError("TGI: template", 422, {
+        "error": "Template error: invalid operation: System role not supported (in <string>:1)", "error_type":
+        "template_error"}, "BAD_REQUEST", "system_role"),
+    VendorError("TGI: max_new_tokens out of range", 422, {
+        "error": "Input validation error: `max_new_tokens` must be <= 512. Given: 1000", "error_type": "validation"},
+        "BAD_REQUEST"),
+    VendorError("OpenRouter: no endpoint for the parameters", 404, openrouter(
+        404, "No endpoints found that can handle the requested parameters."), "BAD_REQUEST"),
+    VendorError("OpenRouter: upstream's schema", 400, openrouter(
+        400, "Provider returned error", raw=json.dumps(openai("Invalid schema for response_format 'x': schema must be a "
+        "JSON Schema of 'type: \"object\"'", param="response_format")), provider_name="Azure"), "BAD_REQUEST",
+        "response_schema"),
+    VendorError("OpenRouter: bad gateway", 502, openrouter(502, "Provider returned error"), "PROVIDER_FAILED"),
+    VendorError("Anthropic: prefill", 400, anthropic(
+        "invalid_request_error", "This model does not support assistant message prefill. The conversation must end with a "
+        "user message."), "BAD_REQUEST"),
+    VendorError("Anthropic: empty block", 400, anthropic(
+        "invalid_request_error", "messages: text content blocks must be non-empty"), "BAD_REQUEST"),
+    VendorError("Anthropic: top_p", 400, anthropic(
+        "invalid_request_error", "top_p: `top_p` is deprecated for this model."), "BAD_REQUEST", "top_p"),
+    VendorError("Anthropic: temperature with thinking", 400, anthropic(
+        "invalid_request_error", "`temperature` may only be set to 1 when thinking is enabled."), "BAD_REQUEST",
+        "temperature"),
+    VendorError("Anthropic: schema", 400, anthropic(
+        "invalid_request_error", "output_config.format.schema: For 'object' type, 'additionalProperties' must be explicitly "
+        "set to false"), "BAD_REQUEST", "response_schema"),
+    VendorError("Anthropic: timeout", 504, anthropic("timeout_error", "The request timed out"), "PROVIDER_FAILED"),
+    VendorError("Groq: flex", 498, openai("Flex tier capacity exceeded", type="capacity_exceeded"),
+                "PROVIDER_UNREACHABLE"),
+    VendorError("Gemini: prepaid", 429, gemini(
+        429, "RESOURCE_EXHAUSTED", "Your prepayment credits are depleted. Please go to AI Studio."), "PROVIDER_QUOTA"),
+    VendorError("Gemini: demand", 503, gemini(
+        503, "UNAVAILABLE", "This model is currently experiencing high demand. Please try again later."),
+        "PROVIDER_UNREACHABLE"),
+    VendorError("Gemini: leaked key", 403, gemini(
+        403, "PERMISSION_DENIED", "Your API key was reported as leaked. Please use another API key."), "PROVIDER_AUTH"),
+    VendorError("Gemini: invalid argument", 400, gemini(
+        400, "INVALID_ARGUMENT", "Request contains an invalid argument."), "BAD_REQUEST"),
+    VendorError("Vertex: a model's quota", 429, gemini(
+        429, "RESOURCE_EXHAUSTED", "Quota exceeded for aiplatform.googleapis.com/generate_content_requests_per_minute_per_"
+        "project_per_base_model with base model: gemini-pro."), "PROVIDER_RATE_LIMITED"),
+    VendorError("Mistral: order of turns", 400, {
+        "object": "error", "message": "Expected last role User or Tool (or Assistant with prefix True) for serving but got "
+        "assistant", "type": "invalid_request_message_order", "param": None, "code": "3230"}, "BAD_REQUEST"),
+    VendorError("DashScope: allocation", 429, {
+        "code": "Throttling.AllocationQuota", "message": "Allocated quota exceeded, please increase your quota limit."},
+        "PROVIDER_RATE_LIMITED"),
+    VendorError("DashScope: free tier", 403, openai(
+        "The free tier of the model has been exhausted.", code="AllocationQuota.FreeTierOnly"), "PROVIDER_QUOTA"),
+    VendorError("Zhipu: contents", 400, {"contentFilter": [{"level": 1, "role": "user"}], "error": {
+        "code": "1301", "message": "系统检测到输入或生成内容可能包含不安全或敏感内容"}}, "CONTENT_FILTERED"),
+    VendorError("Zhipu: balance, in English", 429, {"error": {
+        "code": "1113", "message": "Insufficient balance or no resource package. Please recharge."}}, "PROVIDER_QUOTA"),
+    VendorError("Ollama: weekly", 429, {"error": "you've reached your weekly usage limit, please upgrade to continue"},
+                "PROVIDER_QUOTA"),
+    VendorError("Ollama: runner", 500, {"error": {"message": "llama runner process has terminated: exit status 2"}},
+                "PROVIDER_FAILED"),
+    VendorError("Azure API Management: rate", 429, {
+        "statusCode": 429, "message": "Rate limit is exceeded. Try again in 32 seconds."}, "PROVIDER_RATE_LIMITED",
+        retry_after_ms=32_000),
+    VendorError("Azure API Management: quota", 403, {
+        "statusCode": 403, "message": "Out of call volume quota. Quota will be replenished in 10:00:00."},
+        "PROVIDER_QUOTA"),
+    VendorError("Kong: rate", 429, {"message": "API rate limit exceeded"}, "PROVIDER_RATE_LIMITED"),
+    VendorError("Envoy: upstream", 503, "upstream connect error or disconnect/reset before headers. reset reason: "
+                "connection failure", "PROVIDER_UNREACHABLE"),
+    VendorError("Databricks: rate", 429, {
+        "error_code": "REQUEST_LIMIT_EXCEEDED", "message": "REQUEST_LIMIT_EXCEEDED: Exceeded workspace input tokens per "
+        "minute rate limit for databricks-claude."}, "PROVIDER_RATE_LIMITED"),
+    VendorError("watsonx: quota", 403, {
+        "errors": [{"code": "token_quota_reached", "message": "Your plan's tokens are used up"}], "status_code": 403},
+        "PROVIDER_QUOTA"),
+    VendorError("Copilot: model", 400, openai(
+        "The requested model is not supported.", code="model_not_supported", param="model"), "MODEL_NOT_FOUND"),
+    VendorError("Perplexity: model", 400, openai(
+        "Invalid model 'sonar-9'. Permitted models can be found in the documentation.", type="invalid_model", code=400),
+        "MODEL_NOT_FOUND"),
+    VendorError("NVIDIA: end of life", 410, {"status": 410, "title": "Gone", "detail": "The model reached its end of life"},
+                "MODEL_NOT_FOUND"),
+    VendorError("xAI: not deserialised", 422, "Failed to deserialize the JSON body into the target type: missing field "
+                "`role` at line 1 column 40", "BAD_REQUEST"),
+    VendorError("Replicate: credit", 402, {
+        "title": "Insufficient credit", "detail": "You have insufficient credit to run this model.", "status": 402},
+        "PROVIDER_QUOTA"),
+    VendorError("Hugging Face: busy", 503, {"error": "Model too busy, unable to get response in less than 120 second(s)"},
+                "PROVIDER_UNREACHABLE"),
+]  # fmt: skip
+
+ALL = [*CASES, *MORE, *FOUND]
 
 
 def is_repeatable(case: VendorError) -> bool:
