@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from session_rows import record, rows, session_ids, write_segment
 
@@ -72,6 +72,11 @@ def sought(row: SessionRecord) -> SoughtSession:
 @given(
     names=st.dictionaries(st.one_of(BESIDE, BESIDE, CLAIMED, OTHERS), KINDS, max_size=14),
     committed=st.lists(st.sampled_from([*SEGMENTS, f"{SEGMENTS[0]} (copy)"]), max_size=2),
+)
+@example(names={f"sessions.jsonl.1{suffix}": "file" for suffix in ("", ".gz", ".zst", ".xz")}, committed=[])
+@example(names={f"sessions.jsonl.1{suffix}": "file" for suffix in (".gz", ".zst")}, committed=[])
+@example(
+    names={f"sessions.parquet/_claimed/{segment}.jsonl.gz": "file" for segment in SEGMENTS}, committed=[SEGMENTS[0]]
 )
 def test_the_sweep_searches_the_files_that_the_readers_read(
     tmp_path_factory: pytest.TempPathFactory, names: dict[str, str], committed: list[str]
