@@ -411,9 +411,13 @@ class TestSweep:
         assert run_sweep(path)["sessions_recovered"] == 1
         assert journals(path) == []
 
-    def test_a_file_from_before_a_session_does_not_hold_it_up(self, path: Path) -> None:
+    @pytest.mark.parametrize("end_alone", [True, False])
+    def test_a_file_from_before_a_session_does_not_hold_it_up(self, path: Path, *, end_alone: bool) -> None:
         journal = Journal(str(path))
-        begin(journal, begun(), path)
+        if end_alone:
+            journal.end(None, encode_row(ended()))
+        else:
+            begin(journal, begun(), path)
         die(journal)
         archive = path.with_name("sessions.jsonl.1.gz")
         archive.write_bytes(b"no gzip at all")

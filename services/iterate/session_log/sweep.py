@@ -218,7 +218,8 @@ def _sought(session: UnfinishedSession) -> SoughtSession:
         known=session.ended or replace(known, attempts=tuple(session.attempts)),
         ended=session.ended is not None,
         position=session.position,
-        begun_unix_us=parse_rfc3339(session.begun.timestamp) if session.begun is not None else 0,
+        # An end alone says when it began as well.
+        begun_unix_us=parse_rfc3339(known.timestamp) - known.duration_ms * 1000,
     )
 
 
