@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import zstandard
@@ -16,8 +19,9 @@ from hypothesis import strategies as st
 from session_rows import HOSTILE_LINES, PHANTOM, UNREACHABLE, attempt, contents, record, rows, write_log, write_segment
 
 from lakehouse.sessions.query import reader as reader_module
+from lakehouse.sessions.query import views
 from lakehouse.sessions.query.reader import QueryRefusedError, SessionReader
-from lakehouse.sessions.record import SessionRecord
+from lakehouse.sessions.record import BriefRecord, DatasetRecord, SessionRecord
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.upkeep.compaction import compact
 from lakehouse.strict_json.parser import print_canonical
@@ -40,6 +44,33 @@ def test_every_key_of_a_row_is_a_column_with_its_value(tmp_path: Path) -> None:
         final_verdict="infra_error",
         error=UNREACHABLE,
         grounded_in_roster=False,
+        attempts=(
+            attempt(
+                1,
+                verdict="rejected",
+                findings=(replace(PHANTOM, suggestions=('{"id":"W-1"}', "{}")),),
+                datasets=(DatasetRecord("skus", "v2"),),
+                cost_nano_usd=5,
+                parse_problem="refused",
+            ),
+            attempt(2, datasets=(), cost_nano_usd=0, parse_problem=""),
+        ),
+        caller="desk",
+        brief=BriefRecord(
+            grounding="candidates",
+            candidates=2,
+            candidates_total=3,
+            candidates_total_is_floor=True,
+            infeasible=True,
+            degraded=True,
+            findings=(replace(PHANTOM, suggestions=()),),
+            roster="r1",
+            brief_ms=4,
+        ),
+        token_budget_spent=True,
+        no_progress=True,
+        try_number=2,
+        request_digest="sha256:0123456789abcdef0123456789abcdef",
     )
     live = log_of(tmp_path, session)
 
@@ -54,6 +85,8 @@ def test_every_key_of_a_row_is_a_column_with_its_value(tmp_path: Path) -> None:
     for found_attempt in row["attempts"]:
         for optional in ("error", "raw_truncated"):
             assert found_attempt.pop(optional) is None
+        for found_finding in found_attempt["findings"]:
+            found_finding["suggestions"] = [json.loads(each) for each in found_finding["suggestions"]]
     del wanted["spec"], wanted["artifact"]
     assert row == wanted
 
@@ -65,11 +98,28 @@ def test_attempts_carry_the_keys_of_their_session(tmp_path: Path) -> None:
         live, "SELECT session_id, kind, iteration, verdict, raw, findings, roster FROM attempts ORDER BY iteration"
     )
 
-    phantom = {"code": PHANTOM.code, "path": PHANTOM.path, "message": PHANTOM.message}
+    phantom = {"code": PHANTOM.code, "path": PHANTOM.path, "message": PHANTOM.message, "suggestions": None}
     assert found == [
         ("session-0001", "fill", 1, "rejected", '{"try":1}', [phantom], "r1"),
         ("session-0001", "fill", 2, "accepted", '{"try":2}', [], "r1"),
     ]
+
+
+def test_parquet_of_before_a_key_has_the_key_as_null(tmp_path: Path) -> None:
+    live = log_of(tmp_path, record(2, caller="desk", attempts=(attempt(1, cost_nano_usd=5),)))
+    rotated = write_segment(tmp_path / "sessions.jsonl.1", encode_row(record(1)))
+    known = dict(views.FACT_COLUMNS)
+    older = {name: kind for name, kind in known.items() if list(known).index(name) <= list(known).index("duration_ms")}
+    older["attempts"] = re.sub(r", datasets .*(?=\)\[\]$)", "", older["attempts"]).replace(", suggestions JSON[]", "")
+    with patch.object(views, "FACT_COLUMNS", older):
+        assert all(outcome.compacted for outcome in compact(live))
+    assert not rotated.exists()
+
+    found = query(live, "SELECT session_id, caller, cost_nano_usd FROM sessions ORDER BY session_id")
+    costs = query(live, "SELECT session_id, cost_nano_usd, datasets FROM attempts ORDER BY session_id, iteration")
+
+    assert found == [("session-0001", None, None), ("session-0002", "desk", 5)]
+    assert costs == [("session-0001", None, None), ("session-0001", None, None), ("session-0002", 5, None)]
 
 
 def test_findings_that_are_absent_are_not_empty_findings(tmp_path: Path) -> None:

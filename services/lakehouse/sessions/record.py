@@ -22,6 +22,7 @@ ROW_BYTES_MAX: Final = 64 * 1024 * 1024
 FinalVerdict = Literal["accepted", "max_iter_exhausted", "infra_error"]
 AttemptVerdict = Literal["accepted", "rejected", "unparsable", "infra_error"]
 Where = Literal["iterate", "chatd", "validated"]
+BriefGrounding = Literal["form", "candidates"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,16 @@ class FindingRecord:
     path: str
     """JSON Pointer (RFC 6901) into the artifact; empty for the artifact as a whole."""
     message: str
+    suggestions: tuple[str, ...] | None = None
+    """What would pass in its place: of each, its facts as the canonical JSON text of an object. None: not sought."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRecord:
+    """A dataset that decided about an attempt, in the version that decided."""
+
+    name: str
+    version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +91,41 @@ class SessionAttemptRecord:
     validate_ms: int = 0
     roster: str | None = None
     """The version of the roster that decided."""
+    datasets: tuple[DatasetRecord, ...] | None = None
+    """The datasets that decided, of a kind that declares some; None for the others."""
+    cost_nano_usd: int | None = None
+    """What the attempt cost, in 10^-9 US dollars; None where a price is not known."""
+    parse_problem: str | None = None
+    """Why the answer is ``unparsable``, in a sentence; None where it was read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BriefRecord:
+    """What the model was given before its first attempt."""
+
+    grounding: BriefGrounding
+    candidates: int | None = None
+    """How many candidates it was given; None where none were asked for."""
+    candidates_total: int | None = None
+    """How many qualify; None where none were asked for."""
+    candidates_total_is_floor: bool = False
+    """Whether more may qualify than ``candidates_total``."""
+    infeasible: bool = False
+    """Whether fewer qualify than are needed."""
+    degraded: bool = False
+    """Whether the candidates could not be had in time, so that the form alone was given."""
+    findings: tuple[FindingRecord, ...] | None = None
+    """Why it is infeasible; None where it is not."""
+    roster: str | None = None
+    """The version of the roster that the candidates are from."""
+    brief_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
     """One session, however it ended.
 
-    ``iterations`` and the token totals are derived from ``attempts``, so that they cannot disagree.
+    ``iterations`` and the totals of tokens and cost are derived from ``attempts``, so that they cannot disagree.
     """
 
     session_id: str
@@ -110,6 +149,18 @@ class SessionRecord:
     grounded_in_roster: bool | None = None
     attempts: tuple[SessionAttemptRecord, ...] = field(default=())
     duration_ms: int
+    caller: str | None = None
+    """The authenticated caller's name."""
+    brief: BriefRecord | None = None
+    """None where the model was given none."""
+    token_budget_spent: bool = False
+    """Whether the session ended early since its token budget was spent."""
+    no_progress: bool = False
+    """Whether the session ended early since an answer came again."""
+    try_number: int = 1
+    """Which use of its id the session is, from 1; the row's key is ``try``, and absent for 1."""
+    request_digest: str | None = None
+    """``sha256:`` and 32 hex digits of the request; None unless the caller gave the id."""
 
     @property
     def schema(self) -> str:
@@ -126,6 +177,13 @@ class SessionRecord:
     @property
     def output_tokens(self) -> int:
         return sum(attempt.output_tokens for attempt in self.attempts)
+
+    @property
+    def cost_nano_usd(self) -> int | None:
+        """The sum over the attempts, in 10^-9 US dollars; None without attempts, or where one's cost is not known."""
+        costs = [attempt.cost_nano_usd for attempt in self.attempts]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) if known and len(known) == len(costs) else None
 
 
 def rfc3339(unix_us: int) -> str:
