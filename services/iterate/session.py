@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from iterate.attempt import Attempt, error_record, fault_of, total_cost_nano_usd
+from iterate.attempt import Attempt, error_record, fault_of
 from iterate.loop import Chat, Gate, Limits, Listener, Loop, Progress
 from iterate.session_log.logger import OpenSession, SessionLogger, SessionLogUnavailable
 from iterate.span_texts import outcome_text, request_text
@@ -96,7 +96,7 @@ class Sessions:
             handover = open_session.hand_over(record)
             self.on_end(record)
             if root is not None:
-                self._end_trace(root, record, total_cost_nano_usd(progress.attempts))
+                self._end_trace(root, record)
         written = await handover.written()
         if failure is not None:
             raise failure
@@ -158,7 +158,7 @@ class Sessions:
             duration_ms=0,
         )
 
-    def _end_trace(self, root: Span, record: SessionRecord, cost: int | None) -> None:
+    def _end_trace(self, root: Span, record: SessionRecord) -> None:
         if not root.recording:
             return
         error = record.error
@@ -166,7 +166,7 @@ class Sessions:
             output=outcome_text(record),
             level="ERROR" if error else "",
             status_message=error.message if error else "",
-            metadata=None if cost is None else {"cost_nano_usd": cost},
+            metadata=None if record.cost_nano_usd is None else {"cost_nano_usd": record.cost_nano_usd},
             trace_metadata={"kind": record.kind, "final_verdict": record.final_verdict},
         )
         self.tracing.score_session(

@@ -143,6 +143,8 @@ async def test_a_first_answer_that_is_none_is_an_attempt(
     assert [attempt["verdict"] for attempt in row["attempts"]] == ["unparsable", "accepted"]
     assert row["attempts"][0]["raw"].strip() == raw.strip()
     assert words in response.attempts[0].parse_problem
+    assert row["attempts"][0]["parse_problem"] == response.attempts[0].parse_problem
+    assert "parse_problem" not in row["attempts"][1]
     assert len(endpoints.odd.exchanges) == 2
     assert words in endpoints.odd.exchanges[1].json["messages"][-1]["content"]
 
