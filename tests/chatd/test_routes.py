@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from chatd.completion import Completion, CompletionRequest, Delta, Message, OnDelta
+from chatd.config import ScriptedTable
+from chatd.endpoint import Endpoint, Tally
+from chatd.routes import Router
+from chatd.routes import Target as RouteTarget
+from chatd.upstream_fault import UpstreamFault
 from lakehouse.chatd.v1.chatd_pb2 import FINISH_REASON_MALFORMED, Target
-from lakehouse.errors import Fault
+from lakehouse.errors import Fault, Reason
 
 fakes = sys.modules["chatd_tests_fake_endpoint"]
 respond, completion, error = fakes.respond, fakes.completion, fakes.error
@@ -102,6 +109,8 @@ async def test_the_callers_deadline_is_final(three: Any) -> None:
     async with three(a=fakes.hang()) as (chatd, endpoints):
         with pytest.raises(Fault) as caught:
             await chatd.ask(timeout_s=0.3, fallbacks=[Target(provider="b")])
+
+        assert chatd.last_line["fallbacks"] == 0
 
     assert caught.value.reason == "DEADLINE"
     assert _asked(endpoints)["b"] == []
@@ -234,3 +243,62 @@ async def test_unknown_names_are_refused_with_those_that_exist(three: Any) -> No
     ]
     assert "a, b, c, chain" in fault.violations[0].description
     assert not any(_asked(endpoints).values())
+
+
+class BreaksOff:
+    """A provider that gives a piece of an answer, then raises."""
+
+    calls_upstream: ClassVar[bool] = False
+
+    def __init__(self, fault: UpstreamFault) -> None:
+        self.fault = fault
+        self.calls = 0
+
+    async def complete(
+        self, request: CompletionRequest, model: str, deadline: float, on_delta: OnDelta | None
+    ) -> Completion:
+        self.calls += 1
+        if on_delta is not None:
+            await on_delta(Delta(text="Once"))
+        raise self.fault
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (Reason.PROVIDER_RATE_LIMITED, Reason.PROVIDER_FAILED),
+        (Reason.PROVIDER_UNREACHABLE, Reason.PROVIDER_FAILED),
+        (Reason.CONTENT_FILTERED, Reason.PROVIDER_FAILED),
+        (Reason.BAD_REQUEST, Reason.PROVIDER_FAILED),
+        (Reason.PROVIDER_BAD_ANSWER, Reason.PROVIDER_BAD_ANSWER),
+        (Reason.PROVIDER_TIMEOUT, Reason.PROVIDER_TIMEOUT),
+        (Reason.DEADLINE, Reason.DEADLINE),
+    ],
+)
+async def test_whatever_a_provider_raises_after_a_piece_went_out_says_that_the_answer_broke_off(
+    raised: Reason, told: Reason
+) -> None:
+    provider = BreaksOff(UpstreamFault(raised, billed=False, repeatable=True, retry_after_ms=1, unsupported="seed"))
+    endpoint = Endpoint("e", provider, ScriptedTable(type="scripted"))
+    heard: list[str] = []
+
+    async def listen(delta: Delta) -> None:
+        heard.append(delta.text)
+
+    router = Router({"e": endpoint, "f": endpoint}, {}, "e")
+    with pytest.raises(Fault) as caught:
+        await router.complete(
+            CompletionRequest((Message("user", "Hi."),), seed=1),
+            router.choose(RouteTarget("e"), [RouteTarget("f")]),
+            deadline=asyncio.get_running_loop().time() + 5,
+            on_delta=listen,
+            tally=Tally(),
+        )
+
+    assert caught.value.reason is told
+    assert (heard, provider.calls) == (["Once"], 1)
+    if raised is not told:
+        assert caught.value.retry_delay_ms is None
