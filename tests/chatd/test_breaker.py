@@ -145,7 +145,7 @@ def _breakers() -> tuple[Breakers, Clock]:
 
 def _fail(breakers: Breakers, model: str, times: int = FAILURES, *, no_connection: bool = False) -> None:
     for _ in range(times):
-        breakers.failure(breakers.admit(model), no_connection=no_connection)
+        breakers.failure(model, breakers.admit(model), no_connection=no_connection)
 
 
 def test_failures_of_a_model_leave_its_neighbours_alone() -> None:
@@ -154,14 +154,14 @@ def test_failures_of_a_model_leave_its_neighbours_alone() -> None:
 
     with pytest.raises(CircuitOpenError):
         breakers.admit("a")
-    breakers.success(breakers.admit("b"))
+    breakers.success("b", breakers.admit("b"))
     assert (breakers.opened, breakers.open_now, breakers.models_kept) == (1, 1, 1)
 
     clock.now += OPEN_S
     probe = breakers.admit("a")
     with pytest.raises(CircuitOpenError):
         breakers.admit("a")
-    breakers.success(probe)
+    breakers.success("a", probe)
     assert (breakers.opened, breakers.open_now, breakers.models_kept) == (1, 0, 0)
 
 
@@ -175,8 +175,8 @@ def test_whoever_reaches_nobody_speaks_for_all_models() -> None:
     assert (breakers.open_now, breakers.models_kept) == (1, 0)
 
     clock.now += OPEN_S
-    breakers.failure(breakers.admit("a"), no_connection=False)
-    breakers.success(breakers.admit("d"))
+    breakers.failure("a", breakers.admit("a"), no_connection=False)
+    breakers.success("d", breakers.admit("d"))
 
 
 def test_a_probe_of_the_host_that_the_model_refuses_is_given_back() -> None:
@@ -185,21 +185,21 @@ def test_a_probe_of_the_host_that_the_model_refuses_is_given_back() -> None:
     _fail(breakers, "b", no_connection=True)
     clock.now += OPEN_S - 1
     for admission in before:
-        breakers.failure(admission, no_connection=False)
+        breakers.failure("a", admission, no_connection=False)
 
     # The host may be probed again, and `a`, which has failed later, may not.
     clock.now += 1
     with pytest.raises(CircuitOpenError):
         breakers.admit("a")
 
-    breakers.success(breakers.admit("c"))
+    breakers.success("c", breakers.admit("c"))
     assert breakers.open_now == 1
 
 
 def test_only_models_with_failures_are_kept_and_not_too_many() -> None:
     breakers, _ = _breakers()
     for number in range(5 * MODELS_MAX):
-        breakers.success(breakers.admit(f"good-{number}"))
+        breakers.success(f"good-{number}", breakers.admit(f"good-{number}"))
     assert breakers.models_kept == 0
 
     for number in range(5 * MODELS_MAX):
@@ -228,13 +228,13 @@ class BreakersMachine(RuleBasedStateMachine):
     def start(self) -> None:
         self.clock = Clock()
         self.breakers = Breakers(FAILURES, OPEN_S, self.clock)
-        self.running: list[Admission] = []
+        self.running: list[tuple[str, Admission]] = []
         self.opened = 0
 
     @rule(model=models)
     def call(self, model: str) -> None:
         try:
-            self.running.append(self.breakers.admit(model))
+            self.running.append((model, self.breakers.admit(model)))
         except CircuitOpenError as refusal:
             assert self.breakers.open_now
             assert 0 < refusal.wait_s <= OPEN_S
@@ -242,17 +242,17 @@ class BreakersMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(first=st.booleans())
     def succeed(self, *, first: bool) -> None:
-        self.breakers.success(self.running.pop(0 if first else -1))
+        self.breakers.success(*self.running.pop(0 if first else -1))
 
     @precondition(lambda self: self.running)
     @rule(no_connection=st.booleans())
     def fail(self, *, no_connection: bool) -> None:
-        self.breakers.failure(self.running.pop(0), no_connection=no_connection)
+        self.breakers.failure(*self.running.pop(0), no_connection=no_connection)
 
     @precondition(lambda self: self.running)
     @rule()
     def leave(self) -> None:
-        self.breakers.no_verdict(self.running.pop())
+        self.breakers.no_verdict(self.running.pop()[1])
 
     @rule()
     def wait(self) -> None:
@@ -270,7 +270,7 @@ class BreakersMachine(RuleBasedStateMachine):
     @rule(model=models)
     def after_the_wait_everybody_passes(self, model: str) -> None:
         self.clock.now += OPEN_S
-        self.breakers.success(self.breakers.admit(model))
+        self.breakers.success(model, self.breakers.admit(model))
 
 
 BreakersMachine.TestCase.settings = settings(derandomize=True, max_examples=80, stateful_step_count=40)
