@@ -16,7 +16,7 @@ import pytest
 
 SERVICES = Path(__file__).resolve().parent.parent / "services"
 NAMES = ("iterate", "chatd", "validated")
-CLIENT_HALF = ("trace_context.py", "errors.py", "clients.py")
+CLIENT_HALF = ("trace_context.py", "errors.py", "clients.py", "private_names.py")
 CLIENT_MAY_LOAD = {"grpc", "google", "lakehouse"}
 # Edges to gRPC: everything else in a service is domain code.
 GRPC_FILES = {"__main__.py", "servicer.py", "hops.py"}
@@ -112,6 +112,122 @@ def test_a_service_sets_the_c_cores_switches_before_it_imports_grpc(service: str
     script = f"import sys, {service}.__main__; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert loaded.index("lakehouse.server") < loaded.index("grpc")
+
+
+PRIVATE_NAMES_FILE = SERVICES / "lakehouse" / "private_names.py"
+# Documented by their packages in spite of their first letter.
+DOCUMENTED = {"_exit", "_replace", "_asdict", "_fields", "_make", "_field_defaults"}
+OWN_PACKAGES = {*NAMES, "lakehouse"}
+# What takes a name as a string.
+BY_STRING = {"getattr", "setattr", "hasattr", "delattr", "attrgetter", "methodcaller"}
+
+
+def is_private(name: str) -> bool:
+    """True for a name that its package keeps to itself; the language's own `__names__` are nobody's."""
+    return name.startswith("_") and not name.endswith("__") and name.strip("_") != "" and name not in DOCUMENTED
+
+
+def defined_names(tree: ast.AST) -> set[str]:
+    """Every name that the code makes: functions, classes, what is assigned to, slots."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and is_self(node.value):
+            names.add(node.attr)
+        elif isinstance(node, ast.Assign) and any(ast.unparse(target) == "__slots__" for target in node.targets):
+            names |= {str(each.value) for each in ast.walk(node.value) if isinstance(each, ast.Constant)}
+    return names
+
+
+def is_self(receiver: ast.expr) -> bool:
+    return isinstance(receiver, ast.Name) and receiver.id in ("self", "cls")
+
+
+def is_super(receiver: ast.expr) -> bool:
+    return isinstance(receiver, ast.Call) and ast.unparse(receiver.func) == "super"
+
+
+def private_names_of_others(tree: ast.AST, own_anywhere: set[str]) -> Iterator[str]:
+    """What the code takes of others that they keep to themselves.
+
+    On `self`, `cls` and `super()` a private name must be made somewhere in this repository, on anything else in the
+    same file: a class's private names are for its own file. A name in a string, as `getattr` takes it, counts as well.
+    """
+    own_here = defined_names(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            own = own_anywhere if is_self(node.value) or is_super(node.value) else own_here
+            if node.attr not in own:
+                yield ast.unparse(node)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in BY_STRING:
+            texts = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+            if any(is_private(part) for text in texts for part in text.split(".")):
+                yield ast.unparse(node)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from private_imports(node)
+
+
+def private_imports(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+    """The modules and names of other packages that an import statement takes and that are private."""
+    origin = ""
+    if isinstance(node, ast.ImportFrom):
+        if node.level or not node.module:
+            return
+        origin = f"{node.module}."
+    for alias in node.names:
+        name = f"{origin}{alias.name}"
+        if top(name) not in OWN_PACKAGES | {"__future__"} and any(map(is_private, name.split("."))):
+            yield name
+
+
+def test_private_names_of_other_packages_stand_in_one_file() -> None:
+    trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in modules(SERVICES)}
+    own = set().union(*map(defined_names, trees.values()))
+
+    found = {file: names for file, tree in trees.items() if (names := [*private_names_of_others(tree, own)])}
+
+    excused = found.pop(PRIVATE_NAMES_FILE, [])
+    assert {str(file.relative_to(SERVICES)): names for file, names in found.items()} == {}
+    assert excused, "the guard sees nothing, or the file is no longer needed"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "call._cython_call",
+        "self.client._client_wrapper",
+        "grpc.aio._call.UnaryUnaryCall",
+        "self._of_a_base_class",
+        "super()._of_a_base_class()",
+        "getattr(call, '_invocation_task', None)",
+        "operator.attrgetter('api._client_wrapper')",
+        "http_client._compress = fast",
+        "from langfuse._client import client",
+        "from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY",
+        "import grpc._cython.cygrpc",
+    ],
+)
+def test_the_guard_sees_a_private_name_however_it_is_taken(code: str) -> None:
+    assert [*private_names_of_others(ast.parse(code), own_anywhere={"_ours"})]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "self._ours",
+        "os._exit(1)",
+        "row._replace(a=1)",
+        "for _, __ in pairs: pass",
+        "call.__class__",
+        "from lakehouse.sessions import _rows",
+        "class A:\n    def _step(self): ...\ndef f(a): a._step()",
+    ],
+)
+def test_the_guard_lets_pass_what_is_ours(code: str) -> None:
+    assert [*private_names_of_others(ast.parse(code), own_anywhere={"_ours"})] == []
 
 
 def test_modules_stay_small() -> None:
