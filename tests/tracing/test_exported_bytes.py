@@ -23,7 +23,8 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from lakehouse.trace_context import TraceContext, read_hop_context, read_root_context, trace_metadata
 from lakehouse.tracing import Tracing
-from lakehouse.tracing.receiver import SCORES_PATH, TRACES_PATH, TraceReceiver
+from lakehouse.tracing.otlp import SCORES_PATH, TRACES_PATH
+from lakehouse.tracing.receiver import TraceReceiver
 from lakehouse.tracing.score_export import SessionScores, encode_scores
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"

@@ -166,10 +166,8 @@ class HttpSender:
         status = response.status
         if response.ok and status < HTTPStatus.MULTIPLE_CHOICES:
             return Answer(status, content), None
-        problem = printable(
-            f"status {status}{_advice(status)}: {content[:_PROBLEM_CHARS_MAX].decode(errors='replace')}"
-        )
-        answer = Answer(status, content, problem)
+        said = content[:_PROBLEM_CHARS_MAX].decode(errors="replace")
+        answer = Answer(status, content, printable(f"status {status}{_advice(status)}" + (f": {said}" if said else "")))
         if answer.is_final:
             return answer, None
         asked_s = retry_after_s(response.headers.get("Retry-After", ""), time.time())
