@@ -33,6 +33,7 @@ from lakehouse.tracing.masking import MASK, Capture, Masker
 from lakehouse.tracing.span import Level, MetadataValue, RecordedSpan, SpanType
 
 if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
@@ -44,6 +45,20 @@ def _text_attribute(key: str, text: str) -> KeyValue:
 _TYPES: Final = {each: _text_attribute(Key.OBSERVATION_TYPE, each) for each in get_args(SpanType)}
 _LEVELS: Final = {each: _text_attribute(Key.OBSERVATION_LEVEL, each) for each in get_args(Level)}
 _IS_APP_ROOT: Final = KeyValue(key=Key.IS_APP_ROOT, value=AnyValue(bool_value=True))
+
+_INTERNAL: Final = SpanMessage.SPAN_KIND_INTERNAL
+_PARENT_IS_LOCAL: Final = SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
+_PARENT_IS_REMOTE: Final = SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK | SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
+
+# The keys of what is written for nearly every span, looked up once.
+_INPUT: Final = Key.OBSERVATION_INPUT
+_OUTPUT: Final = Key.OBSERVATION_OUTPUT
+_SESSION_ID: Final = Key.TRACE_SESSION_ID
+_MODEL: Final = Key.OBSERVATION_MODEL
+_MODEL_PARAMETERS: Final = Key.OBSERVATION_MODEL_PARAMETERS
+_USAGE_DETAILS: Final = Key.OBSERVATION_USAGE_DETAILS
+_COST_DETAILS: Final = Key.OBSERVATION_COST_DETAILS
+_COMPLETION_START_TIME: Final = Key.OBSERVATION_COMPLETION_START_TIME
 
 _JS_SAFE_MAX: Final = 2**53 - 1
 _REPEATED_MAX: Final = 512
@@ -84,20 +99,21 @@ class SpanEncoder:
     def _write(self, span: RecordedSpan, message: SpanMessage) -> None:
         message.trace_id = bytes.fromhex(span.trace_id)
         message.span_id = bytes.fromhex(span.span_id)
-        message.flags = SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
+        message.flags = _PARENT_IS_LOCAL
         if span.parent_span_id is not None:
             message.parent_span_id = bytes.fromhex(span.parent_span_id)
             if span.parent_is_remote:
-                message.flags |= SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
+                message.flags = _PARENT_IS_REMOTE
         message.name = span.name
-        message.kind = SpanMessage.SPAN_KIND_INTERNAL
+        message.kind = _INTERNAL
         message.start_time_unix_nano = span.start_unix_ns
         message.end_time_unix_nano = span.end_unix_ns
         self._write_attributes(span, message)
-        message.status.SetInParent()
+        status = message.status
+        status.SetInParent()
         if span.level == "ERROR":
-            message.status.code = Status.STATUS_CODE_ERROR
-            message.status.message = self._text(span.status_message)
+            status.code = Status.STATUS_CODE_ERROR
+            status.message = self._text(span.status_message)
 
     def _write_attributes(self, span: RecordedSpan, message: SpanMessage) -> None:
         attributes = message.attributes
@@ -108,17 +124,17 @@ class SpanEncoder:
         if span.is_root or span.parent_span_id is None:
             append(_IS_APP_ROOT)
         if span.session_id is not None:
-            add(key=Key.TRACE_SESSION_ID).value.string_value = span.session_id
+            add(key=_SESSION_ID).value.string_value = span.session_id
         if span.input:
-            add(key=Key.OBSERVATION_INPUT).value.string_value = self._long_text(span.input, span.input_chars)
+            add(key=_INPUT).value.string_value = self._long_text(span.input, span.input_chars)
         if span.output:
-            add(key=Key.OBSERVATION_OUTPUT).value.string_value = self._long_text(span.output, span.output_chars)
+            add(key=_OUTPUT).value.string_value = self._long_text(span.output, span.output_chars)
         if span.level:
             append(_LEVELS[span.level])
         if span.status_message:
             append(self._made_text(Key.OBSERVATION_STATUS_MESSAGE, span.status_message))
         if span.type == "generation":
-            self._write_generation(span, append)
+            self._write_generation(span, attributes)
         if span.metadata:
             self._write_metadata(Key.OBSERVATION_METADATA, span.metadata, append)
         if span.is_root:
@@ -129,20 +145,20 @@ class SpanEncoder:
             if span.trace_metadata:
                 self._write_metadata(Key.TRACE_METADATA, span.trace_metadata, append)
 
-    def _write_generation(self, span: RecordedSpan, append: Callable[[KeyValue], None]) -> None:
+    def _write_generation(self, span: RecordedSpan, attributes: RepeatedCompositeFieldContainer[KeyValue]) -> None:
+        append, add = attributes.append, attributes.add
         if span.model:
-            append(self._made_text(Key.OBSERVATION_MODEL, span.model))
+            append(self._made_text(_MODEL, span.model))
         if span.model_parameters:
-            append(self._made_text(Key.OBSERVATION_MODEL_PARAMETERS, span.model_parameters))
+            append(self._made_text(_MODEL_PARAMETERS, span.model_parameters))
         if span.usage_details:
-            append(_text_attribute(Key.OBSERVATION_USAGE_DETAILS, json.dumps(dict(span.usage_details))))
+            add(key=_USAGE_DETAILS).value.string_value = json.dumps(dict(span.usage_details))
         if span.cost_details:
             # NaN and infinity are not JSON: one of them would cost the server the whole mapping.
             costs = {key: value for key, value in span.cost_details.items() if math.isfinite(value)}
-            append(_text_attribute(Key.OBSERVATION_COST_DETAILS, json.dumps(costs)))
+            add(key=_COST_DETAILS).value.string_value = json.dumps(costs)
         if span.completion_start_unix_ns is not None:
-            moment = _quoted_time(span.completion_start_unix_ns)
-            append(_text_attribute(Key.OBSERVATION_COMPLETION_START_TIME, moment))
+            add(key=_COMPLETION_START_TIME).value.string_value = _quoted_time(span.completion_start_unix_ns)
 
     def _write_metadata(
         self, prefix: str, metadata: Mapping[str, MetadataValue], append: Callable[[KeyValue], None]
