@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from lakehouse.server.grpc_switches import set_grpc_switches
+
+if __name__ == "__main__":
+    set_grpc_switches()  # before the imports below bring grpc
+
 import contextlib
 from collections.abc import AsyncIterator
 
