@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
-from lakehouse.server.config import Milliseconds, ServerTable, Table
+from lakehouse.server.config import ServerTable
+from lakehouse.settings import Milliseconds, Table
 
 # Provider and route names; lower case, since environment variables cannot tell cases apart.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")

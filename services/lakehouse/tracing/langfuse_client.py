@@ -146,7 +146,7 @@ def connect(config: TracingConfig, service: str) -> LangfuseConnection:
     http = httpx.Client(timeout=config.timeout_ms / 1_000)
     client = Langfuse(
         public_key=config.public_key,
-        secret_key=config.secret_key,
+        secret_key=config.secret_key.get_secret_value(),
         base_url=config.host.rstrip("/"),
         timeout=cast("int", config.timeout_ms / 1_000),  # fractions work; the SDK only annotates it narrowly
         environment=config.environment or None,
