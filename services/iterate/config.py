@@ -43,6 +43,8 @@ class IterateConfig(SessionLogConfig, ServerTable):
     extra_kinds: tuple[str, ...] = ()
     """Kinds beyond the built-in ones that the validated of this deployment knows; others are refused unasked."""
 
+    daemon: Annotated[str, Field(min_length=1, max_length=256)] = "iterate"
+    """Who the rows say wrote them."""
     max_iterations_default: Annotated[int, Field(ge=1, le=100)] = 3
     max_iterations_cap: Annotated[int, Field(ge=1, le=100)] = 10
     """The most that a request may ask for."""

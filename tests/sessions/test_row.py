@@ -249,7 +249,7 @@ def changed(path: str, value: Any) -> bytes:
         (changed("input_tokens", 4), "invalid", "/input_tokens is 4, but the attempts make 5"),
     ],
 )
-def test_what_is_no_row_is_told_by_kind_and_place(line: bytes, kind: str, problem: str) -> None:
+def test_what_is_no_row_is_named_by_kind_and_place(line: bytes, kind: str, problem: str) -> None:
     with pytest.raises(RowBreach) as caught:
         decode_row(line)
     assert caught.value.kind == kind

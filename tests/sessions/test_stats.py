@@ -52,7 +52,7 @@ def test_totals_and_rates_follow_their_definitions(live: Path) -> None:
     assert (totals.sessions, totals.accepted, totals.exhausted, totals.infra_errors) == (6, 3, 1, 2)
     assert totals.acceptance_rate == 3 / 6
     assert totals.attempts == 7
-    # Six attempts were validated; two of them named a phantom, however many findings told so.
+    # Six attempts were validated; two of them named a phantom, however many findings said so.
     assert (totals.checked_attempts, totals.phantom_attempts, totals.phantom_rate) == (6, 2, 2 / 6)
     assert totals.tokens_per_accepted == 7 * 110 / 3
     assert (totals.grounded, totals.ungrounded) == (5, 1)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from session_rows import HOSTILE_LINES, PHANTOM, UNREACHABLE, attempt, contents, record, rows, write_log, write_segment
@@ -183,15 +184,30 @@ def test_an_empty_log_has_views_with_columns_and_no_rows(tmp_path: Path) -> None
     assert query(live, "SELECT count(raw) FROM attempts") == [(0,)]
 
 
-def test_a_damaged_archive_is_left_out_and_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["sessions.jsonl.2.gz", "sessions.jsonl-20261101.zst"])
+@pytest.mark.parametrize("content", ["none", "garbage", "cut in the header", "cut", "cut in the checksum"])
+def test_a_damaged_archive_is_left_out_and_named(tmp_path: Path, name: str, content: str) -> None:
     live = write_log(tmp_path)
-    path = tmp_path / "sessions.jsonl.2.gz"
-    path.write_bytes(gzip.compress(rows(*range(10, 20)))[:300])
+    path = tmp_path / name
+    numbers = range(10, 20) if name.endswith("gz") else range(10)
+    # With content size and checksum, as the command lines of both write.
+    compressor = zstandard.ZstdCompressor(write_checksum=True)
+    whole = gzip.compress(rows(*numbers)) if name.endswith("gz") else compressor.compress(rows(*numbers))
+    path.write_bytes(
+        {
+            "none": b"",
+            "garbage": b"no archive at all",
+            "cut in the header": whole[:3],
+            "cut": whole[: len(whole) // 2],
+            "cut in the checksum": whole[:-2],
+        }[content]
+    )
 
     with SessionReader(live) as reader:
         _, found = reader.query("SELECT count(*) FROM sessions WHERE session_id LIKE 'session-%'")
         assert next(found) == (40,)
-        assert "sessions.jsonl.2.gz is damaged" in reader.warnings[0]
+        assert f"{name} is damaged" in reader.warnings[0]
+        assert reader.warnings == reader.snapshot.unreadable
 
 
 @pytest.mark.parametrize(
@@ -243,16 +259,16 @@ def test_ctrl_c_ends_a_running_query(tmp_path: Path) -> None:
     assert (child.returncode, child.stdout) == (0, "interrupted\n"), child.stderr
 
 
-def test_progress_is_told_as_a_fraction_while_a_query_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_as_a_fraction_while_a_query_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader_module, "_PROGRESS_INTERVAL_S", 0.001)
     live = write_segment(tmp_path / "sessions.jsonl", rows(*range(24)) * 800)
-    told: list[float] = []
+    reported: list[float] = []
 
-    with SessionReader(live, progress=told.append) as reader:
+    with SessionReader(live, progress=reported.append) as reader:
         assert list(reader.query("SELECT count(prompt) FROM sessions WHERE artifact LIKE '%e+%'")[1]) == [(19_200,)]
 
-    assert told
-    assert all(0 <= done <= 1 for done in told)
+    assert reported
+    assert all(0 <= done <= 1 for done in reported)
 
 
 def test_the_views_show_the_same_from_jsonl_and_from_parquet(tmp_path: Path) -> None:

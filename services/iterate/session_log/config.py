@@ -27,8 +27,6 @@ class SessionLogConfig(Table):
     row, no answer (SESSION_LOG_UNAVAILABLE): a session is refused at its beginning while the log is known not to take
     rows, and at its end if its row was not written in time. The row may still follow then, so that a row without an
     answer is possible, an answer without a row is not."""
-    daemon: Annotated[str, Field(min_length=1, max_length=256)] = "iterate"
-    """Who the rows say wrote them."""
     append_wait_ms: Annotated[int, Field(ge=0, le=10_000)] = 20
     """Longest that an answer waits for its row, counted from the row's hand-over; past it the row follows by itself
     and is counted as late."""

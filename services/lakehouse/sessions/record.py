@@ -15,6 +15,9 @@ SCHEMA: Final = "session.iterate.v1"
 
 # The longest `raw` a row holds, in UTF-8 bytes; longer answers are cut on a character boundary.
 RAW_BYTES_MAX: Final = 256 * 1024
+# What is read as one row at most: far above the longest row of a session within the limits (ten attempts of 256 KiB
+# raw, an escape being at most six bytes), and a bound on a foreign line's memory.
+ROW_BYTES_MAX: Final = 64 * 1024 * 1024
 
 FinalVerdict = Literal["accepted", "max_iter_exhausted", "infra_error"]
 AttemptVerdict = Literal["accepted", "rejected", "unparsable", "infra_error"]
@@ -23,7 +26,7 @@ Where = Literal["iterate", "chatd", "validated"]
 
 @dataclass(frozen=True, slots=True)
 class ErrorRecord:
-    """A fault of the system, as a row and a journal entry tell it."""
+    """A fault of the system, as a row and a journal entry have it."""
 
     code: str
     """gRPC status name (``UNAVAILABLE``), or ``PROCESS_DIED`` for a session whose process was killed."""
@@ -33,6 +36,14 @@ class ErrorRecord:
     """The service in which the fault arose."""
     message: str
     """The reason's fixed sentence; never exception or upstream text."""
+
+
+PROCESS_DIED: Final = ErrorRecord(
+    code="PROCESS_DIED",
+    reason="PROCESS_DIED",
+    where="iterate",
+    message="The process that ran this session ended before the session did.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +132,9 @@ def rfc3339(unix_us: int) -> str:
     """A row's ``timestamp``: UTC with six fractional digits and ``Z``."""
     seconds, fraction_us = divmod(unix_us, 1_000_000)
     return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{fraction_us:06d}Z"
+
+
+def parse_rfc3339(timestamp: str) -> int:
+    """Microseconds since 1970 of a row's ``timestamp``. Raises ValueError."""
+    moment = datetime.fromisoformat(timestamp)
+    return int(moment.timestamp()) * 1_000_000 + moment.microsecond

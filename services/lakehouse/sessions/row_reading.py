@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final, Literal, cast, get_args
 
 from lakehouse.sessions.record import (
+    ROW_BYTES_MAX,
     SCHEMA,
     AttemptVerdict,
     ErrorRecord,
@@ -18,10 +19,6 @@ from lakehouse.sessions.record import (
 from lakehouse.sessions.row import INTEGER_MAX
 from lakehouse.strict_json.parser import JsonBreach, JsonValue, parse_json, print_canonical
 from lakehouse.strict_json.rules import DEPTH_MAX
-
-# What `decode_row` reads at most: far above the longest row of a session within the limits (ten attempts of
-# 256 KiB raw, an escape being at most six bytes), and a bound on a foreign line's memory.
-ROW_BYTES_MAX: Final = 64 * 1024 * 1024
 
 BreachKind = Literal["blank", "torn", "foreign", "invalid"]
 
@@ -156,9 +153,9 @@ def _record(row: _Fields) -> SessionRecord:
         duration_ms=row.integer("duration_ms"),
     )
     for key in ("iterations", "input_tokens", "output_tokens"):
-        told, derived = row.integer(key), getattr(record, key)
-        if told != derived:
-            raise RowBreach("invalid", f"/{key} is {told}, but the attempts make {derived}")
+        stated, derived = row.integer(key), getattr(record, key)
+        if stated != derived:
+            raise RowBreach("invalid", f"/{key} is {stated}, but the attempts make {derived}")
     return record
 
 

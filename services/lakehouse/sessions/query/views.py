@@ -17,8 +17,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from lakehouse.sessions.record import SCHEMA
-from lakehouse.sessions.row_reading import ROW_BYTES_MAX
+from lakehouse.sessions.record import ROW_BYTES_MAX, SCHEMA
 
 if TYPE_CHECKING:
     import duckdb
@@ -79,7 +78,7 @@ _ATTEMPT_COLUMNS: Final = (
 _KEY_COLUMNS: Final = "session_id, trace_id, timestamp, kind, final_verdict"
 
 # DuckDB keeps the digits of every integer but prints doubles and escapes as yyjson does: `1e21`, `\u001F`. The row
-# has `1e+21` and `\u001f`. Strings and what is between them are told apart first, and within a string its escapes, so
+# has `1e+21` and `\u001f`. Strings are split from what is between them first, and within a string its escapes, so
 # that neither "1e21" nor an escaped backslash before `u001F` is touched.
 _MACROS: Final = r"""
 CREATE MACRO respelled_string(token) AS array_to_string(list_transform(
