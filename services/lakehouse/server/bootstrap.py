@@ -157,30 +157,29 @@ async def running(service: str, config: T, compose: Compose[T]) -> AsyncIterator
             metrics=metrics,
             max_concurrent_rpcs=config.max_concurrent_rpcs,
         )
-        server, healthiness = _server(config, registration, interceptor)
-        try:
-            address = _bind(server, config)
-            stop_metrics = _serve_metrics(config, metrics)
-        except StartError:
-            # Left to the collector, it would complain of the closed event loop.
-            await server.stop(None)
-            raise
-        # Health first: the first probe must not find a service that is not known.
-        for name in ("", *registration.service_names):
-            await healthiness.set(name, health_pb2.HealthCheckResponse.SERVING)
-        await server.start()
-        try:
-            yield RunningServer(address, registration)
-        finally:
-            await healthiness.enter_graceful_shutdown()
-            await asyncio.sleep(config.drain_delay_ms / 1000)
-            interceptor.refuse_new()
-            if not await interceptor.drained(config.drain_ms / 1000):
-                draining.set()
-                await interceptor.cancel_running(_CANCEL_S)
-            # Not before: an open health Watch would hold stop() for the whole of its grace.
-            await server.stop(None)
-            stop_metrics()
+        with _metrics_served(config, metrics):
+            server, healthiness = _server(config, registration, interceptor)
+            try:
+                address = _bind(server, config)
+            except StartError:
+                # Left to the collector, it would complain of the closed event loop.
+                await server.stop(None)
+                raise
+            # Health first: the first probe must not find a service that is not known.
+            for name in ("", *registration.service_names):
+                await healthiness.set(name, health_pb2.HealthCheckResponse.SERVING)
+            await server.start()
+            try:
+                yield RunningServer(address, registration)
+            finally:
+                await healthiness.enter_graceful_shutdown()
+                await asyncio.sleep(config.drain_delay_ms / 1000)
+                interceptor.refuse_new()
+                if not await interceptor.drained(config.drain_ms / 1000):
+                    draining.set()
+                    await interceptor.cancel_running(_CANCEL_S)
+                # Not before: an open health Watch would hold stop() for the whole of its grace.
+                await server.stop(None)
 
 
 def _server(
@@ -233,15 +232,21 @@ def _credentials(tls: TlsTable) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials([pair], authorities, require_client_auth=authorities is not None)
 
 
-def _serve_metrics(config: ServerTable, metrics: Metrics) -> Callable[[], None]:
+@contextlib.contextmanager
+def _metrics_served(config: ServerTable, metrics: Metrics) -> Iterator[None]:
     if not config.metrics_port:
-        return lambda: None
+        yield
+        return
     try:
-        return metrics.serve(config.metrics_host, config.metrics_port)
+        stop = metrics.serve(config.metrics_host, config.metrics_port)
     except OSError as error:
         raise StartError(
             f"cannot expose metrics on {config.metrics_host}:{config.metrics_port}: {error.strerror}"
         ) from None
+    try:
+        yield
+    finally:
+        stop()
 
 
 def _signals() -> asyncio.Event:
