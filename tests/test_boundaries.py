@@ -7,6 +7,7 @@ fresh interpreter has really loaded.
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ CLIENT_HALF = ("trace_context.py", "errors.py", "clients.py", "private_names.py"
 CLIENT_MAY_LOAD = {"grpc", "google", "lakehouse"}
 # Edges to gRPC: everything else in a service is domain code.
 GRPC_FILES = {"__main__.py", "servicer.py", "hops.py"}
+WITHOUT_SWITCHES = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")}
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -108,11 +110,51 @@ def test_a_caller_of_the_clients_loads_nothing_of_the_server_half() -> None:
     assert loaded <= CLIENT_MAY_LOAD | siblings | {"typing_extensions"}
 
 
-@pytest.mark.parametrize("service", ["iterate", "chatd", "validated"])
-def test_a_service_sets_the_c_cores_switches_before_it_imports_grpc(service: str) -> None:
-    script = f"import sys, {service}.__main__; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    assert loaded.index("lakehouse.server") < loaded.index("grpc")
+# Runs a module as `python -m` does, and says what the environment held when grpc was first looked for.
+WATCH_GRPC = """
+import os, runpy, sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "grpc":
+            print("grpc with", os.environ.get("GRPC_EXPERIMENTS"), os.environ.get("GRPC_VERBOSITY"))
+
+sys.meta_path.insert(0, Watch())
+module, *sys.argv[1:] = sys.argv[1:]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "command", [*([name, "--check"] for name in NAMES), ["lakehouse.cli.main", "chat", "--help"]], ids=lambda c: c[0]
+)
+def test_whoever_starts_a_process_sets_the_c_cores_switches_before_it_imports_grpc(command: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH_GRPC, *command], capture_output=True, text=True, check=True, env=WITHOUT_SWITCHES
+    )
+
+    assert "grpc with -event_engine_client,-event_engine_listener ERROR\n" in done.stdout
+
+
+def test_an_import_changes_no_environment() -> None:
+    names = sorted(
+        str(file.relative_to(SERVICES).with_suffix("")).replace("/", ".").removesuffix(".__init__")
+        for file in SERVICES.rglob("*.py")
+    )
+    assert {"lakehouse.server", "lakehouse.cli", "lakehouse.tracing", "chatd.__main__"} <= set(names)
+    program = (
+        "import importlib, os, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    before = dict(os.environ)\n"
+        "    importlib.import_module(name)\n"
+        "    if dict(os.environ) != before: print(name)\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, *names], capture_output=True, text=True, check=True, env=WITHOUT_SWITCHES
+    )
+
+    assert done.stdout == ""
 
 
 PRIVATE_NAMES_FILE = SERVICES / "lakehouse" / "private_names.py"

@@ -70,7 +70,7 @@ class LangfuseConnection:
         self._sender = HttpSender(
             config.host,
             login=config.public_key,
-            password=config.secret_key,
+            password=config.secret_key.get_secret_value(),
             headers={
                 "x-langfuse-sdk-name": "python",
                 "x-langfuse-sdk-version": langfuse.__version__,

@@ -52,9 +52,7 @@ class Tracing:
         self._connection: LangfuseConnection | None = None
         self._close_lock = threading.Lock()
         self._closed = False
-        if config.missing:
-            if len(config.missing) < 3:
-                _logger.warning("tracing is off: set %s as well", " and ".join(config.missing))
+        if not config.enabled:
             return
         try:
             self._start(config, service)
