@@ -16,7 +16,7 @@ from typing import Annotated, Final, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from lakehouse.errors import Reason
-from lakehouse.server.config import Table
+from lakehouse.settings import Table
 
 _Word = Annotated[str, Field(min_length=1, max_length=200)]
 _ReasonName = Literal[

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from chatd.config import OpenAiTable
 from chatd.providers.endpoint_secrets import EndpointSecrets
@@ -384,8 +385,10 @@ async def test_a_proxy_that_opens_no_tunnel_has_billed_nothing(
 def test_an_authority_that_is_none_stops_the_start(tmp_path: Path) -> None:
     from chatd.providers.connection import open_session
 
-    for file in (tmp_path / "gone.pem", tmp_path / "empty.pem"):
-        (tmp_path / "empty.pem").write_text("")
-        table = OpenAiTable(type="openai", base_url="https://127.0.0.1/v1", ca_file=file)
-        with pytest.raises(ConfigError, match="ca_file"):
-            open_session(table, {})
+    with pytest.raises(ValidationError, match="ca_file"):
+        OpenAiTable(type="openai", base_url="https://127.0.0.1/v1", ca_file=tmp_path / "gone.pem")
+
+    (tmp_path / "empty.pem").write_text("")
+    table = OpenAiTable(type="openai", base_url="https://127.0.0.1/v1", ca_file=tmp_path / "empty.pem")
+    with pytest.raises(ConfigError, match="ca_file"):
+        open_session(table, {})
