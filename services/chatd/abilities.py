@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 from pydantic import Field
 from yarl import URL
 
-from chatd.completion import Form
+from chatd.completion import PLAIN_FORM, Form
 from lakehouse.settings import Table
 
 MaxTokensField = Literal["max_tokens", "max_completion_tokens"]
@@ -83,7 +83,8 @@ def abilities_of(
         stream_usage=stream_usage and "stream_options" not in drop,
         extra_body=extra_body or _NOTHING,
     )
-    return Abilities(drop, first("system_role", otherwise=True), form)
+    # The one object for the usual form: requests have it already.
+    return Abilities(drop, first("system_role", otherwise=True), PLAIN_FORM if form == PLAIN_FORM else form)
 
 
 def _vendor(base_url: str) -> AbilitiesTable | None:

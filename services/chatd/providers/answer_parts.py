@@ -7,7 +7,14 @@ from typing import Any, Final
 
 from chatd.completion import ANSWER_BYTES_MAX, Completion, Delta, FinishReason, ToolCall, Usage, fits
 from chatd.providers.json_text import mend_surrogates
-from chatd.providers.thinking import ThinkingSplitter, json_in, split_thinking, split_unopened
+from chatd.providers.thinking import (
+    ThinkingSplitter,
+    json_in,
+    may_begin_thinking,
+    may_end_thinking,
+    split_thinking,
+    split_unopened,
+)
 from chatd.upstream_fault import UpstreamFault
 from lakehouse.errors import Reason
 
@@ -132,12 +139,14 @@ class AnswerParts:
 
 def settled_whole(completion: Completion) -> Completion:
     """As `settled`, for an answer whose text came whole: thinking at its head goes to the reasoning."""
+    if not may_begin_thinking(completion.text):
+        return settled(completion, thought_in_text=False)
     split = split_thinking(completion.text)
-    if not split.reasoning:
-        # White space and an empty pair of marks may have gone all the same.
-        return settled(completion._replace(text=split.text), thought_in_text=split.text != completion.text)
-    reasoning = completion.reasoning + split.reasoning
-    return settled(completion._replace(text=split.text, reasoning=reasoning), thought_in_text=True)
+    # Marks with nothing between them leave no reasoning, and are gone all the same.
+    thought = split.text != completion.text
+    if thought:
+        completion = completion._replace(text=split.text, reasoning=completion.reasoning + split.reasoning)
+    return settled(completion, thought_in_text=thought)
 
 
 def settled(completion: Completion, *, thought_in_text: bool) -> Completion:
@@ -150,7 +159,7 @@ def settled(completion: Completion, *, thought_in_text: bool) -> Completion:
     Raises UnreadableAnswerError beyond ANSWER_BYTES_MAX of text, of reasoning, or of tool calls together, and
     UpstreamFault (CONTENT_FILTERED) where a filter has left nothing of it.
     """
-    if not thought_in_text and completion.text:
+    if not thought_in_text and may_end_thinking(completion.text):
         split = split_unopened(completion.text)
         if split.text != completion.text:
             completion = completion._replace(text=split.text, reasoning=completion.reasoning + split.reasoning)

@@ -122,11 +122,13 @@ class HttpEndpoint:
             try:
                 if response.status != 200:
                     await self._raise_refusal(response, secrets)
-                first = await _first_bytes(response)
-                if _begins_events(first, response):
+                content = response.content
+                # Most answers come in one piece with their head.
+                first = content.read_nowait() if content.is_eof() else await _first_bytes(content)
+                if first[:1] != b"{" and _begins_events(first, response):
                     answering = streamed(model, sent)
                     return await read_stream(response, first, answering, deadline, on_delta, self._fault_of)
-                answer = parse_answer(await _read_body(response, first))
+                answer = parse_answer(first if content.at_eof() else await _read_body(response, first))
             except BaseException:
                 response.close()
                 raise
@@ -187,12 +189,8 @@ class HttpEndpoint:
         raise fault
 
 
-async def _first_bytes(response: aiohttp.ClientResponse) -> bytes:
+async def _first_bytes(content: aiohttp.StreamReader) -> bytes:
     """What has come first; enough of it to tell events from JSON."""
-    content = response.content
-    if content.is_eof():
-        # Most answers come in one piece with their head.
-        return content.read_nowait()
     first = await content.readany()
     while len(first) < 64 and not _head(first) and not content.at_eof():
         first += await content.readany()
@@ -211,25 +209,20 @@ def _head(first: bytes) -> bytes:
 
 
 async def _read_body(response: aiohttp.ClientResponse, first: bytes) -> bytes:
-    """The whole body; its end gives the connection back. Raises UpstreamFault beyond BODY_BYTES_MAX."""
-    content = response.content
-    if content.at_eof():
-        body = first
-    elif (response.content_length or 0) > BODY_BYTES_MAX:
+    """The whole body, or more than BODY_BYTES_MAX of it; its end gives the connection back."""
+    if (response.content_length or 0) > BODY_BYTES_MAX:
         raise bad_answer("the body is too large")
-    else:
-        # A declared length bounds nothing: a body that was compressed all the same grows when it is unpacked.
-        grown = bytearray(first)
-        while len(grown) <= BODY_BYTES_MAX and (chunk := await content.readany()):
-            grown += chunk
-        body = bytes(grown)
-    if len(body) > BODY_BYTES_MAX:
-        raise bad_answer("the body is too large")
-    return body
+    # A declared length bounds nothing: a body that was compressed all the same grows when it is unpacked.
+    grown = bytearray(first)
+    while len(grown) <= BODY_BYTES_MAX and (chunk := await response.content.readany()):
+        grown += chunk
+    return bytes(grown)
 
 
 def parse_answer(body: bytes) -> dict[str, Any]:
     """The JSON object in `body`. Raises UpstreamFault (PROVIDER_BAD_ANSWER)."""
+    if len(body) > BODY_BYTES_MAX:
+        raise bad_answer("the body is too large")
     try:
         return read_object(body)
     except NotJsonError as error:

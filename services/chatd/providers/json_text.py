@@ -13,7 +13,8 @@ import orjson
 from lakehouse.strict_json.rules import replace_surrogates_within
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-# orjson reads such an integer as a double. Only what a tool is called with comes back as JSON: only there it counts.
+# orjson reads such an integer as a double. Only what a tool is called with is printed as JSON again: only there it
+# counts.
 _LONG_INTEGER: Final = re.compile(rb"\d{19}")
 
 
@@ -65,7 +66,26 @@ def _read(body: bytes) -> Any:
         if not body.startswith(BYTE_ORDER_MARK) and b"\\ud" not in body.lower():
             raise NotJsonError("not JSON" if body.strip() else "empty") from error
         return None
-    return None if (b"tool" in body or b"function" in body) and _LONG_INTEGER.search(body) else value
+    return None if _calls_tools(value) and _LONG_INTEGER.search(body) else value
+
+
+def _calls_tools(value: Any) -> bool:
+    """Whether an answer, or a piece of one, in OpenAI's or Anthropic's form calls a tool."""
+    if not isinstance(value, dict):
+        return False
+    choices = value.get("choices")
+    if not isinstance(choices, list):
+        content = value.get("content")
+        blocks = content if isinstance(content, list) else [value.get("content_block")]
+        return any(isinstance(block, dict) and block.get("type") == "tool_use" for block in blocks)
+    for choice in choices:
+        turn = (choice.get("message") or choice.get("delta")) if isinstance(choice, dict) else None
+        # Content that is no text may be an object that comes back as JSON as well.
+        if isinstance(turn, dict) and (
+            turn.get("tool_calls") or turn.get("function_call") or isinstance(turn.get("content"), dict | list)
+        ):
+            return True
+    return False
 
 
 def _read_exactly(body: bytes) -> Any:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from chatd.completion import Completion, Delta, FinishReason, Usage
+from chatd.completion import Completion, Delta, FinishReason, ToolCall, Usage
 from chatd.providers.answer_parts import AnswerParts, ErrorInAnswerError, UnreadableAnswerError, settled_whole
 from chatd.providers.finish_reasons import finish_word, is_broken, read_finish_reason
 from chatd.providers.json_text import mend_surrogates, print_json
@@ -30,9 +30,7 @@ def read_answer(answer: Mapping[str, Any], asked_model: str, sent: float) -> Com
         _raise_broken(choice, word, begun=False)
         raise UnreadableAnswerError("no message")
     turn = _read_turn(message)
-    calls = ToolCalls()
-    for each in _calls_of(message):
-        calls.add_whole(each)
+    calls = _read_calls(message)
     _raise_broken(choice, word, begun=bool(turn.text or turn.reasoning or calls))
     return settled_whole(
         Completion(
@@ -41,7 +39,7 @@ def read_answer(answer: Mapping[str, Any], asked_model: str, sent: float) -> Com
             sent=sent,
             first_token=time.monotonic(),
             reasoning=turn.reasoning,
-            tool_calls=calls.done() if calls else (),
+            tool_calls=calls,
             usage=read_usage(find_usage(answer, choice)),
             finish_reason=_finish_reason(word, refused=turn.refused),
         )
@@ -157,14 +155,13 @@ def _read_turn(turn: Mapping[str, Any]) -> _Turn:
         raise UnreadableAnswerError("content is neither text nor parts")
     # Reasoning stands in a field of its own: `reasoning_content` (DeepSeek, vLLM, llama.cpp), `reasoning`
     # (OpenRouter, Groq, Ollama). An endpoint that sends both says the same twice.
-    reasoning = (
-        _text(turn.get("reasoning_content"))
-        or _text(turn.get("reasoning"))
-        or _text(turn.get("thinking"))
-        or _details(turn.get("reasoning_details"))
-    )
+    reasoning = turn.get("reasoning_content") or turn.get("reasoning") or turn.get("thinking")
+    if not isinstance(reasoning, str):
+        reasoning = _details(turn["reasoning_details"]) if turn.get("reasoning_details") else ""
     # `refusal`: the model's own words when it declines; they are its answer.
-    return _Turn(text if text == refusal else text + refusal, reasoning + thoughts, bool(refusal))
+    if refusal and text != refusal:
+        text += refusal
+    return _Turn(text, reasoning + thoughts, bool(refusal))
 
 
 def _read_parts(parts: Sequence[Any]) -> tuple[str, str, str]:
@@ -233,6 +230,16 @@ def _raise_broken(choice: Mapping[str, Any], word: object, *, begun: bool) -> No
 
 def _finish_reason(word: object, *, refused: bool) -> FinishReason:
     return FinishReason.REFUSAL if refused else read_finish_reason(word)
+
+
+def _read_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    found = _calls_of(message)
+    if not found:
+        return ()
+    calls = ToolCalls()
+    for each in found:
+        calls.add_whole(each)
+    return calls.done()
 
 
 def _calls_of(turn: Mapping[str, Any]) -> Sequence[Any]:

@@ -16,6 +16,8 @@ _TOTAL: Final = ("total_tokens", "totalTokenCount")
 _CACHED: Final = ("cached_tokens", "cache_read_tokens", "prompt_cache_hit_tokens", "cachedContentTokenCount")
 _REASONING: Final = ("reasoning_tokens", "thoughtsTokenCount")
 _WRITTEN: Final = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
+# Most say no more than this.
+_PLAIN: Final = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 _INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details")
 _OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details")
 
@@ -43,8 +45,10 @@ def read_usage(usage: Mapping[str, Any] | None) -> Usage:
     """
     if usage is None:
         return Usage()
-    asked, answered = _details(usage, _INPUT_DETAILS), _details(usage, _OUTPUT_DETAILS)
     input_tokens, output_tokens = _count(usage, _INPUT), _count(usage, _OUTPUT)
+    if usage.keys() <= _PLAIN and usage.get("total_tokens") == input_tokens + output_tokens:
+        return Usage(input_tokens, output_tokens)
+    asked, answered = _details(usage, _INPUT_DETAILS), _details(usage, _OUTPUT_DETAILS)
     reasoning = _count(answered, _REASONING) or _count(usage, _REASONING)
     surplus = _count(usage, _TOTAL) - input_tokens - output_tokens
     if surplus > 0 and input_tokens and reasoning in {0, surplus}:

@@ -107,11 +107,19 @@ class ThinkingSplitter:
         return Split(reasoning=held) if self._opening else Split(held)
 
 
+def may_begin_thinking(text: str) -> bool:
+    """Whether `split_thinking` may find anything; one look tells for most answers that it cannot."""
+    return text[:1] in _MARK_STARTS
+
+
+def may_end_thinking(text: str) -> bool:
+    """Whether `split_unopened` may find anything."""
+    # One character is found ten times as fast as a word.
+    return "/" in text and ("/think" in text or "/THINK" in text)
+
+
 def split_thinking(text: str) -> Split:
     """The split of a whole text."""
-    # Most answers begin with neither: one look is all that they cost.
-    if text[:1] not in _MARK_STARTS:
-        return Split(text)
     splitter = ThinkingSplitter()
     first, last = splitter.feed(text), splitter.rest()
     return Split(first.text + last.text, first.reasoning + last.reasoning)
@@ -122,7 +130,7 @@ def split_unopened(text: str) -> Split:
 
     A text that is JSON as a whole is never taken apart.
     """
-    found = _UNOPENED.search(text) if "/think" in text or "/THINK" in text else None
+    found = _UNOPENED.search(text) if may_end_thinking(text) else None
     if found is None or is_json(text):
         return Split(text)
     return Split(text[found.end() :].lstrip(), text[: found.start()])
