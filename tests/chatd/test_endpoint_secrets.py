@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from chatd.config import OpenAiTable
 from chatd.providers.endpoint_secrets import EndpointSecrets
 from lakehouse.errors import Fault
-from lakehouse.server.config import ConfigError
+from lakehouse.settings import ConfigError
 
 fakes = sys.modules["chatd_tests_fake_endpoint"]
 respond, completion, error = fakes.respond, fakes.completion, fakes.error
