@@ -15,7 +15,7 @@ from pydantic import Field
 from yarl import URL
 
 from chatd.completion import PLAIN_FORM, Form
-from lakehouse.server.config import Table
+from lakehouse.settings import Table
 
 MaxTokensField = Literal["max_tokens", "max_completion_tokens"]
 Droppable = Literal[

@@ -91,11 +91,14 @@ class Breaker:
 class Admission(NamedTuple):
     """A call that was let pass, and what its end is reported to."""
 
-    model: str
     model_breaker: Breaker | None
     """None where the model had no failures."""
     model_probe: bool
     connection_probe: bool
+
+
+# For every call where nothing is amiss.
+_FREE: Final = Admission(None, model_probe=False, connection_probe=False)
 
 
 class Breakers:
@@ -126,26 +129,30 @@ class Breakers:
 
     def admit(self, model: str) -> Admission:
         """Let a call of `model` pass. Raises CircuitOpenError where none passes."""
+        if not self._models and not self._connection.is_open:
+            return _FREE
         connection_probe = self._connection.admit()
         breaker = self._models.get(model)
         if breaker is None:
-            return Admission(model, None, model_probe=False, connection_probe=connection_probe)
+            return Admission(None, model_probe=False, connection_probe=connection_probe)
         try:
-            return Admission(model, breaker, breaker.admit(), connection_probe)
+            return Admission(breaker, breaker.admit(), connection_probe)
         except CircuitOpenError:
             self._connection.no_verdict(probe=connection_probe)
             raise
 
-    def success(self, admission: Admission) -> None:
+    def success(self, model: str, admission: Admission) -> None:
         """The model answered, be it with a refusal of the request."""
+        if admission is _FREE and not self._models and self._connection.is_blank:
+            return
         self._connection.success(probe=admission.connection_probe)
-        breaker = admission.model_breaker or self._models.get(admission.model)
+        breaker = admission.model_breaker or self._models.get(model)
         if breaker is not None:
             breaker.success(probe=admission.model_probe)
-            if breaker.is_blank and self._models.get(admission.model) is breaker:
-                del self._models[admission.model]
+            if breaker.is_blank and self._models.get(model) is breaker:
+                del self._models[model]
 
-    def failure(self, admission: Admission, *, no_connection: bool) -> None:
+    def failure(self, model: str, admission: Admission, *, no_connection: bool) -> None:
         """The call failed: nobody was reached, or the model failed."""
         if no_connection:
             self._fail(self._connection, probe=admission.connection_probe)
@@ -155,11 +162,11 @@ class Breakers:
         self._connection.success(probe=admission.connection_probe)
         if not self._failures_max:
             return
-        breaker = admission.model_breaker or self._models.get(admission.model)
+        breaker = admission.model_breaker or self._models.get(model)
         if breaker is None:
             breaker = Breaker(self._failures_max, self._open_s, self._clock)
-        self._models[admission.model] = breaker
-        self._models.move_to_end(admission.model)
+        self._models[model] = breaker
+        self._models.move_to_end(model)
         if len(self._models) > MODELS_MAX:
             self._models.popitem(last=False)
         self._fail(breaker, probe=admission.model_probe)

@@ -12,7 +12,8 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 from chatd.abilities import AbilitiesTable
 from chatd.error_rules import ErrorRule
 from chatd.prices import PriceTable, read_prices
-from lakehouse.server.config import Milliseconds, ServerTable, Table
+from lakehouse.server.config import ServerTable
+from lakehouse.settings import Milliseconds, Table
 
 # Provider and route names; lower case, since environment variables cannot tell cases apart.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -81,7 +82,7 @@ def _endpoint_url(value: object) -> object:
     if not isinstance(value, str):
         return value
     parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:  # raises beyond 65535
         raise ValueError('must be a URL such as "http://127.0.0.1:11434/v1"')
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not hold a user or a password: secrets go into api_key, by environment or file")
@@ -147,10 +148,6 @@ class HttpProviderTable(ProviderTable, AbilitiesTable):
 
     @model_validator(mode="after")
     def _check_secrets(self) -> Self:
-        if self.api_key.get_secret_value() and self.api_key_file is not None:
-            raise ValueError("set api_key or api_key_file, not both")
-        if self.proxy_password.get_secret_value() and self.proxy_password_file is not None:
-            raise ValueError("set proxy_password or proxy_password_file, not both")
         if self.proxy_user and self.proxy in {"", "environment"}:
             raise ValueError("proxy_user: is for a `proxy` that is a URL")
         names = [name.lower() for name in (*self.headers, *self.secret_headers, *self.secret_headers_file)]

@@ -183,7 +183,7 @@ class Endpoint:
                 async with asyncio.timeout_at(deadline):
                     completion = await self._provider.complete(request, model, deadline, listener)
             except UpstreamFault as fault:
-                self._judge(fault, admission)
+                self._judge(fault, model, admission)
                 if fault.generated is None or (listener is not None and listener.heard):
                     raise
                 tally.details += (f"{self.name}: {fault.detail}",)
@@ -196,7 +196,7 @@ class Endpoint:
             except BaseException:
                 self.breakers.no_verdict(admission)
                 raise
-            self.breakers.success(admission)
+            self.breakers.success(model, admission)
             return completion
         finally:
             self.limit.release()
@@ -219,13 +219,13 @@ class Endpoint:
                 Reason.CIRCUIT_OPEN, billed=False, retry_after_ms=wait_ms, detail="circuit open"
             ) from None
 
-    def _judge(self, fault: UpstreamFault, admission: Admission) -> None:
+    def _judge(self, fault: UpstreamFault, model: str, admission: Admission) -> None:
         # A model that made invalid output lives.
         if fault.reason in _ENDPOINT_FAILED and fault.generated is None:
             self.counts.failures += 1
-            self.breakers.failure(admission, no_connection=fault.no_connection)
+            self.breakers.failure(model, admission, no_connection=fault.no_connection)
         else:
-            self.breakers.success(admission)
+            self.breakers.success(model, admission)
 
 
 def _broken_off(fault: UpstreamFault) -> UpstreamFault:

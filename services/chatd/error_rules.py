@@ -16,7 +16,7 @@ from typing import Annotated, Final, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from lakehouse.errors import Reason
-from lakehouse.server.config import Table
+from lakehouse.settings import Table
 
 _Word = Annotated[str, Field(min_length=1, max_length=200)]
 _ReasonName = Literal[
@@ -182,8 +182,15 @@ class _Compiled:
         unsupported: str = rule.unsupported
         if unsupported == "named":
             # The words name it more finely than the field: `json_schema` of a `response_format`.
-            unsupported = self._parameters.neutral(alias or "") or self._parameters.at(param)
+            parameters = self._parameters
+            unsupported = parameters.neutral(alias or "") or parameters.at(param) or _field_at(param)
         return Meaning(Reason(rule.reason), unsupported, rule.repeat, rule.billed, rule.malformed)
+
+
+def _field_at(path: str) -> str:
+    """The endpoint's own name of a field that is none of ours, as an operator's `extra_body` may hold it."""
+    name = plain(path[:200]).removeprefix("body.").partition(".")[0]
+    return name if name.isidentifier() and name not in {"messages", "none", "body"} else ""
 
 
 _Phrase = list[str | re.Pattern[str]]

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, NamedTuple
 from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from chatd.completion import Usage
-from lakehouse.server.config import Table
+from lakehouse.settings import Table
 
 FILE_BYTES_MAX: Final = 4 * 1024 * 1024
 # A count has ten digits, a price at most sixteen: no product and no sum of them is ever rounded.

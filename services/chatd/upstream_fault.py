@@ -25,7 +25,8 @@ class UpstreamFault(Exception):  # noqa: N818  as lakehouse.errors.Fault
     unsupported: str = ""
     """What the endpoint says that it cannot bear, of a refusal that was not billed, by a neutral name: `temperature`,
     `top_p`, `seed`, `stop`, `max_tokens`, `response_format`, `response_schema` (its json_schema form alone),
-    `stream_options`, `system_role`, `stream_only` (it only streams), `tools`, `tool_choice`, `logprobs`."""
+    `stream_options`, `system_role`, `stream_only` (it only streams), `tools`, `tool_choice`, `logprobs`; or the
+    endpoint's own name of another field of the body."""
 
     key_changed: bool = False
     """Whether the key that was refused has been replaced since: the same call with the new one may succeed."""

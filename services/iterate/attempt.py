@@ -6,7 +6,7 @@ What the two hops answer stands here too, in plain values: an `Answer` of chatd,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
@@ -84,8 +84,6 @@ class Attempt:
 
     record: SessionAttemptRecord
     findings: tuple[Finding, ...] = ()
-    parse_problem: str = ""
-    cost_nano_usd: int | None = None
     from_reasoning: bool = False
 
 
@@ -133,20 +131,10 @@ class Draft:
             chat_ms=self.chat_ms,
             validate_ms=self.validate_ms,
             roster=self.roster,
-        )
-        return Attempt(
-            record=record,
-            findings=self.findings,
-            parse_problem=self.parse_problem,
             cost_nano_usd=self.cost_nano_usd,
-            from_reasoning=self.from_reasoning,
+            parse_problem=self.parse_problem or None,
         )
-
-
-def total_cost_nano_usd(attempts: Iterable[Attempt]) -> int | None:
-    """The cost of all attempts; None where that of any is not known."""
-    costs = [each.cost_nano_usd for each in attempts]
-    return None if None in costs else sum(cost for cost in costs if cost is not None)
+        return Attempt(record=record, findings=self.findings, from_reasoning=self.from_reasoning)
 
 
 def fault_of(raised: BaseException, ended_by: Callable[[], Fault]) -> Fault:

@@ -229,8 +229,8 @@ def _end_span(span: Span, attempt: Attempt) -> None:
         return
     record = attempt.record
     facts: dict[str, int | bool] = {}
-    if attempt.cost_nano_usd is not None:
-        facts["cost_nano_usd"] = attempt.cost_nano_usd
+    if record.cost_nano_usd is not None:
+        facts["cost_nano_usd"] = record.cost_nano_usd
     if attempt.from_reasoning:
         facts["text_from_reasoning"] = True
     accepted = record.verdict == "accepted"

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Any
 
-from iterate.attempt import Answer, Attempt, total_cost_nano_usd
+from iterate.attempt import Answer, Attempt
 from iterate.config import IterateConfig
 from iterate.session import SessionEnd, Sessions
 from iterate.task import Target, Task, new_session_id
@@ -183,9 +183,8 @@ def _response(end: SessionEnd) -> iterate_pb2.IterateResponse:
         output_tokens=record.output_tokens,
         duration_ms=record.duration_ms,
     )
-    cost = total_cost_nano_usd(end.attempts)
-    if cost is not None:
-        response.cost_nano_usd = cost
+    if record.cost_nano_usd is not None:
+        response.cost_nano_usd = record.cost_nano_usd
     if record.grounded_in_roster is not None:
         response.grounded_in_roster = record.grounded_in_roster
     if record.final_verdict == "accepted":
@@ -206,12 +205,12 @@ def _attempt(attempt: Attempt) -> iterate_pb2.Attempt:
         raw=record.raw,
         raw_truncated=record.raw_truncated,
         findings=attempt.findings,
-        parse_problem=attempt.parse_problem,
+        parse_problem=record.parse_problem,
         input_tokens=record.input_tokens,
         output_tokens=record.output_tokens,
         chat_ms=record.chat_ms,
         validate_ms=record.validate_ms,
         roster=record.roster or "",
         span_id=record.span_id or "",
-        cost_nano_usd=attempt.cost_nano_usd,
+        cost_nano_usd=record.cost_nano_usd,
     )

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from chatd.config import OpenAiTable
 from chatd.providers.endpoint_secrets import EndpointSecrets
 from lakehouse.errors import Fault
-from lakehouse.server.config import ConfigError
+from lakehouse.settings import ConfigError
 
 fakes = sys.modules["chatd_tests_fake_endpoint"]
 respond, completion, error = fakes.respond, fakes.completion, fakes.error
@@ -384,8 +385,10 @@ async def test_a_proxy_that_opens_no_tunnel_has_billed_nothing(
 def test_an_authority_that_is_none_stops_the_start(tmp_path: Path) -> None:
     from chatd.providers.connection import open_session
 
-    for file in (tmp_path / "gone.pem", tmp_path / "empty.pem"):
-        (tmp_path / "empty.pem").write_text("")
-        table = OpenAiTable(type="openai", base_url="https://127.0.0.1/v1", ca_file=file)
-        with pytest.raises(ConfigError, match="ca_file"):
-            open_session(table, {})
+    with pytest.raises(ValidationError, match="ca_file"):
+        OpenAiTable(type="openai", base_url="https://127.0.0.1/v1", ca_file=tmp_path / "gone.pem")
+
+    (tmp_path / "empty.pem").write_text("")
+    table = OpenAiTable(type="openai", base_url="https://127.0.0.1/v1", ca_file=tmp_path / "empty.pem")
+    with pytest.raises(ConfigError, match="ca_file"):
+        open_session(table, {})

@@ -1,5 +1,6 @@
-"""Errors as vendors write them, made small, and what each means. Loaded by the conftest files (tests are no
-packages)."""
+"""Errors as vendors write them, made small, and what each means. Loaded by the conftest files (tests are no packages)."""
+
+# ruff: noqa: A002, E501  the vendors' words for their fields; their sentences are longer than a line
 
 from __future__ import annotations
 
@@ -80,8 +81,8 @@ _AZURE_FILTER = {
 # What the issue's table of refusals names.
 CASES = [
     VendorError("OpenAI: temperature", 400, openai(
-        "Unsupported value: 'temperature' does not support 0.2 with this model. Only the default (1) value is
-        supported.", code="unsupported_value", param="temperature"), "BAD_REQUEST", "temperature"),
+        "Unsupported value: 'temperature' does not support 0.2 with this model. Only the default (1) value is supported.",
+        code="unsupported_value", param="temperature"), "BAD_REQUEST", "temperature"),
     VendorError("no system role", 400, openai("System role not supported"), "BAD_REQUEST", "system_role"),
     VendorError("Gemini: key, as an object", 400, gemini(
         400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", _KEY_INVALID), "PROVIDER_AUTH"),
@@ -102,16 +103,16 @@ CASES = [
         "input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000, decrease input length"),
         "CONTEXT_TOO_LONG"),
     VendorError("vLLM: length", 400, {
-        "object": "error", "message": "The decoder prompt (length 9000) is longer than the maximum model length of
-        8192.", "type": "BadRequestError", "param": None, "code": 400}, "CONTEXT_TOO_LONG"),
+        "object": "error", "message": "The decoder prompt (length 9000) is longer than the maximum model length of 8192.",
+        "type": "BadRequestError", "param": None, "code": 400}, "CONTEXT_TOO_LONG"),
     VendorError("Gemini: length, as an array", 400, [gemini(
         400, "INVALID_ARGUMENT",
         "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).")],
         "CONTEXT_TOO_LONG"),
     VendorError("Groq: a request above the minute's tokens", 413, openai(
-        "Request too large for model `llama` in organization `org_1` service tier `on_demand` on tokens per minute
-        (TPM): " "Limit 6000, Requested 7512, please reduce your message size and try again.", type="tokens",
-        code="rate_limit_exceeded"), "CONTEXT_TOO_LONG"),
+        "Request too large for model `llama` in organization `org_1` service tier `on_demand` on tokens per minute (TPM): "
+        "Limit 6000, Requested 7512, please reduce your message size and try again.",
+        type="tokens", code="rate_limit_exceeded"), "CONTEXT_TOO_LONG"),
     VendorError("Anthropic: output blocked", 400, anthropic(
         "invalid_request_error", "Output blocked by content filtering policy"), "CONTENT_FILTERED"),
     VendorError("LM Studio: response_format", 400, {
@@ -133,8 +134,8 @@ MORE = [
     VendorError("OpenAI: json_schema of an old model", 400, openai(
         "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model.",
         param="response_format"), "BAD_REQUEST", "response_schema"),
-    VendorError("OpenAI: unrecognized", 400, openai("Unrecognized request argument supplied: seed"), "BAD_REQUEST",
-    "seed"), VendorError("OpenAI: the word json", 400, openai(
+    VendorError("OpenAI: unrecognized", 400, openai("Unrecognized request argument supplied: seed"), "BAD_REQUEST", "seed"),
+    VendorError("OpenAI: the word json", 400, openai(
         "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'.",
         param="messages"), "BAD_REQUEST", "response_format"),
     VendorError("OpenAI: system", 400, openai(
@@ -147,12 +148,12 @@ MORE = [
         "You exceeded your current quota, please check your plan and billing details.",
         type="insufficient_quota", code="insufficient_quota"), "PROVIDER_QUOTA"),
     VendorError("OpenAI: rate", 429, openai(
-        "Rate limit reached for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Used 29000, Requested
-        " "1500. Please try again in 1.2s. Visit x to learn more.", type="tokens", code="rate_limit_exceeded"),
+        "Rate limit reached for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Used 29000, Requested "
+        "1500. Please try again in 1.2s. Visit x to learn more.", type="tokens", code="rate_limit_exceeded"),
         "PROVIDER_RATE_LIMITED", retry_after_ms=1200),
     VendorError("OpenAI: a day's rate", 429, openai(
-        "Rate limit reached for gpt-4o on requests per day (RPD): Limit 200, Used 200, Requested 1. Please try again in
-        " "7m12s.", type="requests", code="rate_limit_exceeded"), "PROVIDER_RATE_LIMITED", repeatable=False,
+        "Rate limit reached for gpt-4o on requests per day (RPD): Limit 200, Used 200, Requested 1. Please try again in "
+        "7m12s.", type="requests", code="rate_limit_exceeded"), "PROVIDER_RATE_LIMITED", repeatable=False,
         retry_after_ms=432_000),
     VendorError("OpenAI: request above the minute", 429, openai(
         "Request too large for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Requested 41000. The "
@@ -190,8 +191,8 @@ MORE = [
         "code": "401", "message": "Access denied due to invalid subscription key or wrong API endpoint."}},
         "PROVIDER_AUTH"),
     VendorError("Azure: rate", 429, {"error": {
-        "code": "429", "message": "Requests to the ChatCompletions_Create Operation have exceeded token rate limit of
-        your " "current OpenAI S0 pricing tier. Please retry after 20 seconds."}}, "PROVIDER_RATE_LIMITED",
+        "code": "429", "message": "Requests to the ChatCompletions_Create Operation have exceeded token rate limit of your "
+        "current OpenAI S0 pricing tier. Please retry after 20 seconds."}}, "PROVIDER_RATE_LIMITED",
         retry_after_ms=20_000),
     # Anthropic
     VendorError("Anthropic: length", 400, anthropic(
@@ -203,8 +204,8 @@ MORE = [
     VendorError("Anthropic: model", 404, anthropic("not_found_error", "model: claude-9"), "MODEL_NOT_FOUND"),
     VendorError("Anthropic: permission", 403, anthropic("permission_error", "no access"), "PROVIDER_AUTH"),
     VendorError("Anthropic: rate", 429, anthropic(
-        "rate_limit_error", "This request would exceed your organization's rate limit of 40,000 input tokens per
-        minute."), "PROVIDER_RATE_LIMITED"),
+        "rate_limit_error", "This request would exceed your organization's rate limit of 40,000 input tokens per minute."),
+        "PROVIDER_RATE_LIMITED"),
     VendorError("Anthropic: overloaded", 529, anthropic("overloaded_error", "Overloaded"), "PROVIDER_UNREACHABLE"),
     VendorError("Anthropic: temperature", 400, anthropic(
         "invalid_request_error", "`temperature` is deprecated for this model."), "BAD_REQUEST", "temperature"),
@@ -227,8 +228,8 @@ MORE = [
     VendorError("Gemini: day", 429, [gemini(
         429, "RESOURCE_EXHAUSTED", _GEMINI_QUOTA, _quota_failure("Day"))], "PROVIDER_RATE_LIMITED", repeatable=False),
     VendorError("Gemini: no free tier", 429, gemini(
-        429, "RESOURCE_EXHAUSTED", _GEMINI_QUOTA + "\n* Quota exceeded for metric: x/free_tier_requests, limit: 0,
-        model: " "gemini-2.5-pro\nPlease retry in 20.04s."), "PROVIDER_QUOTA"),
+        429, "RESOURCE_EXHAUSTED", _GEMINI_QUOTA + "\n* Quota exceeded for metric: x/free_tier_requests, limit: 0, model: "
+        "gemini-2.5-pro\nPlease retry in 20.04s."), "PROVIDER_QUOTA"),
     VendorError("Gemini: exhausted", 429, gemini(
         429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota)."), "PROVIDER_RATE_LIMITED"),
     VendorError("Gemini: permission", 403, gemini(
@@ -261,23 +262,23 @@ MORE = [
     VendorError("Mistral: extra within a message", 422, {"detail": [
         {**extra_forbidden("x"), "loc": ["body", "messages", 1, "assistant", "reasoning_content"]}]}, "BAD_REQUEST"),
     VendorError("Mistral: model", 400, {
-        "object": "error", "message": "Invalid model: mistral-9", "type": "invalid_model", "param": None, "code":
-        "1500"}, "MODEL_NOT_FOUND"),
+        "object": "error", "message": "Invalid model: mistral-9", "type": "invalid_model", "param": None, "code": "1500"},
+        "MODEL_NOT_FOUND"),
     VendorError("Mistral: length", 400, {
         "object": "error", "message": "Prompt contains 40960 tokens and 0 draft tokens, too large for model with 32768 "
         "maximum context length", "type": "invalid_request_prompt", "param": None, "code": "3051"}, "CONTEXT_TOO_LONG"),
     VendorError("Mistral: rate", 429, {
-        "object": "error", "message": "Requests rate limit exceeded", "type": "rate_limited", "param": None, "code":
-        "1300"}, "PROVIDER_RATE_LIMITED"),
+        "object": "error", "message": "Requests rate limit exceeded", "type": "rate_limited", "param": None, "code": "1300"},
+        "PROVIDER_RATE_LIMITED"),
     VendorError("Mistral: capacity", 429, {
         "object": "error", "message": "Service tier capacity exceeded for this model.", "type":
         "service_tier_capacity_exceeded", "param": None, "code": "3505"}, "PROVIDER_UNREACHABLE"),
     VendorError("Mistral: key", 401, {"detail": "Unauthorized"}, "PROVIDER_AUTH"),
     # Groq
     VendorError("Groq: a day's tokens", 429, openai(
-        "Rate limit reached for model `llama` on tokens per day (TPD): Limit 100000, Used 99832, Requested 412. Please
-        try " "again in 3m30.816s.", type="tokens", code="rate_limit_exceeded"), "PROVIDER_RATE_LIMITED",
-        repeatable=False, retry_after_ms=210_816),
+        "Rate limit reached for model `llama` on tokens per day (TPD): Limit 100000, Used 99832, Requested 412. Please try "
+        "again in 3m30.816s.", type="tokens", code="rate_limit_exceeded"), "PROVIDER_RATE_LIMITED", repeatable=False,
+        retry_after_ms=210_816),
     VendorError("Groq: length", 400, openai(
         "Please reduce the length of the messages or completion.", code="context_length_exceeded", param="messages"),
         "CONTEXT_TOO_LONG"),
@@ -293,14 +294,14 @@ MORE = [
         "PROVIDER_AUTH"),
     # xAI
     VendorError("xAI: key", 400, {
-        "code": "Client specified an invalid argument", "error": "Incorrect API key provided: xa***yz. You can obtain an
-        " "API key from x."}, "PROVIDER_AUTH"),
+        "code": "Client specified an invalid argument", "error": "Incorrect API key provided: xa***yz. You can obtain an "
+        "API key from x."}, "PROVIDER_AUTH"),
     VendorError("xAI: credits", 403, {
         "code": "The caller does not have permission to execute the specified operation", "error": "Your newly created "
         "team doesn't have any credits yet."}, "PROVIDER_QUOTA"),
     VendorError("xAI: spending limit", 429, {
-        "code": "Some resource has been exhausted", "error": "Your team has either used all available credits or reached
-        " "its monthly spending limit."}, "PROVIDER_QUOTA"),
+        "code": "Some resource has been exhausted", "error": "Your team has either used all available credits or reached "
+        "its monthly spending limit."}, "PROVIDER_QUOTA"),
     VendorError("xAI: argument", 400, {
         "code": "Client specified an invalid argument", "error": "Argument not supported on this model: stop"},
         "BAD_REQUEST", "stop"),
@@ -356,9 +357,9 @@ MORE = [
                 "PROVIDER_AUTH"),
     VendorError("Bedrock: model", 400, {"message": "The provided model identifier is invalid."}, "MODEL_NOT_FOUND"),
     VendorError("Bedrock: profile", 400, {
-        "message": "Invocation of model ID anthropic.claude-3-5-sonnet-20241022-v2:0 with on-demand throughput
-        isn\u2019t " "supported. Retry your request with the ID or ARN of an inference profile that contains this
-        model."}, "MODEL_NOT_FOUND"),
+        "message": "Invocation of model ID anthropic.claude-3-5-sonnet-20241022-v2:0 with on-demand throughput isn\u2019t "
+        "supported. Retry your request with the ID or ARN of an inference profile that contains this model."},
+        "MODEL_NOT_FOUND"),
     VendorError("Bedrock: key of the body", 400, {
         "message": "Malformed input request: #: extraneous key [seed] is not permitted, please reformat your input and "
         "try again."}, "BAD_REQUEST", "seed"),
@@ -388,8 +389,8 @@ MORE = [
     VendorError("Moonshot: overloaded", 429, openai("The engine is currently overloaded", type="engine_overloaded_error"),
                 "PROVIDER_UNREACHABLE"),
     VendorError("MiMo: moderation", 400, {"error": {
-        "code": "421", "message": "Moderation Block", "param": "The request was rejected because it was considered high
-        " "risk", "type": "content_filter"}}, "CONTENT_FILTERED"),
+        "code": "421", "message": "Moderation Block", "param": "The request was rejected because it was considered high "
+        "risk", "type": "content_filter"}}, "CONTENT_FILTERED"),
     VendorError("DashScope: arrears", 400, {"code": "Arrearage", "message": "Access denied, please make sure your account "
                 "is in good standing."}, "PROVIDER_QUOTA"),
     VendorError("DashScope: inspection", 400, openai(
@@ -398,7 +399,7 @@ MORE = [
     VendorError("DashScope: thinking without a stream", 400, openai(
         "parameter.enable_thinking must be set to false for non-streaming calls", code="invalid_parameter_error"),
         "BAD_REQUEST", "stream_only"),
-    VendorError("Zhipu: balance", 429, {"error": {"code": "1113", "message": "您的账户余额不足，请充值"}},
+    VendorError("Zhipu: balance", 429, {"error": {"code": "1113", "message": "您的账户余额不足"}},
                 "PROVIDER_QUOTA"),
     # Together, Fireworks, Cohere, Cerebras, GitHub, Hugging Face, NVIDIA, Cloudflare
     VendorError("Together: length", 422, openai(
@@ -446,18 +447,18 @@ MORE = [
         "success": False, "errors": [{"code": 10000, "message": "Authentication error"}]}, "PROVIDER_AUTH"),
     # vLLM, TGI, llama.cpp, llama-cpp-python, Ollama, LM Studio
     VendorError("vLLM: model", 404, {
-        "object": "error", "message": "The model `x` does not exist.", "type": "NotFoundError", "param": None, "code":
-        404}, "MODEL_NOT_FOUND"),
+        "object": "error", "message": "The model `x` does not exist.", "type": "NotFoundError", "param": None, "code": 404},
+        "MODEL_NOT_FOUND"),
     VendorError("vLLM: length, new form", 400, {"error": {
-        "message": "'max_tokens' or 'max_completion_tokens' is too large: 8192. This model's maximum context length is
-        8192 " "tokens and your request has 24 input tokens", "type": "BadRequestError", "param": "max_tokens", "code":
-        400}}, "CONTEXT_TOO_LONG"),
+        "message": "'max_tokens' or 'max_completion_tokens' is too large: 8192. This model's maximum context length is 8192 "
+        "tokens and your request has 24 input tokens", "type": "BadRequestError", "param": "max_tokens", "code": 400}},
+        "CONTEXT_TOO_LONG"),
     VendorError("vLLM: no room", 400, {
-        "object": "error", "message": "max_tokens must be at least 1, got -512.", "type": "BadRequestError", "code":
-        400}, "CONTEXT_TOO_LONG"),
+        "object": "error", "message": "max_tokens must be at least 1, got -512.", "type": "BadRequestError", "code": 400},
+        "CONTEXT_TOO_LONG"),
     VendorError("vLLM: tools", 400, {
-        "object": "error", "message": '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to
-        be ' "set", "type": "BadRequestError", "code": 400}, "BAD_REQUEST", "tools"),
+        "object": "error", "message": '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be '
+        "set", "type": "BadRequestError", "code": 400}, "BAD_REQUEST", "tools"),
     VendorError("TGI: length", 422, {
         "error": "Input validation error: `inputs` must have less than 4095 tokens. Given: 5000",
         "error_type": "validation"}, "CONTEXT_TOO_LONG"),
@@ -473,8 +474,8 @@ MORE = [
     VendorError("llama.cpp: key", 401, {"error": {"code": 401, "message": "Invalid API Key", "type":
                 "authentication_error"}}, "PROVIDER_AUTH"),
     VendorError("llama.cpp: system", 500, {"error": {
-        "code": 500, "message": "Jinja Exception: System role not supported at row 3, column 9", "type":
-        "server_error"}}, "BAD_REQUEST", "system_role"),
+        "code": 500, "message": "Jinja Exception: System role not supported at row 3, column 9", "type": "server_error"}},
+        "BAD_REQUEST", "system_role"),
     VendorError("llama.cpp: tools", 500, {"error": {
         "code": 500, "message": "tools param requires --jinja flag", "type": "server_error"}}, "BAD_REQUEST", "tools"),
     VendorError("llama.cpp: grammar", 400, {"error": {
@@ -484,8 +485,8 @@ MORE = [
         "message": "This model's maximum context length is 2048 tokens, however you requested 2100 tokens", "type":
         "invalid_request_error", "param": "messages", "code": "context_length_exceeded"}}, "CONTEXT_TOO_LONG"),
     VendorError("llama-cpp-python: length in a 500", 500, {"error": {
-        "message": "Requested tokens (3000) exceed context window of 2048", "type": "internal_server_error", "param":
-        None, "code": None}}, "CONTEXT_TOO_LONG"),
+        "message": "Requested tokens (3000) exceed context window of 2048", "type": "internal_server_error", "param": None,
+        "code": None}}, "CONTEXT_TOO_LONG"),
     VendorError("Ollama: model", 404, {"error": {
         "message": 'model "llama9" not found, try pulling it first', "type": "api_error", "param": None, "code": None}},
         "MODEL_NOT_FOUND"),
@@ -549,4 +550,173 @@ MORE = [
     VendorError("a stop that is no parameter", 400, openai("Please stop sending so much."), "BAD_REQUEST"),
 ]  # fmt: skip
 
-ALL = [*CASES, *MORE]
+# As found in public reports after the table was written.
+FOUND = [
+    VendorError("DeepSeek behind vLLM: length", 400, openai(
+        "You passed 13439 input characters and requested 4096 output tokens. However, the model's context length is only "
+        "4096 tokens, resulting in a maximum input length of 0 tokens. Please reduce the length of the input prompt. "
+        "(parameter=input_text, value=13439)", param="input_text", code=400), "CONTEXT_TOO_LONG"),
+    VendorError("SGLang behind a gateway: length", 400, {
+        "detail": "Invalid request. Please check the parameters and try again. Details: The input (514881 tokens) is longer "
+        "than the model's context length (262144 tokens)."}, "CONTEXT_TOO_LONG"),
+    VendorError("vLLM: too long to fit", 400, openai(
+        "The prompt (total length 25938) is too long to fit into the model (context length 4096).", code=400),
+        "CONTEXT_TOO_LONG"),
+    VendorError("SGLang: count", 400, openai(
+        "Requested token count exceeds the model's maximum context length of 8192 tokens.", code=400), "CONTEXT_TOO_LONG"),
+    VendorError("TensorRT-LLM: length", 400, openai(
+        "Prompt length (9000) exceeds maximum input length (8192)", code=400), "CONTEXT_TOO_LONG"),
+    VendorError("TabbyAPI: length", 400, {"detail": "Prompt length 5000 is greater than max_seq_len 4096"},
+                "CONTEXT_TOO_LONG"),
+    VendorError("DeepSeek: length", 400, openai(
+        "This model's maximum context length is 131072 tokens. However, you requested 154963 tokens (150867 in the messages, "
+        "4096 in the completion). Please reduce the length of the messages or completion.", code="invalid_request_error"),
+        "CONTEXT_TOO_LONG"),
+    VendorError("Bedrock: bytes", 400, {
+        "message": "1 validation error detected: Value at 'body' failed to satisfy constraint: Member must have length less "
+        "than or equal to 25000000"}, "CONTEXT_TOO_LONG"),
+    VendorError("Bedrock: max_tokens out of range", 400, {
+        "message": "The maximum tokens you requested exceeds the model limit of 32768. Try again with a maximum tokens value "
+        "that is lower than 32768."}, "BAD_REQUEST"),
+    VendorError("nginx: bytes", 413, "<html><head><title>413 Request Entity Too Large</title></head></html>",
+                "CONTEXT_TOO_LONG"),
+    VendorError("LiteLLM: OpenAI's words, then its own", 400, openai(
+        "litellm.BadRequestError: OpenAIException - {\n  \"error\": {\n    \"message\": \"Unsupported parameter: "
+        "'reasoning.effort' is not supported with this model.\",\n    \"type\": \"invalid_request_error\",\n    "
+        "\"param\": \"reasoning.effort\",\n    \"code\": \"unsupported_parameter\"\n  }\n}. Received Model Group=a",
+        code="400"), "BAD_REQUEST", "reasoning"),
+    VendorError("LiteLLM: Anthropic's words, then its own", 400, openai(
+        'litellm.BadRequestError: AnthropicException - {"type":"error","error":{"type":"invalid_request_error","message":'
+        '"input length and `max_tokens` exceed context limit: 142123 + 64000 > 200000"},"request_id":"req_1"}. Received '
+        "Model Group=b", code="400"), "CONTEXT_TOO_LONG"),
+    VendorError("LiteLLM: Vertex' bytes", 400, openai(
+        "litellm.BadRequestError: VertexAIException BadRequestError - b'{\\n  \"error\": {\\n    \"code\": 400,\\n    "
+        "\"message\": \"Unable to submit request because at least one contents field is required.\"}}'"), "BAD_REQUEST"),
+    VendorError("OpenAI: stop", 400, openai(
+        "Unsupported parameter: 'stop' is not supported with this model.", code="unsupported_parameter", param="stop"),
+        "BAD_REQUEST", "stop"),
+    VendorError("OpenAI: a field of the operator", 400, openai(
+        "Unsupported parameter: 'logit_bias' is not supported with this model.", code="unsupported_parameter",
+        param="logit_bias"), "BAD_REQUEST", "logit_bias"),
+    VendorError("OpenAI: not verified", 400, openai(
+        "Your organization must be verified to stream this model. Please go to x.", code="unsupported_value",
+        param="stream"), "PROVIDER_AUTH"),
+    VendorError("Ark: json_object", 400, openai(
+        "The parameter `response_format.type` specified in the request are not valid: `json_object` is not supported by "
+        "this model.", code="InvalidParameter", param="response_format.type"), "BAD_REQUEST", "response_format"),
+    VendorError("Ark: json_schema", 400, openai(
+        "The parameter `response_format.type` specified in the request are not valid: `json_schema` is not supported by "
+        "this model.", code="InvalidParameter", param="response_format.type"), "BAD_REQUEST", "response_schema"),
+    VendorError("Groq: allowed types", 400, openai(
+        "'response_format.type' : value is not one of the allowed values ['text','json_object']"), "BAD_REQUEST",
+        "response_schema"),
+    VendorError("Azure: api version", 400, {"error": {
+        "code": "BadRequest", "message": "response_format value as json_schema is enabled only for api versions "
+        "2024-08-01-preview and later"}}, "BAD_REQUEST", "response_schema"),
+    VendorError("LM Studio: schema", 400, {"error": "'response_format.json_schema.schema' must be an object"},
+                "BAD_REQUEST", "response_schema"),
+    VendorError("vLLM: template without a system role", 400, openai(
+        "Conversation roles must alternate user/assistant/user/assistant/...", type="BadRequestError", code=400),
+        "BAD_REQUEST", "system_role"),
+    VendorError("llama.cpp: template without a system role", 500, {"error": {
+        "code": 500, "message": "Only user, assistant and tool roles are supported, got system. at row 12, column 5",
+        "type": "server_error"}}, "BAD_REQUEST", "system_role"),
+    VendorError("llama.cpp: template that wants turns", 500, {"error": {
+        "code": 500, "message": "After the optional system message, conversation roles must alternate user and assistant "
+        "roles except for tool calls and results. at row 189", "type": "server_error"}}, "BAD_REQUEST"),
+    VendorError("TGI: template", 422, {
+        "error": "Template error: invalid operation: System role not supported (in <string>:1)", "error_type":
+        "template_error"}, "BAD_REQUEST", "system_role"),
+    VendorError("TGI: max_new_tokens out of range", 422, {
+        "error": "Input validation error: `max_new_tokens` must be <= 512. Given: 1000", "error_type": "validation"},
+        "BAD_REQUEST"),
+    VendorError("OpenRouter: no endpoint for the parameters", 404, openrouter(
+        404, "No endpoints found that can handle the requested parameters."), "BAD_REQUEST"),
+    VendorError("OpenRouter: upstream's schema", 400, openrouter(
+        400, "Provider returned error", raw=json.dumps(openai("Invalid schema for response_format 'x': schema must be a "
+        "JSON Schema of 'type: \"object\"'", param="response_format")), provider_name="Azure"), "BAD_REQUEST",
+        "response_schema"),
+    VendorError("OpenRouter: bad gateway", 502, openrouter(502, "Provider returned error"), "PROVIDER_FAILED"),
+    VendorError("Anthropic: prefill", 400, anthropic(
+        "invalid_request_error", "This model does not support assistant message prefill. The conversation must end with a "
+        "user message."), "BAD_REQUEST"),
+    VendorError("Anthropic: empty block", 400, anthropic(
+        "invalid_request_error", "messages: text content blocks must be non-empty"), "BAD_REQUEST"),
+    VendorError("Anthropic: top_p", 400, anthropic(
+        "invalid_request_error", "top_p: `top_p` is deprecated for this model."), "BAD_REQUEST", "top_p"),
+    VendorError("Anthropic: temperature with thinking", 400, anthropic(
+        "invalid_request_error", "`temperature` may only be set to 1 when thinking is enabled."), "BAD_REQUEST",
+        "temperature"),
+    VendorError("Anthropic: schema", 400, anthropic(
+        "invalid_request_error", "output_config.format.schema: For 'object' type, 'additionalProperties' must be explicitly "
+        "set to false"), "BAD_REQUEST", "response_schema"),
+    VendorError("Anthropic: timeout", 504, anthropic("timeout_error", "The request timed out"), "PROVIDER_FAILED"),
+    VendorError("Groq: flex", 498, openai("Flex tier capacity exceeded", type="capacity_exceeded"),
+                "PROVIDER_UNREACHABLE"),
+    VendorError("Gemini: prepaid", 429, gemini(
+        429, "RESOURCE_EXHAUSTED", "Your prepayment credits are depleted. Please go to AI Studio."), "PROVIDER_QUOTA"),
+    VendorError("Gemini: demand", 503, gemini(
+        503, "UNAVAILABLE", "This model is currently experiencing high demand. Please try again later."),
+        "PROVIDER_UNREACHABLE"),
+    VendorError("Gemini: leaked key", 403, gemini(
+        403, "PERMISSION_DENIED", "Your API key was reported as leaked. Please use another API key."), "PROVIDER_AUTH"),
+    VendorError("Gemini: invalid argument", 400, gemini(
+        400, "INVALID_ARGUMENT", "Request contains an invalid argument."), "BAD_REQUEST"),
+    VendorError("Vertex: a model's quota", 429, gemini(
+        429, "RESOURCE_EXHAUSTED", "Quota exceeded for aiplatform.googleapis.com/generate_content_requests_per_minute_per_"
+        "project_per_base_model with base model: gemini-pro."), "PROVIDER_RATE_LIMITED"),
+    VendorError("Mistral: order of turns", 400, {
+        "object": "error", "message": "Expected last role User or Tool (or Assistant with prefix True) for serving but got "
+        "assistant", "type": "invalid_request_message_order", "param": None, "code": "3230"}, "BAD_REQUEST"),
+    VendorError("DashScope: allocation", 429, {
+        "code": "Throttling.AllocationQuota", "message": "Allocated quota exceeded, please increase your quota limit."},
+        "PROVIDER_RATE_LIMITED"),
+    VendorError("DashScope: free tier", 403, openai(
+        "The free tier of the model has been exhausted.", code="AllocationQuota.FreeTierOnly"), "PROVIDER_QUOTA"),
+    VendorError("Zhipu: contents", 400, {"contentFilter": [{"level": 1, "role": "user"}], "error": {
+        "code": "1301", "message": "系统检测到输入或生成内容可能包含不安全或敏感内容"}}, "CONTENT_FILTERED"),
+    VendorError("Zhipu: balance, in English", 429, {"error": {
+        "code": "1113", "message": "Insufficient balance or no resource package. Please recharge."}}, "PROVIDER_QUOTA"),
+    VendorError("Ollama: weekly", 429, {"error": "you've reached your weekly usage limit, please upgrade to continue"},
+                "PROVIDER_QUOTA"),
+    VendorError("Ollama: runner", 500, {"error": {"message": "llama runner process has terminated: exit status 2"}},
+                "PROVIDER_FAILED"),
+    VendorError("Azure API Management: rate", 429, {
+        "statusCode": 429, "message": "Rate limit is exceeded. Try again in 32 seconds."}, "PROVIDER_RATE_LIMITED",
+        retry_after_ms=32_000),
+    VendorError("Azure API Management: quota", 403, {
+        "statusCode": 403, "message": "Out of call volume quota. Quota will be replenished in 10:00:00."},
+        "PROVIDER_QUOTA"),
+    VendorError("Kong: rate", 429, {"message": "API rate limit exceeded"}, "PROVIDER_RATE_LIMITED"),
+    VendorError("Envoy: upstream", 503, "upstream connect error or disconnect/reset before headers. reset reason: "
+                "connection failure", "PROVIDER_UNREACHABLE"),
+    VendorError("Databricks: rate", 429, {
+        "error_code": "REQUEST_LIMIT_EXCEEDED", "message": "REQUEST_LIMIT_EXCEEDED: Exceeded workspace input tokens per "
+        "minute rate limit for databricks-claude."}, "PROVIDER_RATE_LIMITED"),
+    VendorError("watsonx: quota", 403, {
+        "errors": [{"code": "token_quota_reached", "message": "Your plan's tokens are used up"}], "status_code": 403},
+        "PROVIDER_QUOTA"),
+    VendorError("Copilot: model", 400, openai(
+        "The requested model is not supported.", code="model_not_supported", param="model"), "MODEL_NOT_FOUND"),
+    VendorError("Perplexity: model", 400, openai(
+        "Invalid model 'sonar-9'. Permitted models can be found in the documentation.", type="invalid_model", code=400),
+        "MODEL_NOT_FOUND"),
+    VendorError("NVIDIA: end of life", 410, {"status": 410, "title": "Gone", "detail": "The model reached its end of life"},
+                "MODEL_NOT_FOUND"),
+    VendorError("xAI: not deserialised", 422, "Failed to deserialize the JSON body into the target type: missing field "
+                "`role` at line 1 column 40", "BAD_REQUEST"),
+    VendorError("Replicate: credit", 402, {
+        "title": "Insufficient credit", "detail": "You have insufficient credit to run this model.", "status": 402},
+        "PROVIDER_QUOTA"),
+    VendorError("Hugging Face: busy", 503, {"error": "Model too busy, unable to get response in less than 120 second(s)"},
+                "PROVIDER_UNREACHABLE"),
+]  # fmt: skip
+
+ALL = [*CASES, *MORE, *FOUND]
+
+
+def is_repeatable(case: VendorError) -> bool:
+    """Whether the same call may succeed a moment later."""
+    if case.repeatable is not None:
+        return case.repeatable
+    return case.reason in {"PROVIDER_RATE_LIMITED", "PROVIDER_UNREACHABLE", "PROVIDER_FAILED"}

@@ -26,7 +26,7 @@ def test_it_opens_with_instructions_and_the_task_with_its_spec() -> None:
     assert [turn.role for turn in turns] == ["system", "user"]
     assert "one JSON object" in turns[0].content
     assert "Fill the shift" in turns[1].content
-    assert SPEC.text in turns[1].content
+    assert str(SPEC.text) in turns[1].content
 
 
 def test_feedback_is_the_next_turn_of_the_conversation() -> None:

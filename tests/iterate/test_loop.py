@@ -169,7 +169,7 @@ async def test_an_answer_without_json_is_an_unparsable_attempt_with_feedback_of_
 
     assert session.verdicts == ["unparsable", "accepted"]
     assert session.progress.attempts[0].record.findings is None
-    assert "no JSON object" in session.progress.attempts[0].parse_problem
+    assert "no JSON object" in str(session.progress.attempts[0].record.parse_problem)
     assert "no JSON object" in session.chat.asked[1][0][-1].content
     assert session.gate.judged == ["{}"]
 
@@ -199,7 +199,7 @@ async def test_an_answer_that_is_none_is_an_attempt_and_no_turn(answer: Answer, 
 
     assert session.verdicts == ["unparsable", "accepted"]
     first = session.progress.attempts[0]
-    assert words in first.parse_problem
+    assert words in str(first.record.parse_problem)
     assert first.record.raw == raw
     assert first.record.findings is None
     turns = session.chat.asked[1][0]

@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from chatd.config import HttpProviderTable
-from lakehouse.server.config import ConfigError, read_secret
+from lakehouse.settings import ConfigError, read_secret
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 

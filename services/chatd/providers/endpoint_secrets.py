@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from chatd.config import HttpProviderTable
-from lakehouse.server.config import ConfigError, read_secret
+from lakehouse.settings import ConfigError, read_secret
 
 # A look costs some 50 us. What takes longer is a disk that hangs: the call goes on with what is known.
 _WAIT_S: Final = 0.05

@@ -5,12 +5,11 @@ The words are judged by the table in upstream_errors.toml; where it says nothing
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-
-import orjson
 
 from chatd.error_rules import ErrorRule, Meaning, plain, rules_with
 from chatd.masking import masked
@@ -38,6 +37,7 @@ _INNER_KEYS: Final = (
     "error", "errors", "message", "detail", "details", "innererror", "inner_error", "metadata", "raw", "cause", "body",
     "violations", "fieldViolations", "content_filter_result",
 )  # fmt: skip
+_DECODER: Final = json.JSONDecoder()
 _TITLE: Final = re.compile(r"<title[^<>]{0,100}>([^<]{1,200})", re.IGNORECASE)
 
 _BY_STATUS: Final[Mapping[int, Reason]] = {
@@ -127,10 +127,11 @@ class _Gathered:
 
     def _visit_text(self, text: str, depth: int) -> None:
         # Gateways put the body that they got, as text, into the message of their own.
-        brace = min((at for at in (text.find("{"), text.find("[")) if at >= 0), default=-1)
+        brace = min((at for at in (text.find("{"), text.find("[{")) if at >= 0), default=-1)
         if brace >= 0 and len(text) <= _NESTED_JSON_CHARS_MAX:
-            inner = _json(text[brace:])
-            if isinstance(inner, dict | list):
+            inner = _json_at(text, brace)
+            # `messages[0]` is no JSON.
+            if isinstance(inner[0] if isinstance(inner, list) and inner else inner, dict):
                 if text[:brace].strip():
                     self.messages.append(text[:brace].strip()[:_MESSAGE_CHARS_MAX])
                 self.visit(inner, depth + 1)
@@ -271,10 +272,11 @@ def _word(value: object) -> str:
     return str(value)[:_WORD_CHARS_MAX] if isinstance(value, str) or abs(value) < 10**18 else ""
 
 
-def _json(text: str) -> object:
+def _json_at(text: str, at: int) -> object:
+    """The JSON that begins at `at`, whatever follows it; None where there is none."""
     try:
-        return orjson.loads(text.rstrip())
-    except orjson.JSONDecodeError:
+        return _DECODER.raw_decode(text, at)[0]
+    except (ValueError, RecursionError):
         return None
 
 
