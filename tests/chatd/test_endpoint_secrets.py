@@ -127,6 +127,23 @@ async def test_a_key_that_is_refused_and_has_not_changed_is_not_tried_again(open
     assert len(endpoint.exchanges) == 1
 
 
+async def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "key"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("sk-first-0000",))
+    writer.start()
+    table = OpenAiTable(type="openai", base_url="http://127.0.0.1/v1", api_key_file=pipe)
+    secrets = EndpointSecrets(table, key_header="Authorization: Bearer {key}")
+    writer.join()
+    try:
+        for read in (False, True):
+            assert (await secrets.fresh(read=read)).hidden == ("sk-first-0000",)
+        # A look that had opened the pipe would still wait for a writer.
+        assert secrets._looking is None
+    finally:
+        secrets.close()
+
+
 async def test_a_disk_that_hangs_holds_up_no_call(
     openai_chatd: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import stat
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -138,7 +139,8 @@ def _signature(file: Path) -> tuple[int, int, int] | None:
         found = file.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    # A pipe gives its text once: at the start.
+    return (found.st_mtime_ns, found.st_size, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 
 
 def _usable(value: str) -> bool:
