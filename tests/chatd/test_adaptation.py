@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from chatd.adaptation import REMEMBERED_MAX, REMEMBERED_S, AdaptationMemory, fold_system, open_adapter
+from chatd.adaptation import REMEMBERED_MAX, REMEMBERED_S, AdaptationMemory, Healing, fold_system, open_adapter
 from chatd.completion import CompletionRequest, Message
 from chatd.config import AnthropicTable, OpenAiTable
 from chatd.strict_schema import close_schema
+from chatd.upstream_fault import UpstreamFault
 from lakehouse.chatd.v1 import chatd_pb2
-from lakehouse.errors import Fault
+from lakehouse.errors import Fault, Reason
 
 fakes = sys.modules["chatd_tests_fake_endpoint"]
 respond, completion, error = fakes.respond, fakes.completion, fakes.error
@@ -188,6 +189,16 @@ async def test_nothing_is_asked_again_that_may_have_been_billed(openai_chatd: An
             await chatd.ask(temperature=0.2)
 
     assert len(endpoint.exchanges) == 1
+
+
+def test_a_fault_that_may_have_been_billed_is_not_healed_whatever_it_names() -> None:
+    adapter = open_adapter("main", OpenAiTable(type="openai", base_url="http://127.0.0.1/v1"), AdaptationMemory())
+    assert adapter is not None
+    request = CompletionRequest((Message("user", "Hi."),), temperature=0.2)
+    for billed in (True, False):
+        healing = Healing(adapter, request, "any", streamed=False)
+        fault = UpstreamFault(Reason.BAD_REQUEST, billed=billed, unsupported="temperature")
+        assert (healing.again(fault) is None) is billed
 
 
 async def test_what_helped_is_given_up_once_it_is_what_is_refused(openai_chatd: Any) -> None:

@@ -292,10 +292,12 @@ async def test_json_that_came_as_reasoning_alone_is_the_answer_and_marked(
         ({"content": None, "reasoning_content": f"Draft: {JSON} no, wait"}, "stop"),
         ({"content": None, "reasoning_content": JSON}, "length"),
         ({"content": "<think>hm</think>", "reasoning_content": JSON}, "stop"),
+        ({"content": f"<think>{JSON}</think>"}, "stop"),
+        ({"content": f"{JSON}</think>"}, "stop"),
         ({"content": "Done.", "reasoning_content": JSON}, "stop"),
         ({"content": None, "reasoning_content": "[1]"}, "stop"),
     ],
-    ids=["a draft", "cut short", "thinking in the text", "other text", "no object"],
+    ids=["a draft", "cut short", "thinking in the text", "all of it thought", "unopened", "other text", "no object"],
 )
 async def test_reasoning_is_no_answer_where_it_may_be_a_draft(message: Any, word: str, openai_chatd: Any) -> None:
     whole = respond(200, {"choices": [{"message": message, "finish_reason": word}]})
