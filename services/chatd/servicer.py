@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, Final
 
 from chatd.completion import Completion, Delta, OnDelta
@@ -50,11 +51,13 @@ class ChatServicer(chatd_pb2_grpc.ChatServiceServicer):
         call = current_call()
         request, target, fallbacks = read_request(message)
         choices = self._router.choose(target, fallbacks)
-        deadline = self._deadline(call)
+        deadline_s = self._deadline_s(call)
         tally = Tally()
         span = start_generation(self._tracing, call.trace, call.session_id or None, request, choices[0].model)
         try:
-            answer = await self._router.complete(request, choices, deadline=deadline, on_delta=on_delta, tally=tally)
+            answer = await self._router.complete(
+                request, choices, deadline_s=deadline_s, on_delta=on_delta, tally=tally
+            )
         except Fault as fault:
             fail_generation(span, fault, tally)
             raise
@@ -70,13 +73,13 @@ class ChatServicer(chatd_pb2_grpc.ChatServiceServicer):
         end_generation(span, answer, tally)
         return to_response(answer, tally)
 
-    def _deadline(self, call: Call) -> float:
-        """When the answer must be there, in loop time. Raises Fault (DEADLINE) where no time is left for a call."""
+    def _deadline_s(self, call: Call) -> float:
+        """When the answer must be there (time.monotonic). Raises Fault (DEADLINE) where no time is left for a call."""
         left = call.time_remaining()
         left_s = self._call_timeout_s if left is None else min(left - _MARGIN_S, self._call_timeout_s)
         if left_s <= 0:
             raise Fault(Reason.DEADLINE, where="chatd")
-        return asyncio.get_running_loop().time() + left_s
+        return time.monotonic() + left_s
 
 
 def _note(call: Call, tally: Tally) -> None:
