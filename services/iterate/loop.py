@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from iterate.answer import Unparsable, read_artifact
-from iterate.attempt import Answer, Attempt, Draft, Judgement, error_record, fault_of
+from iterate.attempt import Answer, Attempt, Draft, Judgement, error_record
 from iterate.conversation import Conversation, Turn, rejected_feedback, unparsable_feedback
 from iterate.span_texts import attempt_input, attempt_output
 from iterate.task import Target, Task
@@ -21,9 +21,6 @@ from lakehouse.errors import Fault, Reason
 from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord
 from lakehouse.trace_context import TraceContext
 from lakehouse.tracing import Span
-
-# The loop stops this long before the deadline, so that its own status, which names the hop, reaches the caller.
-DEADLINE_MARGIN_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +92,10 @@ class Loop:
     root: Span
     progress: Progress
     listener: Listener | None
-    deadline: float
-    """On the clock of time.monotonic."""
-    ended_by: Callable[[], Fault]
-    """Why the running task was cancelled."""
+    deadline_s: float
+    """When the loop stops (time.monotonic); its own status, which names the hop, has the time to arrive after that."""
+    fault_of: Callable[[BaseException], Fault]
+    """The fault that an exception out of an attempt stands for."""
     on_attempt: Callable[[SessionAttemptRecord], None]
     """Called for each finished attempt before anything else learns of it."""
 
@@ -128,7 +125,7 @@ class Loop:
             feedback = await self._ask_and_judge(draft, conversation)
         except BaseException as raised:
             draft.verdict = "infra_error"
-            error = error_record(fault_of(raised, self.ended_by))
+            error = error_record(self.fault_of(raised))
             raise
         finally:
             attempt = draft.finish(error)
@@ -142,7 +139,7 @@ class Loop:
 
     async def _ask_and_judge(self, draft: Draft, conversation: Conversation) -> str | None:
         """One attempt; the feedback for the next one, None where the artifact passed."""
-        if self._time_left() * 1000 < self.limits.chat_ms_min:
+        if self._left_s() * 1000 < self.limits.chat_ms_min:
             raise Fault(Reason.DEADLINE, where="iterate")
         if self.listener is not None:
             await self.listener.attempt_started(draft.iteration, draft.target)
@@ -167,7 +164,7 @@ class Loop:
         return rejected_feedback(judgement.findings, judgement.findings_left_out)
 
     async def _ask(self, draft: Draft, conversation: Conversation) -> Answer:
-        timeout_s = self._time_left()
+        timeout_s = self._left_s()
         started = time.monotonic()
         try:
             answer = await self.chat.complete(
@@ -187,7 +184,7 @@ class Loop:
         return answer
 
     async def _judge(self, draft: Draft, artifact: str) -> Judgement:
-        timeout_s = self._time_left()
+        timeout_s = self._left_s()
         if timeout_s <= 0:
             raise Fault(Reason.DEADLINE, where="validated")
         started = time.monotonic()
@@ -206,8 +203,8 @@ class Loop:
         draft.roster = judgement.roster
         return judgement
 
-    def _time_left(self) -> float:
-        return self.deadline - DEADLINE_MARGIN_S - time.monotonic()
+    def _left_s(self) -> float:
+        return self.deadline_s - time.monotonic()
 
 
 def _end_span(span: Span, record: SessionAttemptRecord) -> None:

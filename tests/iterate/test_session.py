@@ -14,7 +14,7 @@ import pytest
 
 from iterate.attempt import Answer, Judgement
 from iterate.loop import Limits
-from iterate.session import Sessions
+from iterate.session import SessionEnd, Sessions
 from iterate.session_log.logger import SessionLogUnavailable
 from iterate.task import Target, Task
 from lakehouse.errors import Fault, Reason
@@ -80,12 +80,16 @@ class Hops:
 @dataclass
 class Caller:
     trace: TraceContext = field(default_factory=lambda: TraceContext("0af7651916cd43dd8448eb211c80319c"))
+    cancellation: Reason = Reason.CALLER_GONE
+    """What a cancellation comes of."""
 
-    def ended_by(self) -> Fault:
-        return Fault(Reason.CALLER_GONE)
+    def fault_of(self, error: BaseException) -> Fault:
+        if isinstance(error, Fault):
+            return error
+        return Fault(self.cancellation if isinstance(error, asyncio.CancelledError) else Reason.BUG)
 
 
-async def run(log: RecordingLog, step: Any = None) -> Any:
+async def run(log: RecordingLog, step: Any = None, caller: Caller | None = None) -> SessionEnd:
     hops = Hops(step, log.events)
     sessions = Sessions(
         chat=hops,
@@ -95,7 +99,7 @@ async def run(log: RecordingLog, step: Any = None) -> Any:
         limits=LIMITS,
         daemon="iterate",
     )
-    return await sessions.run(TASK, Caller(), None, time.monotonic() + 10)
+    return await sessions.run(TASK, caller or Caller(), None, time.monotonic() + 10)
 
 
 async def test_the_beginning_stands_before_the_model_call_and_the_row_before_the_answer() -> None:
@@ -109,22 +113,24 @@ async def test_the_beginning_stands_before_the_model_call_and_the_row_before_the
 
 
 @pytest.mark.parametrize(
-    ("step", "raised", "reason"),
+    ("step", "reason"),
     [
-        (Fault(Reason.PROVIDER_AUTH, where="chatd"), Fault, "PROVIDER_AUTH"),
-        (ZeroDivisionError("secret"), ZeroDivisionError, "BUG"),
+        (Fault(Reason.PROVIDER_AUTH, where="chatd"), "PROVIDER_AUTH"),
+        (ZeroDivisionError("secret"), "BUG"),
+        (asyncio.CancelledError(), "BUG"),
     ],
 )
-async def test_a_status_leaves_only_after_its_row_was_waited_for(step: Any, raised: Any, reason: str) -> None:
+async def test_a_status_leaves_only_after_its_row_was_waited_for(step: BaseException, reason: str) -> None:
     log = RecordingLog()
 
-    with pytest.raises(raised):
-        await run(log, step)
+    with pytest.raises(Fault) as caught:
+        await run(log, step, Caller(cancellation=Reason.BUG))
 
     assert log.events == ["begin", "model", "attempt", "row", "waited"]
     error = log.rows[0].error
     assert error is not None
-    assert error.reason == reason
+    assert error.reason == reason == caught.value.reason
+    assert step in (caught.value, caught.value.__cause__), "the log gets its details"
 
 
 async def test_a_cancellation_hands_the_row_over_and_waits_for_nothing() -> None:
