@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from google.protobuf import json_format
 
 from lakehouse.cli.sessions_output import log_option, open_reader, plural, safe, told_errors
 from lakehouse.cli.stack import StackError, free_port_binds, running_stack
@@ -21,7 +20,7 @@ from lakehouse.iterate.v1 import iterate_pb2
 from lakehouse.sessions.query.listing import find_rows
 from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
 from lakehouse.sessions.row_reading import RowBreach, decode_row
-from lakehouse.validated.v1 import validated_pb2
+from lakehouse.spec_member import SpecError, set_spec
 
 EXIT_DIFFERS = 3
 _SESSION_S = 120.0
@@ -152,15 +151,8 @@ def _request(record: SessionRecord, iterations: int) -> iterate_pb2.IterateReque
     if record.spec is None:
         return request
     try:
-        if record.kind in {"fill", "email"}:
-            json_format.Parse(record.spec, getattr(request, record.kind))
-        elif record.kind == "json_schema":
-            # The row embeds the schema as JSON; its message holds it as text.
-            schema = json.loads(record.spec)["schema"]
-            request.json_schema.CopyFrom(validated_pb2.JsonSchemaSpec(schema_json=json.dumps(schema)))
-        else:
-            request.spec_json = record.spec
-    except (json_format.ParseError, KeyError) as error:
+        set_spec(request, record.kind, record.spec)
+    except SpecError as error:
         raise click.ClickException(f"the row's spec is not one of today's {record.kind}: {error}") from None
     return request
 
