@@ -7,6 +7,7 @@ fresh interpreter has really loaded.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -122,3 +123,53 @@ def test_modules_stay_small() -> None:
     }
 
     assert long == {}, "one reason to exist each: split what has grown"
+
+
+# What makes up the names of the session log's files, and the one module that spells it. Others ask that module.
+FILE_NAME_PATTERNS = {
+    ".jsonl": "lakehouse/sessions/store/names.py",
+    ".gz": "lakehouse/sessions/store/names.py",
+    ".zst": "lakehouse/sessions/store/names.py",
+    ".xz": "lakehouse/sessions/store/names.py",
+    ".inflight": "lakehouse/sessions/store/journal.py",
+    ".unread": "lakehouse/sessions/store/journal.py",
+    ".parquet": "lakehouse/sessions/store/archive.py",
+    "_segments": "lakehouse/sessions/store/archive.py",
+    "_claimed": "lakehouse/sessions/store/archive.py",
+    "_building": "lakehouse/sessions/store/archive.py",
+    "_lock": "lakehouse/sessions/store/archive.py",
+    "day=": "lakehouse/sessions/store/archive.py",
+}
+# A roster's file formats are the roster's, whatever the log's files are called.
+OTHER_FILES = ("validated/roster/",)
+
+
+def spelled_strings(file: Path) -> Iterator[str]:
+    """Every string literal of a file but its docstrings, the constant parts of f-strings among them."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    prose = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and node not in prose:
+            if isinstance(node.value, str):
+                yield node.value
+            elif isinstance(node.value, bytes):
+                yield node.value.decode(errors="replace")
+
+
+@pytest.mark.parametrize(("pattern", "owner"), FILE_NAME_PATTERNS.items())
+def test_each_file_name_pattern_of_the_log_is_spelled_in_one_module(pattern: str, owner: str) -> None:
+    # `sessions.jsonl`, but not the `json_lock` or `.gzip` of another word.
+    spelled = re.compile(rf"(?<![a-zA-Z]){re.escape(pattern)}(?![a-z])" if pattern[0] == "_" else re.escape(pattern))
+
+    found = {
+        str(file.relative_to(SERVICES))
+        for file in modules(SERVICES)
+        for text in spelled_strings(file)
+        if spelled.search(text)
+    }
+
+    assert {name for name in found if not name.startswith(OTHER_FILES)} == {owner}

@@ -13,16 +13,10 @@ from pathlib import Path
 
 import pytest
 
-import iterate.session_log.logger
-from iterate.session_log.logger import (
-    OpenSession,
-    SessionBegun,
-    SessionLogConfig,
-    SessionLogger,
-    SessionLogUnavailable,
-)
-from iterate.session_log.writer import INLINE_BYTES_MAX
-from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
+from iterate.session_log.journal import Journal
+from iterate.session_log.logger import OpenSession, SessionLogConfig, SessionLogger, SessionLogUnavailable
+from iterate.session_log.writer import INLINE_BYTES_MAX, FsyncPolicy
+from lakehouse.sessions.record import PROCESS_DIED, SessionAttemptRecord, SessionRecord
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.row_reading import decode_row
 from lakehouse.sessions.store.append import LogFile
@@ -30,25 +24,10 @@ from lakehouse.sessions.store.append import LogFile
 ATTEMPT = SessionAttemptRecord(iteration=1, provider="scripted", model="m", verdict="accepted", raw="{}")
 
 
-def begin(logger: SessionLogger, session_id: str = "s1", prompt: str = "Fill 3 forklift operators") -> OpenSession:
-    return logger.begin(
-        SessionBegun(
-            session_id=session_id,
-            trace_id="1" * 32,
-            kind="fill",
-            provider="scripted",
-            model="m",
-            prompt=prompt,
-            spec='{"city":"Toledo"}',
-            max_iterations=3,
-        )
-    )
-
-
-def ended(session_id: str = "s1", prompt: str = "Fill 3 forklift operators") -> SessionRecord:
+def begun(session_id: str = "s1", prompt: str = "Fill 3 forklift operators") -> SessionRecord:
     return SessionRecord(
         session_id=session_id,
-        timestamp="2026-01-01T00:00:00.000001Z",
+        timestamp="2026-01-01T00:00:00.000000Z",
         trace_id="1" * 32,
         kind="fill",
         provider="scripted",
@@ -56,7 +35,22 @@ def ended(session_id: str = "s1", prompt: str = "Fill 3 forklift operators") -> 
         prompt=prompt,
         spec='{"city":"Toledo"}',
         max_iterations=3,
+        final_verdict="infra_error",
+        error=PROCESS_DIED,
+        duration_ms=0,
+    )
+
+
+def begin(logger: SessionLogger, session_id: str = "s1", prompt: str = "Fill 3 forklift operators") -> OpenSession:
+    return logger.begin(begun(session_id, prompt))
+
+
+def ended(session_id: str = "s1", prompt: str = "Fill 3 forklift operators") -> SessionRecord:
+    return replace(
+        begun(session_id, prompt),
+        timestamp="2026-01-01T00:00:00.000001Z",
         final_verdict="accepted",
+        error=None,
         artifact='{"workers":["W1"]}',
         grounded_in_roster=True,
         attempts=(ATTEMPT,),
@@ -86,7 +80,9 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("fsync", ["never", "interval", "row"])
 @pytest.mark.parametrize("journal", [True, False])
-async def test_a_handed_over_row_is_in_the_log_before_the_answer_leaves(path: Path, fsync, journal) -> None:
+async def test_a_handed_over_row_is_in_the_log_before_the_answer_leaves(
+    path: Path, fsync: FsyncPolicy, *, journal: bool
+) -> None:
     logger = SessionLogger(SessionLogConfig(path=str(path), fsync=fsync, journal=journal, append_wait_ms=10_000))
     await logger.start()
     session = begin(logger)
@@ -185,9 +181,11 @@ async def test_a_row_behind_a_queued_one_keeps_its_place(path: Path) -> None:
     await logger.close()
 
 
-@pytest.mark.parametrize("bound", [{"queue_rows_max": 2}, {"queue_bytes_max": 2 * len(encode_row(ended("s0")))}])
-async def test_a_full_queue_drops_the_newest_row_and_counts_it(path: Path, bound: dict[str, int]) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=0, **bound))
+@pytest.mark.parametrize(("rows_max", "bytes_max"), [(2, 1 << 20), (100, 2 * len(encode_row(ended("s0"))))])
+async def test_a_full_queue_drops_the_newest_row_and_counts_it(path: Path, rows_max: int, bytes_max: int) -> None:
+    logger = SessionLogger(
+        SessionLogConfig(path=str(path), append_wait_ms=0, queue_rows_max=rows_max, queue_bytes_max=bytes_max)
+    )
     await logger.start()
     holder = LogFile(path)
     assert holder.try_lock()
@@ -245,16 +243,17 @@ async def test_a_row_that_cannot_be_encoded_becomes_a_bug_row(path: Path) -> Non
     assert (row.error.code, row.error.reason) == ("INTERNAL", "BUG")
 
 
-async def test_the_configured_daemon_stands_in_every_row(path: Path) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path), daemon="iterate-blue"))
+async def test_the_daemon_of_a_killed_sessions_row_is_who_began_it(path: Path) -> None:
+    logger = SessionLogger(SessionLogConfig(path=str(path)))
     await logger.start()
-    begin(logger, "a").hand_over(ended("a"))
-    begin(logger, "b")
+    blue = replace(begun("a"), daemon="iterate-blue")
+    logger.begin(blue).hand_over(replace(ended("a"), daemon="iterate-blue"))
+    logger.begin(replace(blue, session_id="b"))
     await logger.close()
     after = SessionLogger(SessionLogConfig(path=str(path), daemon="iterate-green"))
     await after.start()
     await after.close()
-    assert [row.daemon for row in read_rows(path)] == ["iterate-blue", "iterate-blue"]
+    assert [(row.session_id, row.daemon) for row in read_rows(path)] == [("a", "iterate-blue"), ("b", "iterate-blue")]
 
 
 async def test_a_bug_in_the_writer_does_not_end_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,7 +314,7 @@ class TestStrict:
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(iterate.session_log.logger.Journal, "begin", full)
+        monkeypatch.setattr(Journal, "begin", full)
         with pytest.raises(SessionLogUnavailable):
             begin(logger)
         assert logger.counts()["journal_errors:ENOSPC"] == 1
