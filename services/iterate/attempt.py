@@ -1,6 +1,6 @@
 """``Attempt``: one turn of the loop, while it is being made (`Draft`) and as it was (`Attempt`).
 
-What the two hops answer stands here too, in plain values: an `Answer` of chatd, a `Judgement` of validated.
+What the two hops answer stands here too, in plain values: a `ModelAnswer` of chatd, a `Judgement` of validated.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from iterate.task import Target
+from iterate.task import ModelTarget
 from lakehouse.errors import Fault
 from lakehouse.sessions.record import AttemptVerdict, ErrorRecord, FindingRecord, SessionAttemptRecord, Where
 from lakehouse.sessions.row import cut_raw
@@ -16,7 +16,7 @@ from lakehouse.validated.v1.validated_pb2 import Finding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ModelAnswer:
     """What chatd answered."""
 
     text: str
@@ -53,7 +53,7 @@ class Draft:
     """An attempt in the making."""
 
     iteration: int
-    target: Target
+    target: ModelTarget
     provider: str = ""
     model: str = ""
     verdict: AttemptVerdict = "infra_error"

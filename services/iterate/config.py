@@ -1,4 +1,4 @@
-"""What iterate can be told: the table ``[iterate]``, or ``ITERATE_<KEY>``."""
+"""The settings of iterate: the table ``[iterate]``, or ``ITERATE_<KEY>``."""
 
 from __future__ import annotations
 

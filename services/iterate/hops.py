@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import grpc
 
-from iterate.attempt import Answer, Judgement
+from iterate.attempt import Judgement, ModelAnswer
 from iterate.config import HopTlsTable
 from iterate.conversation import Turn
-from iterate.task import Target, Task
+from iterate.task import ModelTarget, Task
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.clients import AsyncChatClient, AsyncValidateClient
 from lakehouse.server.config import ConfigError
@@ -50,11 +50,11 @@ class ChatHop:
         turns: Sequence[Turn],
         *,
         iteration: int,
-        target: Target,
+        target: ModelTarget,
         trace: TraceContext,
         span_id: str | None,
         timeout_s: float,
-    ) -> Answer:
+    ) -> ModelAnswer:
         """The model's answer. Raises Fault."""
         request = chatd_pb2.CompleteRequest(
             messages=[chatd_pb2.Message(role=_ROLES[turn.role], content=turn.content) for turn in turns],
@@ -67,7 +67,7 @@ class ChatHop:
         response = await self._client.complete(
             request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id)
         )
-        return Answer(
+        return ModelAnswer(
             text=response.text,
             provider=response.provider,
             model=response.model,

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from iterate.answer import Unparsable, read_artifact
-from iterate.attempt import Answer, Attempt, Draft, Judgement, error_record
+from iterate.attempt import Attempt, Draft, Judgement, ModelAnswer, error_record
 from iterate.conversation import Conversation, Turn, rejected_feedback, unparsable_feedback
 from iterate.span_texts import attempt_input, attempt_output
-from iterate.task import Target, Task
+from iterate.task import ModelTarget, Task
 from lakehouse.errors import Fault, Reason
 from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord
 from lakehouse.trace_context import TraceContext
@@ -42,11 +42,11 @@ class Chat(Protocol):
         turns: Sequence[Turn],
         *,
         iteration: int,
-        target: Target,
+        target: ModelTarget,
         trace: TraceContext,
         span_id: str | None,
         timeout_s: float,
-    ) -> Answer: ...
+    ) -> ModelAnswer: ...
 
 
 class Gate(Protocol):
@@ -55,11 +55,11 @@ class Gate(Protocol):
     ) -> Judgement: ...
 
 
-class Listener(Protocol):
-    """Hears of each thing as it happens. May raise Fault where the caller is gone."""
+class SessionListener(Protocol):
+    """Hears each thing as it happens. May raise Fault where the caller is gone."""
 
-    async def attempt_started(self, iteration: int, target: Target) -> None: ...
-    async def model_answered(self, iteration: int, answer: Answer, chat_ms: int) -> None: ...
+    async def attempt_started(self, iteration: int, target: ModelTarget) -> None: ...
+    async def model_answered(self, iteration: int, answer: ModelAnswer, chat_ms: int) -> None: ...
     async def attempt_finished(self, attempt: Attempt) -> None: ...
 
 
@@ -91,13 +91,13 @@ class Loop:
     trace: TraceContext
     root: Span
     progress: Progress
-    listener: Listener | None
+    listener: SessionListener | None
     deadline_s: float
     """When the loop stops (time.monotonic); its own status, which names the hop, has the time to arrive after that."""
     fault_of: Callable[[BaseException], Fault]
     """The fault that an exception out of an attempt stands for."""
     on_attempt: Callable[[SessionAttemptRecord], None]
-    """Called for each finished attempt before anything else learns of it."""
+    """Called with each finished attempt, before the listener."""
 
     async def run(self) -> None:
         """Run until an artifact passes or the attempts are spent. Raises Fault, or whatever a bug raises."""
@@ -163,7 +163,7 @@ class Loop:
         draft.verdict = "rejected"
         return rejected_feedback(judgement.findings, judgement.findings_left_out)
 
-    async def _ask(self, draft: Draft, conversation: Conversation) -> Answer:
+    async def _ask(self, draft: Draft, conversation: Conversation) -> ModelAnswer:
         timeout_s = self._left_s()
         started = time.monotonic()
         try:
@@ -211,11 +211,11 @@ def _end_span(span: Span, record: SessionAttemptRecord) -> None:
     if not span.recording:
         return
     accepted = record.verdict == "accepted"
-    told = record.verdict if record.error is None else record.error.message
+    message = record.verdict if record.error is None else record.error.message
     span.end(
         output=attempt_output(record),
         level="" if accepted else "WARNING",
-        status_message="" if accepted else told,
+        status_message="" if accepted else message,
     )
 
 

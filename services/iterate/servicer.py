@@ -6,10 +6,10 @@ import asyncio
 import time
 from typing import Any
 
-from iterate.attempt import Answer, Attempt
+from iterate.attempt import Attempt, ModelAnswer
 from iterate.config import IterateConfig
 from iterate.session import SessionEnd, Sessions
-from iterate.task import Target, Task, new_session_id
+from iterate.task import ModelTarget, Task, new_session_id
 from lakehouse.errors import Fault, Reason, Violation, bad_request
 from lakehouse.iterate.v1 import iterate_pb2, iterate_pb2_grpc
 from lakehouse.server.call import Call, current_call
@@ -78,8 +78,8 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
             session_id=request.session_id or new_session_id(),
             spec=spec,
             prompt=request.prompt,
-            target=Target(request.provider, request.model),
-            escalation=tuple(Target(each.provider, each.model) for each in request.escalation),
+            target=ModelTarget(request.provider, request.model),
+            escalation=tuple(ModelTarget(each.provider, each.model) for each in request.escalation),
             max_iterations=(
                 request.max_iterations if request.HasField("max_iterations") else config.max_iterations_default
             ),
@@ -115,7 +115,7 @@ def _violations(request: iterate_pb2.IterateRequest, config: IterateConfig) -> l
 
 
 class _Events:
-    """Tells a stream's caller of each thing as it happens."""
+    """The listener that sends a stream's caller an event for each thing as it happens."""
 
     def __init__(self, context: Any, call: Call, task: Task, deadline_s: float) -> None:
         self._context = context
@@ -123,8 +123,8 @@ class _Events:
         self._task = task
         self._deadline_s = deadline_s
 
-    async def attempt_started(self, iteration: int, target: Target) -> None:
-        await self._tell(
+    async def attempt_started(self, iteration: int, target: ModelTarget) -> None:
+        await self._send(
             iterate_pb2.StreamIterateResponse(
                 attempt_started=iterate_pb2.AttemptStarted(
                     iteration=iteration,
@@ -135,8 +135,8 @@ class _Events:
             )
         )
 
-    async def model_answered(self, iteration: int, answer: Answer, chat_ms: int) -> None:
-        await self._tell(
+    async def model_answered(self, iteration: int, answer: ModelAnswer, chat_ms: int) -> None:
+        await self._send(
             iterate_pb2.StreamIterateResponse(
                 model_answered=iterate_pb2.ModelAnswered(
                     iteration=iteration,
@@ -149,9 +149,9 @@ class _Events:
         )
 
     async def attempt_finished(self, attempt: Attempt) -> None:
-        await self._tell(iterate_pb2.StreamIterateResponse(attempt_finished=_attempt(attempt)))
+        await self._send(iterate_pb2.StreamIterateResponse(attempt_finished=_attempt(attempt)))
 
-    async def _tell(self, event: iterate_pb2.StreamIterateResponse) -> None:
+    async def _send(self, event: iterate_pb2.StreamIterateResponse) -> None:
         # A caller that stops reading must not hold the session past its end.
         try:
             async with asyncio.timeout_at(self._deadline_s):

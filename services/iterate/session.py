@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from iterate.attempt import Attempt, error_record
-from iterate.loop import Chat, Gate, Limits, Listener, Loop, Progress
+from iterate.loop import Chat, Gate, Limits, Loop, Progress, SessionListener
 from iterate.session_log.logger import OpenSession, SessionLogger, SessionLogUnavailable
 from iterate.span_texts import outcome_text, request_text
 from iterate.task import Task
@@ -52,10 +52,10 @@ class Sessions:
     limits: Limits
     daemon: str
     on_end: Callable[[SessionRecord], None] = lambda _: None
-    """Hears of every row that is handed over; for counters."""
+    """Called with every row that is handed over; for counters."""
     _running: set[str] = field(default_factory=set)
 
-    async def run(self, task: Task, caller: Caller, listener: Listener | None, deadline_s: float) -> SessionEnd:
+    async def run(self, task: Task, caller: Caller, listener: SessionListener | None, deadline_s: float) -> SessionEnd:
         """Run one session, at most until `deadline_s` (time.monotonic).
 
         Raises Fault, the one that the row names. A status, too, leaves only after the row was written or waited for; a
@@ -69,7 +69,7 @@ class Sessions:
         finally:
             self._running.discard(task.session_id)
 
-    async def _run(self, task: Task, caller: Caller, listener: Listener | None, deadline_s: float) -> SessionEnd:
+    async def _run(self, task: Task, caller: Caller, listener: SessionListener | None, deadline_s: float) -> SessionEnd:
         started = time.monotonic()
         trace = caller.trace
         begun = self._begun(task, trace)
@@ -120,7 +120,7 @@ class Sessions:
         self,
         task: Task,
         caller: Caller,
-        listener: Listener | None,
+        listener: SessionListener | None,
         deadline_s: float,
         root: Span,
         progress: Progress,

@@ -63,7 +63,7 @@ async def cancel(context: Any) -> None:
 
 
 class Stack:
-    """One iterate and all that tells of its one session."""
+    """One iterate and every place that reports its one session."""
 
     def __init__(self, chatd: Chatd, client: AsyncIterateClient, log_path: Path, receiver: TraceReceiver) -> None:
         self.chatd = chatd

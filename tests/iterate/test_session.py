@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from iterate.attempt import Answer, Judgement
+from iterate.attempt import Judgement, ModelAnswer
 from iterate.loop import Limits
 from iterate.session import SessionEnd, Sessions
 from iterate.session_log.logger import SessionLogUnavailable
-from iterate.task import Target, Task
+from iterate.task import ModelTarget, Task
 from lakehouse.errors import Fault, Reason
 from lakehouse.server.specs import Spec
 from lakehouse.sessions.record import PROCESS_DIED, SessionRecord
 from lakehouse.trace_context import TraceContext
 from lakehouse.tracing import Tracing, TracingConfig
 
-TASK = Task(session_id="s", spec=Spec("fill", None, "{}"), prompt="p", target=Target("", ""), max_iterations=1)
+TASK = Task(session_id="s", spec=Spec("fill", None, "{}"), prompt="p", target=ModelTarget("", ""), max_iterations=1)
 LIMITS = Limits(
     chat_ms_min=1, validate_ms_max=1000, session_tokens_max=0, artifact_bytes_max=1000, context_bytes_max=10_000
 )
@@ -67,13 +67,13 @@ class Hops:
     step: Any
     events: list[str]
 
-    async def complete(self, *_: Any, **__: Any) -> Answer:
+    async def complete(self, *_: Any, **__: Any) -> ModelAnswer:
         self.events.append("model")
         if isinstance(self.step, BaseException):
             raise self.step
         if self.step == "hang":
             await asyncio.Event().wait()
-        return Answer(text="{}", provider="p", model="m", input_tokens=1, output_tokens=1, cut_short=False)
+        return ModelAnswer(text="{}", provider="p", model="m", input_tokens=1, output_tokens=1, cut_short=False)
 
     async def validate(self, *_: Any, **__: Any) -> Judgement:
         return Judgement(passed=True, findings=(), findings_left_out=0, grounded_in_roster=True, roster=None)

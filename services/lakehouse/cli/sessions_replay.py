@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from lakehouse.cli.sessions_output import log_option, open_reader, plural, safe, told_errors
+from lakehouse.cli.sessions_output import log_option, one_line_errors, open_reader, plural, safe
 from lakehouse.cli.stack import StackError, free_port_binds, running_stack
 from lakehouse.clients import AsyncIterateClient
 from lakehouse.errors import Fault
@@ -40,9 +40,9 @@ _PROVIDER = "session-replay"
 )
 @click.option("--roster", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Today's roster file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as one JSON object.")
-@told_errors
+@one_line_errors
 def replay(session_id: str, log_path: Path, config: Path | None, roster: Path | None, *, as_json: bool) -> None:
-    """Runs a recorded session again and compares its verdicts with those of then.
+    """Run a recorded session again and compare its verdicts with those of then.
 
     A stack of its own starts on free ports: chatd answers with what the row recorded, validated judges with today's
     rules and roster (of --config or --roster), and nothing is written to the log.
@@ -106,7 +106,7 @@ def render(compared: dict[str, Any]) -> str:
     lines = [f"session {compared['session_id']}, replayed"]
     for row in compared["attempts"]:
         mark = " " if row["same"] else "≠"
-        lines.append(f"{mark} attempt {row['iteration']}: {_told(row['then'])}  →  {_told(row['now'])}")
+        lines.append(f"{mark} attempt {row['iteration']}: {_judgement(row['then'])}  →  {_judgement(row['now'])}")
     final, roster = compared["final_verdict"], compared["roster"]
     lines.append(f"  verdict: {final['then']}  →  {final['now']}")
     if roster["then"] != roster["now"]:
@@ -116,7 +116,7 @@ def render(compared: dict[str, Any]) -> str:
     return safe("\n".join(lines))
 
 
-def _told(judged: dict[str, Any] | None) -> str:
+def _judgement(judged: dict[str, Any] | None) -> str:
     if judged is None:
         return "not reached"
     codes = ", ".join(judged["findings"])
