@@ -126,7 +126,7 @@ async def compare_request_path(folder: Path, sessions: int, rounds: int) -> None
     for number in range(rounds):
         for journal, fsync in variants if number % 2 else variants[::-1]:
             config = SessionLogConfig(
-                path=str(folder / f"path-{number}-{journal}-{fsync}.jsonl"),
+                session_log_path=str(folder / f"path-{number}-{journal}-{fsync}.jsonl"),
                 journal=journal,
                 fsync=fsync,
             )
@@ -135,7 +135,7 @@ async def compare_request_path(folder: Path, sessions: int, rounds: int) -> None
             spent_us.sort()
             p50, p99 = spent_us[len(spent_us) // 2], spent_us[len(spent_us) * 99 // 100]
             results[journal, fsync].append((p50, p99, late * 1_000 // count))
-            remove(config.path)
+            remove(config.session_log_path)
     print("request path: begin + 2 attempts + hand_over, us in the event loop's thread (medians over rounds)")
     print(f"{'journal':>8} {'fsync':>9} {'p50':>8} {'p99':>8} {'late/1000':>10}")
     for (journal, fsync), measured in results.items():
@@ -143,10 +143,10 @@ async def compare_request_path(folder: Path, sessions: int, rounds: int) -> None
         print(f"{'on' if journal else 'off':>8} {fsync:>9} {p50:8.1f} {p99:8.1f} {late:10.0f}")
     print("\na session with a 1 MiB prompt and two answers of 256 KiB, ms in the event loop's thread:")
     for journal in (True, False):
-        config = SessionLogConfig(path=str(folder / f"big-{journal}.jsonl"), journal=journal)
+        config = SessionLogConfig(session_log_path=str(folder / f"big-{journal}.jsonl"), journal=journal)
         spent_us, _ = await time_sessions(config, 30, "x" * 1_048_576, "y" * 262_144)
         print(f"  journal {'on ' if journal else 'off'} p50 {statistics.median(spent_us) / 1000:.2f}")
-        remove(config.path)
+        remove(config.session_log_path)
 
 
 def write_bare(path: Path, lines: list[bytes]) -> None:
@@ -157,7 +157,7 @@ def write_bare(path: Path, lines: list[bytes]) -> None:
 
 
 async def write_logged(path: Path, rows: list[SessionRecord], sessions: list[SessionRecord], *, journal: bool) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path), journal=journal, fsync="never"))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path), journal=journal, fsync="never"))
     await logger.start()
     for session, row in zip(sessions, rows, strict=True):
         opened = logger.begin(session)

@@ -38,7 +38,7 @@ async def run_writer(path: str, notes_path: str, worker: str, rows: int, row_byt
     """The child: ``rows`` sessions, three at a time."""
     random.seed(seed)
     notes = os.open(notes_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    logger = SessionLogger(SessionLogConfig(path=path, sweep_interval_ms=500, drain_ms=60_000))
+    logger = SessionLogger(SessionLogConfig(session_log_path=path, sweep_interval_ms=500, log_drain_ms=60_000))
     await logger.start()
     numbers = iter(range(rows))
 

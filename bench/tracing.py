@@ -105,7 +105,7 @@ class PlainSdk:
 
 
 def trace_generation(tracing: Tracing, context: TraceContext, session_id: str | None, given: str, answer: str) -> None:
-    """What chatd tells of one call."""
+    """What chatd records of one call."""
     span = tracing.start_remote(
         "chat",
         type="generation",

@@ -208,7 +208,7 @@ class Crashes(RuleBasedStateMachine):
         if len(self.living()) < 3:
             self.started += 1
             name = f"p{self.started}"
-            self.loggers[name] = (Process(name), SessionLogger(SessionLogConfig(path=str(self.path))))
+            self.loggers[name] = (Process(name), SessionLogger(SessionLogConfig(session_log_path=str(self.path))))
 
     @precondition(lambda self: self.living())
     @rule(data=st.data(), doom=st.none() | DOOMS, prompt_size=st.sampled_from([1, 300, 3_000]), reused=st.booleans())

@@ -83,7 +83,9 @@ def path(tmp_path: Path) -> Path:
 async def test_a_handed_over_row_is_in_the_log_before_the_answer_leaves(
     path: Path, fsync: FsyncPolicy, *, journal: bool
 ) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path), fsync=fsync, journal=journal, append_wait_ms=10_000))
+    logger = SessionLogger(
+        SessionLogConfig(session_log_path=str(path), fsync=fsync, journal=journal, append_wait_ms=10_000)
+    )
     await logger.start()
     session = begin(logger)
     session.attempt_finished(ATTEMPT)
@@ -98,7 +100,7 @@ async def test_a_handed_over_row_is_in_the_log_before_the_answer_leaves(
 
 
 async def test_without_contention_the_row_is_appended_before_hand_over_returns(path: Path) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path)))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path)))
     await logger.start()
     handover = begin(logger).hand_over(ended())
     assert read_rows(path) == [ended()]
@@ -117,7 +119,7 @@ async def test_an_empty_path_disables_the_log(tmp_path: Path) -> None:
 
 
 async def test_handing_over_twice_writes_one_row(path: Path) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path)))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path)))
     await logger.start()
     session = begin(logger)
     assert session.hand_over(ended()) is session.hand_over(replace(ended(), final_verdict="infra_error"))
@@ -126,7 +128,7 @@ async def test_handing_over_twice_writes_one_row(path: Path) -> None:
 
 
 async def test_an_answer_waits_at_most_append_wait_ms_and_the_row_follows(path: Path) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=20))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path), append_wait_ms=20))
     await logger.start()
     holder = LogFile(path)
     assert holder.try_lock()
@@ -152,7 +154,7 @@ async def test_an_answer_waits_at_most_append_wait_ms_and_the_row_follows(path: 
 
 
 async def test_cancelling_the_wait_does_not_cut_the_writing_short(path: Path) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=60_000))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path), append_wait_ms=10_000))
     await logger.start()
     holder = LogFile(path)
     assert holder.try_lock()
@@ -170,7 +172,7 @@ async def test_cancelling_the_wait_does_not_cut_the_writing_short(path: Path) ->
 
 
 async def test_a_row_behind_a_queued_one_keeps_its_place(path: Path) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=10_000))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path), append_wait_ms=10_000))
     await logger.start()
     long = "x" * (INLINE_BYTES_MAX + 1)  # goes to the thread
     first = begin(logger, "long", long).hand_over(ended("long", long))
@@ -184,7 +186,9 @@ async def test_a_row_behind_a_queued_one_keeps_its_place(path: Path) -> None:
 @pytest.mark.parametrize(("rows_max", "bytes_max"), [(2, 1 << 20), (100, 2 * len(encode_row(ended("s0"))))])
 async def test_a_full_queue_drops_the_newest_row_and_counts_it(path: Path, rows_max: int, bytes_max: int) -> None:
     logger = SessionLogger(
-        SessionLogConfig(path=str(path), append_wait_ms=0, queue_rows_max=rows_max, queue_bytes_max=bytes_max)
+        SessionLogConfig(
+            session_log_path=str(path), append_wait_ms=0, queue_rows_max=rows_max, queue_bytes_max=bytes_max
+        )
     )
     await logger.start()
     holder = LogFile(path)
@@ -197,7 +201,7 @@ async def test_a_full_queue_drops_the_newest_row_and_counts_it(path: Path, rows_
     assert [row.session_id for row in read_rows(path)] == ["s0", "s1"]
     # What the queue dropped stands in the journal, and the next process finds it there.
     assert len(journals(path)) == 1
-    after = SessionLogger(SessionLogConfig(path=str(path)))
+    after = SessionLogger(SessionLogConfig(session_log_path=str(path)))
     await after.start()
     await after.close()
     assert [row.session_id for row in read_rows(path)] == ["s0", "s1", "s2", "s3"]
@@ -206,7 +210,7 @@ async def test_a_full_queue_drops_the_newest_row_and_counts_it(path: Path, rows_
 
 
 async def test_what_close_cannot_write_in_time_is_left_to_the_next_process(path: Path) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=0, drain_ms=30))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path), append_wait_ms=0, log_drain_ms=30))
     await logger.start()
     holder = LogFile(path)
     assert holder.try_lock()
@@ -217,7 +221,7 @@ async def test_what_close_cannot_write_in_time_is_left_to_the_next_process(path:
     assert logger.counts()["rows_dropped:drain"] == 1
     assert logger.counts()["rows_queued"] == 0
     holder.unlock()
-    after = SessionLogger(SessionLogConfig(path=str(path)))
+    after = SessionLogger(SessionLogConfig(session_log_path=str(path)))
     await after.start()
     await after.close()
     rows = read_rows(path)
@@ -232,7 +236,7 @@ async def test_what_close_cannot_write_in_time_is_left_to_the_next_process(path:
 
 
 async def test_a_row_that_cannot_be_encoded_becomes_a_bug_row(path: Path) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path)))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path)))
     await logger.start()
     session = begin(logger)
     assert await session.hand_over(replace(ended(), artifact="[not an object]")).written() == "written"
@@ -244,13 +248,13 @@ async def test_a_row_that_cannot_be_encoded_becomes_a_bug_row(path: Path) -> Non
 
 
 async def test_the_daemon_of_a_killed_sessions_row_is_who_began_it(path: Path) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path)))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path)))
     await logger.start()
     blue = replace(begun("a"), daemon="iterate-blue")
     logger.begin(blue).hand_over(replace(ended("a"), daemon="iterate-blue"))
     logger.begin(replace(blue, session_id="b"))
     await logger.close()
-    after = SessionLogger(SessionLogConfig(path=str(path), daemon="iterate-green"))
+    after = SessionLogger(SessionLogConfig(session_log_path=str(path)))
     await after.start()
     await after.close()
     assert [(row.session_id, row.daemon) for row in read_rows(path)] == [("a", "iterate-blue"), ("b", "iterate-blue")]
@@ -258,7 +262,7 @@ async def test_the_daemon_of_a_killed_sessions_row_is_who_began_it(path: Path) -
 
 async def test_a_bug_in_the_writer_does_not_end_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iterate.session_log.writer._BACKOFF_MAX_S", 0.01)
-    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=10_000))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path), append_wait_ms=10_000))
     await logger.start()
     real, struck = LogFile.append, threading.Event()
 
@@ -279,7 +283,7 @@ async def test_a_bug_in_the_writer_does_not_end_it(path: Path, monkeypatch: pyte
 class TestStrict:
     @pytest.fixture
     def config(self, path: Path) -> SessionLogConfig:
-        return SessionLogConfig(path=str(path), guarantee="strict", append_wait_ms=20)
+        return SessionLogConfig(session_log_path=str(path), session_log_guarantee="strict", append_wait_ms=20)
 
     async def test_a_session_begins_while_the_log_takes_rows(self, config: SessionLogConfig) -> None:
         logger = SessionLogger(config)
@@ -290,7 +294,9 @@ class TestStrict:
 
     async def test_no_session_begins_without_a_folder_and_sessions_begin_again_with_it(self, tmp_path: Path) -> None:
         folder = tmp_path / "missing"
-        logger = SessionLogger(SessionLogConfig(path=str(folder / "sessions.jsonl"), guarantee="strict"))
+        logger = SessionLogger(
+            SessionLogConfig(session_log_path=str(folder / "sessions.jsonl"), session_log_guarantee="strict")
+        )
         await logger.start()
         with pytest.raises(SessionLogUnavailable):
             begin(logger)
@@ -331,13 +337,13 @@ class TestStrict:
         assert read_rows(path) == [ended()]
 
     def test_strict_needs_a_path(self) -> None:
-        with pytest.raises(ValueError, match="set path"):
-            SessionLogConfig(guarantee="strict")
+        with pytest.raises(ValueError, match="set session_log_path"):
+            SessionLogConfig(session_log_guarantee="strict")
 
 
 def test_settings_out_of_range_are_all_named_at_once() -> None:
-    with pytest.raises(ValueError, match=r"queue_rows_max.*sweep_interval_ms.*name a file") as raised:
-        SessionLogConfig(path="folder/", queue_rows_max=0, sweep_interval_ms=0)
+    with pytest.raises(ValueError, match=r"name a file(.|\n)*queue_rows_max(.|\n)*sweep_interval_ms") as raised:
+        SessionLogConfig(session_log_path="folder/", queue_rows_max=0, sweep_interval_ms=0)
     assert "append_wait_ms" not in str(raised.value)
 
 
@@ -345,7 +351,7 @@ async def test_a_failed_fsync_is_not_taken_for_written(path: Path, monkeypatch: 
     def fail(_: int) -> None:
         raise OSError(5, "Input/output error")
 
-    logger = SessionLogger(SessionLogConfig(path=str(path), fsync="row", append_wait_ms=10_000))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path), fsync="row", append_wait_ms=10_000))
     await logger.start()
     monkeypatch.setattr(os, "fsync", fail)
     assert await begin(logger).hand_over(ended()).written() == "late"

@@ -106,7 +106,7 @@ async def until(condition: Callable[[], object], what: str) -> None:
 @contextlib.asynccontextmanager
 async def loaded(path: Path) -> AsyncIterator[tuple[Load, list[Log]]]:
     """Runs a load on a fresh logger, and afterwards checks what holds whatever happened to the disk."""
-    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=APPEND_WAIT_MS))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path), append_wait_ms=APPEND_WAIT_MS))
     with structlog.testing.capture_logs() as logs:
         await logger.start()
         async with Load(logger) as load:
@@ -299,7 +299,7 @@ async def test_a_fifo_in_the_logs_place_does_not_hang_the_service(tmp_path: Path
 
 async def test_a_folder_that_was_never_there_is_found_when_it_comes(tmp_path: Path) -> None:
     folder = tmp_path / "later"
-    logger = SessionLogger(SessionLogConfig(path=str(folder / "sessions.jsonl"), append_wait_ms=0))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(folder / "sessions.jsonl"), append_wait_ms=0))
     await logger.start()
     async with Load(logger) as load:
         await load.more(20)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -223,6 +225,21 @@ async def test_a_taken_address_is_a_clear_start_error() -> None:
         with pytest.raises(StartError, match="another process"):
             async with serving(answer, bind=server.address):
                 pass
+
+
+async def test_a_taken_metrics_port_is_a_clear_start_error_and_leaves_nothing_listening(tmp_path: Path) -> None:
+    async def answer(request: Any, context: Any) -> validated_pb2.ValidateResponse:
+        return validated_pb2.ValidateResponse()
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        bind = f"unix:{tmp_path / 'socket'}"
+        with pytest.raises(StartError, match="cannot expose metrics"):
+            async with serving(answer, bind=bind, metrics_port=taken.getsockname()[1]):
+                pass
+        with socket.socket(socket.AF_UNIX) as caller, pytest.raises(FileNotFoundError):
+            caller.connect(bind.removeprefix("unix:"))
 
 
 async def check(address: str) -> str:

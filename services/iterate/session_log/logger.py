@@ -24,10 +24,10 @@ from typing import Final
 
 import structlog
 
+from iterate.session_log.config import SessionLogConfig
 from iterate.session_log.counts import MinuteWarning, SessionLogCounts, errno_name
 from iterate.session_log.handover import Handover, HandoverOutcome
 from iterate.session_log.journal import Journal, JournalEntry
-from iterate.session_log.log_config import SessionLogConfig
 from iterate.session_log.sweep import sweep
 from iterate.session_log.writer import Fate, LogWriter, QueuedRow
 from lakehouse.errors import Fault, Reason
@@ -103,9 +103,9 @@ class SessionLogger:
         self._writer: LogWriter | None = None
         self._journal: Journal | None = None
         self._sweeper: threading.Thread | None = None
-        if config.path:
+        if config.session_log_path:
             self._writer = LogWriter(
-                config.path,
+                config.session_log_path,
                 fsync=config.fsync,
                 fsync_interval_s=config.fsync_interval_ms / 1000,
                 queue_rows_max=config.queue_rows_max,
@@ -114,12 +114,12 @@ class SessionLogger:
                 warning=self._warning,
             )
             if config.journal:
-                self._journal = Journal(config.path)
+                self._journal = Journal(config.session_log_path)
 
     @property
     def strict(self) -> bool:
         """Guarantee ``strict``: an answer whose row is not ``written`` must not leave."""
-        return self.config.guarantee == "strict"
+        return self.config.session_log_guarantee == "strict"
 
     async def start(self) -> None:
         """Opens log and journal, recovers dead processes' sessions, and starts the two threads. Never fails for a
@@ -161,16 +161,16 @@ class SessionLogger:
         return OpenSession(self, begun, entry)
 
     async def close(self) -> None:
-        """Writes the queued rows within ``drain_ms``, fsyncs as configured, and removes the journal if every session
-        has its row; what is left in it is for the next process's sweep. Idempotent."""
+        """Writes the queued rows within ``log_drain_ms``, fsyncs as configured, and removes the journal if every
+        session has its row; what is left in it is for the next process's sweep. Idempotent."""
         writer = self._writer
         if writer is None or self._loop is None or self._stopping.is_set():
             return
         self._stopping.set()
         drained = self._loop.create_future()
-        writer.close(self.config.drain_ms / 1000, lambda: self._on_loop(_resolve, drained))
+        writer.close(self.config.log_drain_ms / 1000, lambda: self._on_loop(_resolve, drained))
         # The last fsync may outlast the drain; it is the disk's, and the process does not wait for it.
-        await asyncio.wait((drained,), timeout=self.config.drain_ms / 1000 + 0.5)
+        await asyncio.wait((drained,), timeout=self.config.log_drain_ms / 1000 + 0.5)
         # A thread that hangs in a write may still append: as long as it lives, the journal must stay locked, or a
         # sibling would append the same row.
         if drained.done() and self._journal is not None:
@@ -265,7 +265,7 @@ class SessionLogger:
 
     def _journal_refused(self, error: OSError) -> None:
         self._counts.add_error("journal_errors", error)
-        self._warning.warn("session_log_journal_unavailable", errno_name(error), path=self.config.path)
+        self._warning.warn("session_log_journal_unavailable", errno_name(error), path=self.config.session_log_path)
 
     def _unencodable(self, event: str, session_id: str) -> None:
         _log.exception(event, session_id=session_id)
@@ -293,7 +293,7 @@ class SessionLogger:
     def _sweep(self) -> None:
         try:
             sweep(
-                self.config.path,
+                self.config.session_log_path,
                 counts=self._counts,
                 warning=self._warning,
                 stop=self._stopping,
