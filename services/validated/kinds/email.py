@@ -11,7 +11,7 @@ from lakehouse.strict_json.parser import JsonValue
 from lakehouse.validated.v1.validated_pb2 import EmailSpec
 from validated.findings import Findings, pointer
 from validated.kinds.validator import Ground, Tools
-from validated.roster.texts import fold
+from validated.roster.names import name_key
 from validated.roster.worker import Answer, Question
 
 _NAMES: Final = ("to_worker_id", "subject", "body")
@@ -53,7 +53,7 @@ class EmailValidator:
         # What is longer has failed already; the rest of it is not worth a search.
         parts = [_Part(name, texts.get(name, "")[: limits[name]], shapes) for name in _TEXTS]
         asked = dict.fromkeys((*terms.worker_ids, *filter(None, (to,)), *(id_ for part in parts for id_ in part.ids)))
-        names = dict.fromkeys(form for part in parts for forms in part.names.items() for form in forms)
+        names = dict.fromkeys(key for part in parts for key in part.names)
         answer = await self._roster.look_up(Question(worker_ids=tuple(asked), names=tuple(names)))
         _judge_recipient(to, terms, answer, findings)
         fill = _Fill(frozenset(terms.worker_ids), answer)
@@ -90,10 +90,10 @@ class _Fill:
         self._ids = ids
         self._answer = answer
         own = [found.worker for worker_id, found in answer.found.items() if worker_id in ids]
-        self._names = {fold(worker.name) for worker in own}
+        self._names = {name_key(worker.name) for worker in own}
         self._numbers = [*(_digits(worker.phone) for worker in own), *(_digits(worker_id) for worker_id in ids)]
         # A namesake of somebody in the fill cannot be told from him.
-        self._strangers = {fold(each.name) for each in answer.namesakes} - self._names
+        self._strangers = {name_key(each.name) for each in answer.namesakes} - self._names
 
     def judge(self, part: _Part, findings: Findings) -> None:
         """Add what `part` says of others."""
@@ -104,8 +104,8 @@ class _Fill:
                 what = "a worker outside this fill" if known else "not in the roster"
                 text = f'"{quoted(worker_id)}" is {what}; name only the workers of the fill'
                 findings.add(code, part.path, text)
-        for name in part.names:
-            if name in self._strangers:
+        for key, name in part.names.items():
+            if key in self._strangers:
                 text = f'"{quoted(name)}" is a worker outside this fill; name only the workers of the fill'
                 findings.add("FOREIGN_WORKER", part.path, text)
         for number in part.numbers:
@@ -151,14 +151,14 @@ def _shape(text: str) -> str:
 
 
 def _names(text: str) -> dict[str, str]:
-    """The distinct runs of words that could be a full name: folded, each with its form in lower case."""
+    """The distinct runs of words that could be a full name: each by its key."""
     words = _WORD.findall(text)
     runs: dict[str, str] = {}
     for at in range(len(words)):
         for count in _NAME_WORDS:
             if at + count <= len(words):
                 run = " ".join(words[at : at + count])
-                runs.setdefault(fold(run), run.lower())
+                runs.setdefault(name_key(run), run.lower())
     return runs
 
 

@@ -77,8 +77,7 @@ class FileAnswer:
         index, question = self._index, self._question
         self.found = index.found(question.worker_ids, question.shift, question.client_id)
         if question.names:
-            bearers = map(index.bearer, question.names)
-            self.namesakes = [index.worker(row) for row in bearers if row is not None]
+            self.namesakes = [index.worker(row) for key in question.names for row in index.bearers(key)]
 
     async def near(self, wanted: Sequence[Wanted], criteria: Criteria) -> Candidates:
         """See Answer."""
