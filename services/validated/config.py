@@ -58,6 +58,8 @@ class RosterTable(Table):
     """The longest load; past it the old roster stays."""
     load_memory_mb: Annotated[int, Field(ge=64, le=65_536)] = 192
     """What the reader's engine may use before it spills to a temporary folder."""
+    region: Annotated[str, Field(pattern="^[A-Z]{2}$")] = "US"
+    """Where the phone numbers of the roster and of messages are from that have no country code: ISO 3166."""
     postgres: PostgresTable = PostgresTable()
 
     @model_validator(mode="after")

@@ -26,6 +26,7 @@ LOCATIONS_MAX: Final = 200
 SHIFT_MAX: Final = timedelta(days=7)
 TEXT_CHARS_MAX: Final = 200
 EMAIL_WORKERS_MAX: Final = 1000
+EMAIL_ALLOWED_MAX: Final = 50
 SUBJECT_CHARS: Final = 200
 BODY_CHARS: Final = 5000
 # Each run of words in a message is looked up: the longest message bounds that.
@@ -217,6 +218,15 @@ def _email_violations(spec: EmailSpec) -> list[Violation]:
         _check_text(found, f"email.worker_ids[{index}]", worker_id, required=True)
     if spec.to_worker_id and spec.to_worker_id not in worker_ids:
         found.append(Violation("email.to_worker_id", "must be one of worker_ids"))
+    for name in ("allowed_numbers", "allowed_names"):
+        allowed = getattr(spec, name)
+        if len(allowed) > EMAIL_ALLOWED_MAX:
+            found.append(Violation(f"email.{name}", f"at most {EMAIL_ALLOWED_MAX}, has {len(allowed)}"))
+        for index, text in enumerate(allowed[:EMAIL_ALLOWED_MAX]):
+            field = f"email.{name}[{index}]"
+            _check_text(found, field, text, required=True)
+            if name == "allowed_numbers" and not 3 <= sum(map(str.isdecimal, text)) <= 20:
+                found.append(Violation(field, f'must have 3 to 20 digits, is "{quoted(text)}"'))
     for name in ("subject_chars_max", "body_chars_max"):
         if not 0 <= getattr(spec, name) <= EMAIL_CHARS_MAX:
             text = f"must be from 1 to {EMAIL_CHARS_MAX}, or 0 for the default"
