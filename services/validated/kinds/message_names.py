@@ -20,8 +20,10 @@ _COMMA: Final = regex.compile("[,\uff0c\u3001\u060c]")
 _OPENS: Final = regex.compile("[(\\[\"'\u2018\u201c\u201e\u00ab{]$")
 _CLOSES: Final = regex.compile("^[)\\]\"'\u2019\u201d\u00bb},.]")
 _MONTHS: Final = frozenset(
-    "january february march april may june july august september october november december "
-    "jan feb mar apr jun jul aug sep sept oct nov dec".split()
+    (  # noqa: SIM905  twenty-four lines otherwise
+        "january february march april may june july august september october november december "
+        "jan feb mar apr jun jul aug sep sept oct nov dec"
+    ).split()
 )
 _BEFORE_A_MONTH: Final = frozenset(("in", "during", "since", "until", "this", "next", "last", "early", "late", "mid"))
 _AFTER_A_MODAL: Final = frozenset(("i", "we", "you", "he", "she", "they", "it", "the", "your", "this", "there", "not"))

@@ -90,7 +90,7 @@ class FileAnswer:
             pool = await asyncio.to_thread(index.pool, criteria.role, criteria.places)
         if pool.is_whole:
             # Whoever does not stand in it does not qualify: there is nobody else to look for.
-            return Candidates(pool.worker_ids, pool.names, partial(self._found_at, pool.worker_ids))
+            return Candidates(pool.worker_ids, pool.names, partial(self._found_at, pool.worker_ids), is_whole=True)
         if small and len(wanted) <= _INLINE_WANTED_MAX:
             return self._near(wanted, pool)
         return await asyncio.to_thread(self._near, wanted, pool)

@@ -101,6 +101,8 @@ class Candidates(NamedTuple):
     """Folded, in the same order."""
     at: Callable[[int], Found]
     """The worker at a position of both, with what the roster says about the question."""
+    is_whole: bool = False
+    """Whether nobody else fits the criteria, so that who qualifies can be counted."""
 
     @staticmethod
     def of(workers: Sequence[Found]) -> Candidates:
