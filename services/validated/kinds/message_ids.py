@@ -26,13 +26,13 @@ _SAID_TO_BE: Final = regex.compile(
 _ELSE_BEFORE: Final = regex.compile(
     r"(?:[$\u20ac\u00a3\u00a5]\s?|\d[.,:/-]|[-.]|\b[A-Z]{2},?\s|\b(?:in|of|since|until|by|year|summer|winter|spring|fall|fiscal|"
     r"at|from|to|before|after|around|about|box|suite|ste|apt|unit|room|rm|gate|dock|door|bay|lot|floor|line|building|bldg|"
-    r"route|rt|highway|hwy|exit|mile|zip|code|pin|"
+    r"ext|extension|route|rt|highway|hwy|exit|mile|zip|code|pin|"
     r"jan\w*|feb\w*|mar\w*|apr\w*|may|june?|july?|aug\w*|sep\w*|oct\w*|nov\w*|dec\w*)\.?\s{1,2}(?:\#\s?)?"
     r"|(?:\d{1,2}(?:st|nd|rd|th)?),?\s)$",
     regex.IGNORECASE,
 )
 _ELSE_AFTER: Final = regex.compile(
-    r"\s?(?:[-\u2010-\u2015/:.,]\s?\d|%|(?:hours?|hrs?|h|am|pm|miles?|km|lbs?|kg|ft|dollars|usd|eur|people|units|pallets|"
+    r"\s?(?:[-\u2010-\u2015/:.,]\s?\d|-[A-Z]\d|%|(?:hours?|hrs?|h|am|pm|miles?|km|lbs?|kg|ft|dollars|usd|eur|people|units|pallets|"
     r"boxes|pieces|minutes?|min|o'clock)\b"
     r"|(?:[NSEW]\.?\s|North\s|South\s|East\s|West\s)?(?:[\p{Lu}0-9][\w.'\u2019-]*\s){1,3}"
     r"(?:st|street|ave|avenue|rd|road|blvd|boulevard|dr|drive|ln|lane|way|ct|court|pkwy|parkway|hwy|highway|pl|place|sq|"

@@ -14,6 +14,7 @@ from validated.roster.worker import Worker
 WORDS_MAX: Final = 6
 _GAP_CHARS_MAX: Final = 16
 _SUFFIXES: Final = frozenset(("jr", "sr", "ii", "iii", "iv", "v", "md", "phd", "esq", "dds", "rn", "cpa"))
+_ABBREVIATED: Final = _SUFFIXES | {"mr", "mrs", "ms", "dr", "st", "wm", "jos", "geo", "chas", "thos", "fr", "lt", "sgt"}
 _STOP: Final = regex.compile("[!?;\u2026\u3002\uff01\uff1f]")
 _SENTENCE_END: Final = regex.compile(r"\.[^\w\s]*\s")
 _COMMA: Final = regex.compile("[,\uff0c\u3001\u060c]")
@@ -65,14 +66,15 @@ class NameSearch:
         spans = [
             run for run in self._runs if run.key in own_keys and self._counts(run, (own_keys[run.key],), any_case=True)
         ]
-        covered = {at for run in spans for at in range(run.first, run.last + 1)}
+        # What is a name as it stands is not somebody else's the other way round.
+        plain = [run for run in spans if run.order == "plain"]
         found: dict[str, str] = {}
         for run in self._runs:
             if run.key in own_keys or run.key not in bearers or run.key in found:
                 continue
             if not self._counts(run, [worker.name for worker in bearers[run.key]], any_case=False):
                 continue
-            if self._is_explained(run, spans, covered, own_words):
+            if self._is_explained(run, plain if run.order == "plain" else spans, own_words):
                 continue
             found[run.key] = self._view[self._words[run.first].start : self._words[run.last].end].replace("\n", " ")
         return found
@@ -82,12 +84,12 @@ class NameSearch:
         keys = set(map(name_key, own))
         return [(self._words[run.first].start, self._words[run.last].end) for run in self._runs if run.key in keys]
 
-    def _is_explained(self, run: _Run, spans: Sequence[_Run], covered: set[int], own_words: set[str]) -> bool:
+    def _is_explained(self, run: _Run, spans: Sequence[_Run], own_words: set[str]) -> bool:
         """Whether names that may be said, which stand there, leave nothing of this one."""
         at = range(run.first, run.last + 1)
-        if all(each in covered for each in at):
-            return True
         overlaps = [own for own in spans if own.first <= run.last and run.first <= own.last]
+        if all(any(own.first <= each <= own.last for own in overlaps) for each in at):
+            return True
         if run.order != "plain":
             comma = run.order == "comma" and any(self._words[each].owner_key in own_words for each in at)
             return bool(overlaps) or comma
@@ -153,7 +155,7 @@ class NameSearch:
         before, after = self._words[gap_at], self._words[gap_at + 1]
         if len(gap) > _GAP_CHARS_MAX or _STOP.search(gap):
             return False
-        if len(before.key) > 3 and before.key not in _SUFFIXES and _SENTENCE_END.search(gap):
+        if len(before.key) > 1 and before.key not in _ABBREVIATED and _SENTENCE_END.search(gap):
             return False
         if after.key not in _SUFFIXES and _COMMA.search(gap):
             commas.append(gap_at)

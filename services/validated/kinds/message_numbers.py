@@ -59,7 +59,7 @@ class NumberSearch:
             for text in self._strange(match[0]):
                 found[text] = None
         for match in _GROUPED.finditer(masked):
-            if not _RUN.search(match[0]) and not self._is_own(match[0]):
+            if not _RUN.search(match[0]) and not self._is_own(match[0], in_short=True):
                 found[match[0]] = None
         return list(found)
 
@@ -91,7 +91,8 @@ class NumberSearch:
                 start = groups[at].start()
                 if start and run[start - 1] == "+":
                     start -= 1
-                if self._is_own(run[start : groups[end - 1].end()]):
+                # The end of a number stands for it where nothing is before it: 555-0107 is not 567-555-0107.
+                if self._is_own(run[start : groups[end - 1].end()], in_short=at == 0):
                     free.append((begin, at))
                     at = begin = end
                     break
@@ -103,11 +104,11 @@ class NumberSearch:
             left = [run.strip()]
         return [text for text in left if len(_digits(text)) >= _DIGITS_MIN]
 
-    def _is_own(self, text: str) -> bool:
+    def _is_own(self, text: str, *, in_short: bool) -> bool:
         digits = _digits(text)
         if len(digits) < _DIGITS_MIN:
             return False
-        if any(own.endswith(digits) for own in self._own):
+        if digits in self._own or (in_short and any(own.endswith(digits) for own in self._own)):
             return True
         return any(form in self._own for form in self._international(text))
 
