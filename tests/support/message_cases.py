@@ -29,7 +29,7 @@ ALLOWED_NUMBERS = ["(419) 555-0001", "+44 20 7946 0018"]
 _NAMES = (
     "Robert Brown", "Robert Green", "Mary B. Jones", "O'Neil", "李娜", "王小明", "Robert Brown Jr.", "Madonna",
     'William "Bill" Smith', "Thomas (Tom) Hill", "Juan Carlos de la Cruz Martinez", "अनिता शर्मा", "April Jackson",
-    "May Jackson", "Will May", "Jackson May", "Austin Young", "Siobhán O’Brien", "Łukasz Żak", "José Núñez",
+    "May Jackson", "Will May", "Jackson May", "Austin Young", "Siobhán O\u2019Brien", "Łukasz Żak", "José Núñez",
     "Anne-Marie St. James", "Nagy Péter", "Иван Петров", "สมชาย ใจดี", "D'Angelo Washington", "Kim Lee", "Lee James",
     "James Kim", "Silva Omar", "Ana Silva", "Omar Reyes", "Mia Wong", "Jean-Luc Dubois", "محمد علي", "Ng", "Sam Toledo",
     "Mark Day", "Grace Long", "June August", "Virginia Lane", "Charlotte North", "Maria del Carmen Ruiz",

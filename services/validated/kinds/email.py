@@ -13,7 +13,7 @@ from validated.findings import Findings, pointer
 from validated.kinds.message_ids import IdSearch
 from validated.kinds.message_names import NameSearch
 from validated.kinds.message_numbers import NumberSearch
-from validated.kinds.message_text import views
+from validated.kinds.message_text import unescaped, views
 from validated.kinds.validator import Ground, Tools
 from validated.roster.names import name_key
 from validated.roster.worker import Answer, Question, Worker
@@ -67,7 +67,7 @@ class _Part:
         self.views = views(text)
         self.names = [NameSearch(view) for view in self.views]
         # As written, too: there an id may have a hidden mark.
-        self._searches = [IdSearch(view, list(own_ids)) for view in dict.fromkeys((*self.views, text))]
+        self._searches = [IdSearch(view, list(own_ids)) for view in dict.fromkeys((*self.views, unescaped(text)))]
 
     def ids(self) -> Iterable[str]:
         """Every word that may be an id."""

@@ -165,11 +165,17 @@ def _reasons(error: Any, depth: int) -> Iterator[tuple[Any, str]]:
         yield from _reasons(each, depth + 1)
 
 
-def _types_at(branch: list[Any], depth_of_value: int) -> list[str]:
+def _types_at(branch: list[Any], depth_of_value: int, depth: int = 0) -> list[str]:
     """The types that a branch asks of the value itself, where it is of another."""
     for error in branch:
-        if error.kind.name == "type" and len(error.instance_path) == depth_of_value:
+        if len(error.instance_path) != depth_of_value:
+            continue
+        if error.kind.name == "type":
             return [str(each) for each in error.kind.types]
+        context = (getattr(error.kind, "context", None) or ()) if depth < _BRANCH_DEPTH_MAX else ()
+        inner = [_types_at(each, depth_of_value, depth + 1) for each in context]
+        if inner and all(inner):
+            return [name for each in inner for name in each]
     return []
 
 

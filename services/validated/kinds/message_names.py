@@ -69,13 +69,16 @@ class NameSearch:
         # What is a name as it stands is not somebody else's the other way round.
         plain = [run for run in spans if run.order == "plain"]
         found: dict[str, str] = {}
-        for run in self._runs:
-            if run.key in own_keys or run.key not in bearers or run.key in found:
+        last = -1
+        for run in sorted(self._runs, key=lambda run: (run.first, -run.last)):
+            # Of a name that has another within it the longer one is said.
+            if run.key in own_keys or run.key not in bearers or run.key in found or run.last <= last:
                 continue
             if not self._counts(run, [worker.name for worker in bearers[run.key]], any_case=False):
                 continue
             if self._is_explained(run, plain if run.order == "plain" else spans, own_words):
                 continue
+            last = run.last
             found[run.key] = self._view[self._words[run.first].start : self._words[run.last].end].replace("\n", " ")
         return found
 

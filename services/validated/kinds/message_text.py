@@ -37,17 +37,22 @@ def views(text: str) -> list[str]:
     """The text as it stands, and as it is shown where its markup is; distinct. Compatible forms of letters and digits
     are the plain ones, nothing is invisible, and lines end with a line feed.
     """
+    text = unescaped(text)
     made = dict.fromkeys((_plain(text),))
-    shown = text
-    for _ in range(3):
-        before, shown = shown, html.unescape(shown)
-        if shown == before:
-            break
-    shown = unquote(shown) if "%" in shown else shown
+    shown = unquote(text) if "%" in text else text
     shown = _LINK_TARGET.sub("]", _TAG.sub("", _BLOCK_TAG.sub("\n", shown)))
     made[_plain(shown)] = None
     made[_plain(_EMPHASIS.sub("", _LINE_END.sub("\n", shown)))] = None
     return list(made)
+
+
+def unescaped(text: str) -> str:
+    """The text without HTML's entities, also where they were made twice."""
+    for _ in range(3):
+        before, text = text, html.unescape(text)
+        if text == before:
+            break
+    return text
 
 
 def _plain(text: str) -> str:

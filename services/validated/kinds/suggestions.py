@@ -26,6 +26,8 @@ from validated.roster.worker import Answer, Candidates, Wanted
 _NEAR: Final = 80.0
 # Ids that differ in one digit are common and mean little: a like name weighs more.
 _ID_HANDICAP: Final = 5.0
+# Who is found wanting was meant; who is not found may have been somebody else.
+_UNKNOWN: Final = ("PHANTOM_WORKER", "NAME_MISMATCH")
 _TOLD_IN_MESSAGE: Final = 3
 # So many of the likest by name, and by id, are looked at first: most often five of them do.
 _FIRST: Final = 24
@@ -75,7 +77,7 @@ def _tell(findings: Findings, wanted_at: Mapping[int, Wanted], search: _Search) 
         if nearest:
             suggestions = tuple([Suggestion(worker_id, name) for _, worker_id, name in nearest])
             # Somebody with several faults is answered once in words.
-            text = f"{message}; {_told(nearest)}" if is_new else message
+            text = f"{message}; {_told(nearest, meant=code in _UNKNOWN)}" if is_new else message
             findings.kept[position] = Finding(code, path, text, suggestions)
     shortage = search.shortage()
     if shortage:
@@ -169,8 +171,8 @@ def _likest(text: str, choices: Sequence[str], limit: int) -> list[tuple[float, 
     return [(score, at) for _, score, at in found]
 
 
-def _told(nearest: Sequence[_Near]) -> str:
-    near = [each for each in nearest if -each[0] >= _NEAR]
+def _told(nearest: Sequence[_Near], *, meant: bool) -> str:
+    near = [each for each in nearest if meant and -each[0] >= _NEAR]
     shown = (near or nearest)[:_TOLD_IN_MESSAGE]
     names = ", ".join([f"{quoted(worker_id)} {quoted(name)}" for _, worker_id, name in shown])
     return f"did you mean {names}?" if near else f"workers who would qualify: {names}"

@@ -32,7 +32,7 @@ _LATIN: Final = str.maketrans(_DRAWN_ALIKE | _TWO_LETTERS)
 # Accents, Hebrew points and Arabic vowel signs are left out by many who write a name. The marks of other scripts are
 # letters in all but name.
 _NO_PART: Final = regex.compile(
-    rf"[^\p{{L}}\p{{M}}\p{{N}}]|[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed{INVISIBLE}]"
+    rf"[^\p{{L}}\p{{M}}\p{{N}}]|[\u0300-\u036f\u02b9-\u02bf\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed{INVISIBLE}]"
 )
 _NO_ASCII_PART: Final = dict.fromkeys(code for code in range(128) if not chr(code).isalnum())
 _NO_TABLE_PART: Final = regex.compile("[^a-z0-9]+")
