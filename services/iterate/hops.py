@@ -12,8 +12,8 @@ from iterate.conversation import Turn
 from iterate.task import Target, Task
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.clients import AsyncChatClient, AsyncValidateClient
-from lakehouse.server.config import ConfigError
 from lakehouse.server.specs import Spec
+from lakehouse.settings import ConfigError
 from lakehouse.trace_context import TraceContext, forward_metadata
 from lakehouse.validated.v1 import validated_pb2
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from iterate.attempt import Attempt, error_record, fault_of
 from iterate.loop import Chat, Gate, Limits, Listener, Loop, Progress
-from iterate.session_log.logger import OpenSession, SessionBegun, SessionLogger, SessionLogUnavailable
+from iterate.session_log.logger import OpenSession, SessionLogger, SessionLogUnavailable
 from iterate.span_texts import outcome_text, request_text
 from iterate.task import Task
 from lakehouse.errors import Fault, Reason
-from lakehouse.sessions.record import ErrorRecord, FinalVerdict, SessionRecord, rfc3339
+from lakehouse.sessions.record import PROCESS_DIED, ErrorRecord, FinalVerdict, SessionRecord, rfc3339
 from lakehouse.trace_context import TraceContext
 from lakehouse.tracing import Span, Tracing
 
@@ -71,8 +71,9 @@ class Sessions:
     async def _run(self, task: Task, caller: Caller, listener: Listener | None, deadline: float) -> SessionEnd:
         started = time.monotonic()
         trace = caller.trace
+        begun = self._begun(task, trace)
         try:
-            open_session = self.log.begin(_begun(task, trace))
+            open_session = self.log.begin(begun)
         except SessionLogUnavailable:
             raise Fault(Reason.SESSION_LOG_UNAVAILABLE, where="iterate") from None
         progress = Progress()
@@ -91,7 +92,7 @@ class Sessions:
                 raise  # A cancellation is not held up; the row is on its way all the same.
             failure = raised
         finally:
-            record = self._record(task, trace, progress, error, int((time.monotonic() - started) * 1000))
+            record = _ended(begun, progress, error, int((time.monotonic() - started) * 1000))
             handover = open_session.hand_over(record)
             self.on_end(record)
             if root is not None:
@@ -138,12 +139,8 @@ class Sessions:
             on_attempt=open_session.attempt_finished,
         )
 
-    def _record(
-        self, task: Task, trace: TraceContext, progress: Progress, error: ErrorRecord | None, duration_ms: int
-    ) -> SessionRecord:
-        verdict: FinalVerdict = "infra_error"
-        if error is None:
-            verdict = "accepted" if progress.accepted else "max_iter_exhausted"
+    def _begun(self, task: Task, trace: TraceContext) -> SessionRecord:
+        """The session's row if the process died now."""
         return SessionRecord(
             session_id=task.session_id,
             timestamp=rfc3339(time.time_ns() // 1000),
@@ -156,12 +153,9 @@ class Sessions:
             prompt=task.prompt,
             spec=task.spec.text,
             max_iterations=task.max_iterations,
-            final_verdict=verdict,
-            error=error,
-            artifact=progress.artifact,
-            grounded_in_roster=progress.grounded_in_roster,
-            attempts=tuple(each.record for each in progress.attempts),
-            duration_ms=duration_ms,
+            final_verdict="infra_error",
+            error=PROCESS_DIED,
+            duration_ms=0,
         )
 
     def _end_trace(self, root: Span, record: SessionRecord) -> None:
@@ -182,15 +176,17 @@ class Sessions:
         )
 
 
-def _begun(task: Task, trace: TraceContext) -> SessionBegun:
-    return SessionBegun(
-        session_id=task.session_id,
-        trace_id=trace.trace_id,
-        caller_trace=trace.caller_trace,
-        kind=task.kind,
-        provider=task.target.provider,
-        model=task.target.model,
-        prompt=task.prompt,
-        spec=task.spec.text,
-        max_iterations=task.max_iterations,
+def _ended(begun: SessionRecord, progress: Progress, error: ErrorRecord | None, duration_ms: int) -> SessionRecord:
+    verdict: FinalVerdict = "infra_error"
+    if error is None:
+        verdict = "accepted" if progress.accepted else "max_iter_exhausted"
+    return replace(
+        begun,
+        timestamp=rfc3339(time.time_ns() // 1000),
+        final_verdict=verdict,
+        error=error,
+        artifact=progress.artifact,
+        grounded_in_roster=progress.grounded_in_roster,
+        attempts=tuple(each.record for each in progress.attempts),
+        duration_ms=duration_ms,
     )

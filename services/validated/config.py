@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from lakehouse.server.config import Milliseconds, ServerTable, Table
+from lakehouse.server.config import ServerTable
+from lakehouse.settings import Milliseconds, Table
 from validated.roster.columns import WORKER_COLUMNS
 
 Name = Annotated[str, Field(min_length=1, max_length=63)]

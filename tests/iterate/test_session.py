@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from iterate.session_log.logger import SessionLogUnavailable
 from iterate.task import Target, Task
 from lakehouse.errors import Fault, Reason
 from lakehouse.server.specs import Spec
-from lakehouse.sessions.record import SessionRecord
+from lakehouse.sessions.record import PROCESS_DIED, SessionRecord
 from lakehouse.trace_context import TraceContext
 from lakehouse.tracing import Tracing, TracingConfig
 
@@ -37,12 +37,14 @@ class RecordingLog:
     strict: bool = False
     available: bool = True
     events: list[str] = field(default_factory=list)
+    beginnings: list[SessionRecord] = field(default_factory=list)
     rows: list[SessionRecord] = field(default_factory=list)
 
-    def begin(self, begun: Any) -> RecordingLog:
+    def begin(self, begun: SessionRecord) -> RecordingLog:
         if not self.available:
             raise SessionLogUnavailable("no disk")
         self.events.append("begin")
+        self.beginnings.append(begun)
         return self
 
     def attempt_finished(self, attempt: Any) -> None:
@@ -93,7 +95,7 @@ async def run(log: RecordingLog, step: Any = None) -> Any:
         log=log,  # type: ignore[arg-type]  # the part of it that a session uses
         tracing=Tracing(TracingConfig(), service="iterate"),
         limits=LIMITS,
-        daemon="iterate",
+        daemon="iterate-blue",
     )
     return await sessions.run(TASK, Caller(), None, time.monotonic() + 10)
 
@@ -168,3 +170,15 @@ async def test_a_session_that_failed_says_so_even_when_a_strict_log_is_late() ->
         await run(RecordingLog("late", strict=True), Fault(Reason.PROVIDER_AUTH, where="chatd"))
 
     assert caught.value.reason is Reason.PROVIDER_AUTH
+
+
+async def test_the_row_is_the_beginning_with_the_end_in_place_of_the_death_that_did_not_come() -> None:
+    log = RecordingLog()
+
+    await run(log)
+
+    (begun,), (row,) = log.beginnings, log.rows
+    assert (begun.final_verdict, begun.error, begun.attempts, begun.duration_ms) == ("infra_error", PROCESS_DIED, (), 0)
+    assert begun.daemon == "iterate-blue"
+    ended = {"timestamp", "final_verdict", "error", "artifact", "grounded_in_roster", "attempts", "duration_ms"}
+    assert replace(row, **{name: getattr(begun, name) for name in ended}) == begun

@@ -25,7 +25,7 @@ from chatd.providers.sse import Event, EventReader, EventTooLargeError
 from chatd.providers.upstream_errors import error_words, from_http
 from chatd.upstream_fault import UpstreamFault
 from lakehouse.errors import Reason
-from lakehouse.server.config import read_secret
+from lakehouse.settings import read_secret
 
 # A whole answer with its reasoning, tool calls and log probabilities.
 BODY_BYTES_MAX: Final = 10 * 1000 * 1000

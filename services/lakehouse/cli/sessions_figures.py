@@ -14,7 +14,19 @@ from lakehouse.sessions.query.listing import SessionFilter
 from lakehouse.sessions.query.stats import SessionStats, Slice, session_stats
 
 _RIGHT = frozenset(
-    {"sessions", "accepted", "rate", "exhausted", "infra", "attempts", "phantom", "tokens/accepted", "mean ms"}
+    {
+        "sessions",
+        "accepted",
+        "rate",
+        "exhausted",
+        "infra",
+        "attempts",
+        "phantom",
+        "tokens/accepted",
+        "USD",
+        "USD/accepted",
+        "mean ms",
+    }
 )
 
 
@@ -39,7 +51,8 @@ def stats(
     errors by cause, tokens per accepted artifact.
 
     Rate: accepted of all sessions, infra errors included. Phantom: attempts that named a worker who does not exist, of
-    those that were validated. Tokens/accepted: all tokens spent, failures included, by accepted sessions.
+    those that were validated. Tokens/accepted: all tokens spent, failures included, by accepted sessions. USD: of the
+    sessions whose every attempt has a price; "-" where none has.
     """
     wanted = SessionFilter(verdict=verdict, kind=kind, model=model, since=since, until=until)
     with open_reader(log_path) as (reader, _):
@@ -85,6 +98,8 @@ def _print_slices(title: str, keys: tuple[str, ...], slices: list[Slice]) -> Non
         "attempts",
         "phantom",
         "tokens/accepted",
+        "USD",
+        "USD/accepted",
         "mean ms",
     )
     print_table(
@@ -100,6 +115,8 @@ def _print_slices(title: str, keys: tuple[str, ...], slices: list[Slice]) -> Non
                 _rounded(part.totals.attempts_per_session, 2),
                 _percent(part.totals.phantom_rate),
                 _rounded(part.totals.tokens_per_accepted, 0),
+                _usd(part.totals.cost_nano_usd if part.totals.priced else None),
+                _usd(part.totals.cost_nano_usd_per_accepted),
                 _rounded(part.totals.duration_ms_mean, 0),
             )
             for part in slices
@@ -115,6 +132,10 @@ def _heading(text: str) -> None:
 
 def _percent(rate: float | None) -> str:
     return "-" if rate is None else f"{rate:.1%}"
+
+
+def _usd(nano_usd: float | None) -> str:
+    return "-" if nano_usd is None else f"{nano_usd / 1e9:.4f}"
 
 
 def _rounded(value: float | None, digits: int) -> str:

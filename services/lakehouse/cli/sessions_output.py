@@ -19,7 +19,8 @@ from uuid import UUID
 import click
 
 from lakehouse.sessions.query.reader import QueryRefusedError, SessionReader
-from lakehouse.sessions.store.segments import DEFAULT_LOG_PATH, SessionLogUnavailableError
+from lakehouse.sessions.store.names import DEFAULT_LOG_PATH
+from lakehouse.sessions.store.segments import SessionLogUnavailableError
 from lakehouse.sessions.upkeep.closing import CompactionRefusedError
 
 if TYPE_CHECKING:

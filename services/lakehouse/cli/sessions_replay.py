@@ -21,6 +21,7 @@ from lakehouse.iterate.v1 import iterate_pb2
 from lakehouse.sessions.query.listing import find_rows
 from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
 from lakehouse.sessions.row_reading import RowBreach, decode_row
+from lakehouse.sessions.store.names import LOG_NAME
 from lakehouse.validated.v1 import validated_pb2
 
 EXIT_DIFFERS = 3
@@ -169,7 +170,7 @@ async def _run(
     request: iterate_pb2.IterateRequest, line: bytes, config: Path | None, roster: Path | None
 ) -> iterate_pb2.IterateResponse:
     with tempfile.TemporaryDirectory(prefix="lakehouse-replay-") as folder:
-        recorded = Path(folder) / "recorded.jsonl"
+        recorded = Path(folder) / LOG_NAME
         await asyncio.to_thread(recorded.write_bytes, line.rstrip(b"\n") + b"\n")
         prefix = f"CHATD_PROVIDERS__{_PROVIDER.upper()}"
         environ = {

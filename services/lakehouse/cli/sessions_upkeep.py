@@ -27,7 +27,7 @@ from lakehouse.cli.sessions_output import (
     type=click.IntRange(0, 100_000),
     default=20,
     show_default=True,
-    help="Places to tell of each kind.",
+    help="Places to name of each kind.",
 )
 @json_option
 @told_errors
@@ -53,8 +53,8 @@ def verify(log_path: Path, problems_max: int, *, canonical: bool, as_json: bool)
         for problem in result.problems:
             place = f"{problem.path}, {'line' if problem.offset is not None else 'row'} {problem.line}"
             place += f", byte {problem.offset}" if problem.offset is not None else ""
-            told = f"{place}: {problem.told}" if problem.path else problem.told
-            click.echo(f"{problem.kind:<17}{safe(told)}")
+            text = f"{place}: {problem.detail}" if problem.path else problem.detail
+            click.echo(f"{problem.kind:<17}{safe(text)}")
         if result.in_flight:
             click.echo("A row was being written at the end of the live file; it is not counted.")
     if not result.passed:
