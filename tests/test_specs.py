@@ -20,8 +20,9 @@ SITE = {"latitude": 41.5, "longitude": -83.5}
 
 
 def _violations(kind: str, **spec: Any) -> set[str]:
+    fields: dict[str, Any] = {"kind": kind, kind: spec}
     try:
-        read_spec(ValidateRequest(kind=kind, **{kind: spec}))
+        read_spec(ValidateRequest(**fields))
     except Fault as fault:
         assert fault.reason is Reason.BAD_REQUEST
         for violation in fault.violations:

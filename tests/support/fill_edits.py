@@ -122,7 +122,7 @@ def _invent(random_: random.Random, person: Any, rows: list[Row]) -> Any:
 
 
 def _retype(random_: random.Random, person: Any, _: list[Row]) -> Any:
-    value = random_.choice((None, 17, 1.5, True, [], {}, [_of(person).get("worker_id")], ""))
+    value: Any = random_.choice((None, 17, 1.5, True, [], {}, [_of(person).get("worker_id")], ""))
     return {**_of(person), random_.choice(("worker_id", "name", "role")): value}
 
 
@@ -147,7 +147,7 @@ def _of(person: Any) -> dict[str, Any]:
 
 _EDITS = (_restate, _restate, _edit_id, _edit_id, _edit_id, _edit_name, _swap_name, _invent, _invent,
           _retype, _drop, _smuggle, _replace)  # fmt: skip
-_WRAPPERS = (
+_WRAPPERS: tuple[Any, ...] = (
     lambda random_, artifact, rows: {**artifact, "standby": [_person(random_, rows)]},
     lambda _, artifact, __: [artifact],
     lambda _, artifact, __: {"workers": artifact},

@@ -112,7 +112,8 @@ async def judge(
 
 
 def read(kind: str, **spec: Any) -> Spec:
-    return read_spec(ValidateRequest(kind=kind, **{kind: spec}))
+    fields: dict[str, Any] = {"kind": kind, kind: spec}
+    return read_spec(ValidateRequest(**fields))
 
 
 LIMITS = LimitsTable(suggestions_ms=5000)

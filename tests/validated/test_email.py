@@ -234,7 +234,10 @@ async def test_labelled_messages_are_told_apart(roster_name: str, tmp_path: Path
         innocent = 0
         for _ in range(120):
             case = message_cases.case(draw, rows)
-            spec = {"allowed_names": message_cases.ALLOWED_NAMES, "allowed_numbers": message_cases.ALLOWED_NUMBERS}
+            spec: dict[str, Any] = {
+                "allowed_names": message_cases.ALLOWED_NAMES,
+                "allowed_numbers": message_cases.ALLOWED_NUMBERS,
+            }
             findings, _ = await judge(gate, case.artifact, kind="email", worker_ids=case.worker_ids, **spec)
             assert findings.any or not case.is_bad, (case.form, case.artifact)
             innocent += not case.is_bad
@@ -258,6 +261,6 @@ async def test_a_table_computes_the_key_that_it_is_asked_for() -> None:
         for collation in ('"C"', '"default"'):
             expression = table_key_sql(f"(n COLLATE {collation})").replace("%", "%%")
             for name in names:
-                cursor = await connection.execute(f"SELECT {expression} FROM (SELECT %s::text AS n) t", (name,))  # type: ignore[arg-type]
+                cursor = await connection.execute(f"SELECT {expression} FROM (SELECT %s::text AS n) t", (name,))
                 row = await cursor.fetchone()
                 assert row == (table_key(name_key(name)),), (name, collation)

@@ -13,9 +13,9 @@ ANA = {"worker_id": "W-000001", "name": "Ana Silva"}
 LUKASZ = {"worker_id": "W-000002", "name": "Łukasz Żak"}
 JOSE = {"worker_id": "W-000005", "name": "José Núñez"}
 OTHER_ANA = {"worker_id": "W-000007", "name": "Ana Silva"}
-SPEC = {"role": "forklift operator", "count": 1, "city": "TOLEDO", "state": "oh"}
-SITE = {"latitude": 41.6528, "longitude": -83.5379}
-SATURDAY = {"shift_start": "2026-12-05T07:00:00-05:00", "shift_end": "2026-12-05T15:00:00-05:00"}
+SPEC: dict[str, Any] = {"role": "forklift operator", "count": 1, "city": "TOLEDO", "state": "oh"}
+SITE: dict[str, Any] = {"latitude": 41.6528, "longitude": -83.5379}
+SATURDAY: dict[str, Any] = {"shift_start": "2026-12-05T07:00:00-05:00", "shift_end": "2026-12-05T15:00:00-05:00"}
 
 
 async def _found(fill: FillValidator, *workers: Any, **spec: Any) -> list[tuple[str, str]]:

@@ -2,10 +2,15 @@
 
 ``name_key`` is for an index of our own. PostgreSQL cannot compute it, so a table is asked by ``table_key``, which
 ``table_key_sql`` computes there as well: names of one key have one table key, and what else has it is sorted out here.
+
+    python -m validated.roster.names [TABLE [COLUMN]]
+
+prints the statement that makes the index of a large table.
 """
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 from collections.abc import Sequence
 from typing import Final
@@ -87,3 +92,13 @@ def table_key_sql(name: str) -> str:
         f"ELSE coalesce(nullif(regexp_replace({folded}, {kept}), ''), "
         f"regexp_replace({folded}, '[\\u0001-\\u007f{_PUNCTUATION}]+', '', 'g')) END"
     )
+
+
+def main() -> None:
+    """See the module's docstring."""
+    table, column = (*sys.argv[1:], *("workers", "name")[len(sys.argv) - 1 :])[:2]
+    sys.stdout.write(f"CREATE INDEX ON {table} (({table_key_sql(f'{column}::text')}));\n")
+
+
+if __name__ == "__main__":
+    main()
