@@ -94,11 +94,11 @@ class Endpoint:
         request: CompletionRequest,
         model: str,
         *,
-        deadline: float,
+        deadline_s: float,
         listener: Listener | None,
         tally: Tally,
     ) -> Completion:
-        """One answer, with repeats where they are allowed; over by `deadline` (loop time).
+        """One answer, with repeats where they are allowed; over by `deadline_s` (time.monotonic).
 
         Raises UpstreamFault: that of the last try, or of the last one that may have been billed.
         """
@@ -116,7 +116,7 @@ class Endpoint:
                 tally.adapted = steps
         while True:
             try:
-                completion = await self._once(adapted, model, deadline, listener, tally)
+                completion = await self._once(adapted, model, deadline_s, listener, tally)
             except UpstreamFault as fault:
                 tally.details += (f"{self.name}: {fault.detail or fault.reason}",)
                 if listener is not None and listener.heard:
@@ -131,7 +131,7 @@ class Endpoint:
                     if again is not None:
                         adapted, tally.adapted = again, healing.steps
                         continue
-                wait_s = self._wait_before_repeat_s(fault, retry, deadline)
+                wait_s = self._wait_before_repeat_s(fault, retry, deadline_s)
                 if wait_s is None:
                     raise (billed or fault) from None
                 if not self._budget.take():
@@ -151,7 +151,7 @@ class Endpoint:
         """Close the provider. No call may be running."""
         await self._provider.close()
 
-    def _wait_before_repeat_s(self, fault: UpstreamFault, retry: int, deadline: float) -> float | None:
+    def _wait_before_repeat_s(self, fault: UpstreamFault, retry: int, deadline_s: float) -> float | None:
         table = self.table.retry
         if retry >= table.max_retries or not fault.repeatable or (fault.billed and not table.repeat_billed):
             return None
@@ -160,18 +160,18 @@ class Endpoint:
             return None
         wait_ms = backoff_ms(retry, base_ms=table.base_ms, cap_ms=table.cap_ms, retry_after_ms=asked_ms)
         wait_s = wait_ms / 1000
-        return wait_s if asyncio.get_running_loop().time() + wait_s < deadline else None
+        return wait_s if time.monotonic() + wait_s < deadline_s else None
 
     async def _once(
         self,
         request: CompletionRequest,
         model: str,
-        deadline: float,
+        deadline_s: float,
         listener: Listener | None,
         tally: Tally,
     ) -> Completion:
         if not self.limit.take_free():
-            await self._wait_turn(deadline)
+            await self._wait_turn(deadline_s)
         try:
             admission = self._admit(model)
             if self._provider.calls_upstream:
@@ -180,8 +180,8 @@ class Endpoint:
             sent = time.monotonic()
             try:
                 # aiohttp's own total is of no use here: it rounds up to whole seconds.
-                async with asyncio.timeout_at(deadline):
-                    completion = await self._provider.complete(request, model, deadline, listener)
+                async with asyncio.timeout_at(deadline_s):
+                    completion = await self._provider.complete(request, model, deadline_s, listener)
             except UpstreamFault as fault:
                 self._judge(fault, model, admission)
                 if fault.generated is None or (listener is not None and listener.heard):
@@ -201,12 +201,13 @@ class Endpoint:
         finally:
             self.limit.release()
 
-    async def _wait_turn(self, deadline: float) -> None:
+    async def _wait_turn(self, deadline_s: float) -> None:
         try:
-            await self.limit.wait_turn(deadline)
+            await self.limit.wait_turn(deadline_s)
         except QueueFullError:
             self.counts.queue_refusals += 1
-            if asyncio.get_running_loop().time() >= deadline:
+            # A timer of the loop may fire up to a millisecond early.
+            if time.monotonic() + 0.001 >= deadline_s:
                 raise UpstreamFault(Reason.DEADLINE, billed=False, detail="the deadline passed in the queue") from None
             raise UpstreamFault(Reason.OVERLOADED, billed=False, detail="the provider's queue is full") from None
 

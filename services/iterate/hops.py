@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import grpc
 
-from iterate.attempt import Answer, AnswerEnd, Judgement
+from iterate.attempt import AnswerEnd, Judgement, ModelAnswer
 from iterate.config import HopTlsTable
 from iterate.conversation import Turn
-from iterate.task import Target, Task
+from iterate.task import ModelTarget, Task
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.clients import AsyncChatClient, AsyncValidateClient
 from lakehouse.server.specs import Spec
 from lakehouse.settings import ConfigError
+from lakehouse.spec_member import set_spec
 from lakehouse.trace_context import TraceContext, forward_metadata
 from lakehouse.validated.v1 import validated_pb2
 
@@ -55,12 +56,12 @@ class ChatHop:
         turns: Sequence[Turn],
         *,
         iteration: int,
-        target: Target,
-        fallbacks: Sequence[Target],
+        target: ModelTarget,
+        fallbacks: Sequence[ModelTarget],
         trace: TraceContext,
         span_id: str | None,
         timeout_s: float,
-    ) -> Answer:
+    ) -> ModelAnswer:
         """The answer of `target`, or of the first of `fallbacks` that gives one. Raises Fault."""
         request = chatd_pb2.CompleteRequest(
             messages=[chatd_pb2.Message(role=_ROLES[turn.role], content=turn.content) for turn in turns],
@@ -74,7 +75,7 @@ class ChatHop:
         response = await self._client.complete(
             request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id)
         )
-        return Answer(
+        return ModelAnswer(
             text=response.text,
             provider=response.provider,
             model=response.model,
@@ -99,7 +100,9 @@ class GateHop:
     ) -> Judgement:
         """The gate's judgement of `artifact`, canonical JSON text. Raises Fault."""
         request = validated_pb2.ValidateRequest(kind=task.kind, artifact_json=artifact)
-        set_spec(request, task.spec)
+        spec = task.spec.text if task.spec.message is None else task.spec.message
+        if spec is not None:
+            set_spec(request, task.kind, spec)
         response = await self._client.validate(
             request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id)
         )
@@ -113,15 +116,7 @@ class GateHop:
         )
 
 
-def set_spec(request: validated_pb2.ValidateRequest, spec: Spec) -> None:
-    """Set the member of `request.spec` that `spec` came from."""
-    if spec.message is not None:
-        getattr(request, spec.kind).CopyFrom(spec.message)
-    elif spec.text is not None:
-        request.spec_json = spec.text
-
-
-def _target(target: Target) -> chatd_pb2.Target:
+def _target(target: ModelTarget) -> chatd_pb2.Target:
     return chatd_pb2.Target(provider=target.provider, model=target.model)
 
 

@@ -7,13 +7,14 @@ waited for (`written`). However the session ends, it leaves exactly one row.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from iterate.attempt import Attempt, error_record, fault_of
-from iterate.loop import Chat, Gate, Limits, Listener, Loop, Progress
+from iterate.attempt import Attempt, error_record
+from iterate.loop import Chat, Gate, Limits, Loop, Progress, SessionListener
 from iterate.session_log.logger import OpenSession, SessionLogger, SessionLogUnavailable
 from iterate.span_texts import outcome_text, request_text
 from iterate.task import Task
@@ -28,7 +29,7 @@ class Caller(Protocol):
 
     @property
     def trace(self) -> TraceContext: ...
-    def ended_by(self) -> Fault: ...
+    def fault_of(self, error: BaseException) -> Fault: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,24 +52,24 @@ class Sessions:
     limits: Limits
     daemon: str
     on_end: Callable[[SessionRecord], None] = lambda _: None
-    """Hears of every row that is handed over; for counters."""
+    """Called with every row that is handed over; for counters."""
     _running: set[str] = field(default_factory=set)
 
-    async def run(self, task: Task, caller: Caller, listener: Listener | None, deadline: float) -> SessionEnd:
-        """Run one session until `deadline` (time.monotonic).
+    async def run(self, task: Task, caller: Caller, listener: SessionListener | None, deadline_s: float) -> SessionEnd:
+        """Run one session, at most until `deadline_s` (time.monotonic).
 
-        Raises Fault; whatever else the loop raises goes on. A status, too, leaves only after the row was written or
-        waited for; a cancellation goes on at once, with the row handed over.
+        Raises Fault, the one that the row names. A status, too, leaves only after the row was written or waited for; a
+        cancellation that ends the call goes on at once, with the row handed over.
         """
         if task.session_id in self._running:
             raise Fault(Reason.SESSION_ID_IN_FLIGHT, where="iterate")
         self._running.add(task.session_id)
         try:
-            return await self._run(task, caller, listener, deadline)
+            return await self._run(task, caller, listener, deadline_s)
         finally:
             self._running.discard(task.session_id)
 
-    async def _run(self, task: Task, caller: Caller, listener: Listener | None, deadline: float) -> SessionEnd:
+    async def _run(self, task: Task, caller: Caller, listener: SessionListener | None, deadline_s: float) -> SessionEnd:
         started = time.monotonic()
         trace = caller.trace
         begun = self._begun(task, trace)
@@ -79,18 +80,18 @@ class Sessions:
         progress = Progress()
         root: Span | None = None
         error: ErrorRecord | None = None
-        failure: Exception | None = None
+        failure: Fault | None = None
         try:
             root = self._start_trace(task, trace)
-            await self._loop(task, caller, listener, deadline, root, progress, open_session).run()
-        except Fault as raised:
-            failure = fault_of(raised, caller.ended_by)
-            error = error_record(failure)
+            await self._loop(task, caller, listener, deadline_s, root, progress, open_session).run()
         except BaseException as raised:
-            error = error_record(fault_of(raised, caller.ended_by))
-            if not isinstance(raised, Exception):
+            failure = caller.fault_of(raised)
+            error = error_record(failure)
+            if not isinstance(raised, Exception) and not _asked_for_by_nobody(raised, failure):
                 raise  # A cancellation is not held up; the row is on its way all the same.
-            failure = raised
+            if failure is not raised:
+                failure.__cause__ = raised
+            failure.where = failure.where or "iterate"
         finally:
             record = _ended(begun, progress, error, int((time.monotonic() - started) * 1000))
             handover = open_session.hand_over(record)
@@ -119,8 +120,8 @@ class Sessions:
         self,
         task: Task,
         caller: Caller,
-        listener: Listener | None,
-        deadline: float,
+        listener: SessionListener | None,
+        deadline_s: float,
         root: Span,
         progress: Progress,
         open_session: OpenSession,
@@ -134,8 +135,8 @@ class Sessions:
             root=root,
             progress=progress,
             listener=listener,
-            deadline=deadline,
-            ended_by=caller.ended_by,
+            deadline_s=deadline_s,
+            fault_of=caller.fault_of,
             on_attempt=open_session.attempt_finished,
         )
 
@@ -175,6 +176,11 @@ class Sessions:
             iterations=record.iterations,
             grounded_in_roster=record.grounded_in_roster,
         )
+
+
+def _asked_for_by_nobody(raised: BaseException, fault: Fault) -> bool:
+    """Whether a cancellation came of a bug: its caller is there and reads the status."""
+    return isinstance(raised, asyncio.CancelledError) and fault.reason is Reason.BUG
 
 
 def _ended(begun: SessionRecord, progress: Progress, error: ErrorRecord | None, duration_ms: int) -> SessionRecord:

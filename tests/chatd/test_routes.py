@@ -293,7 +293,7 @@ async def test_whatever_a_provider_raises_after_a_piece_went_out_says_that_the_a
         await router.complete(
             CompletionRequest((Message("user", "Hi."),), seed=1),
             router.choose(RouteTarget("e"), [RouteTarget("f")]),
-            deadline=asyncio.get_running_loop().time() + 5,
+            deadline_s=asyncio.get_running_loop().time() + 5,
             on_delta=listen,
             tally=Tally(),
         )

@@ -1,4 +1,4 @@
-"""Goal: the model is told what was wrong, where and what is allowed, and the conversation stays within its bound."""
+"""Goal: the model reads what was wrong, where and what is allowed, and the conversation stays within its bound."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iterate.attempt import Answer
+from iterate.attempt import ModelAnswer
 from iterate.conversation import Conversation, rejected_feedback, unparsable_feedback
 from lakehouse.server.specs import Spec
 from lakehouse.sessions.record import FindingRecord
@@ -26,7 +26,8 @@ def test_it_opens_with_instructions_and_the_task_with_its_spec() -> None:
     assert [turn.role for turn in turns] == ["system", "user"]
     assert "one JSON object" in turns[0].content
     assert "Fill the shift" in turns[1].content
-    assert str(SPEC.text) in turns[1].content
+    assert SPEC.text is not None
+    assert SPEC.text in turns[1].content
 
 
 def test_feedback_is_the_next_turn_of_the_conversation() -> None:
@@ -57,7 +58,7 @@ def test_a_flood_of_findings_is_cut_and_counted() -> None:
 
 
 def test_an_answer_cut_at_the_token_limit_is_told_so() -> None:
-    cut = Answer(text='{"a":', provider="p", model="m", input_tokens=1, output_tokens=1, end="cut_short")
+    cut = ModelAnswer(text='{"a":', provider="p", model="m", input_tokens=1, output_tokens=1, end="cut_short")
 
     assert "token limit" in cut.read_problem("not complete")
     assert "token limit" in unparsable_feedback(cut.read_problem("not complete"))
@@ -76,12 +77,12 @@ def test_an_answer_cut_at_the_token_limit_is_told_so() -> None:
     ],
 )
 def test_an_answer_that_is_none_says_why(answer: dict[str, Any], words: str) -> None:
-    assert words in Answer(provider="p", model="m", input_tokens=1, output_tokens=1, **answer).problem
+    assert words in ModelAnswer(provider="p", model="m", input_tokens=1, output_tokens=1, **answer).problem
 
 
 def test_an_answer_with_words_is_read() -> None:
     for end in ("whole", "cut_short", "filtered"):
-        answer = Answer(text="x", provider="p", model="m", input_tokens=1, output_tokens=1, reasoned=True, end=end)
+        answer = ModelAnswer(text="x", provider="p", model="m", input_tokens=1, output_tokens=1, reasoned=True, end=end)
         assert answer.problem == ""
 
 

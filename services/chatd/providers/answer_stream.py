@@ -68,14 +68,14 @@ async def read_stream(
     response: aiohttp.ClientResponse,
     first: bytes,
     answer: AnswerStream,
-    deadline: float,
+    deadline_s: float,
     on_delta: OnDelta | None,
     fault_of: FaultOf,
 ) -> Completion:
     """Read a stream to its end; each piece is handed over before the next is read.
 
     An answer stands once the endpoint has said why it ended: what breaks or hangs after that takes nothing from it.
-    `deadline` is loop time. Raises UpstreamFault, and HTTP_ERRORS before that point.
+    `deadline_s` is loop time. Raises UpstreamFault, and HTTP_ERRORS before that point.
     """
     events = EventStream(response, first)
     cut = False
@@ -83,7 +83,7 @@ async def read_stream(
         stands = answer.finished
         try:
             if stands:
-                left_s = min(_TAIL_S, deadline - asyncio.get_running_loop().time() - _ANSWER_S)
+                left_s = min(_TAIL_S, deadline_s - asyncio.get_running_loop().time() - _ANSWER_S)
                 async with asyncio.timeout(left_s):
                     read = await events.read()
             else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
@@ -88,7 +87,7 @@ class HttpEndpoint:
         url: URL,
         body: Mapping[str, Any],
         model: str,
-        deadline: float,
+        deadline_s: float,
         on_delta: OnDelta | None,
         *,
         whole: ReadWhole,
@@ -100,7 +99,7 @@ class HttpEndpoint:
 
         An end before the response's own, by an exception or a cancellation, closes the connection, so that the endpoint
         sees that nobody waits. Redirects are not followed: they would carry the key elsewhere. The caller cancels at
-        `deadline` (loop time).
+        `deadline_s` (time.monotonic).
 
         Raises UpstreamFault, and lets through what `on_delta` raises.
         """
@@ -109,7 +108,7 @@ class HttpEndpoint:
         sent = time.monotonic()
         # Silence until the deadline is not longer than what is allowed: there is nothing to watch for, and a watch
         # costs two timers a call.
-        soon = deadline - asyncio.get_running_loop().time() <= self._silence_s
+        soon = deadline_s - time.monotonic() <= self._silence_s
         try:
             response = await self._session.post(
                 url,
@@ -127,7 +126,7 @@ class HttpEndpoint:
                 first = content.read_nowait() if content.is_eof() else await _first_bytes(content)
                 if first[:1] != b"{" and _begins_events(first, response):
                     answering = streamed(model, sent)
-                    return await read_stream(response, first, answering, deadline, on_delta, self._fault_of)
+                    return await read_stream(response, first, answering, deadline_s, on_delta, self._fault_of)
                 answer = parse_answer(first if content.at_eof() else await _read_body(response, first))
             except BaseException:
                 response.close()

@@ -29,12 +29,12 @@ class OpenAiProvider:
         self._url = URL(table.base_url + "/chat/completions").with_query(table.query or None)
 
     async def complete(
-        self, request: CompletionRequest, model: str, deadline: float, on_delta: OnDelta | None
+        self, request: CompletionRequest, model: str, deadline_s: float, on_delta: OnDelta | None
     ) -> Completion:
         """See ``Provider.complete``."""
         body = self._body(request, model, stream=on_delta is not None or request.form.stream)
         url = self._azure_url(model) if self._azure else self._url
-        return await self._http.ask(url, body, model, deadline, on_delta, whole=read_answer, streamed=StreamedAnswer)
+        return await self._http.ask(url, body, model, deadline_s, on_delta, whole=read_answer, streamed=StreamedAnswer)
 
     async def close(self) -> None:
         """See ``Provider.close``."""

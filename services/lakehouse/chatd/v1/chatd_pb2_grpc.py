@@ -68,7 +68,7 @@ class ChatServiceServicer(object):
         quota, a length, a parameter, a filter that another may not have) and after a model that declined or made no valid
         output; final are DEADLINE and chatd's own argument checks. Where no target answers, the response is the last
         FINISH_REASON_REFUSAL or FINISH_REASON_MALFORMED, if there was one; else the status is that of the first target,
-        unless a later one may have been billed: then it is that one's.
+        unless a later one may have been billed: then it is the later one's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

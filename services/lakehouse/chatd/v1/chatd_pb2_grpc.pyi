@@ -50,7 +50,7 @@ class ChatServiceStub:
     quota, a length, a parameter, a filter that another may not have) and after a model that declined or made no valid
     output; final are DEADLINE and chatd's own argument checks. Where no target answers, the response is the last
     FINISH_REASON_REFUSAL or FINISH_REASON_MALFORMED, if there was one; else the status is that of the first target,
-    unless a later one may have been billed: then it is that one's.
+    unless a later one may have been billed: then it is the later one's.
     """
     StreamComplete: _grpc.UnaryStreamMultiCallable[_chatd_pb2.StreamCompleteRequest, _chatd_pb2.StreamCompleteResponse]
     """StreamComplete sends the answer as it is made, then one last event with what Complete would have returned.
@@ -80,7 +80,7 @@ class ChatServiceAsyncStub(ChatServiceStub):
     quota, a length, a parameter, a filter that another may not have) and after a model that declined or made no valid
     output; final are DEADLINE and chatd's own argument checks. Where no target answers, the response is the last
     FINISH_REASON_REFUSAL or FINISH_REASON_MALFORMED, if there was one; else the status is that of the first target,
-    unless a later one may have been billed: then it is that one's.
+    unless a later one may have been billed: then it is the later one's.
     """
     StreamComplete: _aio.UnaryStreamMultiCallable[_chatd_pb2.StreamCompleteRequest, _chatd_pb2.StreamCompleteResponse]  # type: ignore[assignment]
     """StreamComplete sends the answer as it is made, then one last event with what Complete would have returned.
@@ -113,7 +113,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         quota, a length, a parameter, a filter that another may not have) and after a model that declined or made no valid
         output; final are DEADLINE and chatd's own argument checks. Where no target answers, the response is the last
         FINISH_REASON_REFUSAL or FINISH_REASON_MALFORMED, if there was one; else the status is that of the first target,
-        unless a later one may have been billed: then it is that one's.
+        unless a later one may have been billed: then it is the later one's.
         """
 
     @_abc_1.abstractmethod
