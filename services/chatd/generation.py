@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,7 +58,7 @@ def end_generation(span: Span, answer: Answer, tally: Tally) -> None:
         cost_details=None
         if cost is None
         else {"input": float(cost.input_usd), "output": float(cost.output_usd), "total": float(cost.total_usd)},
-        completion_start_unix_ns=time.time_ns() - int((time.monotonic() - completion.first_token) * 1e9),
+        completion_start_monotonic_ns=int(completion.first_token * 1e9),
         metadata=_answer_facts(answer, tally),
     )
 

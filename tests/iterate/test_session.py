@@ -40,7 +40,7 @@ class RecordingLog:
     beginnings: list[SessionRecord] = field(default_factory=list)
     rows: list[SessionRecord] = field(default_factory=list)
 
-    def begin(self, begun: SessionRecord) -> RecordingLog:
+    def begin(self, begun: SessionRecord, *, parent_span_id: str | None) -> RecordingLog:
         if not self.available:
             raise SessionLogUnavailable("no disk")
         self.events.append("begin")
