@@ -34,6 +34,7 @@ def end_session_trace(tracing: Tracing, root: Span, record: SessionRecord) -> No
         output=outcome_text(record),
         level="ERROR" if error else "",
         status_message=error.message if error else "",
+        metadata=None if record.cost_nano_usd is None else {"cost_nano_usd": record.cost_nano_usd},
         trace_metadata={"kind": record.kind, "final_verdict": record.final_verdict},
     )
     tracing.score_session(

@@ -73,7 +73,7 @@ class Hops:
             raise self.step
         if self.step == "hang":
             await asyncio.Event().wait()
-        return ModelAnswer(text="{}", provider="p", model="m", input_tokens=1, output_tokens=1, cut_short=False)
+        return ModelAnswer(text="{}", provider="p", model="m", input_tokens=1, output_tokens=1)
 
     async def validate(self, *_: Any, **__: Any) -> Judgement:
         return Judgement(passed=True, findings=(), findings_left_out=0, grounded_in_roster=True, roster=None)
