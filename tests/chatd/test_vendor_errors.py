@@ -256,13 +256,14 @@ def test_any_body_is_read_as_something(body: object, status: int) -> None:
     ],
     ids=["model", "large", "parameter", "braces", "nested", "keys", "run", "wait", "names", "dots"],
 )
-def test_no_body_makes_the_reading_slow(message: str) -> None:
+def test_no_body_makes_a_search_backtrack(message: str) -> None:
     read(400, {"error": {"message": "warm"}})
-    started = time.perf_counter()
+    started_s = time.thread_time()
 
     read(400, {"error": {"message": message, "code": message[:500]}}, hidden=OWN_KEY)
 
-    assert time.perf_counter() - started < 0.5
+    # This thread's CPU, not the clock's time: a search that backtracks takes minutes here.
+    assert time.thread_time() - started_s < 5
 
 
 def test_a_deep_or_wide_body_is_bounded() -> None:

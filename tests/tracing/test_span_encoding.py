@@ -103,7 +103,7 @@ def attributes(span: RecordedSpan) -> dict[str, Any]:
         made |= generation(span)
     top = span.parent_span_id is None
     of_trace = span.trace_metadata or {} if span.is_root else {}
-    made |= metadata("langfuse.observation.metadata", (span.metadata or {}) | ({} if top else of_trace))
+    made |= metadata("langfuse.observation.metadata", {**(span.metadata or {}), **({} if top else of_trace)})
     if span.is_root and top:
         made["langfuse.trace.name"] = span.name
         if span.tags:
