@@ -20,7 +20,7 @@ from chatd.upstream_fault import UpstreamFault
 STREAM_BYTES_MAX: Final = 128 * 1024 * 1024
 _ERROR_BYTES_MAX: Final = 64 * 1024
 # How long an answer that is whole is waited on for what may follow it: its usage, its [DONE].
-_TAIL_S: Final = 2.0
+_TAIL_S: Final = 10.0
 # Kept of the caller's time for handing the answer on.
 _ANSWER_S: Final = 0.1
 # Names of events that say no more than that the endpoint lives.
