@@ -42,10 +42,10 @@ from lakehouse.server.specs import read_spec  # noqa: E402
 from lakehouse.strict_json.parser import read_canonical  # noqa: E402
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc  # noqa: E402
 from validated.config import LimitsTable, RosterTable  # noqa: E402
+from validated.datasets.file import FileRoster  # noqa: E402
 from validated.findings import Findings  # noqa: E402
 from validated.kinds.fill import FillValidator  # noqa: E402
 from validated.kinds.validator import Tools  # noqa: E402
-from validated.roster.file import FileRoster  # noqa: E402
 
 ROLES = ("forklift operator", "picker packer", "welder", "CDL driver", "machine operator", "general laborer")
 CITIES = (("Toledo", "OH"), ("Cleveland", "OH"), ("Detroit", "MI"), ("Chicago", "IL"), ("Fort Wayne", "IN"))

@@ -14,12 +14,14 @@ from lakehouse.server.tracing_setup import open_tracing
 from lakehouse.trace_context import read_hop_context
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
 from validated.config import ValidatedTable
+from validated.datasets.file import FileRoster
+from validated.datasets.postgres import PostgresRoster
+from validated.datasets.worker import WorkerLookup
 from validated.kinds import KindError, make_validators
 from validated.kinds.validator import Tools
-from validated.roster.file import FileRoster
-from validated.roster.postgres import PostgresRoster
-from validated.roster.worker import WorkerLookup
 from validated.servicer import ValidateServicer
+
+_ROSTER_GAUGES = ("rows", "age_seconds", "refused", "too_old", "assignments_unknown", "do_not_send_unknown")
 
 
 @contextlib.asynccontextmanager
@@ -50,7 +52,7 @@ async def _open_roster(config: ValidatedTable, runtime: Runtime) -> AsyncIterato
             yield database
         return
     async with FileRoster(table, near_ms=config.limits.suggestions_ms).open() as files:
-        runtime.metrics.export("lakehouse_roster", files.counts, gauges=("rows",))
+        runtime.metrics.export("lakehouse_roster", lambda: {**files.counts(), **files.state()}, gauges=_ROSTER_GAUGES)
         with _on_sighup(files):
             yield files
 

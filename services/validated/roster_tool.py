@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from validated.config import RosterTable
-from validated.roster.build import build
-from validated.roster.columns import WORKER_COLUMNS
-from validated.roster.index import RosterIndex
-from validated.roster.near import near_rows
-from validated.roster.source import RosterFiles
-from validated.roster.texts import fold
-from validated.roster.worker import Wanted
+from validated.datasets.build import build
+from validated.datasets.columns import WORKER_COLUMNS
+from validated.datasets.index import RosterIndex
+from validated.datasets.near import near_rows
+from validated.datasets.source import RosterFiles
+from validated.datasets.texts import fold
+from validated.datasets.worker import Wanted
 
 _FIND_S = 5.0
 _COUNTS_MAX = 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from lakehouse.server.specs import Spec, read_spec
 from lakehouse.strict_json.parser import parse_json
 from lakehouse.validated.v1.validated_pb2 import ValidateRequest
 from validated.config import LimitsTable, RosterTable
+from validated.datasets.build import RosterFiles, build
+from validated.datasets.index import RosterIndex
+from validated.datasets.store import Store
 from validated.findings import Findings
 from validated.kinds.validator import Ground, Validator
 
@@ -97,8 +101,17 @@ def small_table(folder: Path, **changes: Any) -> RosterTable:
         "assignments_path": write_csv(folder / "assignments.csv", ASSIGNMENTS),
         "do_not_send_path": write_csv(folder / "do_not_send.csv", DO_NOT_SEND),
         "poll_ms": 50,
+        "index_dir": folder / "indexes",
     }
     return RosterTable(**{**given, **changes})
+
+
+def load_files(files: RosterFiles, **limits: Any) -> tuple[dict[str, Any], RosterIndex | None]:
+    """What the reader reports of `files`, and the index where it is good."""
+    # The index lives in its open file, whatever becomes of the folder.
+    with tempfile.TemporaryDirectory() as folder:
+        report = build(files, Store(Path(folder)), **{"rows_max": 100_000, "memory_mb": 64, **limits})
+        return report, RosterIndex(Path(report["index"])) if report["index"] else None
 
 
 async def judge(

@@ -17,10 +17,10 @@ from validated_server import serving
 
 from lakehouse.errors import Fault, Reason
 from validated.config import LimitsTable
+from validated.datasets.file import FileRoster
+from validated.datasets.worker import Question, RosterUnavailable
 from validated.kinds.fill import FillValidator
 from validated.kinds.validator import Tools
-from validated.roster.file import FileRoster
-from validated.roster.worker import Question, RosterUnavailable
 
 SPEC: dict[str, Any] = {"role": "forklift operator", "count": 1}
 
@@ -119,7 +119,7 @@ async def test_sighup_loads_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_validation_keeps_to_the_version_that_it_began_with(tmp_path: Path) -> None:
-    table = small_table(tmp_path)
+    table = small_table(tmp_path, companions_unknown_max=1.0, allow_shrink=True)
     async with FileRoster(table, near_ms=1000).open() as roster:
         answer = await roster.look_up(Question(("W-000001",)))
         old = _version(roster)

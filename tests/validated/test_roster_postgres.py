@@ -15,11 +15,11 @@ from validated_server import serving
 
 from lakehouse.errors import Reason
 from validated.config import RosterTable
+from validated.datasets.postgres import PostgresRoster
+from validated.datasets.worker import Question
 from validated.kinds.email import EmailValidator
 from validated.kinds.fill import FillValidator
 from validated.kinds.validator import Tools
-from validated.roster.postgres import PostgresRoster
-from validated.roster.worker import Question
 
 pytestmark = pytest.mark.skipif(
     not POSTGRES, reason="LAKEHOUSE_TEST_POSTGRES is not set: no PostgreSQL server (deploy/ci_postgres.sh starts one)"

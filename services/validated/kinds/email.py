@@ -9,10 +9,10 @@ from typing import Final
 from lakehouse.server.specs import BODY_CHARS, SUBJECT_CHARS, Spec, quoted
 from lakehouse.strict_json.parser import JsonValue
 from lakehouse.validated.v1.validated_pb2 import EmailSpec
+from validated.datasets.texts import fold
+from validated.datasets.worker import Answer, Question
 from validated.findings import Findings, pointer
 from validated.kinds.validator import Ground, Tools
-from validated.roster.texts import fold
-from validated.roster.worker import Answer, Question
 
 _NAMES: Final = ("to_worker_id", "subject", "body")
 _TEXTS: Final = ("subject", "body")

@@ -20,11 +20,11 @@ from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from validated.config import RosterTable
-from validated.roster.columns import read_active, read_certifications
-from validated.roster.near import id_variants
-from validated.roster.postgres_statements import Statements
-from validated.roster.texts import fold
-from validated.roster.worker import (
+from validated.datasets.columns import read_active, read_certifications
+from validated.datasets.near import id_variants
+from validated.datasets.postgres_statements import Statements
+from validated.datasets.texts import fold
+from validated.datasets.worker import (
     Candidates,
     Criteria,
     Found,

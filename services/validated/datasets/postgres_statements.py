@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 
 from validated.config import RosterTable
-from validated.roster.columns import WORKER_COLUMNS
+from validated.datasets.columns import WORKER_COLUMNS
 
 _REQUIRED: Final = ("worker_id", "name")
 _FITTING_MAX: Final = 64
