@@ -39,6 +39,7 @@ async def compose(config: ValidatedTable, runtime: Runtime) -> AsyncIterator[Reg
             service_names=(validated_pb2.DESCRIPTOR.services_by_name["ValidateService"].full_name,),
             add=lambda server: validated_pb2_grpc.add_ValidateServiceServicer_to_server(servicer, server),
             read_context=read_hop_context,
+            is_ready=roster.is_ready if isinstance(roster, PostgresRoster) else None,
         )
 
 
@@ -48,7 +49,7 @@ async def _open_roster(config: ValidatedTable, runtime: Runtime) -> AsyncIterato
     if table.backend == "postgres":
         conninfo = read_secret(table.postgres.conninfo, table.postgres.conninfo_file)
         async with PostgresRoster(table, conninfo, near_ms=config.limits.suggestions_ms).open() as database:
-            runtime.metrics.export("lakehouse_roster", database.counts)
+            runtime.metrics.export("lakehouse_roster", database.counts, gauges=("ready",))
             yield database
         return
     async with FileRoster(table, near_ms=config.limits.suggestions_ms).open() as files:

@@ -73,7 +73,7 @@ class RosterTable(Table):
     allow_shrink: bool = False
     """Take rosters that have shrunk beyond `shrink_max`."""
     max_age_s: Annotated[int, Field(ge=0, le=315_360_000)] = 0
-    """How old the workers' file may be, by its time of modification. Past it a warning is logged each minute. 0: any."""
+    """How old the workers' file may be, by its time of modification; past it there is a warning each minute. 0: any."""
     max_age_action: Literal["warn", "close"] = "warn"
     """`close`: past `max_age_s` look-ups answer ROSTER_UNAVAILABLE."""
     index_dir: Path | None = None

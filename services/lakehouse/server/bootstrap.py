@@ -34,6 +34,7 @@ from lakehouse.server.metrics import Metrics
 _log = structlog.get_logger()
 # How long handlers that were cancelled at the end of the drain may take to say so.
 _CANCEL_S = 2.0
+_READINESS_S = 0.5
 
 T = TypeVar("T", bound=ServerTable)
 
@@ -46,6 +47,8 @@ class Registration:
     """Full proto names, for health and reflection."""
     add: Callable[[grpc.aio.Server], None]
     read_context: ReadContext
+    is_ready: Callable[[], bool] | None = None
+    """Whether calls can be answered now; health follows it. None: from the start to the drain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +126,12 @@ async def running(service: str, config: T, compose: Compose[T]) -> AsyncIterator
         server, healthiness = _server(config, registration, interceptor)
         address = _bind(server, config)
         await server.start()
-        for name in ("", *registration.service_names):
-            await healthiness.set(name, health_pb2.HealthCheckResponse.SERVING)
+        readiness = asyncio.create_task(_follow_readiness(healthiness, registration))
         stop_metrics = _serve_metrics(config, metrics)
         try:
             yield RunningServer(address, registration)
         finally:
+            readiness.cancel()
             await healthiness.enter_graceful_shutdown()
             await asyncio.sleep(config.drain_delay_ms / 1000)
             interceptor.refuse_new()
@@ -138,6 +141,20 @@ async def running(service: str, config: T, compose: Compose[T]) -> AsyncIterator
             # Not before: an open health Watch would hold stop() for the whole of its grace.
             await server.stop(None)
             stop_metrics()
+
+
+async def _follow_readiness(healthiness: health.aio.HealthServicer, registration: Registration) -> None:
+    said: bool | None = None
+    while True:
+        is_ready = registration.is_ready is None or registration.is_ready()
+        if is_ready != said:
+            said = is_ready
+            status = health_pb2.HealthCheckResponse.SERVING if is_ready else health_pb2.HealthCheckResponse.NOT_SERVING
+            for name in ("", *registration.service_names):
+                await healthiness.set(name, status)
+        if registration.is_ready is None:
+            return
+        await asyncio.sleep(_READINESS_S)
 
 
 def _server(

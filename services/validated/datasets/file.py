@@ -260,7 +260,7 @@ class FileRoster:
                 self._shrunk = new.version.version
                 text = (
                     f"{table.path}: {before} {what} would become {after}: more than roster.shrink_max "
-                    f"({table.shrink_max:.0%}) is lost. If that is right, send SIGHUP, which loads these files once, or set "
+                    f"({table.shrink_max:.0%}) is lost. If that is right, send SIGHUP, which loads them once, or set "
                     "roster.allow_shrink"
                 )
                 raise LoadError([text])

@@ -48,7 +48,7 @@ def match(
             text = f"{_listed(found)} differ in case alone; map one in roster.columns and ignore the other"
             problems.append((column.name, text))
         elif column.name in mapping:
-            text = f'roster.columns maps it to "{wanted}", and there is no such column but {_listed(header)}'
+            text = f'there is no column "{wanted}" for {column.name} but {_listed(header)}; mend roster.columns'
             problems.append((column.name, text))
     for name, count in Counter(used.values()).items():
         if count > 1:

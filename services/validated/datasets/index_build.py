@@ -85,7 +85,7 @@ class RosterMaps:
         trues = ", ".join(f"'{each}'" for each, active in ACTIVE.items() if active)
         return f"CASE WHEN lower(trim(w.active)) IN ({trues}) THEN '1' ELSE '' END"
 
-    def _names(self) -> Iterator[tuple[bytes, bytes]]:
+    def _names(self) -> Iterator[_Items]:
         # Plain names fold in SQL as `fold` folds them; the others are folded by it, once each.
         plain = "strlen(name) = length(name)"
         spaced = self._db.execute("SELECT 1 FROM workers WHERE contains(name, '  ') LIMIT 1").fetchall()

@@ -184,7 +184,8 @@ class TextRows:
         ]
         get = itemgetter(*at)
         if len(header) not in at:
-            return get  # type: ignore[return-value]  # two columns or more, so that it gives a tuple
+            # Two columns or more, so that it gives a tuple.
+            return get
 
         def pick(row: list[str]) -> Sequence[str]:
             row.append("")
