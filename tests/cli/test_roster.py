@@ -30,7 +30,7 @@ def test_every_problem_is_listed_with_its_row(tmp_path: Path) -> None:
     rows[4]["name"] = " "
     path = write_csv(tmp_path / "w.csv", rows)
     result = _run("check", path)
-    assert result.exit_code == 3
+    assert result.exit_code == 1
     assert "row 2, worker_id: 'W-000001' stands in row 1" in result.output
     assert "row 5, name: is empty" in result.output
     assert "2 problems; validated refuses this roster" in result.output

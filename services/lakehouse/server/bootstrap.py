@@ -126,6 +126,7 @@ async def running(service: str, config: T, compose: Compose[T]) -> AsyncIterator
         server, healthiness = _server(config, registration, interceptor)
         address = _bind(server, config)
         await server.start()
+        await _say_readiness(healthiness, registration)
         readiness = asyncio.create_task(_follow_readiness(healthiness, registration))
         stop_metrics = _serve_metrics(config, metrics)
         try:
@@ -143,18 +144,20 @@ async def running(service: str, config: T, compose: Compose[T]) -> AsyncIterator
             stop_metrics()
 
 
+async def _say_readiness(healthiness: health.aio.HealthServicer, registration: Registration) -> bool:
+    is_ready = registration.is_ready is None or registration.is_ready()
+    status = health_pb2.HealthCheckResponse.SERVING if is_ready else health_pb2.HealthCheckResponse.NOT_SERVING
+    for name in ("", *registration.service_names):
+        await healthiness.set(name, status)
+    return is_ready
+
+
 async def _follow_readiness(healthiness: health.aio.HealthServicer, registration: Registration) -> None:
-    said: bool | None = None
-    while True:
-        is_ready = registration.is_ready is None or registration.is_ready()
-        if is_ready != said:
-            said = is_ready
-            status = health_pb2.HealthCheckResponse.SERVING if is_ready else health_pb2.HealthCheckResponse.NOT_SERVING
-            for name in ("", *registration.service_names):
-                await healthiness.set(name, status)
-        if registration.is_ready is None:
-            return
+    said = await _say_readiness(healthiness, registration)
+    while registration.is_ready is not None:
         await asyncio.sleep(_READINESS_S)
+        if registration.is_ready() != said:
+            said = await _say_readiness(healthiness, registration)
 
 
 def _server(

@@ -55,7 +55,8 @@ class Checker:
                 _CHECKS[column.type](self, column)
         if self._table.dataset.is_unique:
             self._check_unique(self._table.dataset.key[0])
-        for part, row, name, text in sorted(self._found):
+        order = [column.name for column in self._table.dataset.columns]
+        for part, row, name, text in sorted(self._found, key=lambda each: (*each[:2], order.index(each[2]))):
             self._problems.add(Problem(self._table.shown(part), row, name, text))
 
     def _rows(self, name: str, where: str) -> Iterator[tuple[int, int, str]]:

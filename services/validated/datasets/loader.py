@@ -98,16 +98,7 @@ class Loader:
     def _run(self) -> dict[str, Any]:
         table = self._table
         request = {
-            "files": {
-                "workers": str(table.path),
-                "assignments": str(table.assignments_path or ""),
-                "do_not_send": str(table.do_not_send_path or ""),
-                "columns": table.columns,
-                "ignore_columns": table.ignore_columns,
-                "delimiter": table.delimiter,
-                "encoding": table.encoding,
-                "unknown_max": table.companions_unknown_max,
-            },
+            "files": request_of(table),
             "index_dir": str(self._index_dir()),
             "rows_max": table.rows_max,
             "memory_mb": table.load_memory_mb,
@@ -142,6 +133,20 @@ class Loader:
             raise LoadError([text], retry=True)
         report: dict[str, Any] = json.loads(answer)
         return report
+
+
+def request_of(table: RosterTable) -> dict[str, Any]:
+    """What `RosterFiles.read` takes: the files, and the rules by which they are read."""
+    return {
+        "workers": str(table.path),
+        "assignments": str(table.assignments_path or ""),
+        "do_not_send": str(table.do_not_send_path or ""),
+        "columns": table.columns,
+        "ignore_columns": table.ignore_columns,
+        "delimiter": table.delimiter,
+        "encoding": table.encoding,
+        "unknown_max": table.companions_unknown_max,
+    }
 
 
 def default_index_dir() -> Path:

@@ -64,9 +64,11 @@ class TextRows:
         if self._delimiter is None or codecs.lookup(self._encoding).name != "utf-8":
             return None
         self._check_mark()
+        header: list[str] = []
         lines = delimiters = 0
         last = b""
-        with self._path.open("rb") as file:
+        decode = codecs.getincrementaldecoder("utf-8")().decode
+        with self._path.open("rb") as file, contextlib.suppress(UnicodeDecodeError):
             first = file.readline(LINE_BYTES_MAX)
             if first.startswith(codecs.BOM_UTF8):
                 return None
@@ -77,9 +79,10 @@ class TextRows:
                 lines += block.count(b"\n")
                 delimiters += block.count(self._delimiter.encode())
                 last = block[-1:]
-        try:
+                decode(block)
+            decode(b"", True)  # noqa: FBT003  its own signature
             header = first.decode().rstrip("\n").split(self._delimiter)
-        except UnicodeDecodeError:
+        if not header:
             return None
         self.line_count = lines + (last not in (b"", b"\n")) - 1
         if delimiters != (self.line_count + 1) * (len(header) - 1) or not any(header):
@@ -125,14 +128,17 @@ class TextRows:
                 or "\x00" in chunk
             ):
                 self._refuse_control(batch, count - len(batch))
-            out.write(chunk)
-            out.write("\n")
+            try:
+                out.write(chunk + "\n")
+            except UnicodeEncodeError:
+                self._refuse_control(batch, count - len(batch))
+                raise
         return count
 
     def _refuse_control(self, batch: Sequence[Sequence[str]], before: int) -> None:
         for row, values in enumerate(batch, before + 1):
             for column, value in zip(self._dataset.columns, values, strict=True):
-                if any(each in value for each in ("\n", "\r", "\x00", SEPARATOR)):
+                if any(each in "\n\r\x00" + SEPARATOR or "\ud800" <= each <= "\udfff" for each in value):
                     raise self._refusal(
                         row, column.name, f"{value[:80]!a} holds characters that do not print; remove them"
                     )
