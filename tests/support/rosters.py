@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,13 @@ async def judge(
 
 def read(kind: str, **spec: Any) -> Spec:
     return read_spec(ValidateRequest(kind=kind, **{kind: spec}))
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = 20.0) -> None:
+    ends_at = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends_at, "it did not come to be in time"
+        await asyncio.sleep(0.01)
 
 
 LIMITS = LimitsTable(suggestions_ms=5000)

@@ -6,12 +6,11 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rosters import judge, people, small_table, write_csv
+from rosters import judge, people, small_table, until, write_csv
 from structlog.testing import capture_logs
 from validated_server import serving
 
@@ -23,13 +22,6 @@ from validated.kinds.fill import FillValidator
 from validated.kinds.validator import Tools
 
 SPEC: dict[str, Any] = {"role": "forklift operator", "count": 1}
-
-
-async def until(condition: Callable[[], bool], *, seconds: float = 20.0) -> None:
-    ends_at = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends_at, "it did not come to be in time"
-        await asyncio.sleep(0.01)
 
 
 def _version(roster: FileRoster) -> str:
