@@ -39,7 +39,7 @@ _OPTIONS = (
     click.option("--assignments", type=click.Path(path_type=Path), help="Companion: worker_id, shift_start, …"),
     click.option("--do-not-send", type=click.Path(path_type=Path), help="Companion: client_id, worker_id."),
     click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="A column with another name."),
-    click.option("--ignore-column", "ignored", multiple=True, metavar="NAME", help="It only looks like ours."),
+    click.option("--ignore-column", "ignored", multiple=True, metavar="NAME", help="It is not ours."),
     click.option("--delimiter", help="What parts the columns of .csv."),
     click.option("--encoding", help="Of .csv, .tsv and .jsonl, such as cp1252."),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else."),

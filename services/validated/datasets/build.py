@@ -95,6 +95,7 @@ class Loaded:
         """Parse and check everything. Raises RefusedError, UnreadableError where a file is no table."""
         for table in self.tables:
             table.load(db, folder, rows_max=rows_max)
+            self.warnings += table.warnings
             Checker(db, table, folder, self.problems).check()
             if table.dataset is ASSIGNMENTS and not self.problems.kept:
                 self._check_spans(db, table)

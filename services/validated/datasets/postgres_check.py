@@ -42,7 +42,7 @@ async def check_postgres(table: RosterTable) -> dict[str, Any]:
     except ConfigError as error:
         check.add(source, str(error))
     except ShapeError as error:
-        for each in str(error).split("; "):
+        for each in error.problems:
             check.add(source, each.removeprefix(f"{source}: "))
     except psycopg.Error as error:
         check.add(source, (str(error).splitlines() or [type(error).__name__])[0][:300])

@@ -51,7 +51,11 @@ _SCANNED_ROWS_MAX: Final = 20_000
 
 
 class ShapeError(Exception):
-    """The tables cannot be read as a roster; the text names table and column, and says what to do."""
+    """The tables cannot be read as a roster; each of `problems` names table and column, and says what to do."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems[:20]))
+        self.problems = problems
 
 
 class TableShape(NamedTuple):
@@ -128,7 +132,7 @@ async def read_shape(connection: psycopg.AsyncConnection[Any], table: RosterTabl
             for name in sorted(needed - workers.matched.used.keys())
         ]
     if problems or workers is None:
-        raise ShapeError("; ".join(problems[:20]))
+        raise ShapeError(*problems)
     similar = False
     if table.postgres.similarity == "auto":
         cursor = await connection.execute(_SIMILAR, (workers.name.as_string(),))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,6 +57,7 @@ class OpenTable:
             self._parts.append(opened)
         self.matched: Matched | None = None
         self.row_count = 0
+        self.warnings: list[str] = []
 
     @property
     def digest(self) -> str:
@@ -107,6 +109,7 @@ class OpenTable:
         raw, rows = staging / "raw", staging / "rows"
         with raw.open("wb") as out:
             part.unpack_to(out)
+        self._warn_of_end(number, raw)
         delimiter = self._delimiter(number) if part.part.format in (".csv", ".tsv") else None
         text = TextRows(self.dataset, self.shown(number), raw, encoding=self.files.encoding, delimiter=delimiter)
         if self._load_plain(db, number, text, raw, rows_max):
@@ -118,6 +121,14 @@ class OpenTable:
         names = [column.name for column in self.dataset.columns]
         source = read_csv(rows, names, SEPARATOR, has_header=False)
         self._insert(db, number, source, [_quoted(name) for name in names], count)
+
+    def _warn_of_end(self, number: int, raw: Path) -> None:
+        with raw.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            if size and file.read() not in (b"\n", b"\r", b"\x00"):
+                text = "its last line has no line end; if the file was cut there, its last value may be wrong"
+                self.warnings.append(f"{self.shown(number)}: {text}")
 
     def _load_plain(self, db: duckdb.DuckDBPyConnection, number: int, text: TextRows, raw: Path, rows_max: int) -> bool:
         """Read a file that leaves nothing to interpret straight away, in half the time; False where it is no such
