@@ -52,7 +52,8 @@ CHANGES = (
     "UPDATE do_not_send SET worker_id = ltrim(worker_id, '0')", "UPDATE do_not_send SET client_id = upper(client_id)",
     "UPDATE assignments SET shift_end = NULL", "UPDATE assignments SET shift_start = NULL",
     "ALTER TABLE assignments ALTER shift_end TYPE timestamp", "UPDATE assignments SET shift_end = 'infinity'",
-    "ALTER TABLE do_not_send RENAME worker_id TO person", "DROP TABLE do_not_send", "ALTER TABLE workers RENAME TO people",
+    "ALTER TABLE do_not_send RENAME worker_id TO person", "DROP TABLE do_not_send",
+    "ALTER TABLE workers RENAME TO people",
 )  # fmt: skip
 LATER = (
     "nothing",

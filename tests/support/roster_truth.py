@@ -228,9 +228,11 @@ def judge(case: Case, report: dict[str, Any], index: Any) -> list[str]:
             wrong.append(f"refused, and nothing is wrong: {report['problems'][:1]}")
         placed = [each["file"] and Path(each["file"]).exists() and each["text"] for each in report["problems"]]
         return wrong if placed and all(placed) else [*wrong, f"a refusal without its place: {report['problems']}"]
-    for worker in index.workers():
-        if worker.active and case.active.get(worker.worker_id) != worker.name:
-            wrong.append(f"{worker.worker_id} {worker.name} may pass")
+    wrong += [
+        f"{worker.worker_id} {worker.name} may pass"
+        for worker in index.workers()
+        if worker.active and case.active.get(worker.worker_id) != worker.name
+    ]
     for client, worker_id in case.refused:
         found = index.found([worker_id], None, client.swapcase()).get(worker_id)
         if found is not None and not found.do_not_send:

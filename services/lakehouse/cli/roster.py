@@ -24,8 +24,8 @@ _SORTS = {
 
 
 @click.group(
-    epilog="Exit status: 0 good, 1 the roster is refused (or the reader failed), 2 wrong usage or configuration, 3 find: "
-    "nobody was found."
+    epilog="Exit status: 0 good, 1 the roster is refused or the reader failed, 2 wrong usage or configuration, "
+    "3 nobody was found."
 )
 def command() -> None:
     """Look at a roster: check it, count it, search it. Formats: CSV, TSV, JSONL (also .gz, .zst), Parquet, folders of
