@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV := $(VENV)/bin/uv
 
-.PHONY: help setup demo up test check format protos parity locks bench conformance clean
+.PHONY: help setup demo up test check coverage test-lowest format protos parity locks bench conformance clean
 
 help: ## Say what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Make .venv with the locked packages
 
@@ -28,6 +28,21 @@ up: $(STAMP) ## The three services on this machine; Ctrl-C stops them
 
 test: $(STAMP) ## All tests
 	$(BIN)/pytest
+
+coverage: $(STAMP) ## Which lines the tests run, the services' processes included; .work/coverage/html has the pages
+	@mkdir -p .work/coverage
+	@# The guard of a session's work counts lines by the hook that coverage needs.
+	$(BIN)/coverage run -m pytest --ignore=tests/bench
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet
+	$(BIN)/coverage report --skip-covered --format=total | sed 's/^/coverage in percent: /'
+
+test-lowest: $(STAMP) ## All tests with the lowest releases that pyproject.toml allows, in .venv-lowest
+	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-lowest
+	@$(UV) pip install --quiet --python .venv-lowest/bin/python --require-hashes -r requirements/dev.txt
+	@$(UV) pip install --quiet --python .venv-lowest/bin/python --require-hashes -r requirements/lowest.txt
+	@$(UV) pip install --quiet --python .venv-lowest/bin/python --no-deps --no-build-isolation -e .
+	.venv-lowest/bin/pytest $(LOWEST_TESTS)
 
 check: $(STAMP) ## Lint, format, types, protos
 	$(BIN)/ruff check

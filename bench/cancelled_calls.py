@@ -13,9 +13,12 @@ the batch fails, nobody does: the operations, their metadata and their buffers s
 
 from __future__ import annotations
 
-import lakehouse.server  # noqa: F401  first: it sets what the C core reads when grpc is imported
+from lakehouse.server.grpc_switches import set_grpc_switches
 
-import argparse  # isort: skip
+if __name__ == "__main__":
+    set_grpc_switches()  # before the imports below bring grpc
+
+import argparse
 import asyncio
 import contextlib
 import gc

@@ -10,9 +10,12 @@ until its rate is back at 90 % of the peak is the recovery. Exit status 1 where 
 
 from __future__ import annotations
 
-import lakehouse.server  # noqa: F401  first: it sets what the C core reads when grpc is imported
+from lakehouse.server.grpc_switches import set_grpc_switches
 
-import argparse  # isort: skip
+if __name__ == "__main__":
+    set_grpc_switches()  # before the imports below bring grpc
+
+import argparse
 import asyncio
 import statistics
 import sys

@@ -126,7 +126,9 @@ async def _table(  # noqa: PLR0912  a case of its own for each way to be wrong
         "do_not_send_table": "do_not_send",
     }
     wrong: list[str] = []
-    async with PostgresRoster(RosterTable(backend="postgres", postgres=given), dsn, near_ms=0).open() as roster:
+    async with PostgresRoster(
+        RosterTable.model_validate({"backend": "postgres", "postgres": given}), dsn, near_ms=0
+    ).open() as roster:
         for altered in ("", later):
             if altered not in ("", "nothing"):
                 try:

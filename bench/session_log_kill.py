@@ -1,4 +1,4 @@
-"""Writers of one session log, killed at random: is every session told once, whole, and as it was answered?
+"""Writers of one session log, killed at random: has every session one row, whole, that says what was answered?
 
     python bench/session_log_kill.py                        8 processes x 2,000 rows of 1 KB to 1 MB
     python bench/session_log_kill.py --rows 60 --kills 20   a short one
@@ -23,12 +23,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from iterate.session_log.logger import SessionBegun, SessionLogConfig, SessionLogger
-from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
+from iterate.session_log.logger import SessionLogConfig, SessionLogger
+from lakehouse.sessions.record import PROCESS_DIED, SessionAttemptRecord, SessionRecord, rfc3339
 from lakehouse.sessions.row_reading import RowBreach, decode_row
 
 DEADLINE_S = 1_800
@@ -38,7 +38,7 @@ async def run_writer(path: str, notes_path: str, worker: str, rows: int, row_byt
     """The child: ``rows`` sessions, three at a time."""
     random.seed(seed)
     notes = os.open(notes_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    logger = SessionLogger(SessionLogConfig(path=path, sweep_interval_ms=500, drain_ms=60_000))
+    logger = SessionLogger(SessionLogConfig(session_log_path=path, sweep_interval_ms=500, log_drain_ms=60_000))
     await logger.start()
     numbers = iter(range(rows))
 
@@ -47,14 +47,18 @@ async def run_writer(path: str, notes_path: str, worker: str, rows: int, row_byt
             session_id = f"{worker}-{number}"
             size = int(1_000 * (row_bytes_max / 1_000) ** random.random())  # log-uniform
             letter = random.choice("abcdefgh")
-            begun = SessionBegun(
+            begun = SessionRecord(
                 session_id=session_id,
+                timestamp=rfc3339(time.time_ns() // 1000),
                 trace_id="0" * 31 + "1",
                 kind="fill",
                 provider="p",
                 model="m",
                 prompt=letter * (size // 2),
                 max_iterations=3,
+                final_verdict="infra_error",
+                error=PROCESS_DIED,
+                duration_ms=0,
             )
             session = logger.begin(begun)
             os.write(notes, f"B {session_id}\n".encode())
@@ -63,18 +67,12 @@ async def run_writer(path: str, notes_path: str, worker: str, rows: int, row_byt
             session.attempt_finished(attempt)
             await asyncio.sleep(0)
             handover = session.hand_over(
-                SessionRecord(
-                    session_id=session_id,
-                    timestamp=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-                    trace_id=begun.trace_id,
-                    kind="fill",
-                    provider="p",
-                    model="m",
-                    prompt=begun.prompt,
-                    max_iterations=3,
+                replace(
+                    begun,
+                    timestamp=rfc3339(time.time_ns() // 1000),
                     final_verdict="accepted",
+                    error=None,
                     attempts=(attempt,),
-                    duration_ms=0,
                 )
             )
             outcome = await handover.written()

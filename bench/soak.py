@@ -18,9 +18,12 @@ session ended otherwise than it should. The limits are those of a full run: in a
 
 from __future__ import annotations
 
-import lakehouse.server  # noqa: F401  first: it sets what the C core reads when grpc is imported
+from lakehouse.server.grpc_switches import set_grpc_switches
 
-import argparse  # isort: skip
+if __name__ == "__main__":
+    set_grpc_switches()  # before the imports below bring grpc
+
+import argparse
 import asyncio
 import contextlib
 import math

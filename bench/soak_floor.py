@@ -7,9 +7,12 @@ The address is the first line of the output.
 
 from __future__ import annotations
 
-import lakehouse.server  # noqa: F401  first: it sets what the C core reads when grpc is imported
+from lakehouse.server.grpc_switches import set_grpc_switches
 
-import sys  # isort: skip
+if __name__ == "__main__":
+    set_grpc_switches()  # before the imports below bring grpc
+
+import sys
 
 import uvloop
 from bench.stack.floor.__main__ import main

@@ -32,6 +32,7 @@ import orjson
 from langfuse import Langfuse
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
+from pydantic import SecretStr
 
 from lakehouse.trace_context import TraceContext, mint_trace_id, read_hop_context, trace_metadata
 from lakehouse.tracing import Tracing, TracingConfig
@@ -105,7 +106,7 @@ class PlainSdk:
 
 
 def trace_generation(tracing: Tracing, context: TraceContext, session_id: str | None, given: str, answer: str) -> None:
-    """What chatd tells of one call."""
+    """What chatd records of one call."""
     span = tracing.start_remote(
         "chat",
         type="generation",
@@ -129,7 +130,9 @@ class Ours:
 
     def __init__(self, host: str, *, serialise: bool, compression: Any) -> None:
         self.tracing = Tracing(
-            TracingConfig(host=host, public_key=f"pk-{uuid.uuid4()}", secret_key="sk", compression=compression),
+            TracingConfig(
+                host=host, public_key=f"pk-{uuid.uuid4()}", secret_key=SecretStr("sk"), compression=compression
+            ),
             service="chatd",
         )
         self.serialise = serialise

@@ -177,6 +177,91 @@ def verdicts() -> dict[str, Json]:
     }
 
 
+def brief(**changes: Any) -> Json:
+    return {"grounding": "form", "brief_ms": 2} | changes
+
+
+def later_keys() -> dict[str, Json]:
+    """The keys that came after 0.1, each where it stands."""
+    too_few = {"code": "TOO_FEW_QUALIFY", "path": "", "message": "2 of 20 qualify, 3 are needed"}
+    suggested = PHANTOM_FINDING | {
+        "suggestions": ['{"worker_id":"W-1041","name":"Dana Ortiz"}', ' { "b" : 1.0 , "a" : [ ] } ', "{}"]
+    }
+    return {
+        "grounded-at-once": session(
+            brief=brief(
+                grounding="candidates", candidates=16, candidates_total=16, roster="2026-03-01T06:00:00Z", brief_ms=1
+            ),
+        ),
+        "brief-form-alone": session(brief=brief()),
+        "brief-degraded": session(brief=brief(degraded=True, brief_ms=1000)),
+        "brief-of-a-floor": session(
+            brief=brief(grounding="candidates", candidates=50, candidates_total=5000, candidates_total_is_floor=True)
+        ),
+        "infeasible": least(
+            brief=brief(
+                grounding="candidates",
+                candidates=2,
+                candidates_total=2,
+                infeasible=True,
+                findings=[too_few],
+                roster="v",
+            )
+        ),
+        "brief-empty": session(
+            brief=brief(grounding="candidates", candidates=0, candidates_total=0, findings=[], roster="", brief_ms=0)
+        ),
+        "suggestions": session(
+            attempts=[
+                attempt(verdict="rejected", raw=PHANTOM, findings=[suggested, PHANTOM_FINDING | {"suggestions": []}]),
+                attempt(2),
+            ],
+            brief=brief(findings=[suggested]),
+        ),
+        "suggestion-of-a-hundred-levels": session(
+            attempts=[
+                attempt(findings=[PHANTOM_FINDING | {"suggestions": [parts(('{"a":', 100), ("1", 1), ("}", 100))]}])
+            ]
+        ),
+        "datasets": session(
+            kind="quote",
+            attempts=[
+                attempt(datasets=[]),
+                attempt(2, datasets=[{"name": "skus", "version": "sha256:ab"}, {"name": "preise-ä", "version": ""}]),
+            ],
+        ),
+        "cost": session(attempts=[attempt(cost_nano_usd=1_230_000), attempt(2, cost_nano_usd=0)]),
+        "cost-unknown-of-one-attempt": session(attempts=[attempt(cost_nano_usd=5), attempt(2)]),
+        "cost-of-the-largest": session(attempts=[attempt(cost_nano_usd=2**63 - 1)]),
+        "parse-problem": least(
+            attempts=[attempt(verdict="unparsable", raw="", parse_problem='the model refused: "no"', findings=[])]
+        ),
+        "later-keys-all": session(
+            caller="staffing \u2028 desk",
+            brief=brief(
+                grounding="candidates",
+                candidates=3,
+                candidates_total=9,
+                candidates_total_is_floor=True,
+                infeasible=True,
+                degraded=True,
+                findings=[suggested],
+                roster="v2",
+            ),
+            token_budget_spent=True,
+            no_progress=True,
+            **{"try": 2},
+            request_digest="sha256:0123456789abcdef0123456789abcdef",
+            attempts=[
+                attempt(
+                    datasets=[{"name": "skus", "version": "1"}], cost_nano_usd=7, parse_problem="", findings=[suggested]
+                )
+            ],
+        ),
+        "later-keys-empty": session(caller="", request_digest="", **{"try": 2**63 - 1}),
+    }
+
+
 def presence() -> dict[str, Json]:
     return {
         "every-optional-key-absent": least(attempts=[unreached()]),
@@ -316,7 +401,7 @@ def shapes() -> dict[str, Json]:
 
 
 def fixtures() -> dict[str, Json]:
-    return verdicts() | presence() | strings() | numbers() | shapes()
+    return verdicts() | later_keys() | presence() | strings() | numbers() | shapes()
 
 
 def refusals() -> list[Json]:

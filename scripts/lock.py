@@ -1,6 +1,6 @@
 """Resolve the locks in requirements/: versions and hashes, no addresses.
 
-python scripts/lock.py [--upgrade]
+python scripts/lock.py [--upgrade] [LOCK...]
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCKS = {
     "uv.txt": ["requirements/uv.in"],
     "server.txt": ["pyproject.toml", "--extra", "server"],
-    "dev.txt": ["pyproject.toml", "--extra", "dev"],
+    "dev.txt": ["pyproject.toml", "--extra", "server", "--group", "dev"],
+    # The lowest releases that pyproject.toml allows: `make test-lowest` shows that the floors are true.
+    "lowest.txt": ["pyproject.toml", "--extra", "server", "--resolution", "lowest-direct"],
     "conformance.txt": ["requirements/conformance.in"],
     "bench.txt": ["requirements/bench.in"],
 }
@@ -24,14 +26,17 @@ LOCKS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description="Resolve the locks in requirements/.")
     parser.add_argument("--upgrade", action="store_true", help="take the newest releases instead of the locked ones")
+    parser.add_argument("locks", nargs="*", choices=[[], *LOCKS], help="which ones; all without a name")
     arguments = parser.parse_args()
     for lock, sources in LOCKS.items():
+        if arguments.locks and lock not in arguments.locks:
+            continue
         command = [
             str(Path(sys.executable).parent / "uv"),
             *("pip", "compile", "--quiet", "--generate-hashes", "--universal", "--python-version", "3.11"),
             *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"),
             *(("--upgrade",) if arguments.upgrade else ()),
-            *(("-c", "requirements/constraints.in") if lock in ("dev.txt", "server.txt") else ()),
+            *(("-c", "requirements/constraints.in") if lock in ("dev.txt", "server.txt", "lowest.txt") else ()),
             *sources,
             *("-o", f"requirements/{lock}"),
         ]

@@ -1,5 +1,5 @@
-"""For all tests: the C core keeps quiet about closed connections. It reads this once, when grpc is first imported."""
+"""For all tests: servers in this process run as the services do. grpc reads the switches when it is first imported."""
 
-import os
+from lakehouse.server.grpc_switches import set_grpc_switches
 
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+set_grpc_switches()

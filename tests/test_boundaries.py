@@ -7,6 +7,8 @@ fresh interpreter has really loaded.
 from __future__ import annotations
 
 import ast
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,10 +18,11 @@ import pytest
 
 SERVICES = Path(__file__).resolve().parent.parent / "services"
 NAMES = ("iterate", "chatd", "validated")
-CLIENT_HALF = ("trace_context.py", "errors.py", "clients.py")
+CLIENT_HALF = ("trace_context.py", "errors.py", "clients.py", "spec_member.py", "private_names.py")
 CLIENT_MAY_LOAD = {"grpc", "google", "lakehouse"}
 # Edges to gRPC: everything else in a service is domain code.
 GRPC_FILES = {"__main__.py", "servicer.py", "hops.py"}
+WITHOUT_SWITCHES = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")}
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -107,11 +110,167 @@ def test_a_caller_of_the_clients_loads_nothing_of_the_server_half() -> None:
     assert loaded <= CLIENT_MAY_LOAD | siblings | {"typing_extensions"}
 
 
-@pytest.mark.parametrize("service", ["iterate", "chatd", "validated"])
-def test_a_service_sets_the_c_cores_switches_before_it_imports_grpc(service: str) -> None:
-    script = f"import sys, {service}.__main__; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    assert loaded.index("lakehouse.server") < loaded.index("grpc")
+# Runs a module as `python -m` does, and says what the environment held when grpc was first looked for.
+WATCH_GRPC = """
+import os, runpy, sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "grpc":
+            print("grpc with", os.environ.get("GRPC_EXPERIMENTS"), os.environ.get("GRPC_VERBOSITY"))
+
+sys.meta_path.insert(0, Watch())
+module, *sys.argv[1:] = sys.argv[1:]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "command", [*([name, "--check"] for name in NAMES), ["lakehouse.cli.main", "chat", "--help"]], ids=lambda c: c[0]
+)
+def test_whoever_starts_a_process_sets_the_c_cores_switches_before_it_imports_grpc(command: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH_GRPC, *command], capture_output=True, text=True, check=True, env=WITHOUT_SWITCHES
+    )
+
+    assert "grpc with -event_engine_client,-event_engine_listener ERROR\n" in done.stdout
+
+
+def test_an_import_changes_no_environment() -> None:
+    names = sorted(
+        str(file.relative_to(SERVICES).with_suffix("")).replace("/", ".").removesuffix(".__init__")
+        for file in SERVICES.rglob("*.py")
+    )
+    assert {"lakehouse.server", "lakehouse.cli", "lakehouse.tracing", "chatd.__main__"} <= set(names)
+    program = (
+        "import importlib, os, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    before = dict(os.environ)\n"
+        "    importlib.import_module(name)\n"
+        "    if dict(os.environ) != before: print(name)\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, *names], capture_output=True, text=True, check=True, env=WITHOUT_SWITCHES
+    )
+
+    assert done.stdout == ""
+
+
+PRIVATE_NAMES_FILE = SERVICES / "lakehouse" / "private_names.py"
+# Documented by their packages in spite of their first letter.
+DOCUMENTED = {"_exit", "_replace", "_asdict", "_fields", "_make", "_field_defaults"}
+OWN_PACKAGES = {*NAMES, "lakehouse"}
+# What takes a name as a string.
+BY_STRING = {"getattr", "setattr", "hasattr", "delattr", "attrgetter", "methodcaller"}
+
+
+def is_private(name: str) -> bool:
+    """True for a name that its package keeps to itself; the language's own `__names__` are nobody's."""
+    return name.startswith("_") and not name.endswith("__") and name.strip("_") != "" and name not in DOCUMENTED
+
+
+def defined_names(tree: ast.AST) -> set[str]:
+    """Every name that the code makes: functions, classes, what is assigned to, slots."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and is_self(node.value):
+            names.add(node.attr)
+        elif isinstance(node, ast.Assign) and any(ast.unparse(target) == "__slots__" for target in node.targets):
+            names |= {str(each.value) for each in ast.walk(node.value) if isinstance(each, ast.Constant)}
+    return names
+
+
+def is_self(receiver: ast.expr) -> bool:
+    return isinstance(receiver, ast.Name) and receiver.id in ("self", "cls")
+
+
+def is_super(receiver: ast.expr) -> bool:
+    return isinstance(receiver, ast.Call) and ast.unparse(receiver.func) == "super"
+
+
+def private_names_of_others(tree: ast.AST, own_anywhere: set[str]) -> Iterator[str]:
+    """What the code takes of others that they keep to themselves.
+
+    On `self`, `cls` and `super()` a private name must be made somewhere in this repository, on anything else in the
+    same file: a class's private names are for its own file. A name in a string, as `getattr` takes it, counts as well.
+    """
+    own_here = defined_names(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            own = own_anywhere if is_self(node.value) or is_super(node.value) else own_here
+            if node.attr not in own:
+                yield ast.unparse(node)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in BY_STRING:
+            texts = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+            if any(is_private(part) for text in texts for part in text.split(".")):
+                yield ast.unparse(node)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from private_imports(node)
+
+
+def private_imports(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+    """The modules and names of other packages that an import statement takes and that are private."""
+    origin = ""
+    if isinstance(node, ast.ImportFrom):
+        if node.level or not node.module:
+            return
+        origin = f"{node.module}."
+    for alias in node.names:
+        name = f"{origin}{alias.name}"
+        if top(name) not in OWN_PACKAGES | {"__future__"} and any(map(is_private, name.split("."))):
+            yield name
+
+
+def test_private_names_of_other_packages_stand_in_one_file() -> None:
+    trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in modules(SERVICES)}
+    own = set().union(*map(defined_names, trees.values()))
+
+    found = {file: names for file, tree in trees.items() if (names := [*private_names_of_others(tree, own)])}
+
+    excused = found.pop(PRIVATE_NAMES_FILE, [])
+    assert {str(file.relative_to(SERVICES)): names for file, names in found.items()} == {}
+    assert excused, "the guard sees nothing, or the file is no longer needed"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "call._cython_call",
+        "self.client._client_wrapper",
+        "grpc.aio._call.UnaryUnaryCall",
+        "self._of_a_base_class",
+        "super()._of_a_base_class()",
+        "getattr(call, '_invocation_task', None)",
+        "operator.attrgetter('api._client_wrapper')",
+        "http_client._compress = fast",
+        "from langfuse._client import client",
+        "from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY",
+        "import grpc._cython.cygrpc",
+    ],
+)
+def test_the_guard_sees_a_private_name_however_it_is_taken(code: str) -> None:
+    assert [*private_names_of_others(ast.parse(code), own_anywhere={"_ours"})]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "self._ours",
+        "os._exit(1)",
+        "row._replace(a=1)",
+        "for _, __ in pairs: pass",
+        "call.__class__",
+        "from lakehouse.sessions import _rows",
+        "class A:\n    def _step(self): ...\ndef f(a): a._step()",
+    ],
+)
+def test_the_guard_lets_pass_what_is_ours(code: str) -> None:
+    assert [*private_names_of_others(ast.parse(code), own_anywhere={"_ours"})] == []
 
 
 def test_modules_stay_small() -> None:
@@ -122,3 +281,53 @@ def test_modules_stay_small() -> None:
     }
 
     assert long == {}, "one reason to exist each: split what has grown"
+
+
+# What makes up the names of the session log's files, and the one module that spells it. Others ask that module.
+FILE_NAME_PATTERNS = {
+    ".jsonl": "lakehouse/sessions/store/names.py",
+    ".gz": "lakehouse/sessions/store/names.py",
+    ".zst": "lakehouse/sessions/store/names.py",
+    ".xz": "lakehouse/sessions/store/names.py",
+    ".inflight": "lakehouse/sessions/store/journal.py",
+    ".unread": "lakehouse/sessions/store/journal.py",
+    ".parquet": "lakehouse/sessions/store/archive.py",
+    "_segments": "lakehouse/sessions/store/archive.py",
+    "_claimed": "lakehouse/sessions/store/archive.py",
+    "_building": "lakehouse/sessions/store/archive.py",
+    "_lock": "lakehouse/sessions/store/archive.py",
+    "day=": "lakehouse/sessions/store/archive.py",
+}
+# A roster's file formats are the roster's, whatever the log's files are called.
+OTHER_FILES = ("validated/datasets/",)
+
+
+def spelled_strings(file: Path) -> Iterator[str]:
+    """Every string literal of a file but its docstrings, the constant parts of f-strings among them."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    prose = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and node not in prose:
+            if isinstance(node.value, str):
+                yield node.value
+            elif isinstance(node.value, bytes):
+                yield node.value.decode(errors="replace")
+
+
+@pytest.mark.parametrize(("pattern", "owner"), FILE_NAME_PATTERNS.items())
+def test_each_file_name_pattern_of_the_log_is_spelled_in_one_module(pattern: str, owner: str) -> None:
+    # `sessions.jsonl`, but not the `json_lock` or `.gzip` of another word.
+    spelled = re.compile(rf"(?<![a-zA-Z]){re.escape(pattern)}(?![a-z])" if pattern[0] == "_" else re.escape(pattern))
+
+    found = {
+        str(file.relative_to(SERVICES))
+        for file in modules(SERVICES)
+        for text in spelled_strings(file)
+        if spelled.search(text)
+    }
+
+    assert {name for name in found if not name.startswith(OTHER_FILES)} == {owner}

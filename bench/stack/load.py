@@ -5,9 +5,12 @@ python -m bench.stack.load
 
 from __future__ import annotations
 
-import lakehouse.server  # noqa: F401  first: it sets what the C core reads when grpc is imported
+from lakehouse.server.grpc_switches import set_grpc_switches
 
-from typing import Any  # isort: skip
+if __name__ == "__main__":
+    set_grpc_switches()  # before the imports below bring grpc
+
+from typing import Any
 
 import grpc.aio
 import uvloop

@@ -48,8 +48,27 @@ type fault struct {
 	Code, Reason, Where, Message text
 }
 
+// finding has its suggestions as the JSON texts from outside.
 type finding struct {
 	Code, Path, Message text
+	Suggestions         *[]text
+}
+
+type dataset struct {
+	Name, Version text
+}
+
+// brief has flags that are absent or true.
+type brief struct {
+	Grounding              text
+	Candidates             *int64
+	CandidatesTotal        *int64 `json:"candidates_total"`
+	CandidatesTotalIsFloor bool   `json:"candidates_total_is_floor"`
+	Infeasible             bool
+	Degraded               bool
+	Findings               *[]finding
+	Roster                 *text
+	BriefMS                int64 `json:"brief_ms"`
 }
 
 type attempt struct {
@@ -66,6 +85,9 @@ type attempt struct {
 	ChatMS       int64 `json:"chat_ms"`
 	ValidateMS   int64 `json:"validate_ms"`
 	Roster       *text
+	Datasets     *[]dataset
+	CostNanoUSD  *int64 `json:"cost_nano_usd"`
+	ParseProblem *text  `json:"parse_problem"`
 }
 
 // session is a session as a writer gets it: raw uncut, spec and artifact as the JSON text from outside.
@@ -86,6 +108,12 @@ type session struct {
 	GroundedInRoster *bool `json:"grounded_in_roster"`
 	Attempts         []attempt
 	DurationMS       int64 `json:"duration_ms"`
+	Caller           *text
+	Brief            *brief
+	TokenBudgetSpent bool `json:"token_budget_spent"`
+	NoProgress       bool `json:"no_progress"`
+	Try              *int64
+	RequestDigest    *text `json:"request_digest"`
 }
 
 func readFile(path string, into any) error {

@@ -45,6 +45,27 @@ func (o *object) integer(name string, value int64) {
 	o.out = strconv.AppendInt(o.out, value, 10)
 }
 
+func (o *object) optionalInteger(name string, value *int64) {
+	if value != nil {
+		o.integer(name, *value)
+	}
+}
+
+// flag writes a key that stands for true alone.
+func (o *object) flag(name string, value bool) {
+	if value {
+		o.key(name)
+		o.out = append(o.out, "true"...)
+	}
+}
+
+// comma separates the elements of an array.
+func (o *object) comma(i int) {
+	if i > 0 {
+		o.out = append(o.out, ',')
+	}
+}
+
 func (o *object) embedded(name string, value *text) error {
 	if value == nil {
 		return nil
@@ -55,6 +76,58 @@ func (o *object) embedded(name string, value *text) error {
 	}
 	o.key(name)
 	o.out = append(o.out, canonical...)
+	return nil
+}
+
+func (o *object) findings(values *[]finding) error {
+	if values == nil {
+		return nil
+	}
+	o.key("findings")
+	o.out = append(o.out, '[')
+	for i, f := range *values {
+		o.comma(i)
+		o.out = append(o.out, '{')
+		o.text("code", f.Code)
+		o.text("path", f.Path)
+		o.text("message", f.Message)
+		if f.Suggestions != nil {
+			o.key("suggestions")
+			o.out = append(o.out, '[')
+			for j, suggestion := range *f.Suggestions {
+				canonical, err := canonicalize([]byte(suggestion))
+				if err != nil {
+					return refusal{"suggestions", err}
+				}
+				o.comma(j)
+				o.out = append(o.out, canonical...)
+			}
+			o.out = append(o.out, ']')
+		}
+		o.out = append(o.out, '}')
+	}
+	o.out = append(o.out, ']')
+	return nil
+}
+
+func (o *object) brief(value *brief) error {
+	if value == nil {
+		return nil
+	}
+	o.key("brief")
+	o.out = append(o.out, '{')
+	o.text("grounding", value.Grounding)
+	o.optionalInteger("candidates", value.Candidates)
+	o.optionalInteger("candidates_total", value.CandidatesTotal)
+	o.flag("candidates_total_is_floor", value.CandidatesTotalIsFloor)
+	o.flag("infeasible", value.Infeasible)
+	o.flag("degraded", value.Degraded)
+	if err := o.findings(value.Findings); err != nil {
+		return err
+	}
+	o.optionalText("roster", value.Roster)
+	o.integer("brief_ms", value.BriefMS)
+	o.out = append(o.out, '}')
 	return nil
 }
 
@@ -71,7 +144,7 @@ func (o *object) fault(value *fault) {
 	o.out = append(o.out, '}')
 }
 
-func (o *object) attempt(value attempt) {
+func (o *object) attempt(value attempt) error {
 	o.out = append(o.out, '{')
 	o.integer("iteration", value.Iteration)
 	o.text("provider", value.Provider)
@@ -80,24 +153,9 @@ func (o *object) attempt(value attempt) {
 	o.optionalText("span_id", value.SpanID)
 	raw, truncated := cutRaw(string(value.Raw))
 	o.text("raw", text(raw))
-	if truncated {
-		o.key("raw_truncated")
-		o.out = append(o.out, "true"...)
-	}
-	if value.Findings != nil {
-		o.key("findings")
-		o.out = append(o.out, '[')
-		for i, f := range *value.Findings {
-			if i > 0 {
-				o.out = append(o.out, ',')
-			}
-			o.out = append(o.out, '{')
-			o.text("code", f.Code)
-			o.text("path", f.Path)
-			o.text("message", f.Message)
-			o.out = append(o.out, '}')
-		}
-		o.out = append(o.out, ']')
+	o.flag("raw_truncated", truncated)
+	if err := o.findings(value.Findings); err != nil {
+		return err
 	}
 	o.fault(value.Error)
 	o.integer("input_tokens", value.InputTokens)
@@ -105,10 +163,25 @@ func (o *object) attempt(value attempt) {
 	o.integer("chat_ms", value.ChatMS)
 	o.integer("validate_ms", value.ValidateMS)
 	o.optionalText("roster", value.Roster)
+	if value.Datasets != nil {
+		o.key("datasets")
+		o.out = append(o.out, '[')
+		for i, d := range *value.Datasets {
+			o.comma(i)
+			o.out = append(o.out, '{')
+			o.text("name", d.Name)
+			o.text("version", d.Version)
+			o.out = append(o.out, '}')
+		}
+		o.out = append(o.out, ']')
+	}
+	o.optionalInteger("cost_nano_usd", value.CostNanoUSD)
+	o.optionalText("parse_problem", value.ParseProblem)
 	o.out = append(o.out, '}')
+	return nil
 }
 
-// encodeRow gives the session's row, LF-ended, or the refusal of its spec or artifact.
+// encodeRow gives the session's row, LF-ended, or the refusal of its spec, its artifact or a suggestion.
 func encodeRow(s session, now time.Time) ([]byte, error) {
 	o := object{out: []byte{'{'}}
 	o.text("schema", "session.iterate.v1")
@@ -137,19 +210,36 @@ func encodeRow(s session, now time.Time) ([]byte, error) {
 	}
 	o.key("attempts")
 	o.out = append(o.out, '[')
-	var inputTokens, outputTokens int64
+	var inputTokens, outputTokens, costNanoUSD int64
+	costKnown := len(s.Attempts) > 0
 	for i, a := range s.Attempts {
-		if i > 0 {
-			o.out = append(o.out, ',')
+		o.comma(i)
+		if err := o.attempt(a); err != nil {
+			return nil, err
 		}
-		o.attempt(a)
 		inputTokens += a.InputTokens
 		outputTokens += a.OutputTokens
+		if a.CostNanoUSD == nil {
+			costKnown = false
+		} else {
+			costNanoUSD += *a.CostNanoUSD
+		}
 	}
 	o.out = append(o.out, ']')
 	o.integer("input_tokens", inputTokens)
 	o.integer("output_tokens", outputTokens)
 	o.integer("duration_ms", s.DurationMS)
+	o.optionalText("caller", s.Caller)
+	if err := o.brief(s.Brief); err != nil {
+		return nil, err
+	}
+	o.flag("token_budget_spent", s.TokenBudgetSpent)
+	o.flag("no_progress", s.NoProgress)
+	o.optionalInteger("try", s.Try)
+	o.optionalText("request_digest", s.RequestDigest)
+	if costKnown {
+		o.integer("cost_nano_usd", costNanoUSD)
+	}
 	return append(o.out, '}', '\n'), nil
 }
 

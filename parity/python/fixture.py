@@ -8,7 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lakehouse.sessions.record import ErrorRecord, FindingRecord, SessionAttemptRecord, SessionRecord
+from lakehouse.sessions.record import (
+    BriefRecord,
+    DatasetRecord,
+    ErrorRecord,
+    FindingRecord,
+    SessionAttemptRecord,
+    SessionRecord,
+)
 from lakehouse.sessions.row import cut_raw
 from lakehouse.strict_json.parser import JsonBreach, canonicalize
 
@@ -62,14 +69,22 @@ def record_of(session: dict[str, Any], now: datetime | None = None) -> SessionRe
         grounded_in_roster=session.get("grounded_in_roster"),
         attempts=tuple(_attempt(attempt) for attempt in session["attempts"]),
         duration_ms=session["duration_ms"],
+        caller=session.get("caller"),
+        brief=_brief(session["brief"]) if "brief" in session else None,
+        token_budget_spent="token_budget_spent" in session,
+        no_progress="no_progress" in session,
+        try_number=session.get("try", 1),
+        request_digest=session.get("request_digest"),
     )
 
 
 def _canonical(key: str, session: dict[str, Any]) -> str | None:
-    if key not in session:
-        return None
+    return _canonical_text(key, session[key]) if key in session else None
+
+
+def _canonical_text(key: str, text: Any) -> str:
     try:
-        return canonicalize(text_of(session[key]))
+        return canonicalize(text_of(text))
     except JsonBreach as breach:
         raise RefusedError(key, breach.kind) from breach
 
@@ -84,15 +99,46 @@ def _attempt(attempt: dict[str, Any]) -> SessionAttemptRecord:
         span_id=attempt.get("span_id"),
         raw=raw,
         raw_truncated=truncated,
-        findings=(
-            tuple(FindingRecord(**finding) for finding in attempt["findings"]) if "findings" in attempt else None
-        ),
+        findings=_findings(attempt),
         error=_error(attempt),
         input_tokens=attempt["input_tokens"],
         output_tokens=attempt["output_tokens"],
         chat_ms=attempt["chat_ms"],
         validate_ms=attempt["validate_ms"],
         roster=attempt.get("roster"),
+        datasets=(tuple(DatasetRecord(**each) for each in attempt["datasets"]) if "datasets" in attempt else None),
+        cost_nano_usd=attempt.get("cost_nano_usd"),
+        parse_problem=attempt.get("parse_problem"),
+    )
+
+
+def _brief(brief: dict[str, Any]) -> BriefRecord:
+    return BriefRecord(
+        grounding=brief["grounding"],
+        candidates=brief.get("candidates"),
+        candidates_total=brief.get("candidates_total"),
+        candidates_total_is_floor="candidates_total_is_floor" in brief,
+        infeasible="infeasible" in brief,
+        degraded="degraded" in brief,
+        findings=_findings(brief),
+        roster=brief.get("roster"),
+        brief_ms=brief["brief_ms"],
+    )
+
+
+def _findings(holder: dict[str, Any]) -> tuple[FindingRecord, ...] | None:
+    if "findings" not in holder:
+        return None
+    return tuple(
+        FindingRecord(
+            finding["code"],
+            finding["path"],
+            finding["message"],
+            tuple(_canonical_text("suggestions", text) for text in finding["suggestions"])
+            if "suggestions" in finding
+            else None,
+        )
+        for finding in holder["findings"]
     )
 
 

@@ -5,6 +5,3 @@ Reading order: ``protos/lakehouse/chatd/v1/chatd.proto`` (the contract), ``__mai
 and who after it), ``endpoint`` (limit, circuit breaker and repeats around one provider), ``providers`` (the kinds of
 model endpoints).
 """
-
-# Before anything of the service: it sets what the C core reads when grpc is first imported.
-import lakehouse.server  # noqa: F401

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from lakehouse.server.grpc_switches import set_grpc_switches
+
+if __name__ == "__main__":
+    set_grpc_switches()  # before the imports below bring grpc
+
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from chatd.config import ChatdConfig
@@ -15,6 +21,7 @@ from lakehouse.chatd.v1 import chatd_pb2, chatd_pb2_grpc
 from lakehouse.server import bootstrap
 from lakehouse.server.bootstrap import Registration, Runtime
 from lakehouse.server.tracing_setup import open_tracing
+from lakehouse.settings import ConfigError
 from lakehouse.trace_context import read_hop_context
 
 SERVICE_NAME = chatd_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
@@ -41,9 +48,26 @@ async def compose(config: ChatdConfig, runtime: Runtime) -> AsyncIterator[Regist
         yield Registration((SERVICE_NAME,), add, read_hop_context)
 
 
+def check(config: ChatdConfig) -> Sequence[str]:
+    """What is wrong with the files that the providers read."""
+    return asyncio.run(_provider_problems(config))
+
+
+async def _provider_problems(config: ChatdConfig) -> Sequence[str]:
+    problems: list[str] = []
+    for name, table in config.providers.items():
+        try:
+            provider = open_provider(table)
+        except ConfigError as error:
+            problems += [f"providers.{name}: {problem}" for problem in error.problems]
+        else:
+            await provider.close()
+    return problems
+
+
 def main() -> None:
     """Run the service."""
-    bootstrap.run("chatd", ChatdConfig, compose, description="One gRPC call for every model.")
+    bootstrap.run("chatd", ChatdConfig, compose, description="One gRPC call for every model.", check=check)
 
 
 def _counts(endpoints: Mapping[str, Endpoint]) -> Mapping[str, int]:

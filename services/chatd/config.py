@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
-from lakehouse.server.config import Milliseconds, ServerTable, Table
+from lakehouse.server.config import ServerTable
+from lakehouse.settings import Milliseconds, Table
 
 # Provider and route names; lower case, since environment variables cannot tell cases apart.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -80,7 +81,7 @@ def _base_url(value: object) -> object:
     if not isinstance(value, str):
         return value
     parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:  # raises beyond 65535
         raise ValueError('must be a URL such as "http://127.0.0.1:11434/v1"')
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not hold a user or a password: secrets go into api_key, by environment or file")
@@ -118,12 +119,6 @@ class HttpProviderTable(ProviderTable):
             if not _HEADER.fullmatch(name) or not value.isprintable() or not value.isascii():
                 raise ValueError(f"{name[:64]!r}: not a usable HTTP header")
         return headers
-
-    @model_validator(mode="after")
-    def _one_key(self) -> Self:
-        if self.api_key.get_secret_value() and self.api_key_file is not None:
-            raise ValueError("set api_key or api_key_file, not both")
-        return self
 
 
 class OpenAiTable(HttpProviderTable):

@@ -9,6 +9,7 @@ once a piece of the answer has gone to the caller.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,11 +76,11 @@ class Endpoint:
         request: CompletionRequest,
         model: str,
         *,
-        deadline: float,
+        deadline_s: float,
         listener: Listener | None,
         tally: Tally,
     ) -> Completion:
-        """One answer, with repeats where they are allowed; over by `deadline` (loop time).
+        """One answer, with repeats where they are allowed; over by `deadline_s` (time.monotonic).
 
         Raises UpstreamFault: that of the last try, or of the last one that may have been billed.
         """
@@ -90,12 +91,12 @@ class Endpoint:
         retry = 0
         while True:
             try:
-                completion = await self._once(request, model, deadline, listener, tally)
+                completion = await self._once(request, model, deadline_s, listener, tally)
             except UpstreamFault as fault:
                 tally.details += (f"{self.name}: {fault.detail or fault.reason}",)
                 if fault.billed:
                     billed = fault
-                wait_s = self._wait_before_repeat_s(fault, retry, deadline)
+                wait_s = self._wait_before_repeat_s(fault, retry, deadline_s)
                 if wait_s is None or (listener is not None and listener.heard):
                     raise (billed or fault) from None
                 if not self._budget.take():
@@ -113,7 +114,7 @@ class Endpoint:
         """Close the provider. No call may be running."""
         await self._provider.close()
 
-    def _wait_before_repeat_s(self, fault: UpstreamFault, retry: int, deadline: float) -> float | None:
+    def _wait_before_repeat_s(self, fault: UpstreamFault, retry: int, deadline_s: float) -> float | None:
         table = self.table.retry
         if retry >= table.max_retries or not fault.repeatable or (fault.billed and not table.repeat_billed):
             return None
@@ -122,18 +123,18 @@ class Endpoint:
             return None
         wait_ms = backoff_ms(retry, base_ms=table.base_ms, cap_ms=table.cap_ms, retry_after_ms=asked_ms)
         wait_s = wait_ms / 1000
-        return wait_s if asyncio.get_running_loop().time() + wait_s < deadline else None
+        return wait_s if time.monotonic() + wait_s < deadline_s else None
 
     async def _once(
         self,
         request: CompletionRequest,
         model: str,
-        deadline: float,
+        deadline_s: float,
         listener: Listener | None,
         tally: Tally,
     ) -> Completion:
         if not self.limit.take_free():
-            await self._wait_turn(deadline)
+            await self._wait_turn(deadline_s)
         try:
             probe = self._admit()
             if self._provider.calls_upstream:
@@ -141,8 +142,8 @@ class Endpoint:
                 self.counts.upstream_requests += 1
             try:
                 # aiohttp's own total is of no use here: it rounds up to whole seconds.
-                async with asyncio.timeout_at(deadline):
-                    completion = await self._provider.complete(request, model, deadline, listener)
+                async with asyncio.timeout_at(deadline_s):
+                    completion = await self._provider.complete(request, model, deadline_s, listener)
             except UpstreamFault as fault:
                 self._judge(fault, probe=probe)
                 raise
@@ -159,12 +160,13 @@ class Endpoint:
         finally:
             self.limit.release()
 
-    async def _wait_turn(self, deadline: float) -> None:
+    async def _wait_turn(self, deadline_s: float) -> None:
         try:
-            await self.limit.wait_turn(deadline)
+            await self.limit.wait_turn(deadline_s)
         except QueueFullError:
             self.counts.queue_refusals += 1
-            if asyncio.get_running_loop().time() >= deadline:
+            # A timer of the loop may fire up to a millisecond early.
+            if time.monotonic() + 0.001 >= deadline_s:
                 raise UpstreamFault(Reason.DEADLINE, billed=False, detail="the deadline passed in the queue") from None
             raise UpstreamFault(Reason.OVERLOADED, billed=False, detail="the provider's queue is full") from None
 

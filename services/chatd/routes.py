@@ -89,7 +89,7 @@ class Router:
         request: CompletionRequest,
         choices: Sequence[Choice],
         *,
-        deadline: float,
+        deadline_s: float,
         on_delta: OnDelta | None,
         tally: Tally,
     ) -> Answer:
@@ -108,7 +108,7 @@ class Router:
                 tally.fallbacks += 1
             try:
                 completion = await choice.endpoint.complete(
-                    request, choice.model, deadline=deadline, listener=listener, tally=tally
+                    request, choice.model, deadline_s=deadline_s, listener=listener, tally=tally
                 )
             except UpstreamFault as fault:
                 if told is None or (fault.billed and not told.billed):

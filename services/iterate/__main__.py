@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from lakehouse.server.grpc_switches import set_grpc_switches
+
+if __name__ == "__main__":
+    set_grpc_switches()  # before the imports below bring grpc
+
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -35,7 +40,7 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
     credentials = hop_credentials(config.hop_tls)
     async with contextlib.AsyncExitStack() as stack:
         tracing = await stack.enter_async_context(open_tracing(config, runtime, service="iterate"))
-        log = SessionLogger(config.session_log())
+        log = SessionLogger(config)
         runtime.metrics.export("lakehouse_session_log", log.counts, gauges=GAUGES)
         await log.start()
         stack.push_async_callback(log.close)

@@ -1,24 +1,22 @@
 """``Attempt``: one turn of the loop, while it is being made (`Draft`) and as it was (`Attempt`).
 
-What the two hops answer stands here too, in plain values: an `Answer` of chatd, a `Judgement` of validated.
+What the two hops answer stands here too, in plain values: a `ModelAnswer` of chatd, a `Judgement` of validated.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from iterate.task import Target
-from lakehouse.errors import Fault, Reason
+from iterate.task import ModelTarget
+from lakehouse.errors import Fault
 from lakehouse.sessions.record import AttemptVerdict, ErrorRecord, FindingRecord, SessionAttemptRecord, Where
 from lakehouse.sessions.row import cut_raw
 from lakehouse.validated.v1.validated_pb2 import Finding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ModelAnswer:
     """What chatd answered."""
 
     text: str
@@ -55,7 +53,7 @@ class Draft:
     """An attempt in the making."""
 
     iteration: int
-    target: Target
+    target: ModelTarget
     provider: str = ""
     model: str = ""
     verdict: AttemptVerdict = "infra_error"
@@ -94,21 +92,7 @@ class Draft:
         return Attempt(record=record, findings=self.findings, parse_problem=self.parse_problem)
 
 
-def fault_of(raised: BaseException, ended_by: Callable[[], Fault]) -> Fault:
-    """The fault that an exception out of a session stands for; where=iterate unless it says otherwise."""
-    if isinstance(raised, Fault) and raised.reason is not None:
-        fault = raised
-    elif isinstance(raised, asyncio.CancelledError) or (isinstance(raised, Fault) and raised.code == "CANCELLED"):
-        # Cancelling a task that awaits a hop may come back as the hop's own CANCELLED.
-        fault = ended_by()
-    else:
-        fault = Fault(Reason.BUG)
-    if not fault.where:
-        fault.where = "iterate"
-    return fault
-
-
 def error_record(fault: Fault) -> ErrorRecord:
-    """How a row tells of `fault`, which has a reason."""
+    """`fault`, which has a reason, as a row holds it."""
     where = cast("Where", fault.where) if fault.where in {"chatd", "validated"} else "iterate"
     return ErrorRecord(code=fault.code, reason=str(fault.reason), where=where, message=fault.message)

@@ -1,14 +1,15 @@
-"""What iterate can be told: the table ``[iterate]``, or ``ITERATE_<KEY>``."""
+"""What can be set for iterate: the table ``[iterate]``, or ``ITERATE_<KEY>``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from iterate.session_log.logger import SessionLogConfig
-from lakehouse.server.config import Milliseconds, ServerTable, Table
+from iterate.session_log.config import SessionLogConfig
+from lakehouse.server.config import ServerTable
+from lakehouse.settings import GrpcTarget, Table, check_certificates
 
 MIB = 1024 * 1024
 
@@ -24,79 +25,54 @@ class HopTlsTable(Table):
     """PEM of its private key."""
 
     @model_validator(mode="after")
-    def _both_or_none(self) -> HopTlsTable:
+    def _both_or_none(self) -> Self:
         if (self.certificate_file is None) != (self.key_file is None):
             raise ValueError("set certificate_file and key_file, or neither")
+        check_certificates(certificate_file=self.certificate_file, key_file=self.key_file, ca_file=self.ca_file)
         return self
 
 
-class IterateConfig(ServerTable):
+class IterateConfig(SessionLogConfig, ServerTable):
     bind: str = "127.0.0.1:50051"
-    chatd: str = "127.0.0.1:50052"
+    chatd: GrpcTarget = "127.0.0.1:50052"
     """gRPC target of chatd: `host:port`, `dns:///name:port` (replicas are used in turn), `unix:/path`."""
-    validated: str = "127.0.0.1:50053"
+    validated: GrpcTarget = "127.0.0.1:50053"
     """gRPC target of validated."""
     hop_tls: HopTlsTable | None = None
     """None: plain text, meant for loopback and private networks."""
     extra_kinds: tuple[str, ...] = ()
     """Kinds beyond the built-in ones that the validated of this deployment knows; others are refused unasked."""
 
+    daemon: Annotated[str, Field(min_length=1, max_length=256)] = "iterate"
+    """Who the rows say wrote them."""
     max_iterations_default: Annotated[int, Field(ge=1, le=100)] = 3
     max_iterations_cap: Annotated[int, Field(ge=1, le=100)] = 10
     """The most that a request may ask for."""
     session_ms_max: Annotated[int, Field(ge=100, le=86_400_000)] = 120_000
     """Longest session of a caller that set no deadline."""
-    chat_ms_min: Milliseconds = 100
+    chat_ms_min: Annotated[int, Field(ge=0, le=3_600_000)] = 100
     """With less time left than this no model call is begun."""
     validate_ms_max: Annotated[int, Field(ge=10, le=600_000)] = 10_000
     """Longest wait for validated."""
-    session_tokens_max: Annotated[int, Field(ge=0)] = 0
+    session_tokens_max: Annotated[int, Field(ge=0, le=2**53)] = 0
     """Tokens over all attempts of a session; once spent, no further model call is made. 0: no limit."""
     prompt_bytes_max: Annotated[int, Field(ge=1, le=64 * MIB)] = MIB
     artifact_bytes_max: Annotated[int, Field(ge=1, le=16 * MIB)] = MIB // 4
     context_bytes_max: Annotated[int, Field(ge=1024, le=64 * MIB)] = MIB + MIB // 2
     """Longest conversation sent to a model; what is left out of a longer one, ``conversation`` says."""
 
-    session_log_path: str = ""
-    """The JSONL log; production: /var/lib/lakehouse/gateway/sessions.jsonl. Empty: no log."""
-    session_log_guarantee: Literal["best_effort", "strict"] = "best_effort"
-    """`best_effort`: the log never fails a request. `strict`: no row, no answer (SESSION_LOG_UNAVAILABLE)."""
-    daemon: str = "iterate"
-    """Who the rows say wrote them."""
-    append_wait_ms: Annotated[int, Field(ge=0, le=10_000)] = 20
-    """Longest that an answer waits for its row; past it the row follows by itself and is counted as late."""
-    fsync: Literal["never", "interval", "row"] = "interval"
-    """`never`: rows survive the death of the process, not of the machine. `interval`: all but the last
-    `fsync_interval_ms` survive that too. `row`: every row whose answer went out in time does."""
-    fsync_interval_ms: Annotated[int, Field(ge=1, le=60_000)] = 1000
-    queue_rows_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    queue_bytes_max: Annotated[int, Field(ge=1024)] = 64 * MIB
-    """Rows that wait for the disk; beyond either bound the newest is dropped and counted."""
-    journal: bool = True
-    """The in-flight journal: turns the sessions of a killed process into rows. Off: those rows are lost."""
-    sweep_interval_ms: Annotated[int, Field(ge=100, le=3_600_000)] = 60_000
-    """How often the journals of dead processes are looked for."""
-    log_drain_ms: Milliseconds = 5000
-    """Longest that the end of the process waits for queued rows."""
+    @field_validator("max_iterations_cap")
+    @classmethod
+    def _holds_the_default(cls, cap: int, info: ValidationInfo) -> int:
+        default = info.data.get("max_iterations_default")
+        if default is not None and default > cap:
+            raise ValueError(f"max_iterations_default, {default}, is above max_iterations_cap, {cap}")
+        return cap
 
-    @model_validator(mode="after")
-    def _default_within_cap(self) -> IterateConfig:
-        if self.max_iterations_default > self.max_iterations_cap:
-            raise ValueError("max_iterations_default is above max_iterations_cap")
-        return self
-
-    def session_log(self) -> SessionLogConfig:
-        """The part that the session log is made from."""
-        return SessionLogConfig(
-            path=self.session_log_path,
-            daemon=self.daemon,
-            guarantee=self.session_log_guarantee,
-            append_wait_ms=self.append_wait_ms,
-            fsync=self.fsync,
-            fsync_interval_ms=self.fsync_interval_ms,
-            queue_rows_max=self.queue_rows_max,
-            queue_bytes_max=self.queue_bytes_max,
-            journal=self.journal,
-            sweep_interval_ms=self.sweep_interval_ms,
-            drain_ms=self.log_drain_ms,
-        )
+    @field_validator("chat_ms_min")
+    @classmethod
+    def _leaves_time_to_chat(cls, least_ms: int, info: ValidationInfo) -> int:
+        session_ms = info.data.get("session_ms_max")
+        if session_ms is not None and least_ms >= session_ms:
+            raise ValueError(f"must be below session_ms_max, {session_ms}: no model would ever be asked")
+        return least_ms

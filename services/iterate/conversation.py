@@ -1,4 +1,4 @@
-"""What the model is told: the instructions, the task, and after each attempt what was wrong with it.
+"""What the model reads: the instructions, the task, and after each attempt what was wrong with it.
 
 The rule that keeps a conversation within `context_bytes_max` (UTF-8 bytes over all messages): the instructions, the
 task and the newest answer with its feedback always stay; of the rest the oldest answer-and-feedback pairs are left out
@@ -89,7 +89,7 @@ class Conversation:
 
 
 def rejected_feedback(findings: Sequence[FindingLike], left_out: int = 0) -> str:
-    """What is said after validated rejected an artifact: what was wrong, where, and what is allowed."""
+    """The turn after validated rejected an artifact: what was wrong, where, and what is allowed."""
     lines = [
         f"{number}. {finding.code} at {finding.path or 'the whole answer'}: {finding.message}"
         for number, finding in enumerate(findings[:_FINDINGS_MAX], start=1)
@@ -105,7 +105,7 @@ def rejected_feedback(findings: Sequence[FindingLike], left_out: int = 0) -> str
 
 
 def unparsable_feedback(problem: str, *, cut_short: bool) -> str:
-    """What is said after an answer from which no artifact could be read."""
+    """The turn after an answer from which no artifact could be read."""
     reason = "it was cut off at the token limit, so answer more briefly" if cut_short else problem
     return f"Your answer could not be read: {reason}. Answer with exactly one JSON object and nothing else."
 

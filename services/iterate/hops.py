@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import grpc
 
-from iterate.attempt import Answer, Judgement
+from iterate.attempt import Judgement, ModelAnswer
 from iterate.config import HopTlsTable
 from iterate.conversation import Turn
-from iterate.task import Target, Task
+from iterate.task import ModelTarget, Task
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.clients import AsyncChatClient, AsyncValidateClient
-from lakehouse.server.config import ConfigError
 from lakehouse.server.specs import Spec
+from lakehouse.settings import ConfigError
+from lakehouse.spec_member import set_spec
 from lakehouse.trace_context import TraceContext, forward_metadata
 from lakehouse.validated.v1 import validated_pb2
 
@@ -49,11 +50,11 @@ class ChatHop:
         turns: Sequence[Turn],
         *,
         iteration: int,
-        target: Target,
+        target: ModelTarget,
         trace: TraceContext,
         span_id: str | None,
         timeout_s: float,
-    ) -> Answer:
+    ) -> ModelAnswer:
         """The model's answer. Raises Fault."""
         request = chatd_pb2.CompleteRequest(
             messages=[chatd_pb2.Message(role=_ROLES[turn.role], content=turn.content) for turn in turns],
@@ -66,7 +67,7 @@ class ChatHop:
         response = await self._client.complete(
             request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id)
         )
-        return Answer(
+        return ModelAnswer(
             text=response.text,
             provider=response.provider,
             model=response.model,
@@ -87,7 +88,9 @@ class GateHop:
     ) -> Judgement:
         """The gate's judgement of `artifact`, canonical JSON text. Raises Fault."""
         request = validated_pb2.ValidateRequest(kind=task.kind, artifact_json=artifact)
-        set_spec(request, task.spec)
+        spec = task.spec.text if task.spec.message is None else task.spec.message
+        if spec is not None:
+            set_spec(request, task.kind, spec)
         response = await self._client.validate(
             request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id)
         )
@@ -99,14 +102,6 @@ class GateHop:
             grounded_in_roster=response.grounded_in_roster if response.HasField("grounded_in_roster") else None,
             roster=response.roster.version if response.HasField("roster") else None,
         )
-
-
-def set_spec(request: validated_pb2.ValidateRequest, spec: Spec) -> None:
-    """Set the member of `request.spec` that `spec` came from."""
-    if spec.message is not None:
-        getattr(request, spec.kind).CopyFrom(spec.message)
-    elif spec.text is not None:
-        request.spec_json = spec.text
 
 
 def _response_format(spec: Spec) -> chatd_pb2.ResponseFormat:

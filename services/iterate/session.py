@@ -7,18 +7,19 @@ waited for (`written`). However the session ends, it leaves exactly one row.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from iterate.attempt import Attempt, error_record, fault_of
-from iterate.loop import Chat, Gate, Limits, Listener, Loop, Progress
-from iterate.session_log.logger import OpenSession, SessionBegun, SessionLogger, SessionLogUnavailable
+from iterate.attempt import Attempt, error_record
+from iterate.loop import Chat, Gate, Limits, Loop, Progress, SessionListener
+from iterate.session_log.logger import OpenSession, SessionLogger, SessionLogUnavailable
 from iterate.span_texts import outcome_text, request_text
 from iterate.task import Task
 from lakehouse.errors import Fault, Reason
-from lakehouse.sessions.record import ErrorRecord, FinalVerdict, SessionRecord, rfc3339
+from lakehouse.sessions.record import PROCESS_DIED, ErrorRecord, FinalVerdict, SessionRecord, rfc3339
 from lakehouse.trace_context import TraceContext
 from lakehouse.tracing import Span, Tracing
 
@@ -28,7 +29,7 @@ class Caller(Protocol):
 
     @property
     def trace(self) -> TraceContext: ...
-    def ended_by(self) -> Fault: ...
+    def fault_of(self, error: BaseException) -> Fault: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,47 +52,48 @@ class Sessions:
     limits: Limits
     daemon: str
     on_end: Callable[[SessionRecord], None] = lambda _: None
-    """Hears of every row that is handed over; for counters."""
+    """Called with every row that is handed over; for counters."""
     _running: set[str] = field(default_factory=set)
 
-    async def run(self, task: Task, caller: Caller, listener: Listener | None, deadline: float) -> SessionEnd:
-        """Run one session until `deadline` (time.monotonic).
+    async def run(self, task: Task, caller: Caller, listener: SessionListener | None, deadline_s: float) -> SessionEnd:
+        """Run one session, at most until `deadline_s` (time.monotonic).
 
-        Raises Fault; whatever else the loop raises goes on. A status, too, leaves only after the row was written or
-        waited for; a cancellation goes on at once, with the row handed over.
+        Raises Fault, the one that the row names. A status, too, leaves only after the row was written or waited for; a
+        cancellation that ends the call goes on at once, with the row handed over.
         """
         if task.session_id in self._running:
             raise Fault(Reason.SESSION_ID_IN_FLIGHT, where="iterate")
         self._running.add(task.session_id)
         try:
-            return await self._run(task, caller, listener, deadline)
+            return await self._run(task, caller, listener, deadline_s)
         finally:
             self._running.discard(task.session_id)
 
-    async def _run(self, task: Task, caller: Caller, listener: Listener | None, deadline: float) -> SessionEnd:
+    async def _run(self, task: Task, caller: Caller, listener: SessionListener | None, deadline_s: float) -> SessionEnd:
         started = time.monotonic()
         trace = caller.trace
+        begun = self._begun(task, trace)
         try:
-            open_session = self.log.begin(_begun(task, trace))
+            open_session = self.log.begin(begun)
         except SessionLogUnavailable:
             raise Fault(Reason.SESSION_LOG_UNAVAILABLE, where="iterate") from None
         progress = Progress()
         root: Span | None = None
         error: ErrorRecord | None = None
-        failure: Exception | None = None
+        failure: Fault | None = None
         try:
             root = self._start_trace(task, trace)
-            await self._loop(task, caller, listener, deadline, root, progress, open_session).run()
-        except Fault as raised:
-            failure = fault_of(raised, caller.ended_by)
-            error = error_record(failure)
+            await self._loop(task, caller, listener, deadline_s, root, progress, open_session).run()
         except BaseException as raised:
-            error = error_record(fault_of(raised, caller.ended_by))
-            if not isinstance(raised, Exception):
+            failure = caller.fault_of(raised)
+            error = error_record(failure)
+            if not isinstance(raised, Exception) and not _asked_for_by_nobody(raised, failure):
                 raise  # A cancellation is not held up; the row is on its way all the same.
-            failure = raised
+            if failure is not raised:
+                failure.__cause__ = raised
+            failure.where = failure.where or "iterate"
         finally:
-            record = self._record(task, trace, progress, error, int((time.monotonic() - started) * 1000))
+            record = _ended(begun, progress, error, int((time.monotonic() - started) * 1000))
             handover = open_session.hand_over(record)
             self.on_end(record)
             if root is not None:
@@ -118,8 +120,8 @@ class Sessions:
         self,
         task: Task,
         caller: Caller,
-        listener: Listener | None,
-        deadline: float,
+        listener: SessionListener | None,
+        deadline_s: float,
         root: Span,
         progress: Progress,
         open_session: OpenSession,
@@ -133,17 +135,13 @@ class Sessions:
             root=root,
             progress=progress,
             listener=listener,
-            deadline=deadline,
-            ended_by=caller.ended_by,
+            deadline_s=deadline_s,
+            fault_of=caller.fault_of,
             on_attempt=open_session.attempt_finished,
         )
 
-    def _record(
-        self, task: Task, trace: TraceContext, progress: Progress, error: ErrorRecord | None, duration_ms: int
-    ) -> SessionRecord:
-        verdict: FinalVerdict = "infra_error"
-        if error is None:
-            verdict = "accepted" if progress.accepted else "max_iter_exhausted"
+    def _begun(self, task: Task, trace: TraceContext) -> SessionRecord:
+        """The session's row if the process died now."""
         return SessionRecord(
             session_id=task.session_id,
             timestamp=rfc3339(time.time_ns() // 1000),
@@ -156,12 +154,9 @@ class Sessions:
             prompt=task.prompt,
             spec=task.spec.text,
             max_iterations=task.max_iterations,
-            final_verdict=verdict,
-            error=error,
-            artifact=progress.artifact,
-            grounded_in_roster=progress.grounded_in_roster,
-            attempts=tuple(each.record for each in progress.attempts),
-            duration_ms=duration_ms,
+            final_verdict="infra_error",
+            error=PROCESS_DIED,
+            duration_ms=0,
         )
 
     def _end_trace(self, root: Span, record: SessionRecord) -> None:
@@ -182,15 +177,22 @@ class Sessions:
         )
 
 
-def _begun(task: Task, trace: TraceContext) -> SessionBegun:
-    return SessionBegun(
-        session_id=task.session_id,
-        trace_id=trace.trace_id,
-        caller_trace=trace.caller_trace,
-        kind=task.kind,
-        provider=task.target.provider,
-        model=task.target.model,
-        prompt=task.prompt,
-        spec=task.spec.text,
-        max_iterations=task.max_iterations,
+def _asked_for_by_nobody(raised: BaseException, fault: Fault) -> bool:
+    """Whether a cancellation came of a bug: its caller is there and reads the status."""
+    return isinstance(raised, asyncio.CancelledError) and fault.reason is Reason.BUG
+
+
+def _ended(begun: SessionRecord, progress: Progress, error: ErrorRecord | None, duration_ms: int) -> SessionRecord:
+    verdict: FinalVerdict = "infra_error"
+    if error is None:
+        verdict = "accepted" if progress.accepted else "max_iter_exhausted"
+    return replace(
+        begun,
+        timestamp=rfc3339(time.time_ns() // 1000),
+        final_verdict=verdict,
+        error=error,
+        artifact=progress.artifact,
+        grounded_in_roster=progress.grounded_in_roster,
+        attempts=tuple(each.record for each in progress.attempts),
+        duration_ms=duration_ms,
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from iterate.task import Target, Task
+from iterate.task import ModelTarget, Task
 from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord, SessionRecord
 
 
@@ -30,7 +30,7 @@ def outcome_text(record: SessionRecord) -> str:
     return _with_json(outcome, artifact=record.artifact)
 
 
-def attempt_input(iteration: int, target: Target, prompt: str) -> str:
+def attempt_input(iteration: int, target: ModelTarget, prompt: str) -> str:
     """Input of an attempt; `prompt` is what the model is asked to answer in it."""
     return _json({"iteration": iteration, "model": target.model, "provider": target.provider, "prompt": prompt})
 

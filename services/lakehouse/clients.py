@@ -12,7 +12,6 @@ a trace.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -23,6 +22,7 @@ import grpc.aio
 from lakehouse.chatd.v1 import chatd_pb2, chatd_pb2_grpc
 from lakehouse.errors import Fault, Reason, from_rpc_error
 from lakehouse.iterate.v1 import iterate_pb2, iterate_pb2_grpc
+from lakehouse.private_names import answer_of
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
 
 # Answers carry the whole attempt history, so they may be larger than what a service takes in.
@@ -118,7 +118,7 @@ class _AsyncClient:
 
     async def _unary(self, method: Any, request: Any, timeout_s: float | None, metadata: Metadata) -> Any:
         try:
-            return await _answer(method(request, timeout=timeout_s, metadata=metadata))
+            return await answer_of(method(request, timeout=timeout_s, metadata=metadata))
         except grpc.aio.AioRpcError as error:
             raise self._fault(error) from None
 
@@ -136,33 +136,6 @@ class _AsyncClient:
 
     def _fault(self, error: Any) -> Fault:
         return from_rpc_error(error, where=self._where, unreachable=self._unreachable)
-
-
-async def _answer(call: Any) -> Any:
-    """What `call` is answered. A cancellation ends the call in gRPC's core, and there alone.
-
-    ``call.cancel()``, as the cancellation of a task that awaits the call, also cancels the task in which aio waits for
-    the core, and what the core was given is then never freed: 0.9 KB a call and 0.17 KB for each entry of metadata
-    (grpc/grpc#43360; `python -m bench.cancelled_calls`). Left alone, that task ends in the next moment and frees it.
-    """
-    waiting, core_call = getattr(call, "_invocation_task", None), getattr(call, "_cython_call", None)
-    if waiting is None or core_call is None:  # An aio that is made otherwise, or a call behind somebody's interceptor.
-        return await call
-    ended = asyncio.get_running_loop().create_future()
-
-    def end(_: object) -> None:
-        if not ended.done():
-            ended.set_result(None)
-
-    # Not `call.code()`: a batch that the core refuses to begin, for its metadata, never gets a code.
-    waiting.add_done_callback(end)
-    try:
-        await ended
-    except asyncio.CancelledError:
-        if not call.done():
-            core_call.cancel("The caller has gone.")
-        raise
-    return await call
 
 
 class IterateClient(_SyncClient):

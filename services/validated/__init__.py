@@ -6,6 +6,3 @@ Reading order: ``lakehouse/validated/v1/validated.proto`` (the contract), ``__ma
 ``servicer`` (proto to domain and back), ``kinds`` (one validator a file; ``kinds.fill`` first), ``roster`` (the
 ``WorkerLookup`` that they ask, with a file and a PostgreSQL behind it). What stands below ``servicer`` imports no grpc.
 """
-
-# Before anything of the service: it sets what the C core reads when grpc is first imported.
-import lakehouse.server  # noqa: F401

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from lakehouse.server.grpc_switches import set_grpc_switches
+
+if __name__ == "__main__":
+    set_grpc_switches()  # before the imports below bring grpc
+
 import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Iterator
 
+import psycopg.conninfo
+
 from lakehouse.server import bootstrap
 from lakehouse.server.bootstrap import Registration, Runtime, StartError
-from lakehouse.server.config import read_secret
 from lakehouse.server.tracing_setup import open_tracing
+from lakehouse.settings import read_secret
 from lakehouse.trace_context import read_hop_context
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
 from validated.config import ValidatedTable
 from validated.datasets.file import FileRoster
 from validated.datasets.postgres import PostgresRoster
 from validated.datasets.worker import WorkerLookup
-from validated.kinds import KindError, make_validators
+from validated.kinds import KindError, find_kinds, make_validators
 from validated.kinds.validator import Tools
 from validated.servicer import ValidateServicer
 
@@ -31,7 +38,9 @@ async def compose(config: ValidatedTable, runtime: Runtime) -> AsyncIterator[Reg
         tracing = await stack.enter_async_context(open_tracing(config, runtime, service="validated"))
         roster = await stack.enter_async_context(_open_roster(config, runtime))
         try:
-            validators = await stack.enter_async_context(make_validators(Tools(roster, config.limits)))
+            validators = await stack.enter_async_context(
+                make_validators(Tools(roster, config.limits, config.roster.region))
+            )
         except KindError as error:
             raise StartError(str(error)) from None
         servicer = ValidateServicer(validators, tracing, config.limits)
@@ -71,9 +80,26 @@ def _on_sighup(files: FileRoster) -> Iterator[None]:
             loop.remove_signal_handler(signal.SIGHUP)
 
 
+def check(config: ValidatedTable) -> Iterator[str]:
+    """What is wrong with the kinds from outside, and with what the roster is to be read from."""
+    try:
+        find_kinds()
+    except KindError as error:
+        yield f"kinds: {error}"
+    table = config.roster
+    if table.backend == "postgres":
+        try:
+            psycopg.conninfo.conninfo_to_dict(read_secret(table.postgres.conninfo, table.postgres.conninfo_file))
+        except psycopg.Error:
+            # Its message may repeat the password.
+            yield "roster.postgres.conninfo: neither a libpq connection string nor a URI"
+
+
 def main() -> None:
     """Serve until a signal."""
-    bootstrap.run("validated", ValidatedTable, compose, description="Checks artifacts against the ground truth.")
+    bootstrap.run(
+        "validated", ValidatedTable, compose, description="Checks artifacts against the ground truth.", check=check
+    )
 
 
 if __name__ == "__main__":

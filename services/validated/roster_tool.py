@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lakehouse.server.config import CONFIG_FILE_VARIABLE, ConfigError, load
+from lakehouse.server.config import CONFIG_FILE_VARIABLE, load
+from lakehouse.settings import ConfigError
 from validated.config import RosterTable, ValidatedTable
 from validated.datasets.build import RosterFiles, build
 from validated.datasets.columns import WORKER_COLUMNS

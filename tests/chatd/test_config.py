@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from chatd.config import ChatdConfig, ScriptedTable
-from lakehouse.server.config import ConfigError, load
+from lakehouse.server.config import load
+from lakehouse.settings import ConfigError
 
 OPENAI = '[chatd.providers.main]\ntype = "openai"\nbase_url = "http://127.0.0.1:11434/v1"\n'
 

@@ -12,7 +12,7 @@ from chatd.providers.script import load_script
 from chatd.providers.scripted import BUILT_IN_SCRIPT
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.errors import Fault
-from lakehouse.server.config import ConfigError
+from lakehouse.settings import ConfigError
 
 ROOT = Path(__file__).parents[2]
 USER, ASSISTANT = chatd_pb2.ROLE_USER, chatd_pb2.ROLE_ASSISTANT

@@ -197,7 +197,7 @@ def test_sql_prints_json_with_types_that_json_has(live: Path) -> None:
         "timestamp": "2026-11-21T17:30:00.000041Z",
         "artifact": record(41).artifact,
         "error": None,
-        "f": [{"code": PHANTOM.code, "path": PHANTOM.path, "message": PHANTOM.message}],
+        "f": [{"code": PHANTOM.code, "path": PHANTOM.path, "message": PHANTOM.message, "suggestions": None}],
         "h": 12345678901234567890123,
         "d": "1.50",
         "n": "nan",

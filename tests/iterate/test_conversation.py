@@ -1,4 +1,4 @@
-"""Goal: the model is told what was wrong, where and what is allowed, and the conversation stays within its bound."""
+"""Goal: the model reads what was wrong, where and what is allowed, and the conversation stays within its bound."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def test_it_opens_with_instructions_and_the_task_with_its_spec() -> None:
     assert [turn.role for turn in turns] == ["system", "user"]
     assert "one JSON object" in turns[0].content
     assert "Fill the shift" in turns[1].content
+    assert SPEC.text is not None
     assert SPEC.text in turns[1].content
 
 

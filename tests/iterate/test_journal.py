@@ -12,9 +12,9 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+import structlog
 import zstandard
 
 import iterate.session_log.journal
@@ -22,11 +22,14 @@ import iterate.session_log.scan
 import iterate.session_log.sweep
 from iterate.session_log.counts import MinuteWarning, SessionLogCounts
 from iterate.session_log.journal import Journal, JournalEntry
-from iterate.session_log.sweep import PROCESS_DIED, read_journal, sweep
-from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord, rfc3339
+from iterate.session_log.journal_reading import read_journal
+from iterate.session_log.sweep import sweep
+from lakehouse.sessions.record import PROCESS_DIED, SessionAttemptRecord, SessionRecord, rfc3339
 from lakehouse.sessions.row import encode_attempt, encode_row
 from lakehouse.sessions.row_reading import decode_row
-from lakehouse.sessions.store.append import LogFile
+from lakehouse.sessions.store.append import LogFile, LogPosition
+from lakehouse.sessions.store.archive import Archive, new_segment
+from lakehouse.sessions.store.log_files import FoundFile
 
 BEGUN_UNIX_US = int(time.time() - 60) * 1_000_000
 ATTEMPT = SessionAttemptRecord(iteration=1, verdict="rejected", raw="Jos\u00e9\u2028\n", findings=())
@@ -100,19 +103,6 @@ def journals(path: Path) -> list[str]:
     return sorted(file.name for file in path.parent.glob(".*"))
 
 
-class _SortedScan:
-    """``os.scandir`` in the order of names, so that a test can tell what is read first."""
-
-    def __init__(self, entries: Any) -> None:
-        self._entries = entries
-
-    def __enter__(self) -> Any:
-        return iter(sorted(self._entries, key=lambda entry: entry.name))
-
-    def __exit__(self, *_: object) -> None:
-        self._entries.close()
-
-
 class TestFile:
     def test_it_is_hidden_locked_and_private_to_owner_and_group(self, path: Path) -> None:
         journal = Journal(str(path))
@@ -146,7 +136,12 @@ class TestFile:
         first = begin(journal, begun("first"), path)
         rebuilds: list[int] = []
         rebuild = journal._rebuild
-        monkeypatch.setattr(journal, "_rebuild", lambda: (rebuild(), rebuilds.append(journal.size_bytes)))
+
+        def count() -> None:
+            rebuild()
+            rebuilds.append(journal.size_bytes)
+
+        monkeypatch.setattr(journal, "_rebuild", count)
         for number in range(60):
             journal.attempt(first, encode_attempt(replace(ATTEMPT, iteration=number + 1)), unix_us=1)
             entry = begin(journal, begun(f"s{number}", "x" * 10_000), path)
@@ -381,28 +376,98 @@ class TestSweep:
         packed = zstandard.compress(os.urandom(300_000) + b"\n" + encode_row(ended()))
         append(rotated, ended())
         archive.write_bytes(packed[:200_000])
-        real = iterate.session_log.scan._search
+        real = iterate.session_log.scan._Search._search
 
-        def search(segment, *arguments):
-            if segment.path == str(rotated) and rotated.exists():  # the compressor comes to its end just now
+        def search(self: iterate.session_log.scan._Search, file: FoundFile) -> None:
+            if file.path == rotated and rotated.exists():  # the compressor comes to its end just now
                 archive.write_bytes(packed)
                 rotated.unlink()
-            return real(segment, *arguments)
+            real(self, file)
 
-        monkeypatch.setattr(iterate.session_log.scan, "_search", search)
-        monkeypatch.setattr(
-            iterate.session_log.scan.os, "scandir", lambda folder, scan=os.scandir: _SortedScan(scan(folder))
-        )
+        monkeypatch.setattr(iterate.session_log.scan._Search, "_search", search)
         assert run_sweep(path)["sessions_recovered"] == 0
         assert not rotated.exists()
 
-    def test_an_old_unreadable_archive_does_not_hold_up_recovery_for_ever(self, path: Path) -> None:
+    @pytest.mark.parametrize("name", ["sessions.jsonl.1.gz", "sessions.jsonl.1.zst", "sessions.jsonl.1.xz"])
+    @pytest.mark.parametrize("content", ["none", "garbage", "cut"])
+    def test_a_file_that_cannot_be_read_leaves_its_journal_however_old_it_is(
+        self, path: Path, name: str, content: str
+    ) -> None:
         journal = Journal(str(path))
-        begin(journal, begun(), path)
+        long_ago = replace(begun(), timestamp=rfc3339(BEGUN_UNIX_US - 86_400_000_000))
+        journal.begin(encode_row(long_ago), LogPosition())
+        die(journal)
+        archive = path.with_name(name)
+        rows = encode_row(ended()) * 50
+        whole = zstandard.compress(rows) if name.endswith("zst") else gzip.compress(rows)
+        archive.write_bytes({"none": b"", "garbage": b"no archive at all", "cut": whole[:-5]}[content])
+        os.utime(archive, (time.time() - 7_200,) * 2)
+        with structlog.testing.capture_logs() as logs:
+            assert run_sweep(path)["sweep_errors:POSTPONED"] == 1
+        assert name in logs[0]["detail"]
+        assert not path.exists()
+        assert len(journals(path)) == 1
+        archive.unlink()
+        assert run_sweep(path)["sessions_recovered"] == 1
+        assert journals(path) == []
+
+    @pytest.mark.parametrize("end_alone", [True, False])
+    def test_a_file_from_before_a_session_does_not_hold_it_up(self, path: Path, *, end_alone: bool) -> None:
+        journal = Journal(str(path))
+        if end_alone:
+            journal.end(None, encode_row(ended()))
+        else:
+            begin(journal, begun(), path)
         die(journal)
         archive = path.with_name("sessions.jsonl.1.gz")
         archive.write_bytes(b"no gzip at all")
         os.utime(archive, (time.time() - 1_200,) * 2)
+        assert run_sweep(path)["sessions_recovered"] == 1
+
+    def test_an_unreadable_file_holds_up_the_sessions_alone_that_may_stand_in_it(self, path: Path) -> None:
+        early, late = Journal(str(path)), Journal(str(path))
+        early.begin(
+            encode_row(replace(begun("early"), timestamp=rfc3339(BEGUN_UNIX_US - 7_200_000_000))), LogPosition()
+        )
+        late.begin(encode_row(begun("late")), LogPosition())
+        die(early)
+        die(late)
+        archive = path.with_name("sessions.jsonl.1.gz")
+        archive.write_bytes(b"no gzip at all")
+        os.utime(archive, (time.time() - 3_600,) * 2)
+        counts = run_sweep(path)
+        assert (counts["sessions_recovered"], counts["sweep_errors:POSTPONED"]) == (1, 1)
+        assert [row.session_id for row in read_rows(path)] == ["late"]
+        assert journals(path) == [Path(early.path).name]
+
+    def test_half_a_compressed_file_beside_its_original_holds_up_nothing(self, path: Path) -> None:
+        journal = Journal(str(path))
+        begin(journal, begun(), path)
+        die(journal)
+        rotated = path.with_name("sessions.jsonl.1")
+        append(rotated, ended("other"))
+        Path(f"{rotated}.gz").write_bytes(gzip.compress(rotated.read_bytes())[:-9])
+        assert run_sweep(path)["sessions_recovered"] == 1
+
+    def test_a_row_is_found_in_a_file_that_a_compaction_claimed(self, path: Path) -> None:
+        journal = Journal(str(path))
+        journal.end(begin(journal, begun(), path), encode_row(ended()))
+        die(journal)
+        archive = Archive(path)
+        archive.claimed.mkdir(parents=True)
+        claimed = archive.claimed_path(new_segment(), "gzip")
+        claimed.write_bytes(gzip.compress(encode_row(ended())))
+        assert run_sweep(path)["sessions_recovered"] == 0
+        assert journals(path) == []
+        assert not path.exists()
+
+    @pytest.mark.parametrize("name", ["sessions.jsonl.bak", "sessions_old.jsonl", "sessions-copy.jsonl.zst"])
+    def test_a_row_in_a_copy_does_not_count_as_written(self, path: Path, name: str) -> None:
+        journal = Journal(str(path))
+        begin(journal, begun(), path)
+        die(journal)
+        data = encode_row(ended())
+        path.with_name(name).write_bytes(zstandard.compress(data) if name.endswith(".zst") else data)
         assert run_sweep(path)["sessions_recovered"] == 1
 
     def test_a_journal_that_another_sweeper_finished_before_our_lock_is_left_alone(
@@ -418,7 +483,7 @@ class TestSweep:
             real(fd, operation)
 
         with monkeypatch.context() as patch:
-            patch.setattr(iterate.session_log.sweep.fcntl, "flock", flock)
+            patch.setattr(fcntl, "flock", flock)
             assert run_sweep(path)["sessions_recovered"] == 0
         assert not path.exists()
 

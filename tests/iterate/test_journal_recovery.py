@@ -27,9 +27,9 @@ import iterate.session_log.journal
 import iterate.session_log.sweep
 import lakehouse.sessions.store.append
 from iterate.session_log.counts import MinuteWarning, SessionLogCounts
-from iterate.session_log.logger import OpenSession, SessionBegun, SessionLogConfig, SessionLogger
+from iterate.session_log.logger import OpenSession, SessionLogConfig, SessionLogger
 from iterate.session_log.sweep import sweep
-from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord, rfc3339
+from lakehouse.sessions.record import PROCESS_DIED, SessionAttemptRecord, SessionRecord, rfc3339
 from lakehouse.sessions.row_reading import RowBreach, decode_row
 
 WRITERS = (iterate.session_log.journal, lakehouse.sessions.store.append, iterate.session_log.sweep)
@@ -155,7 +155,7 @@ class MortalFcntl:
 class Simulated:
     """A session as the test knows it."""
 
-    begun: SessionBegun
+    begun: SessionRecord
     process: Process
     open: OpenSession | None = None
     attempts: list[SessionAttemptRecord] = field(default_factory=list)
@@ -208,7 +208,7 @@ class Crashes(RuleBasedStateMachine):
         if len(self.living()) < 3:
             self.started += 1
             name = f"p{self.started}"
-            self.loggers[name] = (Process(name), SessionLogger(SessionLogConfig(path=str(self.path))))
+            self.loggers[name] = (Process(name), SessionLogger(SessionLogConfig(session_log_path=str(self.path))))
 
     @precondition(lambda self: self.living())
     @rule(data=st.data(), doom=st.none() | DOOMS, prompt_size=st.sampled_from([1, 300, 3_000]), reused=st.booleans())
@@ -216,15 +216,19 @@ class Crashes(RuleBasedStateMachine):
         process, logger = data.draw(st.sampled_from(self.living()))
         # A caller may send both ids of an earlier session again, as after a process died.
         number = 0 if reused else len(self.sessions) + 1
-        begun = SessionBegun(
+        begun = SessionRecord(
             session_id=f"s{number}",
+            timestamp=rfc3339(time.time_ns() // 1000),
             trace_id=f"{number:032x}",
             kind="fill",
             provider="p",
             model="m",
             prompt="é\n" * prompt_size,
-            spec=f'{{"number":{len(self.sessions)}}}',  # tells the sessions apart, for this test
+            spec=f'{{"number":{len(self.sessions)}}}',  # one for each session, for this test
             max_iterations=3,
+            final_verdict="infra_error",
+            error=PROCESS_DIED,
+            duration_ms=0,
         )
         session = Simulated(begun, process)
         self.sessions.append(session)
@@ -252,18 +256,11 @@ class Crashes(RuleBasedStateMachine):
     @rule(data=st.data(), doom=st.none() | DOOMS, trouble=st.sampled_from(["", "", "locked", "full"]))
     def hand_over(self, data: st.DataObject, doom: Doom | None, trouble: str) -> None:
         session = data.draw(st.sampled_from(self.open_sessions()))
-        begun = session.begun
-        session.record = SessionRecord(
-            session_id=begun.session_id,
+        session.record = replace(
+            session.begun,
             timestamp=rfc3339(time.time_ns() // 1000),
-            trace_id=begun.trace_id,
-            kind=begun.kind,
-            provider=begun.provider,
-            model=begun.model,
-            prompt=begun.prompt,
-            spec=begun.spec,
-            max_iterations=3,
             final_verdict="accepted",
+            error=None,
             artifact='{"workers":[]}',
             attempts=tuple(session.attempts),
             duration_ms=int((time.monotonic() - session.started) * 1000),
@@ -364,7 +361,7 @@ class Crashes(RuleBasedStateMachine):
                 assert row == session.record, "the log contradicts an answer"
             elif row != session.record:
                 assert row.final_verdict == "infra_error"
-                assert row.error == iterate.session_log.sweep.PROCESS_DIED
+                assert row.error == PROCESS_DIED
                 # An attempt whose entry the kill cut short may be missing or, when it cut the return, be there.
                 assert row.attempts[: len(session.attempts)] == tuple(session.attempts)
                 assert len(row.attempts) <= session.attempts_offered

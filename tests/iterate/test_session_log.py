@@ -13,16 +13,10 @@ from pathlib import Path
 
 import pytest
 
-import iterate.session_log.logger
-from iterate.session_log.logger import (
-    OpenSession,
-    SessionBegun,
-    SessionLogConfig,
-    SessionLogger,
-    SessionLogUnavailable,
-)
-from iterate.session_log.writer import INLINE_BYTES_MAX
-from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
+from iterate.session_log.journal import Journal
+from iterate.session_log.logger import OpenSession, SessionLogConfig, SessionLogger, SessionLogUnavailable
+from iterate.session_log.writer import INLINE_BYTES_MAX, FsyncPolicy
+from lakehouse.sessions.record import PROCESS_DIED, SessionAttemptRecord, SessionRecord
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.row_reading import decode_row
 from lakehouse.sessions.store.append import LogFile
@@ -30,25 +24,10 @@ from lakehouse.sessions.store.append import LogFile
 ATTEMPT = SessionAttemptRecord(iteration=1, provider="scripted", model="m", verdict="accepted", raw="{}")
 
 
-def begin(logger: SessionLogger, session_id: str = "s1", prompt: str = "Fill 3 forklift operators") -> OpenSession:
-    return logger.begin(
-        SessionBegun(
-            session_id=session_id,
-            trace_id="1" * 32,
-            kind="fill",
-            provider="scripted",
-            model="m",
-            prompt=prompt,
-            spec='{"city":"Toledo"}',
-            max_iterations=3,
-        )
-    )
-
-
-def ended(session_id: str = "s1", prompt: str = "Fill 3 forklift operators") -> SessionRecord:
+def begun(session_id: str = "s1", prompt: str = "Fill 3 forklift operators") -> SessionRecord:
     return SessionRecord(
         session_id=session_id,
-        timestamp="2026-01-01T00:00:00.000001Z",
+        timestamp="2026-01-01T00:00:00.000000Z",
         trace_id="1" * 32,
         kind="fill",
         provider="scripted",
@@ -56,7 +35,22 @@ def ended(session_id: str = "s1", prompt: str = "Fill 3 forklift operators") -> 
         prompt=prompt,
         spec='{"city":"Toledo"}',
         max_iterations=3,
+        final_verdict="infra_error",
+        error=PROCESS_DIED,
+        duration_ms=0,
+    )
+
+
+def begin(logger: SessionLogger, session_id: str = "s1", prompt: str = "Fill 3 forklift operators") -> OpenSession:
+    return logger.begin(begun(session_id, prompt))
+
+
+def ended(session_id: str = "s1", prompt: str = "Fill 3 forklift operators") -> SessionRecord:
+    return replace(
+        begun(session_id, prompt),
+        timestamp="2026-01-01T00:00:00.000001Z",
         final_verdict="accepted",
+        error=None,
         artifact='{"workers":["W1"]}',
         grounded_in_roster=True,
         attempts=(ATTEMPT,),
@@ -86,8 +80,12 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("fsync", ["never", "interval", "row"])
 @pytest.mark.parametrize("journal", [True, False])
-async def test_a_handed_over_row_is_in_the_log_before_the_answer_leaves(path: Path, fsync, journal) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path), fsync=fsync, journal=journal, append_wait_ms=10_000))
+async def test_a_handed_over_row_is_in_the_log_before_the_answer_leaves(
+    path: Path, fsync: FsyncPolicy, *, journal: bool
+) -> None:
+    logger = SessionLogger(
+        SessionLogConfig(session_log_path=str(path), fsync=fsync, journal=journal, append_wait_ms=10_000)
+    )
     await logger.start()
     session = begin(logger)
     session.attempt_finished(ATTEMPT)
@@ -102,7 +100,7 @@ async def test_a_handed_over_row_is_in_the_log_before_the_answer_leaves(path: Pa
 
 
 async def test_without_contention_the_row_is_appended_before_hand_over_returns(path: Path) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path)))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path)))
     await logger.start()
     handover = begin(logger).hand_over(ended())
     assert read_rows(path) == [ended()]
@@ -121,7 +119,7 @@ async def test_an_empty_path_disables_the_log(tmp_path: Path) -> None:
 
 
 async def test_handing_over_twice_writes_one_row(path: Path) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path)))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path)))
     await logger.start()
     session = begin(logger)
     assert session.hand_over(ended()) is session.hand_over(replace(ended(), final_verdict="infra_error"))
@@ -130,7 +128,7 @@ async def test_handing_over_twice_writes_one_row(path: Path) -> None:
 
 
 async def test_an_answer_waits_at_most_append_wait_ms_and_the_row_follows(path: Path) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=20))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path), append_wait_ms=20))
     await logger.start()
     holder = LogFile(path)
     assert holder.try_lock()
@@ -156,7 +154,7 @@ async def test_an_answer_waits_at_most_append_wait_ms_and_the_row_follows(path: 
 
 
 async def test_cancelling_the_wait_does_not_cut_the_writing_short(path: Path) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=60_000))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path), append_wait_ms=10_000))
     await logger.start()
     holder = LogFile(path)
     assert holder.try_lock()
@@ -174,7 +172,7 @@ async def test_cancelling_the_wait_does_not_cut_the_writing_short(path: Path) ->
 
 
 async def test_a_row_behind_a_queued_one_keeps_its_place(path: Path) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=10_000))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path), append_wait_ms=10_000))
     await logger.start()
     long = "x" * (INLINE_BYTES_MAX + 1)  # goes to the thread
     first = begin(logger, "long", long).hand_over(ended("long", long))
@@ -185,9 +183,13 @@ async def test_a_row_behind_a_queued_one_keeps_its_place(path: Path) -> None:
     await logger.close()
 
 
-@pytest.mark.parametrize("bound", [{"queue_rows_max": 2}, {"queue_bytes_max": 2 * len(encode_row(ended("s0")))}])
-async def test_a_full_queue_drops_the_newest_row_and_counts_it(path: Path, bound: dict[str, int]) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=0, **bound))
+@pytest.mark.parametrize(("rows_max", "bytes_max"), [(2, 1 << 20), (100, 2 * len(encode_row(ended("s0"))))])
+async def test_a_full_queue_drops_the_newest_row_and_counts_it(path: Path, rows_max: int, bytes_max: int) -> None:
+    logger = SessionLogger(
+        SessionLogConfig(
+            session_log_path=str(path), append_wait_ms=0, queue_rows_max=rows_max, queue_bytes_max=bytes_max
+        )
+    )
     await logger.start()
     holder = LogFile(path)
     assert holder.try_lock()
@@ -199,7 +201,7 @@ async def test_a_full_queue_drops_the_newest_row_and_counts_it(path: Path, bound
     assert [row.session_id for row in read_rows(path)] == ["s0", "s1"]
     # What the queue dropped stands in the journal, and the next process finds it there.
     assert len(journals(path)) == 1
-    after = SessionLogger(SessionLogConfig(path=str(path)))
+    after = SessionLogger(SessionLogConfig(session_log_path=str(path)))
     await after.start()
     await after.close()
     assert [row.session_id for row in read_rows(path)] == ["s0", "s1", "s2", "s3"]
@@ -208,7 +210,7 @@ async def test_a_full_queue_drops_the_newest_row_and_counts_it(path: Path, bound
 
 
 async def test_what_close_cannot_write_in_time_is_left_to_the_next_process(path: Path) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=0, drain_ms=30))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path), append_wait_ms=0, log_drain_ms=30))
     await logger.start()
     holder = LogFile(path)
     assert holder.try_lock()
@@ -219,7 +221,7 @@ async def test_what_close_cannot_write_in_time_is_left_to_the_next_process(path:
     assert logger.counts()["rows_dropped:drain"] == 1
     assert logger.counts()["rows_queued"] == 0
     holder.unlock()
-    after = SessionLogger(SessionLogConfig(path=str(path)))
+    after = SessionLogger(SessionLogConfig(session_log_path=str(path)))
     await after.start()
     await after.close()
     rows = read_rows(path)
@@ -234,7 +236,7 @@ async def test_what_close_cannot_write_in_time_is_left_to_the_next_process(path:
 
 
 async def test_a_row_that_cannot_be_encoded_becomes_a_bug_row(path: Path) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path)))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path)))
     await logger.start()
     session = begin(logger)
     assert await session.hand_over(replace(ended(), artifact="[not an object]")).written() == "written"
@@ -245,21 +247,22 @@ async def test_a_row_that_cannot_be_encoded_becomes_a_bug_row(path: Path) -> Non
     assert (row.error.code, row.error.reason) == ("INTERNAL", "BUG")
 
 
-async def test_the_configured_daemon_stands_in_every_row(path: Path) -> None:
-    logger = SessionLogger(SessionLogConfig(path=str(path), daemon="iterate-blue"))
+async def test_the_daemon_of_a_killed_sessions_row_is_who_began_it(path: Path) -> None:
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path)))
     await logger.start()
-    begin(logger, "a").hand_over(ended("a"))
-    begin(logger, "b")
+    blue = replace(begun("a"), daemon="iterate-blue")
+    logger.begin(blue).hand_over(replace(ended("a"), daemon="iterate-blue"))
+    logger.begin(replace(blue, session_id="b"))
     await logger.close()
-    after = SessionLogger(SessionLogConfig(path=str(path), daemon="iterate-green"))
+    after = SessionLogger(SessionLogConfig(session_log_path=str(path)))
     await after.start()
     await after.close()
-    assert [row.daemon for row in read_rows(path)] == ["iterate-blue", "iterate-blue"]
+    assert [(row.session_id, row.daemon) for row in read_rows(path)] == [("a", "iterate-blue"), ("b", "iterate-blue")]
 
 
 async def test_a_bug_in_the_writer_does_not_end_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iterate.session_log.writer._BACKOFF_MAX_S", 0.01)
-    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=10_000))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path), append_wait_ms=10_000))
     await logger.start()
     real, struck = LogFile.append, threading.Event()
 
@@ -280,7 +283,7 @@ async def test_a_bug_in_the_writer_does_not_end_it(path: Path, monkeypatch: pyte
 class TestStrict:
     @pytest.fixture
     def config(self, path: Path) -> SessionLogConfig:
-        return SessionLogConfig(path=str(path), guarantee="strict", append_wait_ms=20)
+        return SessionLogConfig(session_log_path=str(path), session_log_guarantee="strict", append_wait_ms=20)
 
     async def test_a_session_begins_while_the_log_takes_rows(self, config: SessionLogConfig) -> None:
         logger = SessionLogger(config)
@@ -291,7 +294,9 @@ class TestStrict:
 
     async def test_no_session_begins_without_a_folder_and_sessions_begin_again_with_it(self, tmp_path: Path) -> None:
         folder = tmp_path / "missing"
-        logger = SessionLogger(SessionLogConfig(path=str(folder / "sessions.jsonl"), guarantee="strict"))
+        logger = SessionLogger(
+            SessionLogConfig(session_log_path=str(folder / "sessions.jsonl"), session_log_guarantee="strict")
+        )
         await logger.start()
         with pytest.raises(SessionLogUnavailable):
             begin(logger)
@@ -315,7 +320,7 @@ class TestStrict:
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(iterate.session_log.logger.Journal, "begin", full)
+        monkeypatch.setattr(Journal, "begin", full)
         with pytest.raises(SessionLogUnavailable):
             begin(logger)
         assert logger.counts()["journal_errors:ENOSPC"] == 1
@@ -332,13 +337,13 @@ class TestStrict:
         assert read_rows(path) == [ended()]
 
     def test_strict_needs_a_path(self) -> None:
-        with pytest.raises(ValueError, match="set path"):
-            SessionLogConfig(guarantee="strict")
+        with pytest.raises(ValueError, match="set session_log_path"):
+            SessionLogConfig(session_log_guarantee="strict")
 
 
 def test_settings_out_of_range_are_all_named_at_once() -> None:
-    with pytest.raises(ValueError, match=r"queue_rows_max.*sweep_interval_ms.*name a file") as raised:
-        SessionLogConfig(path="folder/", queue_rows_max=0, sweep_interval_ms=0)
+    with pytest.raises(ValueError, match=r"name a file(.|\n)*queue_rows_max(.|\n)*sweep_interval_ms") as raised:
+        SessionLogConfig(session_log_path="folder/", queue_rows_max=0, sweep_interval_ms=0)
     assert "append_wait_ms" not in str(raised.value)
 
 
@@ -346,7 +351,7 @@ async def test_a_failed_fsync_is_not_taken_for_written(path: Path, monkeypatch: 
     def fail(_: int) -> None:
         raise OSError(5, "Input/output error")
 
-    logger = SessionLogger(SessionLogConfig(path=str(path), fsync="row", append_wait_ms=10_000))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path), fsync="row", append_wait_ms=10_000))
     await logger.start()
     monkeypatch.setattr(os, "fsync", fail)
     assert await begin(logger).hand_over(ended()).written() == "late"

@@ -10,20 +10,21 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 import structlog
 
 import iterate.session_log.writer
-from iterate.session_log.logger import SessionBegun, SessionLogConfig, SessionLogger
-from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
+from iterate.session_log.logger import SessionLogConfig, SessionLogger
+from lakehouse.sessions.record import PROCESS_DIED, SessionAttemptRecord, SessionRecord, rfc3339
 from lakehouse.sessions.row_reading import RowBreach, decode_row
 
 NOBODY = 65534
+Log = MutableMapping[str, Any]
 APPEND_WAIT_MS = 20
 
 
@@ -57,31 +58,28 @@ class Load:
         session_id, prompt = f"s{self.begun}", "p" * (500 if self.begun % 5 else 20_000)
         attempt = SessionAttemptRecord(iteration=1, verdict="accepted", raw="{}")
         t0 = time.perf_counter()
-        session = self.logger.begin(
-            SessionBegun(
-                session_id=session_id,
-                trace_id="1" * 32,
-                kind="fill",
-                provider="p",
-                model="m",
-                prompt=prompt,
-                max_iterations=1,
-            )
+        begun = SessionRecord(
+            session_id=session_id,
+            timestamp=rfc3339(time.time_ns() // 1000),
+            trace_id="1" * 32,
+            kind="fill",
+            provider="p",
+            model="m",
+            prompt=prompt,
+            max_iterations=1,
+            final_verdict="infra_error",
+            error=PROCESS_DIED,
+            duration_ms=0,
         )
+        session = self.logger.begin(begun)
         session.attempt_finished(attempt)
         handover = session.hand_over(
-            SessionRecord(
-                session_id=session_id,
-                timestamp=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-                trace_id="1" * 32,
-                kind="fill",
-                provider="p",
-                model="m",
-                prompt=prompt,
-                max_iterations=1,
+            replace(
+                begun,
+                timestamp=rfc3339(time.time_ns() // 1000),
                 final_verdict="accepted",
+                error=None,
                 attempts=(attempt,),
-                duration_ms=0,
             )
         )
         t1 = time.perf_counter()
@@ -90,7 +88,8 @@ class Load:
         self.wait_s_max = max(self.wait_s_max, time.perf_counter() - t1)
 
     async def more(self, sessions: int) -> None:
-        await until(lambda target=self.begun + sessions: self.begun >= target, "the load stands still")
+        target = self.begun + sessions
+        await until(lambda: self.begun >= target, "the load stands still")
 
     async def written_more(self, rows: int) -> None:
         target = self.logger.counts()["rows_written"] + rows
@@ -105,9 +104,9 @@ async def until(condition: Callable[[], object], what: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def loaded(path: Path) -> AsyncIterator[tuple[Load, list[dict[str, object]]]]:
+async def loaded(path: Path) -> AsyncIterator[tuple[Load, list[Log]]]:
     """Runs a load on a fresh logger, and afterwards checks what holds whatever happened to the disk."""
-    logger = SessionLogger(SessionLogConfig(path=str(path), append_wait_ms=APPEND_WAIT_MS))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path), append_wait_ms=APPEND_WAIT_MS))
     with structlog.testing.capture_logs() as logs:
         await logger.start()
         async with Load(logger) as load:
@@ -143,7 +142,7 @@ def assert_all_there(folder: Path, load: Load) -> None:
 
 async def fail_and_recover(
     load: Load,
-    logs: list[dict[str, object]],
+    logs: list[Log],
     *,
     cause: str,
     break_it: Callable[[], object],
@@ -189,11 +188,11 @@ async def test_a_symlink_in_the_logs_place_is_never_written_through(tmp_path: Pa
     target.write_bytes(b"precious\n")
     async with loaded(path) as (load, logs):
 
-        def replace() -> None:
+        def put_in_place() -> None:
             path.rename(tmp_path / "sessions.jsonl.1")
             path.symlink_to(target)
 
-        await fail_and_recover(load, logs, cause="ELOOP", break_it=replace, mend_it=path.unlink)
+        await fail_and_recover(load, logs, cause="ELOOP", break_it=put_in_place, mend_it=path.unlink)
     assert target.read_bytes() == b"precious\n"
     assert_all_there(tmp_path, load)
 
@@ -290,17 +289,17 @@ async def test_a_fifo_in_the_logs_place_does_not_hang_the_service(tmp_path: Path
     path = tmp_path / "sessions.jsonl"
     async with loaded(path) as (load, logs):
 
-        def replace() -> None:
+        def put_in_place() -> None:
             path.rename(tmp_path / "sessions.jsonl.1")
             os.mkfifo(path)
 
-        await fail_and_recover(load, logs, cause="EINVAL", break_it=replace, mend_it=path.unlink)
+        await fail_and_recover(load, logs, cause="EINVAL", break_it=put_in_place, mend_it=path.unlink)
     assert_all_there(tmp_path, load)
 
 
 async def test_a_folder_that_was_never_there_is_found_when_it_comes(tmp_path: Path) -> None:
     folder = tmp_path / "later"
-    logger = SessionLogger(SessionLogConfig(path=str(folder / "sessions.jsonl"), append_wait_ms=0))
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(folder / "sessions.jsonl"), append_wait_ms=0))
     await logger.start()
     async with Load(logger) as load:
         await load.more(20)

@@ -11,7 +11,8 @@ from pydantic import BaseModel, SecretStr
 
 from chatd.config import ChatdConfig
 from iterate.config import IterateConfig
-from lakehouse.server.config import SECRET_KEYS, ConfigError, ServerTable, Table, load
+from lakehouse.server.config import SECRET_KEYS, ServerTable, load
+from lakehouse.settings import ConfigError, Table
 from validated.config import ValidatedTable
 
 

@@ -16,6 +16,7 @@ from session_rows import HOSTILE_LINES, contents, rows, session_ids, stored_line
 
 from lakehouse.sessions.query.reader import SessionReader
 from lakehouse.sessions.store.archive import Archive
+from lakehouse.sessions.store.journal import new_journal_path
 from lakehouse.sessions.store.segments import open_snapshot
 from lakehouse.sessions.upkeep import closing, compaction, parquet_writer
 from lakehouse.sessions.upkeep.closing import CompactionRefusedError
@@ -281,7 +282,7 @@ def test_the_same_bytes_are_not_compacted_twice(tmp_path: Path) -> None:
 
 def test_sessions_of_a_dead_process_are_settled_first(tmp_path: Path) -> None:
     live = write_log(tmp_path)
-    journal = tmp_path / ".sessions.jsonl.7f3a.inflight"
+    journal = Path(new_journal_path(str(live)))
     journal.write_bytes(b"B 1 0 0 0 - {}\n")
 
     with pytest.raises(CompactionRefusedError, match="start iterate"):
@@ -325,7 +326,7 @@ def test_an_empty_rotated_file_goes_without_parquet(tmp_path: Path) -> None:
     assert len(contents(live)["facts"]) == 1
 
 
-def test_a_missing_parquet_file_is_told_and_the_rest_is_read(tmp_path: Path) -> None:
+def test_a_missing_parquet_file_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
     live = write_log(tmp_path)
     list(compact(live))
     gone = next((tmp_path / "sessions.parquet").glob("day=2026-11-20/*.parquet"))

@@ -1,4 +1,4 @@
-"""Lines with their places, whatever the file's compression; a damaged file is told from a whole one."""
+"""Lines with their places, whatever the file's compression; a damaged file is not taken for a whole one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_each_line_has_its_number_and_offset(tmp_path: Path, name: str) -> None:
 def test_a_cut_file_gives_its_lines_and_then_says_that_it_is_cut(tmp_path: Path, name: str) -> None:
     path = write_segment(tmp_path / name, rows(*range(2000)))
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    found = []
+    found: list[bytes] = []
 
     with open_snapshot(tmp_path / "sessions.jsonl") as snapshot, pytest.raises(SegmentDamagedError, match=name):
         found.extend(line.data + b"\n" for line in read_lines(snapshot.segments[0]))

@@ -65,7 +65,7 @@ def _strictly(text: str | bytes, **limits: int) -> tuple[Any, str]:
         return parse_json(canonical, **limits), canonical
 
 
-def _told(value: Any) -> str:
+def _spelled(value: Any) -> str:
     """Equal only for values that are equal in types and in the order of members as well."""
     return repr(value)
 
@@ -83,7 +83,7 @@ def _hold_together(text: str | bytes, **limits: int) -> None:
     assert canonicalize(text, **limits) == canonical
     read_value, read_text = read_canonical(text, **limits)
     assert read_text == canonical
-    assert _told(read_value) == _told(value)
+    assert _spelled(read_value) == _spelled(value)
     plain = read_plain(text, limits.get("bytes_max", BYTES_MAX), limits.get("depth_max", DEPTH_MAX))
     if plain is not None:
         assert plain[1] == canonical

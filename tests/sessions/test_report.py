@@ -20,13 +20,14 @@ from lakehouse.sessions.record import SessionRecord
 from lakehouse.sessions.row import encode_row
 
 MADE = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+ALL = SessionFilter()
 
 
-def page(folder: Path, *records: SessionRecord, **wanted: str) -> str:
+def page(folder: Path, *records: SessionRecord, wanted: SessionFilter = ALL) -> str:
     live = write_segment(folder / "sessions.jsonl", b"".join(map(encode_row, records)))
     with SessionReader(live) as reader:
-        found = session_stats(reader, SessionFilter(**wanted), period="day")
-    return render_report(found, SessionFilter(**wanted), source="the log", made_at=MADE)
+        found = session_stats(reader, wanted, period="day")
+    return render_report(found, wanted, source="the log", made_at=MADE)
 
 
 def test_the_page_loads_nothing_and_runs_nothing(tmp_path: Path) -> None:
@@ -37,7 +38,7 @@ def test_the_page_loads_nothing_and_runs_nothing(tmp_path: Path) -> None:
 
 def test_what_a_row_says_is_shown_as_text(tmp_path: Path) -> None:
     hostile = "</text><script>alert(1)</script>&\"'"
-    html = page(tmp_path, record(1, kind=hostile, model=hostile), kind=hostile)
+    html = page(tmp_path, record(1, kind=hostile, model=hostile), wanted=SessionFilter(kind=hostile))
 
     assert "<script" not in html
     assert "&lt;script&gt;" in html

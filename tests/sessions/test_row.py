@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from lakehouse.sessions.record import (
     RAW_BYTES_MAX,
     AttemptVerdict,
+    BriefGrounding,
+    BriefRecord,
+    DatasetRecord,
     ErrorRecord,
     FinalVerdict,
     FindingRecord,
@@ -40,7 +43,21 @@ values = st.recursive(
 objects = st.dictionaries(names, values, max_size=4)
 canonical_objects = objects.map(print_canonical)
 errors = st.builds(ErrorRecord, code=strings, reason=strings, where=st.sampled_from(get_args(Where)), message=strings)
-findings = st.builds(FindingRecord, code=strings, path=strings, message=strings)
+suggestions = st.none() | st.lists(canonical_objects, max_size=2).map(tuple)
+findings = st.builds(FindingRecord, code=strings, path=strings, message=strings, suggestions=suggestions)
+datasets = st.builds(DatasetRecord, name=strings, version=strings)
+briefs = st.builds(
+    BriefRecord,
+    grounding=st.sampled_from(get_args(BriefGrounding)),
+    candidates=st.none() | integers,
+    candidates_total=st.none() | integers,
+    candidates_total_is_floor=st.booleans(),
+    infeasible=st.booleans(),
+    degraded=st.booleans(),
+    findings=st.none() | st.lists(findings, max_size=2).map(tuple),
+    roster=st.none() | strings,
+    brief_ms=integers,
+)
 attempts = st.builds(
     SessionAttemptRecord,
     iteration=integers,
@@ -57,6 +74,9 @@ attempts = st.builds(
     chat_ms=integers,
     validate_ms=integers,
     roster=st.none() | strings,
+    datasets=st.none() | st.lists(datasets, max_size=2).map(tuple),
+    cost_nano_usd=st.none() | st.integers(0, 2**60),
+    parse_problem=st.none() | strings,
 )
 records = st.builds(
     SessionRecord,
@@ -77,6 +97,12 @@ records = st.builds(
     grounded_in_roster=st.none() | st.booleans(),
     attempts=st.lists(attempts, max_size=3).map(tuple),
     duration_ms=integers,
+    caller=st.none() | strings,
+    brief=st.none() | briefs,
+    token_budget_spent=st.booleans(),
+    no_progress=st.booleans(),
+    try_number=st.integers(1, INTEGER_MAX),
+    request_digest=st.none() | strings,
 )
 
 ERROR = ErrorRecord("UNAVAILABLE", "CHATD_UNREACHABLE", "iterate", "chatd cannot be reached.")
@@ -88,13 +114,16 @@ ATTEMPT = SessionAttemptRecord(
     span_id="00f067aa0ba902b7",
     raw='{"id":"é"}',
     raw_truncated=True,
-    findings=(FindingRecord("PHANTOM_WORKER", "/id", "no worker é"),),
+    findings=(FindingRecord("PHANTOM_WORKER", "/id", "no worker é", ('{"id":"W-1"}', "{}")),),
     error=ERROR,
     input_tokens=5,
     output_tokens=6,
     chat_ms=7,
     validate_ms=8,
     roster="v1",
+    datasets=(DatasetRecord("skus", "v2"),),
+    cost_nano_usd=9,
+    parse_problem="it refused",
 )
 FULL = SessionRecord(
     session_id="s-1",
@@ -111,11 +140,40 @@ FULL = SessionRecord(
     error=ERROR,
     artifact='{"id":18446744073709551617}',
     grounded_in_roster=False,
-    attempts=(ATTEMPT, SessionAttemptRecord(iteration=2, verdict="infra_error")),
+    attempts=(ATTEMPT, SessionAttemptRecord(iteration=2, verdict="infra_error", cost_nano_usd=0)),
     duration_ms=9,
+    caller="desk",
+    brief=BriefRecord(
+        grounding="candidates",
+        candidates=2,
+        candidates_total=3,
+        candidates_total_is_floor=True,
+        infeasible=True,
+        degraded=True,
+        findings=(FindingRecord("TOO_FEW_QUALIFY", "", "3 of 20 qualify", ()),),
+        roster="v1",
+        brief_ms=4,
+    ),
+    token_budget_spent=True,
+    no_progress=True,
+    try_number=2,
+    request_digest="sha256:0123456789abcdef0123456789abcdef",
 )
 LEAST = replace(
-    FULL, caller_trace=None, spec=None, error=None, artifact=None, grounded_in_roster=None, attempts=(), prompt=""
+    FULL,
+    caller_trace=None,
+    spec=None,
+    error=None,
+    artifact=None,
+    grounded_in_roster=None,
+    attempts=(),
+    prompt="",
+    caller=None,
+    brief=None,
+    token_budget_spent=False,
+    no_progress=False,
+    try_number=1,
+    request_digest=None,
 )
 
 
@@ -128,10 +186,16 @@ def test_a_full_row_has_these_bytes() -> None:
         f'"iterations":2,"final_verdict":"infra_error","error":{error},"artifact":{{"id":18446744073709551617}},'
         '"grounded_in_roster":false,"attempts":[{"iteration":1,"provider":"openai","model":"m","verdict":"rejected",'
         '"span_id":"00f067aa0ba902b7","raw":"{\\"id\\":\\"é\\"}","raw_truncated":true,"findings":[{"code":'
-        f'"PHANTOM_WORKER","path":"/id","message":"no worker é"}}],"error":{error},"input_tokens":5,'
-        '"output_tokens":6,"chat_ms":7,"validate_ms":8,"roster":"v1"},{"iteration":2,"provider":"","model":"",'
-        '"verdict":"infra_error","raw":"","input_tokens":0,"output_tokens":0,"chat_ms":0,"validate_ms":0}],'
-        '"input_tokens":5,"output_tokens":6,"duration_ms":9}\n'
+        '"PHANTOM_WORKER","path":"/id","message":"no worker é","suggestions":[{"id":"W-1"},{}]}],'
+        f'"error":{error},"input_tokens":5,'
+        '"output_tokens":6,"chat_ms":7,"validate_ms":8,"roster":"v1","datasets":[{"name":"skus","version":"v2"}],'
+        '"cost_nano_usd":9,"parse_problem":"it refused"},{"iteration":2,"provider":"","model":"",'
+        '"verdict":"infra_error","raw":"","input_tokens":0,"output_tokens":0,"chat_ms":0,"validate_ms":0,'
+        '"cost_nano_usd":0}],"input_tokens":5,"output_tokens":6,"duration_ms":9,"caller":"desk",'
+        '"brief":{"grounding":"candidates","candidates":2,"candidates_total":3,"candidates_total_is_floor":true,'
+        '"infeasible":true,"degraded":true,"findings":[{"code":"TOO_FEW_QUALIFY","path":"","message":"3 of 20 qualify",'
+        '"suggestions":[]}],"roster":"v1","brief_ms":4},"token_budget_spent":true,"no_progress":true,"try":2,'
+        '"request_digest":"sha256:0123456789abcdef0123456789abcdef","cost_nano_usd":9}\n'
     )
 
 
@@ -226,7 +290,7 @@ def changed(path: str, value: Any) -> bytes:
         (encode_row(FULL)[:200] + encode_row(FULL), "torn", "not JSON at line 1"),
         (encode_row(FULL)[100:], "torn", "not JSON at line 1"),
         (b"\xff\xfe", "torn", "not UTF-8"),
-        (b"[" * 200_000, "torn", "nested deeper than 101"),
+        (b"[" * 200_000, "torn", "nested deeper than 106"),
         (b"17", "torn", "not a JSON object"),
         (b"{}", "foreign", "its schema is not session.iterate.v1"),
         (b'{"schema":"session.iterate.v2"}', "foreign", "its schema is not session.iterate.v1"),
@@ -247,9 +311,22 @@ def changed(path: str, value: Any) -> bytes:
         (changed("attempts/0/findings/0/code", ...), "invalid", "/attempts/0/findings/0/code is absent"),
         (changed("iterations", 3), "invalid", "/iterations is 3, but the attempts make 2"),
         (changed("input_tokens", 4), "invalid", "/input_tokens is 4, but the attempts make 5"),
+        (changed("cost_nano_usd", 4), "invalid", "/cost_nano_usd is 4, but the attempts make 9"),
+        (changed("cost_nano_usd", ...), "invalid", "/cost_nano_usd is None, but the attempts make 9"),
+        (changed("attempts/0/cost_nano_usd", ...), "invalid", "/cost_nano_usd is 9, but the attempts make None"),
+        (changed("attempts/0/datasets", {}), "invalid", "/attempts/0/datasets is {}: an array is expected"),
+        (changed("attempts/0/datasets/0/version", ...), "invalid", "/attempts/0/datasets/0/version is absent"),
+        (changed("attempts/0/findings/0/suggestions", ["x"]), "invalid", "/attempts/0/findings/0/suggestions is"),
+        (changed("attempts/0/parse_problem", 5), "invalid", "/attempts/0/parse_problem is 5: a string"),
+        (changed("caller", 5), "invalid", "/caller is 5: a string"),
+        (changed("brief", []), "invalid", "/brief is []: an object"),
+        (changed("brief/grounding", "none"), "invalid", "/brief/grounding is 'none': one of form, candidates"),
+        (changed("brief/brief_ms", ...), "invalid", "/brief/brief_ms is absent"),
+        (changed("no_progress", "yes"), "invalid", "/no_progress is 'yes': true or false"),
+        (changed("try", 1), "invalid", "/try is 1: an integer of 2 and up"),
     ],
 )
-def test_what_is_no_row_is_told_by_kind_and_place(line: bytes, kind: str, problem: str) -> None:
+def test_what_is_no_row_is_named_by_kind_and_place(line: bytes, kind: str, problem: str) -> None:
     with pytest.raises(RowBreach) as caught:
         decode_row(line)
     assert caught.value.kind == kind
@@ -260,15 +337,17 @@ def test_what_is_no_row_is_told_by_kind_and_place(line: bytes, kind: str, proble
 def test_unknown_keys_are_ignored_and_white_space_and_key_order_do_not_matter() -> None:
     row = json.loads(encode_row(FULL))
     row["new_in_v1"] = {"a": 1}
-    row["attempts"][0]["cost"] = 0.5
+    row["attempts"][0]["later"] = 0.5
     row["attempts"][0]["findings"][0]["hint"] = None
+    row["brief"]["later"] = []
     shuffled = json.dumps(dict(reversed(row.items())), indent=None).encode() + b"\r\n"
     assert decode_row(shuffled) == decode_row(encode_row(FULL)) == FULL
 
 
 def test_a_row_with_an_artifact_of_depth_a_hundred_reads_back() -> None:
     deep = '{"a":' * 99 + "{}" + "}" * 99
-    record = replace(FULL, artifact=deep)
+    attempt = replace(ATTEMPT, findings=(FindingRecord("X", "", "", (deep,)),))
+    record = replace(FULL, artifact=deep, attempts=(attempt,))
     assert decode_row(encode_row(record)) == record
 
 

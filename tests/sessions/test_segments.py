@@ -13,43 +13,11 @@ from session_rows import rows, session_ids, write_log, write_segment
 
 from lakehouse.sessions.query.reader import SessionReader
 from lakehouse.sessions.store import segments
-from lakehouse.sessions.store.archive import Archive
 from lakehouse.sessions.store.lines import read_lines
-from lakehouse.sessions.store.segments import SessionLogUnavailableError, is_segment_name, open_snapshot
+from lakehouse.sessions.store.log_files import LogFiles, list_log_files
+from lakehouse.sessions.store.segments import SessionLogUnavailableError, open_snapshot
 
 LIVE = Path("sessions.jsonl")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "sessions.jsonl",
-        "sessions.jsonl.1",
-        "sessions.jsonl.12.gz",
-        "sessions.jsonl-20261124",
-        "sessions.jsonl-20261124-1795478400.zst",
-        "sessions.jsonl.2026-11-24T10:00:00Z.gz",
-        "sessions-20261124.jsonl",
-        "sessions-20261124.jsonl.gz",
-    ],
-)
-def test_rotated_names_are_segments(name: str) -> None:
-    assert is_segment_name(LIVE, name)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "sessions.jsonl.bak",
-        "sessions.jsonl~",
-        "sessions.parquet",
-        "sessions.jsonl.1.tmp",
-        "sessions_old.jsonl",
-        "x.jsonl",
-    ],
-)
-def test_other_names_are_no_segments(name: str) -> None:
-    assert not is_segment_name(LIVE, name)
 
 
 def test_live_rotated_and_compressed_files_are_one_stream(tmp_path: Path) -> None:
@@ -123,18 +91,17 @@ def test_a_rotation_between_listing_and_opening_is_listed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live = write_segment(tmp_path / LIVE, rows(1))
-    listed = segments._list
     calls: list[int] = []
 
-    def rotates_once(log_path: Path, archive: Archive) -> segments._Listing:
-        listing = listed(log_path, archive)
+    def rotates_once(log_path: Path) -> LogFiles:
+        listing = list_log_files(log_path)
         calls.append(1)
         if len(calls) == 1:
             live.rename(tmp_path / "sessions.jsonl.1")
             live.write_bytes(rows(2))
         return listing
 
-    monkeypatch.setattr(segments, "_list", rotates_once)
+    monkeypatch.setattr(segments, "list_log_files", rotates_once)
 
     assert session_ids(live) == ["session-0001", "session-0002"]
     assert len(calls) >= 3
@@ -143,16 +110,15 @@ def test_a_rotation_between_listing_and_opening_is_listed_again(
 def test_a_file_that_a_listing_missed_is_found_by_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     live = write_segment(tmp_path / LIVE, rows(1))
     write_segment(tmp_path / "sessions.jsonl.1", rows(2))
-    listed = segments._list
-    listings: list[segments._Listing] = []
+    listings: list[LogFiles] = []
 
-    def misses_one(log_path: Path, archive: Archive) -> segments._Listing:
-        listing = listed(log_path, archive)
+    def misses_one(log_path: Path) -> LogFiles:
+        listing = list_log_files(log_path)
         listings.append(listing)
         # What reading a folder while its files are renamed may give.
         return replace(listing, files=listing.files[:1]) if len(listings) == 1 else listing
 
-    monkeypatch.setattr(segments, "_list", misses_one)
+    monkeypatch.setattr(segments, "list_log_files", misses_one)
 
     assert session_ids(live) == ["session-0001", "session-0002"]
 
@@ -163,7 +129,12 @@ def test_the_end_of_the_live_file_is_taken_while_no_writer_is_within_a_row(tmp_p
     fcntl.flock(fd, fcntl.LOCK_EX)
     row = rows(2)
     os.write(fd, row[:50])
-    finished = threading.Timer(0.1, lambda: (os.write(fd, row[50:]), os.close(fd)))
+
+    def finish() -> None:
+        os.write(fd, row[50:])
+        os.close(fd)
+
+    finished = threading.Timer(0.1, finish)
     finished.start()
 
     with open_snapshot(live) as snapshot:

@@ -46,13 +46,30 @@ def stats(live: Path, period: Any = "day", **wanted: Any) -> SessionStats:
         return session_stats(reader, SessionFilter(**wanted), period=period)
 
 
+def test_cost_counts_the_sessions_that_have_a_price(live: Path) -> None:
+    totals = stats(live).totals
+    assert (totals.cost_nano_usd, totals.priced, totals.cost_nano_usd_per_accepted) == (0, 0, None)
+
+    priced = (
+        record(0, attempts=(attempt(1, cost_nano_usd=5),)),
+        record(1, attempts=(attempt(1, cost_nano_usd=7, verdict="rejected"),), final_verdict="max_iter_exhausted"),
+        record(2, attempts=(attempt(1, cost_nano_usd=100), attempt(2))),
+        record(3, attempts=(attempt(1, cost_nano_usd=2**62),)),
+    )
+    live.write_bytes(b"".join(map(encode_row, priced)))
+    totals = stats(live).totals
+
+    assert (totals.cost_nano_usd, totals.priced) == (12 + 2**62, 3)
+    assert totals.cost_nano_usd_per_accepted == (12 + 2**62) / 2
+
+
 def test_totals_and_rates_follow_their_definitions(live: Path) -> None:
     totals = stats(live).totals
 
     assert (totals.sessions, totals.accepted, totals.exhausted, totals.infra_errors) == (6, 3, 1, 2)
     assert totals.acceptance_rate == 3 / 6
     assert totals.attempts == 7
-    # Six attempts were validated; two of them named a phantom, however many findings told so.
+    # Six attempts were validated; two of them named a phantom, however many findings said so.
     assert (totals.checked_attempts, totals.phantom_attempts, totals.phantom_rate) == (6, 2, 2 / 6)
     assert totals.tokens_per_accepted == 7 * 110 / 3
     assert (totals.grounded, totals.ungrounded) == (5, 1)

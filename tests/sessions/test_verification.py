@@ -79,7 +79,7 @@ def test_a_session_with_two_rows_in_two_files_is_a_duplicate(tmp_path: Path, com
     assert len([problem for problem in found.problems if problem.kind == "duplicate"]) == 4
 
 
-def test_places_are_told_up_to_the_bound_and_counts_are_of_all(tmp_path: Path) -> None:
+def test_places_are_named_up_to_the_bound_and_counts_are_of_all(tmp_path: Path) -> None:
     live = write_segment(tmp_path / "sessions.jsonl", b"{torn\n" * 50 + rows(1))
 
     found = verified(live, problems_max=3)
@@ -102,7 +102,7 @@ def test_a_cut_archive_fails_the_log(tmp_path: Path) -> None:
     found = verified(live)
 
     assert (found.whole, found.unreadable, found.passed) == (1, 1, False)
-    assert "damaged" in found.problems[0].told
+    assert "damaged" in found.problems[0].detail
 
 
 def test_parquet_that_was_altered_fails_the_log(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_parquet_that_was_altered_fails_the_log(tmp_path: Path) -> None:
     found = verified(live)
 
     assert (found.unreadable, found.passed) == (1, False)
-    assert "other lines than were compacted" in found.problems[0].told
+    assert "other lines than were compacted" in found.problems[0].detail
 
 
 def test_every_hostile_line_is_counted_once(tmp_path: Path) -> None:

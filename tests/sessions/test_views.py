@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from session_rows import HOSTILE_LINES, PHANTOM, UNREACHABLE, attempt, contents, record, rows, write_log, write_segment
 
 from lakehouse.sessions.query import reader as reader_module
+from lakehouse.sessions.query import views
 from lakehouse.sessions.query.reader import QueryRefusedError, SessionReader
-from lakehouse.sessions.record import SessionRecord
+from lakehouse.sessions.record import BriefRecord, DatasetRecord, SessionRecord
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.upkeep.compaction import compact
 from lakehouse.strict_json.parser import print_canonical
@@ -39,6 +44,33 @@ def test_every_key_of_a_row_is_a_column_with_its_value(tmp_path: Path) -> None:
         final_verdict="infra_error",
         error=UNREACHABLE,
         grounded_in_roster=False,
+        attempts=(
+            attempt(
+                1,
+                verdict="rejected",
+                findings=(replace(PHANTOM, suggestions=('{"id":"W-1"}', "{}")),),
+                datasets=(DatasetRecord("skus", "v2"),),
+                cost_nano_usd=5,
+                parse_problem="refused",
+            ),
+            attempt(2, datasets=(), cost_nano_usd=0, parse_problem=""),
+        ),
+        caller="desk",
+        brief=BriefRecord(
+            grounding="candidates",
+            candidates=2,
+            candidates_total=3,
+            candidates_total_is_floor=True,
+            infeasible=True,
+            degraded=True,
+            findings=(replace(PHANTOM, suggestions=()),),
+            roster="r1",
+            brief_ms=4,
+        ),
+        token_budget_spent=True,
+        no_progress=True,
+        try_number=2,
+        request_digest="sha256:0123456789abcdef0123456789abcdef",
     )
     live = log_of(tmp_path, session)
 
@@ -53,6 +85,8 @@ def test_every_key_of_a_row_is_a_column_with_its_value(tmp_path: Path) -> None:
     for found_attempt in row["attempts"]:
         for optional in ("error", "raw_truncated"):
             assert found_attempt.pop(optional) is None
+        for found_finding in found_attempt["findings"]:
+            found_finding["suggestions"] = [json.loads(each) for each in found_finding["suggestions"]]
     del wanted["spec"], wanted["artifact"]
     assert row == wanted
 
@@ -64,11 +98,28 @@ def test_attempts_carry_the_keys_of_their_session(tmp_path: Path) -> None:
         live, "SELECT session_id, kind, iteration, verdict, raw, findings, roster FROM attempts ORDER BY iteration"
     )
 
-    phantom = {"code": PHANTOM.code, "path": PHANTOM.path, "message": PHANTOM.message}
+    phantom = {"code": PHANTOM.code, "path": PHANTOM.path, "message": PHANTOM.message, "suggestions": None}
     assert found == [
         ("session-0001", "fill", 1, "rejected", '{"try":1}', [phantom], "r1"),
         ("session-0001", "fill", 2, "accepted", '{"try":2}', [], "r1"),
     ]
+
+
+def test_parquet_of_before_a_key_has_the_key_as_null(tmp_path: Path) -> None:
+    live = log_of(tmp_path, record(2, caller="desk", attempts=(attempt(1, cost_nano_usd=5),)))
+    rotated = write_segment(tmp_path / "sessions.jsonl.1", encode_row(record(1)))
+    known = dict(views.FACT_COLUMNS)
+    older = {name: kind for name, kind in known.items() if list(known).index(name) <= list(known).index("duration_ms")}
+    older["attempts"] = re.sub(r", datasets .*(?=\)\[\]$)", "", older["attempts"]).replace(", suggestions JSON[]", "")
+    with patch.object(views, "FACT_COLUMNS", older):
+        assert all(outcome.compacted for outcome in compact(live))
+    assert not rotated.exists()
+
+    found = query(live, "SELECT session_id, caller, cost_nano_usd FROM sessions ORDER BY session_id")
+    costs = query(live, "SELECT session_id, cost_nano_usd, datasets FROM attempts ORDER BY session_id, iteration")
+
+    assert found == [("session-0001", None, None), ("session-0002", "desk", 5)]
+    assert costs == [("session-0001", None, None), ("session-0001", None, None), ("session-0002", 5, None)]
 
 
 def test_findings_that_are_absent_are_not_empty_findings(tmp_path: Path) -> None:
@@ -183,15 +234,30 @@ def test_an_empty_log_has_views_with_columns_and_no_rows(tmp_path: Path) -> None
     assert query(live, "SELECT count(raw) FROM attempts") == [(0,)]
 
 
-def test_a_damaged_archive_is_left_out_and_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["sessions.jsonl.2.gz", "sessions.jsonl-20261101.zst"])
+@pytest.mark.parametrize("content", ["none", "garbage", "cut in the header", "cut", "cut in the checksum"])
+def test_a_damaged_archive_is_left_out_and_named(tmp_path: Path, name: str, content: str) -> None:
     live = write_log(tmp_path)
-    path = tmp_path / "sessions.jsonl.2.gz"
-    path.write_bytes(gzip.compress(rows(*range(10, 20)))[:300])
+    path = tmp_path / name
+    numbers = range(10, 20) if name.endswith("gz") else range(10)
+    # With content size and checksum, as the command lines of both write.
+    compressor = zstandard.ZstdCompressor(write_checksum=True)
+    whole = gzip.compress(rows(*numbers)) if name.endswith("gz") else compressor.compress(rows(*numbers))
+    path.write_bytes(
+        {
+            "none": b"",
+            "garbage": b"no archive at all",
+            "cut in the header": whole[:3],
+            "cut": whole[: len(whole) // 2],
+            "cut in the checksum": whole[:-2],
+        }[content]
+    )
 
     with SessionReader(live) as reader:
         _, found = reader.query("SELECT count(*) FROM sessions WHERE session_id LIKE 'session-%'")
         assert next(found) == (40,)
-        assert "sessions.jsonl.2.gz is damaged" in reader.warnings[0]
+        assert f"{name} is damaged" in reader.warnings[0]
+        assert reader.warnings == reader.snapshot.unreadable
 
 
 @pytest.mark.parametrize(
@@ -243,16 +309,16 @@ def test_ctrl_c_ends_a_running_query(tmp_path: Path) -> None:
     assert (child.returncode, child.stdout) == (0, "interrupted\n"), child.stderr
 
 
-def test_progress_is_told_as_a_fraction_while_a_query_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_as_a_fraction_while_a_query_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader_module, "_PROGRESS_INTERVAL_S", 0.001)
     live = write_segment(tmp_path / "sessions.jsonl", rows(*range(24)) * 800)
-    told: list[float] = []
+    reported: list[float] = []
 
-    with SessionReader(live, progress=told.append) as reader:
+    with SessionReader(live, progress=reported.append) as reader:
         assert list(reader.query("SELECT count(prompt) FROM sessions WHERE artifact LIKE '%e+%'")[1]) == [(19_200,)]
 
-    assert told
-    assert all(0 <= done <= 1 for done in told)
+    assert reported
+    assert all(0 <= done <= 1 for done in reported)
 
 
 def test_the_views_show_the_same_from_jsonl_and_from_parquet(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class Case:
 def make(seed: int, folder: Path) -> Case:
     """The roster of `seed`, in `folder`."""
     draw = random.Random(seed)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "worker_id": f"{number:04d}",
             "name": draw.choice(NAMES),

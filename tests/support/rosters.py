@@ -127,7 +127,8 @@ async def judge(
 
 
 def read(kind: str, **spec: Any) -> Spec:
-    return read_spec(ValidateRequest(kind=kind, **{kind: spec}))
+    member: Any = {kind: spec}
+    return read_spec(ValidateRequest(kind=kind, **member))
 
 
 async def until(condition: Callable[[], bool], *, seconds: float = 20.0) -> None:

@@ -17,6 +17,7 @@ from lakehouse.tracing import Tracing, TracingConfig
 from lakehouse.tracing.receiver import TraceReceiver
 
 StartTracing = Callable[..., Tracing]
+Answer = Callable[["BodyRecorder", BaseHTTPRequestHandler, bytes], None]
 Fault = Literal["refuse", "unauthorized", "too_large", "rate_limited", "server_error", "slow", "never", "drip"]
 
 STATUS_OF_FAULT = {
@@ -35,7 +36,7 @@ def receiver() -> Iterator[TraceReceiver]:
 
 @pytest.fixture
 def start_tracing() -> Iterator[StartTracing]:
-    """Start services' tracing; each gets a public key of its own, as the SDK has one client a key and process."""
+    """Start services' tracing; each gets a public key of its own."""
     started: list[Tracing] = []
 
     def start(host: str, service: str = "iterate", **settings: Any) -> Tracing:
@@ -55,9 +56,9 @@ def start_tracing() -> Iterator[StartTracing]:
 
 
 class BodyRecorder:
-    """A server that answers each POST as told and keeps what came in."""
+    """A server that answers each POST by `answer` and keeps what came in."""
 
-    def __init__(self, answer: Callable[[BodyRecorder, BaseHTTPRequestHandler, bytes], None]) -> None:
+    def __init__(self, answer: Answer) -> None:
         self.bodies: list[tuple[str, dict[str, str], bytes]] = []
         self.released = threading.Event()
         self.healthy = threading.Event()
@@ -121,17 +122,27 @@ def body_recorder() -> Iterator[BodyRecorder]:
 
 
 @pytest.fixture
-def flaky_langfuse() -> Iterator[Callable[[list[int]], BodyRecorder]]:
-    """Start a Langfuse that answers its first POSTs with these statuses and takes the others."""
+def serve() -> Iterator[Callable[[Answer], BodyRecorder]]:
+    """Start a server that answers each POST by this function."""
     with contextlib.ExitStack() as stack:
 
-        def start(statuses: list[int]) -> BodyRecorder:
-            left = iter(statuses)
-            recorder = BodyRecorder(lambda _, handler, __: respond(handler, next(left, 200)))
+        def start(answer: Answer) -> BodyRecorder:
+            recorder = BodyRecorder(answer)
             stack.callback(recorder.close)
             return recorder
 
         yield start
+
+
+@pytest.fixture
+def flaky_langfuse(serve: Callable[[Answer], BodyRecorder]) -> Callable[[list[int]], BodyRecorder]:
+    """Start a Langfuse that answers its first POSTs with these statuses and takes the others."""
+
+    def start(statuses: list[int]) -> BodyRecorder:
+        left = iter(statuses)
+        return serve(lambda _, handler, __: respond(handler, next(left, 200)))
+
+    return start
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import socket
 import time
 import tracemalloc
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from lakehouse.tracing.otlp import ExportedSpan, OtlpDecodeError, decode_spans
-from lakehouse.tracing.receiver import HEALTH_PATH, SCORES_PATH, TRACES_PATH, TraceReceiver
+from lakehouse.tracing.otlp import SCORES_PATH, TRACES_PATH, ExportedSpan, OtlpDecodeError, decode_spans
+from lakehouse.tracing.receiver import HEALTH_PATH, TraceReceiver
 from lakehouse.tracing.tree import build_trees, render_tree, walk
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -254,6 +255,6 @@ def test_the_drawing_shows_what_an_operator_looks_for() -> None:
         {"model__name": 3},
     ],
 )
-def test_odd_attributes_do_not_stop_the_drawing(more: dict[str, object]) -> None:
+def test_odd_attributes_do_not_stop_the_drawing(more: dict[str, Any]) -> None:
     (tree,) = build_trees([span(1, None, "chat", "generation", **more)])
     assert render_tree(tree).splitlines()[1] == "chat  generation  1.23 s"

@@ -25,6 +25,7 @@ from lakehouse.trace_context import (
 )
 from lakehouse.tracing import Tracing
 from lakehouse.tracing.receiver import TraceReceiver
+from lakehouse.tracing.span import Level
 from lakehouse.tracing.tree import TraceTree, render_tree
 
 CALLER_SPAN = "b7ad6b7169203331"
@@ -39,7 +40,7 @@ class Gateway:
         self.validated = start_tracing(host, service="validated", **settings)
 
     async def session(self, context: TraceContext, session_id: str, verdicts: list[str]) -> list[str | None]:
-        """Run one session whose attempts end as told; return the attempts' span ids."""
+        """Run one session whose attempts end by `verdicts`; return the attempts' span ids."""
         span_ids = []
         root = self.iterate.start_root(
             "iterate.fill", context=context, session_id=session_id, input=session_id, kind="fill"
@@ -63,7 +64,7 @@ class Gateway:
                 "validate", type="guardrail", context=hop, session_id=hop.session_id, input=session_id
             )
             await asyncio.sleep(0)
-            level = "" if verdict == "accepted" else "WARNING"
+            level: Level = "" if verdict == "accepted" else "WARNING"
             guardrail.end(output="{}", level=level, status_message="" if not level else "1 finding")
             attempt.end(level=level, status_message="" if not level else verdict)
         root.end(output=session_id, trace_metadata={"final_verdict": verdicts[-1]})

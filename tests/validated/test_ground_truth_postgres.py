@@ -42,12 +42,12 @@ class Database:
 
     async def run(self, *statements: str) -> None:
         for statement in statements:
-            await self.connection.execute(statement)  # type: ignore[call-overload]
+            await self.connection.execute(statement)
 
     def table(self, conninfo: str = POSTGRES, **changes: Any) -> RosterTable:
         rules = {name: changes.pop(name) for name in ("columns", "ignore_columns") if name in changes}
         given = {"conninfo": conninfo, "schema_name": self.schema, "audit_s": 1, **changes}
-        return RosterTable(backend="postgres", postgres=given, **rules)
+        return RosterTable.model_validate({"backend": "postgres", "postgres": given, **rules})
 
 
 @pytest.fixture

@@ -171,7 +171,8 @@ async def test_swapped_under_load_every_answer_is_of_one_version_and_none_fails(
         for swap in range(3):
             before = roster.counts()["loads"]
             write_csv(table.path, versions["BA"[swap % 2]])
-            await until(lambda before=before: roster.counts()["loads"] > before or any(t.done() for t in tasks))
+            # Awaited in this turn of the loop, so that `before` is this turn's.
+            await until(lambda: roster.counts()["loads"] > before or any(t.done() for t in tasks))  # noqa: B023
         stop.set()
         await asyncio.gather(*tasks)
     assert len(seen) == 2

@@ -15,7 +15,6 @@ from rosters import ROOT, people, small_table, until, write_csv
 from structlog.testing import capture_logs
 
 from validated.config import RosterTable
-from validated.datasets import loader
 from validated.datasets.build import RosterFiles, build
 from validated.datasets.file import FileRoster
 from validated.datasets.index import RosterIndex
@@ -58,7 +57,7 @@ async def test_a_reader_that_was_killed_is_started_again(tmp_path: Path, monkeyp
             process.kill()
         return process
 
-    monkeypatch.setattr(loader.subprocess, "Popen", killed_once)
+    monkeypatch.setattr(subprocess, "Popen", killed_once)
     with capture_logs() as logs:
         async with FileRoster(bare(tmp_path), near_ms=100).open() as roster:
             assert roster.version is None

@@ -25,7 +25,7 @@ from validated.kinds.fill_terms import FillTerms
 from validated.kinds.suggestions import suggest
 from validated.kinds.validator import Tools
 
-SPEC = {"role": "forklift operator", "count": 1, "city": "TOLEDO", "state": "oh"}
+SPEC: dict[str, Any] = {"role": "forklift operator", "count": 1, "city": "TOLEDO", "state": "oh"}
 TERMS = FillTerms.read(FillSpec(role="welder", count=1))
 
 

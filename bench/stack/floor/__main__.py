@@ -6,9 +6,12 @@ metadata. The address is the first line of the output.
 
 from __future__ import annotations
 
-import lakehouse.server  # noqa: F401  first: it sets what the C core reads when grpc is imported
+from lakehouse.server.grpc_switches import set_grpc_switches
 
-import asyncio  # isort: skip
+if __name__ == "__main__":
+    set_grpc_switches()  # before the imports below bring grpc
+
+import asyncio
 import sys
 from typing import Any
 

@@ -57,11 +57,69 @@ impl Object<'_> {
         Ok(value)
     }
 
+    fn optional_integer(&mut self, name: &str, of: &Value) -> Result<Option<i64>, Failure> {
+        of.get(name).map(|_| self.integer(name, of)).transpose()
+    }
+
+    /// A key that stands for true alone.
+    fn flag(&mut self, name: &str, of: &Value) {
+        if of.get(name).is_some() {
+            self.literal(name, "true");
+        }
+    }
+
+    /// An array of objects whose members `write` gives; nothing where the key is absent.
+    fn objects(
+        &mut self,
+        name: &str,
+        of: &Value,
+        write: impl Fn(&mut Object, &Value) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let Some(values) = of.get(name) else { return Ok(()) };
+        let values = values.as_array().ok_or_else(|| fixture(name, "an array"))?;
+        self.literal(name, "[");
+        for (i, value) in values.iter().enumerate() {
+            self.0.push_str(if i > 0 { ",{" } else { "{" });
+            write(self, value)?;
+            self.0.push('}');
+        }
+        self.0.push(']');
+        Ok(())
+    }
+
+    fn findings(&mut self, of: &Value) -> Result<(), Failure> {
+        self.objects("findings", of, |object, finding| {
+            for name in ["code", "path", "message"] {
+                object.text(name, finding)?;
+            }
+            let Some(suggestions) = finding.get("suggestions") else { return Ok(()) };
+            let suggestions = suggestions.as_array().ok_or_else(|| fixture("suggestions", "an array"))?;
+            let texts = suggestions.iter().map(|text| canonical_text("suggestions", text));
+            let texts = texts.collect::<Result<Vec<_>, _>>()?;
+            object.literal("suggestions", &format!("[{}]", texts.join(",")));
+            Ok(())
+        })
+    }
+
+    fn brief(&mut self, of: &Value) -> Result<(), Failure> {
+        let Some(brief) = of.get("brief") else { return Ok(()) };
+        self.literal("brief", "{");
+        self.text("grounding", brief)?;
+        self.optional_integer("candidates", brief)?;
+        self.optional_integer("candidates_total", brief)?;
+        for name in ["candidates_total_is_floor", "infeasible", "degraded"] {
+            self.flag(name, brief);
+        }
+        self.findings(brief)?;
+        self.optional_text("roster", brief)?;
+        self.integer("brief_ms", brief)?;
+        self.0.push('}');
+        Ok(())
+    }
+
     fn embedded(&mut self, name: &'static str, of: &Value) -> Result<(), Failure> {
         if let Some(value) = of.get(name) {
-            let text = text_bytes(value).ok_or_else(|| fixture(name, "a text"))?;
-            let canonical = canonicalize(&text).map_err(|breach| Failure::Refused(name, breach))?;
-            self.literal(name, &canonical);
+            self.literal(name, &canonical_text(name, value)?);
         }
         Ok(())
     }
@@ -105,24 +163,42 @@ pub fn encode_row(session: &Value, now: SystemTime) -> Result<String, Failure> {
     }
     row.literal("attempts", "[");
     let (mut input_tokens, mut output_tokens) = (0, 0);
+    let mut cost_nano_usd = (!attempts.is_empty()).then_some(0);
     for (i, attempt) in attempts.iter().enumerate() {
         if i > 0 {
             row.0.push(',');
         }
-        let (input, output) = write_attempt(attempt, row.0)?;
-        input_tokens += input;
-        output_tokens += output;
+        let spent = write_attempt(attempt, row.0)?;
+        input_tokens += spent.input_tokens;
+        output_tokens += spent.output_tokens;
+        cost_nano_usd = cost_nano_usd.zip(spent.cost_nano_usd).map(|(sum, cost)| sum + cost);
     }
     row.0.push(']');
     row.literal("input_tokens", &input_tokens.to_string());
     row.literal("output_tokens", &output_tokens.to_string());
     row.integer("duration_ms", session)?;
+    row.optional_text("caller", session)?;
+    row.brief(session)?;
+    row.flag("token_budget_spent", session);
+    row.flag("no_progress", session);
+    row.optional_integer("try", session)?;
+    row.optional_text("request_digest", session)?;
+    if let Some(cost) = cost_nano_usd {
+        row.literal("cost_nano_usd", &cost.to_string());
+    }
     out.push_str("}\n");
     Ok(out)
 }
 
-/// Writes one attempt and gives its input and output tokens.
-fn write_attempt(attempt: &Value, out: &mut String) -> Result<(i64, i64), Failure> {
+/// What one attempt adds to the session's totals.
+struct Spent {
+    input_tokens: i64,
+    output_tokens: i64,
+    cost_nano_usd: Option<i64>,
+}
+
+/// Writes one attempt and gives what it spent.
+fn write_attempt(attempt: &Value, out: &mut String) -> Result<Spent, Failure> {
     out.push('{');
     let mut object = Object(out);
     object.integer("iteration", attempt)?;
@@ -136,28 +212,30 @@ fn write_attempt(attempt: &Value, out: &mut String) -> Result<(i64, i64), Failur
     if cut.len() < raw.len() {
         object.literal("raw_truncated", "true");
     }
-    if let Some(findings) = attempt.get("findings") {
-        let findings = findings
-            .as_array()
-            .ok_or_else(|| fixture("findings", "an array"))?;
-        object.literal("findings", "[");
-        for (i, finding) in findings.iter().enumerate() {
-            object.0.push_str(if i > 0 { ",{" } else { "{" });
-            for name in ["code", "path", "message"] {
-                object.text(name, finding)?;
-            }
-            object.0.push('}');
-        }
-        object.0.push(']');
-    }
+    object.findings(attempt)?;
     object.error(attempt)?;
-    let input = object.integer("input_tokens", attempt)?;
-    let output = object.integer("output_tokens", attempt)?;
+    let input_tokens = object.integer("input_tokens", attempt)?;
+    let output_tokens = object.integer("output_tokens", attempt)?;
     object.integer("chat_ms", attempt)?;
     object.integer("validate_ms", attempt)?;
     object.optional_text("roster", attempt)?;
+    object.objects("datasets", attempt, |object, dataset| {
+        object.text("name", dataset)?;
+        object.text("version", dataset)
+    })?;
+    let cost_nano_usd = object.optional_integer("cost_nano_usd", attempt)?;
+    object.optional_text("parse_problem", attempt)?;
     out.push('}');
-    Ok((input, output))
+    Ok(Spent {
+        input_tokens,
+        output_tokens,
+        cost_nano_usd,
+    })
+}
+
+fn canonical_text(name: &'static str, value: &Value) -> Result<String, Failure> {
+    let text = text_bytes(value).ok_or_else(|| fixture(name, "a text"))?;
+    canonicalize(&text).map_err(|breach| Failure::Refused(name, breach))
 }
 
 /// At most RAW_BYTES_MAX bytes, whole characters.

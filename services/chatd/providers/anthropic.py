@@ -28,12 +28,12 @@ class AnthropicProvider:
         self._url = URL(table.base_url + "/v1/messages")
 
     async def complete(
-        self, request: CompletionRequest, model: str, deadline: float, on_delta: OnDelta | None
+        self, request: CompletionRequest, model: str, deadline_s: float, on_delta: OnDelta | None
     ) -> Completion:
         """See ``Provider.complete``."""
         body = self._body(request, model, stream=on_delta is not None)
         return await self._http.ask(
-            self._url, body, model, deadline, on_delta, whole=read_message, streamed=self._read_stream
+            self._url, body, model, deadline_s, on_delta, whole=read_message, streamed=self._read_stream
         )
 
     async def close(self) -> None:

@@ -6,7 +6,6 @@ wire, a broken or silent connection may stand for an answer that was made and lo
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -25,7 +24,7 @@ from chatd.providers.sse import Event, EventReader, EventTooLargeError
 from chatd.providers.upstream_errors import error_words, from_http
 from chatd.upstream_fault import UpstreamFault
 from lakehouse.errors import Reason
-from lakehouse.server.config import read_secret
+from lakehouse.settings import read_secret
 
 # A whole answer with its reasoning, tool calls and log probabilities.
 BODY_BYTES_MAX: Final = 10 * 1000 * 1000
@@ -82,7 +81,7 @@ class HttpEndpoint:
         url: URL,
         body: Mapping[str, Any],
         model: str,
-        deadline: float,
+        deadline_s: float,
         on_delta: OnDelta | None,
         *,
         whole: ReadWhole,
@@ -94,7 +93,7 @@ class HttpEndpoint:
 
         An end before the response's own, by an exception or a cancellation, closes the connection, so that the endpoint
         sees that nobody waits. Redirects are not followed: they would carry the key elsewhere. The caller cancels at
-        `deadline` (loop time).
+        `deadline_s` (time.monotonic).
 
         Raises UpstreamFault, and lets through what `on_delta` raises.
         """
@@ -102,7 +101,7 @@ class HttpEndpoint:
         sent = time.monotonic()
         # Silence until the deadline is not longer than what is allowed: there is nothing to watch for, and a watch
         # costs two timers a call.
-        soon = deadline - asyncio.get_running_loop().time() <= self._silence_s
+        soon = deadline_s - time.monotonic() <= self._silence_s
         try:
             response = await self._session.post(
                 url, data=data, allow_redirects=False, timeout=self._unwatched if soon else self._watched

@@ -32,12 +32,14 @@ class OpenAiProvider:
         self._url = URL(table.base_url + "/chat/completions").with_query(table.query or None)
 
     async def complete(
-        self, request: CompletionRequest, model: str, deadline: float, on_delta: OnDelta | None
+        self, request: CompletionRequest, model: str, deadline_s: float, on_delta: OnDelta | None
     ) -> Completion:
         """See ``Provider.complete``."""
         body = self._body(request, model, stream=on_delta is not None)
         url = self._azure_url(model) if self._azure else self._url
-        return await self._http.ask(url, body, model, deadline, on_delta, whole=read_answer, streamed=self._read_stream)
+        return await self._http.ask(
+            url, body, model, deadline_s, on_delta, whole=read_answer, streamed=self._read_stream
+        )
 
     async def close(self) -> None:
         """See ``Provider.close``."""

@@ -21,11 +21,11 @@ from chatd.config import ReplayTable
 from chatd.providers.answer_parts import token_count
 from chatd.upstream_fault import UpstreamFault
 from lakehouse.errors import Reason
-from lakehouse.server.config import ConfigError
 from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord
 from lakehouse.sessions.row_reading import RowBreach, decode_row
 from lakehouse.sessions.store.lines import SegmentDamagedError, read_lines
 from lakehouse.sessions.store.segments import Segment, SessionLogUnavailableError, open_snapshot
+from lakehouse.settings import ConfigError
 
 _SESSIONS_KEPT: Final = 32
 _MAYBE_BILLED: Final = frozenset({Reason.PROVIDER_FAILED, Reason.PROVIDER_BAD_ANSWER, Reason.PROVIDER_TIMEOUT})
@@ -58,7 +58,7 @@ class ReplayProvider:
         self._kept: OrderedDict[str, Attempts] = OrderedDict()
 
     async def complete(
-        self, request: CompletionRequest, model: str, deadline: float, on_delta: OnDelta | None
+        self, request: CompletionRequest, model: str, deadline_s: float, on_delta: OnDelta | None
     ) -> Completion:
         """See ``Provider.complete``. The answer's model is the one that was recorded."""
         sent = time.monotonic()

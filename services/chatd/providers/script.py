@@ -31,7 +31,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from chatd.completion import CompletionRequest, FinishReason
 from lakehouse.errors import Reason
-from lakehouse.server.config import ConfigError, Milliseconds, Table
+from lakehouse.settings import ConfigError, Milliseconds, Table
 
 # Regular expressions see this much of a conversation's end: they are the operator's, the conversation is not.
 _MATCH_CHARS_MAX: Final = 64 * 1024

@@ -1,18 +1,6 @@
-"""The in-flight journal: what a killed process's sessions are rebuilt from.
+"""The in-flight journal: what a killed process's sessions are rebuilt from (``sweep``).
 
-One hidden file per process beside the log, ``.sessions.jsonl.<uuid>.inflight``, flocked for the process's life: who
-gets its lock knows that its owner is dead (``sweep``). Lines, each ended by LF, ``n`` numbering this process's
-sessions:
-
-``B n device inode size head row``
-    A session began when the log ended at that position. ``row`` is the row to write if the process died now.
-``A n unix_us attempt``
-    An attempt finished.
-``E n row``
-    The session ended, and this is its row: written before the row is appended to the log, so that a row which is
-    still queued when the process is killed is told as its answer was, and so that a sweep knows it by its timestamp.
-``D n ...``
-    The session's row stands in the log: its first line, the letter overwritten in place.
+The file's name and its lines are described in ``lakehouse.sessions.store.journal``.
 
 An entry is one ``pwrite``: in the kernel's hands when the call returns, so that a SIGKILL takes nothing back. A kill
 within it leaves a last line without LF. Overwriting a byte needs no room on the disk, so a full disk never keeps a
@@ -26,16 +14,20 @@ import fcntl
 import os
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from lakehouse.sessions.store.append import LOG_MODE, LogPosition, folder_of
-
-SUFFIX: Final = ".inflight"
-# A journal in the making, outside the sweepers' pattern until it is locked and whole.
-NEW_SUFFIX: Final = ".inflight.new"
+from lakehouse.sessions.store.append import LogPosition
+from lakehouse.sessions.store.disk import FILE_MODE, identity_of
+from lakehouse.sessions.store.journal import (
+    WRITTEN_MARK,
+    attempt_line,
+    beginning_line,
+    end_line,
+    new_journal_path,
+    path_in_the_making,
+)
 
 # With no session living, the file is emptied once it is so long; truncating more at once would hold up the event loop.
 EMPTY_BYTES_MIN: Final = 1024 * 1024
@@ -70,9 +62,8 @@ class Journal:
     """
 
     def __init__(self, log_path: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        name = os.path.basename(log_path)  # noqa: PTH119  string work, no file
-        self.path = os.fspath(folder_of(log_path) / f".{name}.{uuid.uuid4()}{SUFFIX}")
-        self._new_path = self.path.removesuffix(SUFFIX) + NEW_SUFFIX
+        self.path = new_journal_path(log_path)
+        self._new_path = path_in_the_making(self.path)
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._fd = -1
@@ -104,8 +95,7 @@ class Journal:
         with self._lock:
             self._ensure_reachable()
             entry = self._new_entry()
-            head = f"B {entry.number} {position.device} {position.inode} {position.size} {position.head} "
-            self._add(entry, head, row)
+            self._add(entry, beginning_line(entry.number, position, row))
             entry.complete = True
             return entry
 
@@ -116,7 +106,7 @@ class Journal:
             if not entry.complete:
                 return
             entry.complete = False
-            self._add(entry, f"A {entry.number} {unix_us} ", attempt.encode() + b"\n")
+            self._add(entry, attempt_line(entry.number, unix_us, attempt))
             entry.attempts += 1
             entry.complete = True
 
@@ -127,7 +117,7 @@ class Journal:
             if entry is None:
                 self._ensure_reachable()
                 entry = self._new_entry()
-            self._add(entry, f"E {entry.number} ", row)
+            self._add(entry, end_line(entry.number, row))
             entry.has_end = True
             return entry
 
@@ -138,7 +128,7 @@ class Journal:
                 return
             self._live_bytes -= entry.size_bytes
             # An unmarked row that stands in the log is found there by the sweep: a lost mark costs a search only.
-            os.pwrite(self._fd, b"D", entry.lines[0][0])
+            os.pwrite(self._fd, WRITTEN_MARK, entry.lines[0][0])
             if not self._live and self._end >= EMPTY_BYTES_MIN:
                 os.ftruncate(self._fd, 0)
                 self._end = 0
@@ -162,7 +152,7 @@ class Journal:
         self._next_number += 1
         return entry
 
-    def _add(self, entry: JournalEntry, head: str, body: bytes) -> None:
+    def _add(self, entry: JournalEntry, line: bytes) -> None:
         if self._fd < 0:
             raise self._last_error or OSError(errno.EBADF, "the journal is closed")
         if self._end > 2 * self._live_bytes + DEAD_BYTES_MAX and self._monotonic() >= self._retry_at:
@@ -170,7 +160,6 @@ class Journal:
                 self._rebuild()
             except OSError as error:
                 self._hold_off(error)  # the file stays as it is, only longer than it should be
-        line = head.encode() + body
         if self._tail_dirty:
             os.ftruncate(self._fd, self._end)
             self._tail_dirty = False
@@ -203,7 +192,7 @@ class Journal:
             found = os.stat(self.path, follow_symlinks=False)  # noqa: PTH116  Path costs 3 us a call
         except OSError:
             return False
-        return (found.st_dev, found.st_ino) == self._identity
+        return identity_of(found) == self._identity
 
     def _hold_off(self, error: OSError) -> None:
         self._last_error = error
@@ -213,14 +202,14 @@ class Journal:
         """Puts a file with the living sessions' lines alone in place of the present one, if any.
 
         The new file is locked before it gets its name, so no sweeper ever holds it; the old one keeps its lock until
-        it has lost its name. A kill in between leaves the old file whole, and a ``.new`` one that sweepers remove.
+        it has lost its name. A kill in between leaves the old file whole, and one in the making that sweepers remove.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fd = os.open(self._new_path, flags, LOG_MODE)
+            fd = os.open(self._new_path, flags, FILE_MODE)
         except FileExistsError:
             os.unlink(self._new_path)  # noqa: PTH108  left by a try of ours that failed
-            fd = os.open(self._new_path, flags, LOG_MODE)
+            fd = os.open(self._new_path, flags, FILE_MODE)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             moved: list[tuple[JournalEntry, list[tuple[int, int]]]] = []
@@ -239,7 +228,7 @@ class Journal:
             raise
         if self._fd >= 0:
             os.close(self._fd)
-        self._fd, self._identity, self._end, self._tail_dirty = fd, (found.st_dev, found.st_ino), end, False
+        self._fd, self._identity, self._end, self._tail_dirty = fd, identity_of(found), end, False
         for entry, lines in moved:
             entry.lines = lines
 

@@ -1,14 +1,14 @@
-"""Reads a dead process's journal back; ``journal`` describes its lines."""
+"""Reads a dead process's journal back; ``lakehouse.sessions.store.journal`` describes its lines."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
 
-from iterate.session_log.scan import unix_us
-from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
-from lakehouse.sessions.row_reading import ROW_BYTES_MAX, decode_attempt, decode_row
+from lakehouse.sessions.record import ROW_BYTES_MAX, SessionAttemptRecord, SessionRecord, parse_rfc3339
+from lakehouse.sessions.row_reading import decode_attempt, decode_row
 from lakehouse.sessions.store.append import LogPosition
+from lakehouse.sessions.store.journal import Beginning, End, Written, parse_journal_line
 from lakehouse.strict_json.parser import parse_json
 
 
@@ -34,13 +34,13 @@ class JournalContents:
     end: int
     """Where the next line goes."""
     last_alive_unix_us: int
-    """The last moment at which the owner is known to have been alive; 0 where nothing tells."""
+    """The last moment at which the owner is known to have been alive; 0 where nothing shows it."""
     written: set[int] = field(default_factory=set)
     """The sessions that are marked as written."""
 
 
 def read_journal(fd: int) -> JournalContents:
-    """Reads a journal's lines as ``journal`` describes them. Raises OSError."""
+    """Reads a journal from its beginning. Raises OSError."""
     contents = JournalContents({}, 0, torn=False, end=0, last_alive_unix_us=0)
     os.lseek(fd, 0, os.SEEK_SET)
     with open(fd, "rb", closefd=False) as file:
@@ -57,32 +57,26 @@ def read_journal(fd: int) -> JournalContents:
 
 
 def _read_line(line: bytes, contents: JournalContents) -> None:
-    letter, number_text, rest = line.split(b" ", 2)
-    number = int(number_text)
-    sessions = contents.unfinished
-    alive_unix_us = 0
-    if letter == b"D":
-        contents.written.add(number)
-    elif number in contents.written:
+    entry = parse_journal_line(line)
+    if isinstance(entry, Written):
+        contents.written.add(entry.number)
         return
-    elif letter == b"B":
-        device, inode, size, head, row = rest.split(b" ", 4)
-        begun = decode_row(row)
-        sessions[number] = UnfinishedSession(begun, LogPosition(int(device), int(inode), int(size), head.decode()))
-        alive_unix_us = unix_us(begun.timestamp)
-    elif letter == b"A":
-        moment, attempt = rest.split(b" ", 1)
-        alive_unix_us = int(moment)
-        if number in sessions:
-            fields = parse_json(attempt, bytes_max=ROW_BYTES_MAX)
+    if entry.number in contents.written:
+        return
+    sessions = contents.unfinished
+    if isinstance(entry, Beginning):
+        begun = decode_row(entry.row)
+        sessions[entry.number] = UnfinishedSession(begun, entry.position)
+        alive_unix_us = parse_rfc3339(begun.timestamp)
+    elif isinstance(entry, End):
+        ended = decode_row(entry.row)
+        sessions.setdefault(entry.number, UnfinishedSession()).ended = ended
+        alive_unix_us = parse_rfc3339(ended.timestamp)
+    else:
+        alive_unix_us = entry.unix_us
+        if entry.number in sessions:
+            fields = parse_json(entry.attempt, bytes_max=ROW_BYTES_MAX)
             if not isinstance(fields, dict):
                 raise ValueError("an attempt is an object")
-            sessions[number].attempts.append(decode_attempt(fields))
-    elif letter == b"E":
-        ended = decode_row(rest)
-        session = sessions.setdefault(number, UnfinishedSession())
-        session.ended = ended
-        alive_unix_us = unix_us(ended.timestamp)
-    else:
-        raise ValueError("no line of this journal version")
+            sessions[entry.number].attempts.append(decode_attempt(fields))
     contents.last_alive_unix_us = max(contents.last_alive_unix_us, alive_unix_us)

@@ -19,27 +19,25 @@ import errno
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
+from iterate.session_log.config import SessionLogConfig
 from iterate.session_log.counts import MinuteWarning, SessionLogCounts, errno_name
 from iterate.session_log.handover import Handover, HandoverOutcome
 from iterate.session_log.journal import Journal, JournalEntry
-from iterate.session_log.log_config import SessionLogConfig
-from iterate.session_log.sweep import PROCESS_DIED, sweep
+from iterate.session_log.sweep import sweep
 from iterate.session_log.writer import Fate, LogWriter, QueuedRow
 from lakehouse.errors import Fault, Reason
-from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord, SessionRecord, rfc3339
+from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord, SessionRecord
 from lakehouse.sessions.row import encode_attempt, encode_row
 
 __all__ = [
     "Handover",
     "HandoverOutcome",
     "OpenSession",
-    "SessionBegun",
     "SessionLogConfig",
     "SessionLogUnavailable",
     "SessionLogger",
@@ -59,43 +57,27 @@ class SessionLogUnavailable(Exception):  # noqa: N818  the reason's name in the 
     """Guarantee ``strict``: the session cannot begin, since its row could not be written."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionBegun:
-    """What is known of a session before its first attempt; the fields are ``SessionRecord``'s."""
-
-    session_id: str
-    trace_id: str
-    caller_trace: str | None = None
-    kind: str
-    provider: str
-    model: str
-    prompt: str
-    spec: str | None = None
-    max_iterations: int
-    started_at: datetime | None = None
-    """With its zone; None = now."""
-
-
 class OpenSession:
     """One session between its beginning and its hand-over. No method raises or waits for a disk that refuses."""
 
-    __slots__ = ("_entry", "_handover", "_logger", "_record")
+    __slots__ = ("_begun", "_entry", "_handover", "_logger")
 
-    def __init__(self, logger: SessionLogger, record: SessionRecord, entry: JournalEntry | None) -> None:
+    def __init__(self, logger: SessionLogger, begun: SessionRecord, entry: JournalEntry | None) -> None:
         self._logger = logger
-        self._record = record
+        self._begun = begun
         self._entry = entry
         self._handover: Handover | None = None
 
     def attempt_finished(self, attempt: SessionAttemptRecord) -> None:
-        """Writes the attempt into the journal: a killed session's row tells it."""
+        """Writes the attempt into the journal, for the row of a killed session."""
         if self._entry is not None and self._handover is None:
             self._logger._journal_attempt(self._entry, attempt)  # noqa: SLF001  two halves of one object
 
     def hand_over(self, record: SessionRecord) -> Handover:
-        """Hands the session's row over; a second call changes nothing and returns the first one's result."""
+        """Hands the session's row over: the record that it began with, and what is known now in place of what was not.
+        A second call changes nothing and returns the first one's result."""
         if self._handover is None:
-            self._handover = self._logger._hand_over(self._record, self._entry, record)  # noqa: SLF001  as above
+            self._handover = self._logger._hand_over(self._begun, self._entry, record)  # noqa: SLF001  as above
         return self._handover
 
 
@@ -121,9 +103,9 @@ class SessionLogger:
         self._writer: LogWriter | None = None
         self._journal: Journal | None = None
         self._sweeper: threading.Thread | None = None
-        if config.path:
+        if config.session_log_path:
             self._writer = LogWriter(
-                config.path,
+                config.session_log_path,
                 fsync=config.fsync,
                 fsync_interval_s=config.fsync_interval_ms / 1000,
                 queue_rows_max=config.queue_rows_max,
@@ -132,12 +114,12 @@ class SessionLogger:
                 warning=self._warning,
             )
             if config.journal:
-                self._journal = Journal(config.path)
+                self._journal = Journal(config.session_log_path)
 
     @property
     def strict(self) -> bool:
         """Guarantee ``strict``: an answer whose row is not ``written`` must not leave."""
-        return self.config.guarantee == "strict"
+        return self.config.session_log_guarantee == "strict"
 
     async def start(self) -> None:
         """Opens log and journal, recovers dead processes' sessions, and starts the two threads. Never fails for a
@@ -153,35 +135,22 @@ class SessionLogger:
         self._sweeper.start()
         await asyncio.wait((ready,), timeout=_START_WAIT_S)
 
-    def begin(self, begun: SessionBegun) -> OpenSession:
+    def begin(self, begun: SessionRecord) -> OpenSession:
         """Writes the beginning into the journal; it is in the kernel's hands when this returns.
+
+        ``begun`` is the row to write if the process died now: ``infra_error`` by ``PROCESS_DIED``, with the beginning
+        as its timestamp, no attempts and a duration of 0.
 
         Raises SessionLogUnavailable in ``strict`` alone, when the log is known not to take rows now, or when the disk
         that it shares with the journal did not take the beginning.
         """
-        record = SessionRecord(
-            session_id=begun.session_id,
-            timestamp=rfc3339(self._unix_us(begun.started_at)),
-            daemon=self.config.daemon,
-            trace_id=begun.trace_id,
-            caller_trace=begun.caller_trace,
-            kind=begun.kind,
-            provider=begun.provider,
-            model=begun.model,
-            prompt=begun.prompt,
-            spec=begun.spec,
-            max_iterations=begun.max_iterations,
-            final_verdict="infra_error",
-            error=PROCESS_DIED,
-            duration_ms=0,
-        )
         entry = None
         if self._writer is not None:
             if self.strict and self._writer.failing:
                 raise SessionLogUnavailable("the session log does not take rows now")
             if self._journal is not None:
                 try:
-                    entry = self._journal.begin(encode_row(record), self._writer.log.position())
+                    entry = self._journal.begin(encode_row(begun), self._writer.log.position())
                 except OSError as error:
                     self._journal_refused(error)
                     if self.strict and error.errno in _DISK_ERRNOS:
@@ -189,19 +158,19 @@ class SessionLogger:
                 except ValueError:
                     self._unencodable("session_log_beginning_unencodable", begun.session_id)
         self._sessions_open += 1
-        return OpenSession(self, record, entry)
+        return OpenSession(self, begun, entry)
 
     async def close(self) -> None:
-        """Writes the queued rows within ``drain_ms``, fsyncs as configured, and removes the journal if every session
-        has its row; what is left in it is for the next process's sweep. Idempotent."""
+        """Writes the queued rows within ``log_drain_ms``, fsyncs as configured, and removes the journal if every
+        session has its row; what is left in it is for the next process's sweep. Idempotent."""
         writer = self._writer
         if writer is None or self._loop is None or self._stopping.is_set():
             return
         self._stopping.set()
         drained = self._loop.create_future()
-        writer.close(self.config.drain_ms / 1000, lambda: self._on_loop(_resolve, drained))
+        writer.close(self.config.log_drain_ms / 1000, lambda: self._on_loop(_resolve, drained))
         # The last fsync may outlast the drain; it is the disk's, and the process does not wait for it.
-        await asyncio.wait((drained,), timeout=self.config.drain_ms / 1000 + 0.5)
+        await asyncio.wait((drained,), timeout=self.config.log_drain_ms / 1000 + 0.5)
         # A thread that hangs in a write may still append: as long as it lives, the journal must stay locked, or a
         # sibling would append the same row.
         if drained.done() and self._journal is not None:
@@ -218,16 +187,11 @@ class SessionLogger:
             "journal_bytes": journal.size_bytes if journal is not None else 0,
         }
 
-    def _unix_us(self, moment: datetime | None = None) -> int:
-        if moment is None:
-            return self._unix_ns() // 1000
-        return int(moment.timestamp()) * 1_000_000 + moment.microsecond
-
     def _journal_attempt(self, entry: JournalEntry, attempt: SessionAttemptRecord) -> None:
         if self._journal is None:
             return
         try:
-            self._journal.attempt(entry, encode_attempt(attempt), unix_us=self._unix_us())
+            self._journal.attempt(entry, encode_attempt(attempt), unix_us=self._unix_ns() // 1000)
         except OSError as error:
             self._journal_refused(error)
         except ValueError:
@@ -261,8 +225,6 @@ class SessionLogger:
         return handover
 
     def _encode(self, begun: SessionRecord, record: SessionRecord) -> bytes | None:
-        if record.daemon != self.config.daemon:
-            record = replace(record, daemon=self.config.daemon)
         try:
             return encode_row(record)
         except ValueError:
@@ -303,7 +265,7 @@ class SessionLogger:
 
     def _journal_refused(self, error: OSError) -> None:
         self._counts.add_error("journal_errors", error)
-        self._warning.warn("session_log_journal_unavailable", errno_name(error), path=self.config.path)
+        self._warning.warn("session_log_journal_unavailable", errno_name(error), path=self.config.session_log_path)
 
     def _unencodable(self, event: str, session_id: str) -> None:
         _log.exception(event, session_id=session_id)
@@ -331,7 +293,7 @@ class SessionLogger:
     def _sweep(self) -> None:
         try:
             sweep(
-                self.config.path,
+                self.config.session_log_path,
                 counts=self._counts,
                 warning=self._warning,
                 stop=self._stopping,

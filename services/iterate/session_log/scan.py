@@ -1,38 +1,31 @@
 """Has the log a row of this session already? Asked by the sweep before it writes one.
 
-Everything that a row appended after a position can stand in is searched: the live file from the position on, and the
-rotated files beside it, plain, ``.gz`` or ``.zst``. Files rotated into another folder are not found.
+Searched is all that may hold a row appended after a position: the live file from the position on, and the rotated and
+claimed files, compressed or not. Files rotated into another folder are not found. What could not be read to its end
+might hold the row: the answer is then "not known", and never "no".
 """
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
-import stat
 import threading
-import time
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from datetime import datetime
-from typing import IO, Final, cast
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
 
-import zstandard
-
-from lakehouse.sessions.record import SCHEMA, SessionRecord
-from lakehouse.sessions.row_reading import ROW_BYTES_MAX, RowBreach, decode_row
-from lakehouse.sessions.store.append import LogPosition, folder_of, head_of
+from lakehouse.sessions.record import SCHEMA, SessionRecord, parse_rfc3339
+from lakehouse.sessions.row_reading import RowBreach, decode_row
+from lakehouse.sessions.store.append import LogPosition, head_of
+from lakehouse.sessions.store.disk import identity_of, open_to_read
+from lakehouse.sessions.store.lines import SegmentDamagedError, read_lines
+from lakehouse.sessions.store.log_files import FoundFile, LogFiles, list_log_files
+from lakehouse.sessions.store.segments import Segment, segment_of
 
 # A file last written so long before a session began holds no row of it. A minute is for clocks that were set back.
 _MTIME_SLACK_S: Final = 60.0
 # The wall clock at a session's beginning against its end less its monotonic duration.
 _CLOCK_SLACK_US: Final = 1_000_000
-# An archive that cannot be read and is younger than this may still be in the making.
-_IN_THE_MAKING_S: Final = 600.0
-_ARCHIVES: Final = (".gz", ".zst")
-_ZSTD_BUFFER_BYTES: Final = 1 << 20
 _LISTINGS_MAX: Final = 16
 _ROW_START: Final = f'{{"schema":"{SCHEMA}","session_id":"'.encode()
 
@@ -43,7 +36,8 @@ class ScanIncompleteError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoughtSession:
-    """What tells a session's row from all others, those of a caller's second try with the same ids among them."""
+    """What distinguishes a session's row from all others, those of a caller's second try with the same ids among
+    them."""
 
     known: SessionRecord
     """The end, where the journal holds it: that very row. Otherwise the beginning with the attempts known
@@ -53,14 +47,14 @@ class SoughtSession:
     position: LogPosition
     begun_unix_us: int
 
-    def is_told_by(self, row: SessionRecord) -> bool:
+    def is_written_as(self, row: SessionRecord) -> bool:
         known = self.known
         if (row.session_id, row.trace_id) != (known.session_id, known.trace_id):
             return False
         if self.ended:
             return row == known
         try:
-            began_unix_us = unix_us(row.timestamp) - row.duration_ms * 1000
+            began_unix_us = parse_rfc3339(row.timestamp) - row.duration_ms * 1000
         except ValueError:
             return False
         return (
@@ -70,134 +64,123 @@ class SoughtSession:
             and row.attempts[: len(known.attempts)] == known.attempts
         )
 
-
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    path: str
-    identity: tuple[int, int]
-    searched_as: tuple[int, ...]
-    """What must change before another search finds more. An archive that is still being written grows, and a reader
-    of half a ``.zst`` sees no error; the live file grows by rows of others alone."""
-    modified_unix_s: float
+    def may_stand_in(self, file: FoundFile) -> bool:
+        return (
+            file.live
+            or file.status.st_mtime >= self.begun_unix_us / 1e6 - _MTIME_SLACK_S
+            or file.identity == (self.position.device, self.position.inode)
+        )
 
 
-def find_written(log_path: str, sought: Sequence[SoughtSession], stop: threading.Event | None = None) -> set[int]:
-    """Returns the indexes of the sessions that have a whole row already.
+@dataclass(slots=True)
+class SearchResult:
+    """Indexes of the sessions that were sought; those in neither have no row."""
 
-    The owner of these sessions must be dead, or rows may appear behind the search. Raises ScanIncompleteError when
-    ``stop`` is set, when an archive is still being written, or when the folder cannot be read.
+    written: set[int] = field(default_factory=set)
+    """They have a whole row."""
+    unknown: dict[int, str] = field(default_factory=dict)
+    """A file that may hold their row could not be read to its end; the sentence names it."""
+
+
+def find_written(log_path: str, sought: Sequence[SoughtSession], stop: threading.Event | None = None) -> SearchResult:
+    """Searches the log for the rows of sessions whose owner is dead: otherwise rows may appear behind the search.
+
+    Raises ScanIncompleteError when ``stop`` is set, or when the folder cannot be listed.
     """
-    found: set[int] = set()
-    searched: set[tuple[int, ...]] = set()
-    wanted: dict[bytes, list[int]] = {}
-    for index, session in enumerate(sought):
-        wanted.setdefault(session.known.session_id.encode(), []).append(index)
+    search = _Search(sought, stop)
     # A file may be rotated or compressed between listing and opening: list until nothing new turns up.
     for _ in range(_LISTINGS_MAX):
-        fresh = [segment for segment in _list_segments(log_path) if segment.searched_as not in searched]
-        if not fresh:
-            return found
-        for segment in fresh:
-            if _may_hold(segment, log_path, sought) and not _search(segment, sought, wanted, found, stop):
-                continue  # gone or replaced since it was listed: the next listing tells
-            searched.add(segment.searched_as)
+        try:
+            listing = list_log_files(Path(log_path))
+        except OSError as error:
+            raise ScanIncompleteError(f"the log's folder cannot be listed: {error.strerror}") from error
+        if not search.run(listing):
+            return search.result(listing)
     raise ScanIncompleteError("the log was rotated faster than it could be searched")
 
 
-def _list_segments(log_path: str) -> list[_Segment]:
-    base = os.path.basename(log_path)  # noqa: PTH119  string work, no file
-    stem, extension = os.path.splitext(base)  # noqa: PTH122  string work, no file
-    segments = []
-    try:
-        with os.scandir(folder_of(log_path)) as entries:
-            for entry in entries:
-                name = entry.name
-                if name.startswith(".") or not name.startswith(stem) or extension not in name:
-                    continue
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if stat.S_ISREG(status.st_mode) and not name.endswith(".parquet"):
-                    identity = (status.st_dev, status.st_ino)
-                    archived = name.endswith(_ARCHIVES)
-                    searched_as = (*identity, status.st_size, status.st_mtime_ns) if archived else identity
-                    segments.append(_Segment(entry.path, identity, searched_as, status.st_mtime))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise ScanIncompleteError(f"the log's folder cannot be read: {error.strerror}") from error
-    return segments
+class _Search:
+    def __init__(self, sought: Sequence[SoughtSession], stop: threading.Event | None) -> None:
+        self._sought = sought
+        self._stop = stop
+        self._found: set[int] = set()
+        self._problems: dict[tuple[int, ...], str | None] = {}
+        """By version of the file; None for one that was read to its end."""
 
+    def run(self, listing: LogFiles) -> bool:
+        """Searches what is new in a listing. False where nothing is."""
+        readable = (*listing.files, *(file for file in listing.doubles if file.compression != "other"))
+        fresh = [file for file in readable if _version(file) not in self._problems]
+        for file in fresh:
+            try:
+                self._search(file)
+                self._problems[_version(file)] = None
+            except FileNotFoundError:
+                continue  # gone or replaced since it was listed: the next listing shows what became of it
+            except (OSError, SegmentDamagedError) as error:
+                self._problems[_version(file)] = str(error)
+        return bool(fresh)
 
-def _may_hold(segment: _Segment, log_path: str, sought: Sequence[SoughtSession]) -> bool:
-    live = os.path.basename(segment.path) == os.path.basename(log_path)  # noqa: PTH119  string work, no file
-    return live or any(
-        segment.modified_unix_s >= session.begun_unix_us / 1e6 - _MTIME_SLACK_S
-        or segment.identity == (session.position.device, session.position.inode)
-        for session in sought
-    )
+    def result(self, listing: LogFiles) -> SearchResult:
+        """A double that is damaged leaves nothing open: its rows stand in the file that it doubles."""
+        result = SearchResult(written=self._found)
+        problems = [(file, self._problems[_version(file)]) for file in listing.files]
+        problems += ((file, f"{file.path} is compressed in a way that is not read here") for file in listing.not_read)
+        for file, problem in problems:
+            if problem is not None:
+                for index in self._candidates(file):
+                    result.unknown.setdefault(index, problem)
+        return result
 
-
-def _search(
-    segment: _Segment,
-    sought: Sequence[SoughtSession],
-    wanted: dict[bytes, list[int]],
-    found: set[int],
-    stop: threading.Event | None,
-) -> bool:
-    """Adds what one file holds to ``found``. Returns False when another file stands there now."""
-    try:
-        file = open(segment.path, "rb")  # noqa: PTH123, SIM115  closed below; a Path would have to be made for it
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise ScanIncompleteError(f"a segment of the log cannot be read: {error.strerror}") from error
-    with file:
-        status = os.fstat(file.fileno())
-        if (status.st_dev, status.st_ino) != segment.identity:
-            return False
-        head = head_of(file.fileno())
-        # Where to search for each session: from the log's end when it began, if this is that file, untruncated since.
-        starts = [
-            session.position.size
-            if (session.position.device, session.position.inode) == segment.identity
-            and session.position.head == head != "-"
-            and session.position.size <= status.st_size
-            else 0
-            for session in sought
+    def _candidates(self, file: FoundFile) -> list[int]:
+        return [
+            index
+            for index, session in enumerate(self._sought)
+            if index not in self._found and session.may_stand_in(file)
         ]
+
+    def _search(self, file: FoundFile) -> None:
+        """Adds what one file holds. Raises FileNotFoundError when another file stands there now, SegmentDamagedError,
+        OSError, ScanIncompleteError."""
+        candidates = self._candidates(file)
+        if not candidates:
+            return
+        fd = open_to_read(file.path)
         try:
-            for offset, line in _lines(segment, file, min(starts)):
-                if stop is not None and stop.is_set():
+            segment = segment_of(file.path, fd, file.compression, live=file.live)
+            if segment.identity != file.identity:
+                raise FileNotFoundError
+            head = head_of(fd)
+            starts = {index: _start(self._sought[index].position, segment, head) for index in candidates}
+            wanted: dict[bytes, list[int]] = {}
+            for index in candidates:
+                wanted.setdefault(self._sought[index].known.session_id.encode(), []).append(index)
+            for line in read_lines(segment, start=min(starts.values())):
+                if self._stop is not None and self._stop.is_set():
                     raise ScanIncompleteError("stopped")
-                if not line.startswith(_ROW_START):
+                if not line.data.startswith(_ROW_START):
                     continue
-                name = line[len(_ROW_START) : line.find(b'"', len(_ROW_START))]
-                asked = [index for index in wanted.get(name, ()) if index not in found and offset >= starts[index]]
-                row = _decode(line) if asked else None
+                name = line.data[len(_ROW_START) : line.data.find(b'"', len(_ROW_START))]
+                asked = [index for index in wanted.get(name, ()) if line.offset >= starts[index]]
+                row = _decode(line.data) if asked else None
                 if row is not None:
-                    found.update(index for index in asked if sought[index].is_told_by(row))
-        except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
-            if len(found) < len(sought) and time.time() - status.st_mtime < _IN_THE_MAKING_S:
-                raise ScanIncompleteError(f"a segment of the log cannot be read yet: {error}") from error
-    return True
+                    self._found.update(index for index in asked if self._sought[index].is_written_as(row))
+        finally:
+            os.close(fd)
 
 
-def _lines(segment: _Segment, file: IO[bytes], start: int) -> Iterator[tuple[int, bytes]]:
-    """Yields (offset, line without LF). A line beyond the bound is passed over: it is no row."""
-    if segment.path.endswith(".gz"):
-        source, offset = cast(IO[bytes], gzip.GzipFile(fileobj=file)), 0
-    elif segment.path.endswith(".zst"):
-        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-        source, offset = io.BufferedReader(cast(io.RawIOBase, reader), _ZSTD_BUFFER_BYTES), 0
-    else:
-        source, offset = file, start
-        file.seek(start)
-    with closing(source):
-        while line := source.readline(ROW_BYTES_MAX):
-            yield offset, line.removesuffix(b"\n")
-            offset += len(line)
+def _start(position: LogPosition, segment: Segment, head: str) -> int:
+    """Where to start: at the log's end when the session began, if this is that file, plain and untruncated since."""
+    same = (position.device, position.inode) == segment.identity and position.head == head != "-"
+    return position.size if same and segment.compression == "none" and position.size <= segment.size_bytes else 0
+
+
+def _version(file: FoundFile) -> tuple[int, ...]:
+    """What must change before another search finds more: a file that is being compressed or decompressed grows. The
+    live one grows by rows of others alone."""
+    if file.live:
+        return file.identity
+    return (*identity_of(file.status), file.status.st_size, file.status.st_mtime_ns)
 
 
 def _decode(line: bytes) -> SessionRecord | None:
@@ -205,9 +188,3 @@ def _decode(line: bytes) -> SessionRecord | None:
         return decode_row(line)
     except RowBreach:
         return None  # torn, so its session has no row yet
-
-
-def unix_us(timestamp: str) -> int:
-    """Returns microseconds since 1970 of a row's timestamp. Raises ValueError."""
-    moment = datetime.fromisoformat(timestamp)
-    return int(moment.timestamp()) * 1_000_000 + moment.microsecond

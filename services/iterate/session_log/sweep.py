@@ -2,7 +2,8 @@
 
 A sweep looks at every journal beside the log. One whose lock it cannot get belongs to a living process and is left
 alone. In one whose lock it gets, each session that is not marked as written gets its row, unless the log has one:
-the row it ended with, where the journal holds that, else an ``infra_error`` row with code PROCESS_DIED.
+the row it ended with, where the journal holds that, else the row that it began with, which has code PROCESS_DIED.
+Where a file that may hold such a row cannot be read to its end, the journal stays for a later sweep.
 
 Two sweepers never work on one journal, since one of them holds its lock. A sweeper that is killed leaves the next one
 what it needs: it writes the row that it is about to append into the journal and then appends it, so that the next one
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import stat
 import threading
 import time
@@ -23,19 +23,13 @@ from typing import Final
 import structlog
 
 from iterate.session_log.counts import MinuteWarning, SessionLogCounts, errno_name
-from iterate.session_log.journal import NEW_SUFFIX, SUFFIX
 from iterate.session_log.journal_reading import JournalContents, UnfinishedSession, read_journal
-from iterate.session_log.scan import ScanIncompleteError, SoughtSession, find_written, unix_us
-from lakehouse.sessions.record import ErrorRecord, SessionRecord, rfc3339
+from iterate.session_log.scan import ScanIncompleteError, SoughtSession, find_written
+from lakehouse.sessions.record import SessionRecord, parse_rfc3339, rfc3339
 from lakehouse.sessions.row import encode_row
-from lakehouse.sessions.store.append import LogFile, folder_of
-
-PROCESS_DIED: Final = ErrorRecord(
-    code="PROCESS_DIED",
-    reason="PROCESS_DIED",
-    where="iterate",
-    message="The process that ran this session ended before the session did.",
-)
+from lakehouse.sessions.store.append import LogFile
+from lakehouse.sessions.store.disk import identity_of
+from lakehouse.sessions.store.journal import end_line, is_in_the_making, list_journals, unread_path
 
 # How long a sweep waits for the log's lock before it leaves the rest to the next one.
 LOCK_WAIT_S: Final = 2.0
@@ -71,8 +65,11 @@ def sweep(
     ``synced``: rows are fsynced before their journal goes. Never raises OSError: what a bad disk leaves undone is
     warned of, counted and done by a later sweep.
     """
+    try:
+        journals = list_journals(log_path)
+    except OSError:
+        return 0  # whoever appends warns of a missing folder
     log = LogFile(log_path, synced=synced)
-    journals = _list_journals(log_path)
     recovered = 0
     try:
         # Many at a time: the log is searched once for all of them, and each holds a descriptor meanwhile.
@@ -112,11 +109,14 @@ def _sweep_batch(
             if journal is not None:
                 dead.append(journal)
         try:
-            _search(dead, log.path, stop)
+            unknown = _search(dead, log.path, stop)
         except ScanIncompleteError as error:
             left(log.path, error)
             return 0
         for journal in dead:
+            if journal.path in unknown:
+                left(journal.path, ScanIncompleteError(unknown[journal.path]))
+                continue
             try:
                 recovered += _recover(journal, log, counts=counts, stop=stop)
                 _remove(journal, counts=counts)
@@ -126,16 +126,6 @@ def _sweep_batch(
     finally:
         for journal in dead:
             os.close(journal.fd)
-
-
-def _list_journals(log_path: str) -> list[str]:
-    name = re.escape(os.path.basename(log_path))  # noqa: PTH119  string work, no file
-    # The whole UUID, so that the journals of a log `sessions.jsonl.b` are not taken for those of `sessions.jsonl`.
-    journal = re.compile(rf"\.{name}\.[0-9a-f-]{{36}}({re.escape(SUFFIX)}|{re.escape(NEW_SUFFIX)})")
-    try:
-        return sorted(os.fspath(path) for path in folder_of(log_path).iterdir() if journal.fullmatch(path.name))
-    except OSError:
-        return []  # whoever appends warns of a missing folder
 
 
 def _take(path: str) -> DeadJournal | None:
@@ -153,7 +143,7 @@ def _take(path: str) -> DeadJournal | None:
         opened = os.fstat(fd)
         if not stat.S_ISREG(opened.st_mode) or not _is_named(path, opened):
             return None  # swept, or replaced by its owner, between our open and our lock
-        if path.endswith(NEW_SUFFIX):
+        if is_in_the_making(path):
             os.unlink(path)  # noqa: PTH108  its owner died while making it, and has a whole one beside it
             return None
         taken = DeadJournal(path, fd, read_journal(fd))
@@ -163,22 +153,26 @@ def _take(path: str) -> DeadJournal | None:
             os.close(fd)
 
 
-def _search(dead: list[DeadJournal], log_path: str, stop: threading.Event | None) -> None:
-    """Takes out of the journals what the log has already."""
+def _search(dead: list[DeadJournal], log_path: str, stop: threading.Event | None) -> dict[str, str]:
+    """Takes out of the journals what the log has already. Returns the journals of whose sessions that is not known, by
+    path, with the reason. Raises ScanIncompleteError."""
     owners = [(journal, number) for journal in dead for number in journal.contents.unfinished]
     if not owners:
-        return
+        return {}
     sought = [_sought(journal.contents.unfinished[number]) for journal, number in owners]
-    for index in find_written(log_path, sought, stop):
+    result = find_written(log_path, sought, stop)
+    for index in result.written:
         journal, number = owners[index]
         del journal.contents.unfinished[number]
+    return {owners[index][0].path: reason for index, reason in result.unknown.items()}
 
 
 def _remove(journal: DeadJournal, *, counts: SessionLogCounts) -> None:
     skipped = journal.contents.lines_skipped
     if skipped:
-        os.rename(journal.path, journal.path + ".unread")  # noqa: PTH104  for a person, what no program could read
-        _log.warning("session_log_journal_unread", journal=journal.path + ".unread", lines=skipped)
+        kept = unread_path(journal.path)
+        os.rename(journal.path, kept)  # noqa: PTH104  beside os.open on the same string
+        _log.warning("session_log_journal_unread", journal=kept, lines=skipped)
     else:
         os.unlink(journal.path)  # noqa: PTH108  beside os.open on the same string
     counts.add("journals_swept")
@@ -190,7 +184,7 @@ def _is_named(path: str, opened: os.stat_result) -> bool:
         found = os.stat(path, follow_symlinks=False)  # noqa: PTH116  beside os.open on the same string
     except FileNotFoundError:
         return False
-    return (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)
+    return identity_of(found) == identity_of(opened)
 
 
 def _recover(journal: DeadJournal, log: LogFile, *, counts: SessionLogCounts, stop: threading.Event | None) -> int:
@@ -224,30 +218,29 @@ def _sought(session: UnfinishedSession) -> SoughtSession:
         known=session.ended or replace(known, attempts=tuple(session.attempts)),
         ended=session.ended is not None,
         position=session.position,
-        begun_unix_us=unix_us(session.begun.timestamp) if session.begun is not None else 0,
+        # An end alone says when it began as well.
+        begun_unix_us=parse_rfc3339(known.timestamp) - known.duration_ms * 1000,
     )
 
 
 def _process_died(session: UnfinishedSession, last_alive_unix_us: int) -> SessionRecord:
     """The row of a session whose end nobody saw. It ended when its process did, which is at the earliest the last
-    moment that the journal tells of: that is its timestamp, and its duration counts to there."""
+    moment that the journal shows: that is its timestamp, and its duration counts to there."""
     begun = session.begun
     if begun is None:
         raise ValueError("a session without a beginning")
-    begun_unix_us = unix_us(begun.timestamp)
+    begun_unix_us = parse_rfc3339(begun.timestamp)
     ended_unix_us = max(begun_unix_us, last_alive_unix_us)
     return replace(
         begun,
         timestamp=rfc3339(ended_unix_us),
         attempts=tuple(session.attempts),
         duration_ms=(ended_unix_us - begun_unix_us) // 1000,
-        final_verdict="infra_error",
-        error=PROCESS_DIED,
     )
 
 
 def _write_end(fd: int, contents: JournalContents, number: int, row: bytes) -> None:
-    line = f"E {number} ".encode() + row
+    line = end_line(number, row)
     offset, written = contents.end, 0
     while written < len(line):
         try:

@@ -32,7 +32,7 @@ _LOCK_STEP_MIN_S: Final = 0.0005
 _LOCK_STEP_MAX_S: Final = 0.008
 _BACKOFF_MIN_S: Final = 0.05
 _BACKOFF_MAX_S: Final = 2.0
-# With the lock held by others for so long, somebody should be told.
+# With the lock held by others for so long, somebody should know.
 _LOCK_WARN_S: Final = 5.0
 
 # `unsynced`: the row stands in the log, and the fsync that was to make it durable failed.

@@ -20,6 +20,7 @@ from lakehouse.cli.tracing_environ import tracing_environ
 from lakehouse.clients import AsyncIterateClient
 from lakehouse.errors import Fault
 from lakehouse.iterate.v1 import iterate_pb2
+from lakehouse.sessions.store.names import LOG_NAME
 from lakehouse.tracing.receiver import TraceReceiver
 from lakehouse.tracing.tree import TraceTree, render_tree
 from lakehouse.validated.v1 import validated_pb2
@@ -51,7 +52,7 @@ def command(as_json: bool, keep: Path | None) -> None:  # noqa: FBT001  click pa
 
 
 async def _demo(folder: Path, console: Console) -> dict[str, Any]:
-    log = folder / "sessions.jsonl"
+    log = folder / LOG_NAME
     environ = {
         **free_port_binds(),
         "VALIDATED_ROSTER__PATH": str(examples() / "roster" / "workers.csv"),
@@ -73,9 +74,9 @@ async def _demo(folder: Path, console: Console) -> dict[str, Any]:
     console.print(f"[dim]{escape(json.dumps(row, ensure_ascii=False))}[/dim]")
     for problem in problems:
         console.print(f"[yellow]{escape(problem)}[/yellow]")
-    told = response_object(response)
+    answered = response_object(response)
     names = ("final_verdict", "iterations", "session_id", "trace_id", "attempts", "artifact")
-    return {**{name: told[name] for name in names}, "row": row, "spans": tree.as_json()["spans"]}
+    return {**{name: answered[name] for name in names}, "row": row, "spans": tree.as_json()["spans"]}
 
 
 async def _session(stack: Stack, console: Console) -> iterate_pb2.IterateResponse:

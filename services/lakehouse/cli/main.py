@@ -11,6 +11,8 @@ try:
 except ModuleNotFoundError:  # the client half alone is installed
     sys.exit("lakehouse: the command line needs the extra `server`: pip install 'lakehouse-iterate[server]'")
 
+from lakehouse.server.grpc_switches import set_grpc_switches
+
 # name -> what it does, as `lakehouse --help` says. The module lakehouse.cli.<name> has the click command `command`.
 _COMMANDS = {
     "demo": "Run one whole session on a stack of its own: a phantom worker is caught and corrected.",
@@ -44,5 +46,12 @@ def main() -> None:
     """Answers that passed the gate: ask a model, validate against the ground truth, feed the findings back."""
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The command: the process is ours from its first line on."""
+    # grpc comes with the command's module.
+    set_grpc_switches()
     main()
+
+
+if __name__ == "__main__":
+    run()

@@ -77,7 +77,7 @@ def check(*, file: Path | None, as_json: bool, problems_max: int, **given: Any) 
 @command.command()
 @_with_options
 def info(*, file: Path | None, as_json: bool, **given: Any) -> None:
-    """Count a roster by role and place, and tell its version."""
+    """Count a roster by role and place, and show its version."""
     report = _run("info", file, given)
     _exit_on_problems(report, as_json=as_json)
     if as_json:

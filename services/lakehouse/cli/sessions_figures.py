@@ -8,13 +8,25 @@ from typing import Literal
 
 import click
 
-from lakehouse.cli.sessions_output import json_option, log_option, open_reader, print_json, print_table, told_errors
+from lakehouse.cli.sessions_output import json_option, log_option, one_line_errors, open_reader, print_json, print_table
 from lakehouse.cli.sessions_query import filter_options
 from lakehouse.sessions.query.listing import SessionFilter
 from lakehouse.sessions.query.stats import SessionStats, Slice, session_stats
 
 _RIGHT = frozenset(
-    {"sessions", "accepted", "rate", "exhausted", "infra", "attempts", "phantom", "tokens/accepted", "mean ms"}
+    {
+        "sessions",
+        "accepted",
+        "rate",
+        "exhausted",
+        "infra",
+        "attempts",
+        "phantom",
+        "tokens/accepted",
+        "USD",
+        "USD/accepted",
+        "mean ms",
+    }
 )
 
 
@@ -23,7 +35,7 @@ _RIGHT = frozenset(
 @filter_options
 @click.option("--by", "period", type=click.Choice(["day", "week"]), default="day", show_default=True)
 @json_option
-@told_errors
+@one_line_errors
 def stats(
     log_path: Path,
     verdict: str | None,
@@ -35,11 +47,12 @@ def stats(
     *,
     as_json: bool,
 ) -> None:
-    """Sums up sessions: acceptance by kind and model over time, how many attempts they took, the phantom rate, infra
+    """Sum up sessions: acceptance by kind and model over time, how many attempts they took, the phantom rate, infra
     errors by cause, tokens per accepted artifact.
 
     Rate: accepted of all sessions, infra errors included. Phantom: attempts that named a worker who does not exist, of
-    those that were validated. Tokens/accepted: all tokens spent, failures included, by accepted sessions.
+    those that were validated. Tokens/accepted: all tokens spent, failures included, by accepted sessions. USD: of the
+    sessions whose every attempt has a price; "-" where none has.
     """
     wanted = SessionFilter(verdict=verdict, kind=kind, model=model, since=since, until=until)
     with open_reader(log_path) as (reader, _):
@@ -85,6 +98,8 @@ def _print_slices(title: str, keys: tuple[str, ...], slices: list[Slice]) -> Non
         "attempts",
         "phantom",
         "tokens/accepted",
+        "USD",
+        "USD/accepted",
         "mean ms",
     )
     print_table(
@@ -100,6 +115,8 @@ def _print_slices(title: str, keys: tuple[str, ...], slices: list[Slice]) -> Non
                 _rounded(part.totals.attempts_per_session, 2),
                 _percent(part.totals.phantom_rate),
                 _rounded(part.totals.tokens_per_accepted, 0),
+                _usd(part.totals.cost_nano_usd if part.totals.priced else None),
+                _usd(part.totals.cost_nano_usd_per_accepted),
                 _rounded(part.totals.duration_ms_mean, 0),
             )
             for part in slices
@@ -117,6 +134,10 @@ def _percent(rate: float | None) -> str:
     return "-" if rate is None else f"{rate:.1%}"
 
 
+def _usd(nano_usd: float | None) -> str:
+    return "-" if nano_usd is None else f"{nano_usd / 1e9:.4f}"
+
+
 def _rounded(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
@@ -128,7 +149,7 @@ def _rounded(value: float | None, digits: int) -> str:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default="sessions.html", show_default=True
 )
-@told_errors
+@one_line_errors
 def report(
     log_path: Path,
     verdict: str | None,
@@ -139,7 +160,7 @@ def report(
     period: Literal["day", "week"],
     output: Path,
 ) -> None:
-    """Writes the figures of `stats` as a page that needs no network, no script and no other file."""
+    """Write the figures of `stats` as a page that needs no network, no script and no other file."""
     from datetime import UTC  # noqa: PLC0415
 
     from lakehouse.sessions.query.report import render_report  # noqa: PLC0415  its charts are for this command alone

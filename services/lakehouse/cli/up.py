@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from lakehouse.cli.stack import SERVICES, Stack, StackError, examples
 from lakehouse.cli.tracing_environ import tracing_environ
+from lakehouse.sessions.store.names import LOG_NAME
 from lakehouse.tracing.receiver import TraceReceiver
 from lakehouse.tracing.tree import render_tree
 
@@ -88,7 +89,7 @@ def _defaults(config: Path | None, roster: Path | None, data: Path) -> dict[str,
         defaults["VALIDATED_ROSTER__PATH"] = str(examples() / "roster" / "workers.csv")
     if config is None:
         data.mkdir(parents=True, exist_ok=True)
-        defaults["ITERATE_SESSION_LOG_PATH"] = str(data.resolve() / "sessions.jsonl")
+        defaults["ITERATE_SESSION_LOG_PATH"] = str(data.resolve() / LOG_NAME)
     return {name: value for name, value in defaults.items() if roster is not None or name not in os.environ}
 
 

@@ -14,7 +14,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +27,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from lakehouse.server import log
-from lakehouse.server.config import CONFIG_FILE_VARIABLE, ConfigError, ServerTable, TlsTable, load
+from lakehouse.server.addresses import bind_problem, port_problem
+from lakehouse.server.config import CONFIG_FILE_VARIABLE, ServerTable, TlsTable, load
 from lakehouse.server.interceptor import Interceptor, ReadContext
 from lakehouse.server.metrics import Metrics
+from lakehouse.settings import ConfigError
 
 _log = structlog.get_logger()
 # How long handlers that were cancelled at the end of the drain may take to say so.
@@ -60,10 +62,23 @@ class Runtime:
 
 
 Compose = Callable[[T, Runtime], AbstractAsyncContextManager[Registration]]
+# What a service finds wrong with its own settings beyond its tables' rules: one line a problem, from the key on.
+Check = Callable[[T], Iterable[str]]
 
 
-def run(service: str, model: type[T], compose: Compose[T], *, description: str) -> None:
-    """`main` of a service. Exits with 2 where the configuration cannot be used, 1 where the start fails."""
+def _nothing_more(_: ServerTable) -> Iterable[str]:
+    return ()
+
+
+def run(
+    service: str, model: type[T], compose: Compose[T], *, description: str, check: Check[T] = _nothing_more
+) -> None:
+    """`main` of a service.
+
+    `--check` and the start read the configuration alike: what one refuses, the other does. Exits with 2 where the
+    configuration is wrong, or where `--check` finds anything; with 1 where the start fails by what may change: a file
+    or an address that is not there.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m {service}", description=description)
     parser.add_argument("--config", type=Path, help=f"TOML file (default: ${CONFIG_FILE_VARIABLE}; none: defaults)")
     parser.add_argument("--check", action="store_true", help="read the configuration, say what is wrong, and exit")
@@ -71,8 +86,12 @@ def run(service: str, model: type[T], compose: Compose[T], *, description: str) 
     named = os.environ.get(CONFIG_FILE_VARIABLE)
     file = arguments.config or (Path(named) if named else None)
     try:
-        config = load(service, model, file=file, environ=os.environ)
+        config = _usable_configuration(service, model, file, check)
     except ConfigError as error:
+        if error.of_machine and not arguments.check:
+            log.configure(service=service, level="info", form="auto")
+            _log.error("cannot start", problem=str(error))
+            sys.exit(1)
         for problem in error.problems:
             print(f"{service}: {problem}", file=sys.stderr)  # noqa: T201  before the log is configured
         sys.exit(2)
@@ -80,13 +99,31 @@ def run(service: str, model: type[T], compose: Compose[T], *, description: str) 
         print(f"{service}: configuration is good")  # noqa: T201  a command's answer
         return
     log.configure(service=service, level=config.log_level, form=config.log_format)
-    if config.sched_batch:
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     try:
         _run_loop(serve(service, config, compose))
     except (ConfigError, StartError) as error:
         _log.error("cannot start", problem=str(error))
         sys.exit(1)
+
+
+def _usable_configuration(service: str, model: type[T], file: Path | None, check: Check[T]) -> T:
+    config = load(service, model, file=file, environ=os.environ)
+    if problems := [*_machine_problems(config), *check(config)]:
+        raise ConfigError([f"{service}.{problem}" for problem in problems], of_machine=True)
+    return config
+
+
+def _machine_problems(config: ServerTable) -> Iterator[str]:
+    """What this machine refuses. Sets the scheduling class, which is this process's alone."""
+    if problem := bind_problem(config.bind):
+        yield f"bind: {problem}"
+    if config.metrics_port and (problem := port_problem(config.metrics_host, config.metrics_port)):
+        yield f"metrics_host: {problem}"
+    if config.sched_batch:
+        try:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        except OSError as error:
+            yield f"sched_batch: {error.strerror}"
 
 
 class StartError(Exception):
@@ -123,25 +160,30 @@ async def running(service: str, config: T, compose: Compose[T]) -> AsyncIterator
             metrics=metrics,
             max_concurrent_rpcs=config.max_concurrent_rpcs,
         )
-        server, healthiness = _server(config, registration, interceptor)
-        address = _bind(server, config)
-        await server.start()
-        await _say_readiness(healthiness, registration)
-        readiness = asyncio.create_task(_follow_readiness(healthiness, registration))
-        stop_metrics = _serve_metrics(config, metrics)
-        try:
-            yield RunningServer(address, registration)
-        finally:
-            readiness.cancel()
-            await healthiness.enter_graceful_shutdown()
-            await asyncio.sleep(config.drain_delay_ms / 1000)
-            interceptor.refuse_new()
-            if not await interceptor.drained(config.drain_ms / 1000):
-                draining.set()
-                await interceptor.cancel_running(_CANCEL_S)
-            # Not before: an open health Watch would hold stop() for the whole of its grace.
-            await server.stop(None)
-            stop_metrics()
+        with _metrics_served(config, metrics):
+            server, healthiness = _server(config, registration, interceptor)
+            try:
+                address = _bind(server, config)
+            except StartError:
+                # Left to the collector, it would complain of the closed event loop.
+                await server.stop(None)
+                raise
+            # Health first: the first probe must not find a service that is not known.
+            await _say_readiness(healthiness, registration)
+            await server.start()
+            readiness = asyncio.create_task(_follow_readiness(healthiness, registration))
+            try:
+                yield RunningServer(address, registration)
+            finally:
+                readiness.cancel()
+                await healthiness.enter_graceful_shutdown()
+                await asyncio.sleep(config.drain_delay_ms / 1000)
+                interceptor.refuse_new()
+                if not await interceptor.drained(config.drain_ms / 1000):
+                    draining.set()
+                    await interceptor.cancel_running(_CANCEL_S)
+                # Not before: an open health Watch would hold stop() for the whole of its grace.
+                await server.stop(None)
 
 
 async def _say_readiness(healthiness: health.aio.HealthServicer, registration: Registration) -> bool:
@@ -210,15 +252,21 @@ def _credentials(tls: TlsTable) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials([pair], authorities, require_client_auth=authorities is not None)
 
 
-def _serve_metrics(config: ServerTable, metrics: Metrics) -> Callable[[], None]:
+@contextlib.contextmanager
+def _metrics_served(config: ServerTable, metrics: Metrics) -> Iterator[None]:
     if not config.metrics_port:
-        return lambda: None
+        yield
+        return
     try:
-        return metrics.serve(config.metrics_host, config.metrics_port)
+        stop = metrics.serve(config.metrics_host, config.metrics_port)
     except OSError as error:
         raise StartError(
             f"cannot expose metrics on {config.metrics_host}:{config.metrics_port}: {error.strerror}"
         ) from None
+    try:
+        yield
+    finally:
+        stop()
 
 
 def _signals() -> asyncio.Event:

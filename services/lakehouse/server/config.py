@@ -8,13 +8,26 @@ problems are reported at once.
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from lakehouse.settings import (
+    MACHINE_ERROR,
+    ConfigError,
+    Milliseconds,
+    Port,
+    Table,
+    check_bind,
+    check_certificates,
+    split_bind,
+)
+from lakehouse.tracing import TracingConfig
 
 CONFIG_FILE_VARIABLE = "LAKEHOUSE_CONFIG"
 
@@ -25,23 +38,6 @@ _ORCHESTRATOR = re.compile(r"(SERVICE_(HOST|PORT(_.*)?)|PORT(_\d+_(TCP|UDP)(_.*)
 # Keys that hold a secret. They come by the environment, or from a file of their own by the key `<name>_file`; the
 # configuration file is for everybody to read. A test holds that every SecretStr of a service is among them.
 SECRET_KEYS = frozenset({"api_key", "conninfo", "secret_key"})
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used. `problems` has one line for each thing that is wrong."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
-
-
-class Table(BaseModel):
-    """A table of the configuration: unknown keys are errors, values do not change after the start."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), hide_input_in_errors=True)
 
 
 class TlsTable(Table):
@@ -54,52 +50,21 @@ class TlsTable(Table):
     client_ca_file: Path | None = None
     """PEM of the authorities whose client certificates are demanded (mTLS). None: none are."""
 
-
-class TracingTable(Table):
-    """Langfuse. Off unless host and both keys are given."""
-
-    host: str = ""
-    """Base URL, `http://langfuse-web:3000`."""
-    public_key: str = ""
-    secret_key: SecretStr = SecretStr("")
-    """By environment or by `secret_key_file`; never logged."""
-    secret_key_file: Path | None = None
-    environment: str = ""
-    """Langfuse environment tag: lower case, [a-z0-9-_], at most 40."""
-    release: str = ""
-    sample_rate: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Share of sessions that are traced; decided by the trace id, so that the three processes agree at equal rates."""
-    mask_keys: tuple[str, ...] | None = None
-    """JSON names whose values are masked, in place of the default list."""
-    mask_patterns: tuple[str, ...] | None = None
-    """Regular expressions whose matches are masked, in place of the defaults (API keys, bearer tokens)."""
-    capture_bytes_max: Annotated[int, Field(ge=256, le=16 * 1024 * 1024)] = 256 * 1024
-    """The longest input or output that is captured; longer ones are cut, with a mark."""
-    queue_spans_max: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
-    """Spans that wait for export; beyond it spans are dropped and counted."""
-    flush_interval_ms: Annotated[int, Field(ge=10, le=60_000)] = 1000
-    flush_spans: Annotated[int, Field(ge=1, le=8192)] = 512
-    timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = 5000
-    """Longest wait for Langfuse per export, retries included."""
-    shutdown_ms: Milliseconds = 3000
-    """Longest wait for the last export when the process ends."""
-
     @model_validator(mode="after")
-    def _one_secret(self) -> TracingTable:
-        if self.secret_key.get_secret_value() and self.secret_key_file is not None:
-            raise ValueError("set secret_key or secret_key_file, not both")
+    def _is_pem(self) -> Self:
+        check_certificates(certificate_file=self.certificate_file, key_file=self.key_file, ca_file=self.client_ca_file)
         return self
 
 
 class ServerTable(Table):
-    """What every service can be told."""
+    """What can be set for every service."""
 
     bind: str
     """`host:port` (port 0: a free one) or `unix:/path`."""
     tls: TlsTable | None = None
     metrics_port: Port = 0
     """Prometheus exposition on 127.0.0.1 (`metrics_host`). 0: off."""
-    metrics_host: str = "127.0.0.1"
+    metrics_host: Annotated[str, Field(min_length=1, max_length=255)] = "127.0.0.1"
     max_concurrent_rpcs: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Beyond it calls are refused at once with RESOURCE_EXHAUSTED. Health and reflection do not count."""
     message_bytes_max: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 4 * 1024 * 1024
@@ -114,7 +79,34 @@ class ServerTable(Table):
     """`auto`: console on a terminal, else JSON."""
     sched_batch: bool = False
     """Run under SCHED_BATCH: less CPU per call, but starves where other tasks fill every core."""
-    tracing: TracingTable = TracingTable()
+    tracing: TracingConfig = TracingConfig()
+
+    @field_validator("bind")
+    @classmethod
+    def _is_address(cls, bind: str) -> str:
+        check_bind(bind)
+        return bind
+
+    @field_validator("metrics_host")
+    @classmethod
+    def _beside_bind(cls, host: str, info: ValidationInfo) -> str:
+        bound = split_bind(info.data["bind"]) if "bind" in info.data else None
+        port = info.data.get("metrics_port")
+        if bound is not None and port and bound[1] == port and _overlap(bound[0], host):
+            raise ValueError(f"bind listens on port {port} too: set another metrics_port")
+        return host
+
+    @field_validator("sched_batch")
+    @classmethod
+    def _has_sched_batch(cls, wanted: bool) -> bool:  # noqa: FBT001  pydantic passes it by position
+        if wanted and not hasattr(os, "SCHED_BATCH"):
+            raise ValueError("this system has no SCHED_BATCH")
+        return wanted
+
+
+def _overlap(one: str, other: str) -> bool:
+    loopback, every = {"127.0.0.1", "localhost", "::1"}, {"0.0.0.0", "::"}  # noqa: S104  compared, not bound
+    return one == other or bool({one, other} & every) or {one, other} <= loopback
 
 
 T = TypeVar("T", bound=ServerTable)
@@ -131,30 +123,19 @@ def load(service: str, model: type[T], *, file: Path | None, environ: Mapping[st
     try:
         config = model.model_validate(values)
     except ValidationError as error:
-        for each in error.errors(include_input=False, include_url=False):
-            key = ".".join(str(part) for part in each["loc"])
-            problems.append(
-                f"{service}.{key}: {_say(each['type'], each['msg'])}" if key else f"{service}: {each['msg']}"
-            )
-        raise ConfigError(problems) from None
+        errors = error.errors(include_input=False, include_url=False)
+        of_machine = not problems and all(each["type"] == MACHINE_ERROR for each in errors)
+        for each in errors:
+            key = ".".join((service, *map(str, each["loc"])))
+            problems.append(f"{key}: {_say(each['type'], each['msg'])}")
+        raise ConfigError(problems, of_machine=of_machine) from None
     if problems:
         raise ConfigError(problems)
     return config
 
 
-def read_secret(value: SecretStr, file: Path | None) -> str:
-    """The secret itself, from the value or the file's first line. Raises ConfigError where the file cannot be read."""
-    if file is None:
-        return value.get_secret_value()
-    try:
-        text = file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigError([f"secret file {file}: {error.strerror}"]) from None
-    return text
-
-
 def _say(kind: str, message: str) -> str:
-    return "unknown key" if kind == "extra_forbidden" else message
+    return "unknown key" if kind == "extra_forbidden" else message.removeprefix("Value error, ")
 
 
 def _from_file(service: str, file: Path | None, problems: list[str]) -> dict[str, Any]:
@@ -164,7 +145,7 @@ def _from_file(service: str, file: Path | None, problems: list[str]) -> dict[str
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError([f"{file}: {error.strerror}"]) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of thousands of digits
         raise ConfigError([f"{file}: not TOML: {error}"]) from None
     problems += [
         f"{file}: unknown table [{table}]; the tables are [iterate], [chatd] and [validated]"
@@ -229,6 +210,6 @@ def _value(text: str) -> Any:
     if text[:1] in "[{":
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
     return text

@@ -7,9 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Literal
 
+from pydantic import SecretStr
+
 from lakehouse.server.bootstrap import Runtime
-from lakehouse.server.config import ServerTable, read_secret
-from lakehouse.tracing import GAUGES, Tracing, TracingConfig
+from lakehouse.server.config import ServerTable
+from lakehouse.settings import read_secret
+from lakehouse.tracing import GAUGES, Tracing
 
 
 @contextlib.asynccontextmanager
@@ -20,12 +23,10 @@ async def open_tracing(
 
     Raises ConfigError where the secret's file cannot be read. Langfuse's own state never fails it.
     """
-    table = config.tracing
-    given = table.model_dump(exclude={"secret_key", "secret_key_file"}, exclude_none=True)
-    tracing = Tracing(
-        TracingConfig(secret_key=read_secret(table.secret_key, table.secret_key_file), **given),
-        service=service,
-    )
+    settings = config.tracing
+    secret_key = SecretStr(read_secret(settings.secret_key, settings.secret_key_file))
+    settings = settings.model_copy(update={"secret_key": secret_key, "secret_key_file": None})
+    tracing = Tracing(settings, service=service)
     runtime.metrics.export("lakehouse_tracing", tracing.counts, gauges=GAUGES)
     try:
         yield tracing

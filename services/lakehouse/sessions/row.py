@@ -12,7 +12,15 @@ from typing import Final
 
 import orjson
 
-from lakehouse.sessions.record import RAW_BYTES_MAX, SCHEMA, ErrorRecord, SessionAttemptRecord, SessionRecord
+from lakehouse.sessions.record import (
+    RAW_BYTES_MAX,
+    SCHEMA,
+    BriefRecord,
+    ErrorRecord,
+    FindingRecord,
+    SessionAttemptRecord,
+    SessionRecord,
+)
 from lakehouse.strict_json.rules import replace_surrogates, replace_surrogates_within
 
 INTEGER_MAX: Final = 2**63 - 1
@@ -24,8 +32,8 @@ def encode_row(record: SessionRecord) -> bytes:
     Lone surrogates become U+FFFD, so that any string of a model or a caller can be written.
 
     Raises:
-        ValueError: an integer is not one of 0 to 2^63-1, or ``spec`` or ``artifact`` is not the one-line text
-            of a JSON object; both are bugs of the caller.
+        ValueError: an integer is not one of 0 to 2^63-1, or ``spec``, ``artifact`` or a suggestion is not the one-line
+            text of a JSON object; both are bugs of the caller.
     """
     return _printed(_row(record)) + b"\n"
 
@@ -92,6 +100,23 @@ def _row(record: SessionRecord) -> dict[str, object]:
     row["input_tokens"] = input_tokens
     row["output_tokens"] = output_tokens
     row["duration_ms"] = record.duration_ms
+    if record.caller is not None:
+        row["caller"] = record.caller
+    if record.brief is not None:
+        row["brief"] = _brief(record.brief)
+    if record.token_budget_spent:
+        row["token_budget_spent"] = True
+    if record.no_progress:
+        row["no_progress"] = True
+    if record.try_number != 1:
+        _check_integers(**{"try": record.try_number})
+        row["try"] = record.try_number
+    if record.request_digest is not None:
+        row["request_digest"] = record.request_digest
+    cost_nano_usd = record.cost_nano_usd
+    if cost_nano_usd is not None:
+        _check_integers(cost_nano_usd=cost_nano_usd)
+        row["cost_nano_usd"] = cost_nano_usd
     return row
 
 
@@ -115,9 +140,7 @@ def _attempt(attempt: SessionAttemptRecord) -> dict[str, object]:
     if attempt.raw_truncated:
         fields["raw_truncated"] = True
     if attempt.findings is not None:
-        fields["findings"] = [
-            {"code": finding.code, "path": finding.path, "message": finding.message} for finding in attempt.findings
-        ]
+        fields["findings"] = [_finding(finding) for finding in attempt.findings]
     if attempt.error is not None:
         fields["error"] = _error(attempt.error)
     fields["input_tokens"] = attempt.input_tokens
@@ -126,6 +149,41 @@ def _attempt(attempt: SessionAttemptRecord) -> dict[str, object]:
     fields["validate_ms"] = attempt.validate_ms
     if attempt.roster is not None:
         fields["roster"] = attempt.roster
+    if attempt.datasets is not None:
+        fields["datasets"] = [{"name": each.name, "version": each.version} for each in attempt.datasets]
+    if attempt.cost_nano_usd is not None:
+        _check_integers(cost_nano_usd=attempt.cost_nano_usd)
+        fields["cost_nano_usd"] = attempt.cost_nano_usd
+    if attempt.parse_problem is not None:
+        fields["parse_problem"] = attempt.parse_problem
+    return fields
+
+
+def _finding(finding: FindingRecord) -> dict[str, object]:
+    fields: dict[str, object] = {"code": finding.code, "path": finding.path, "message": finding.message}
+    if finding.suggestions is not None:
+        fields["suggestions"] = [_fragment("suggestions", each) for each in finding.suggestions]
+    return fields
+
+
+def _brief(brief: BriefRecord) -> dict[str, object]:
+    fields: dict[str, object] = {"grounding": brief.grounding}
+    for name, count in (("candidates", brief.candidates), ("candidates_total", brief.candidates_total)):
+        if count is not None:
+            _check_integers(**{name: count})
+            fields[name] = count
+    if brief.candidates_total_is_floor:
+        fields["candidates_total_is_floor"] = True
+    if brief.infeasible:
+        fields["infeasible"] = True
+    if brief.degraded:
+        fields["degraded"] = True
+    if brief.findings is not None:
+        fields["findings"] = [_finding(finding) for finding in brief.findings]
+    if brief.roster is not None:
+        fields["roster"] = brief.roster
+    _check_integers(brief_ms=brief.brief_ms)
+    fields["brief_ms"] = brief.brief_ms
     return fields
 
 

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from typing import Final, Literal, cast, get_args
 
 from lakehouse.sessions.record import (
+    ROW_BYTES_MAX,
     SCHEMA,
     AttemptVerdict,
+    BriefGrounding,
+    BriefRecord,
+    DatasetRecord,
     ErrorRecord,
     FinalVerdict,
     FindingRecord,
@@ -19,9 +23,8 @@ from lakehouse.sessions.row import INTEGER_MAX
 from lakehouse.strict_json.parser import JsonBreach, JsonValue, parse_json, print_canonical
 from lakehouse.strict_json.rules import DEPTH_MAX
 
-# What `decode_row` reads at most: far above the longest row of a session within the limits (ten attempts of
-# 256 KiB raw, an escape being at most six bytes), and a bound on a foreign line's memory.
-ROW_BYTES_MAX: Final = 64 * 1024 * 1024
+# A suggestion, itself of at most DEPTH_MAX, stands in a finding of an attempt of the row: six levels down.
+_ROW_DEPTH_MAX: Final = DEPTH_MAX + 6
 
 BreachKind = Literal["blank", "torn", "foreign", "invalid"]
 
@@ -50,7 +53,7 @@ def decode_row(line: bytes) -> SessionRecord:
     if not line.strip():
         raise RowBreach("blank", "the line is empty")
     try:
-        row = parse_json(line, bytes_max=ROW_BYTES_MAX, depth_max=DEPTH_MAX + 1)
+        row = parse_json(line, bytes_max=ROW_BYTES_MAX, depth_max=_ROW_DEPTH_MAX)
     except JsonBreach as breach:
         raise RowBreach("torn", breach.problem) from None
     if not isinstance(row, dict):
@@ -101,6 +104,22 @@ class _Fields:
             raise self._breach(key, "true or false")
         return value
 
+    def optional_string(self, key: str) -> str | None:
+        return self.string(key) if self.has(key) else None
+
+    def optional_integer(self, key: str) -> int | None:
+        return self.integer(key) if self.has(key) else None
+
+    def flag(self, key: str) -> bool:
+        """A key that stands for true alone; absent is false."""
+        return self.boolean(key) if self.has(key) else False
+
+    def try_number(self) -> int:
+        number = self.integer("try") if self.has("try") else 1
+        if self.has("try") and number < 2:
+            raise self._breach("try", "an integer of 2 and up")
+        return number
+
     def one_of(self, key: str, choices: tuple[str, ...]) -> str:
         value = self._values.get(key)
         if not isinstance(value, str) or value not in choices:
@@ -122,7 +141,15 @@ class _Fields:
         return fields
 
     def canonical(self, key: str) -> str:
-        value = self._mapping(key)
+        return self._canonical(key, self._mapping(key))
+
+    def canonical_objects(self, key: str) -> tuple[str, ...]:
+        value = self._values.get(key)
+        if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+            raise self._breach(key, "an array of objects")
+        return tuple(self._canonical(key, each) for each in value)
+
+    def _canonical(self, key: str, value: JsonValue) -> str:
         try:
             return print_canonical(value)
         except JsonBreach as breach:
@@ -141,7 +168,7 @@ def _record(row: _Fields) -> SessionRecord:
         timestamp=row.string("timestamp"),
         daemon=row.string("daemon"),
         trace_id=row.string("trace_id"),
-        caller_trace=row.string("caller_trace") if row.has("caller_trace") else None,
+        caller_trace=row.optional_string("caller_trace"),
         kind=row.string("kind"),
         provider=row.string("provider"),
         model=row.string("model"),
@@ -154,36 +181,75 @@ def _record(row: _Fields) -> SessionRecord:
         grounded_in_roster=row.boolean("grounded_in_roster") if row.has("grounded_in_roster") else None,
         attempts=tuple(_attempt_record(attempt) for attempt in row.objects("attempts")),
         duration_ms=row.integer("duration_ms"),
+        caller=row.optional_string("caller"),
+        brief=_brief_record(row.object("brief")) if row.has("brief") else None,
+        token_budget_spent=row.flag("token_budget_spent"),
+        no_progress=row.flag("no_progress"),
+        try_number=row.try_number(),
+        request_digest=row.optional_string("request_digest"),
     )
     for key in ("iterations", "input_tokens", "output_tokens"):
-        told, derived = row.integer(key), getattr(record, key)
-        if told != derived:
-            raise RowBreach("invalid", f"/{key} is {told}, but the attempts make {derived}")
+        stated, derived = row.integer(key), getattr(record, key)
+        if stated != derived:
+            raise RowBreach("invalid", f"/{key} is {stated}, but the attempts make {derived}")
+    cost_nano_usd = row.optional_integer("cost_nano_usd")
+    if cost_nano_usd != record.cost_nano_usd:
+        raise RowBreach("invalid", f"/cost_nano_usd is {cost_nano_usd}, but the attempts make {record.cost_nano_usd}")
     return record
 
 
 def _attempt_record(fields: _Fields) -> SessionAttemptRecord:
-    findings = fields.objects("findings") if fields.has("findings") else None
     return SessionAttemptRecord(
         iteration=fields.integer("iteration"),
         provider=fields.string("provider"),
         model=fields.string("model"),
         verdict=cast(AttemptVerdict, fields.one_of("verdict", get_args(AttemptVerdict))),
-        span_id=fields.string("span_id") if fields.has("span_id") else None,
+        span_id=fields.optional_string("span_id"),
         raw=fields.string("raw"),
-        raw_truncated=fields.boolean("raw_truncated") if fields.has("raw_truncated") else False,
-        findings=None if findings is None else tuple(_finding_record(finding) for finding in findings),
+        raw_truncated=fields.flag("raw_truncated"),
+        findings=_finding_records(fields),
         error=_error_record(fields.object("error")) if fields.has("error") else None,
         input_tokens=fields.integer("input_tokens"),
         output_tokens=fields.integer("output_tokens"),
         chat_ms=fields.integer("chat_ms"),
         validate_ms=fields.integer("validate_ms"),
-        roster=fields.string("roster") if fields.has("roster") else None,
+        roster=fields.optional_string("roster"),
+        datasets=(
+            tuple(DatasetRecord(each.string("name"), each.string("version")) for each in fields.objects("datasets"))
+            if fields.has("datasets")
+            else None
+        ),
+        cost_nano_usd=fields.optional_integer("cost_nano_usd"),
+        parse_problem=fields.optional_string("parse_problem"),
     )
 
 
-def _finding_record(fields: _Fields) -> FindingRecord:
-    return FindingRecord(code=fields.string("code"), path=fields.string("path"), message=fields.string("message"))
+def _brief_record(fields: _Fields) -> BriefRecord:
+    return BriefRecord(
+        grounding=cast(BriefGrounding, fields.one_of("grounding", get_args(BriefGrounding))),
+        candidates=fields.optional_integer("candidates"),
+        candidates_total=fields.optional_integer("candidates_total"),
+        candidates_total_is_floor=fields.flag("candidates_total_is_floor"),
+        infeasible=fields.flag("infeasible"),
+        degraded=fields.flag("degraded"),
+        findings=_finding_records(fields),
+        roster=fields.optional_string("roster"),
+        brief_ms=fields.integer("brief_ms"),
+    )
+
+
+def _finding_records(fields: _Fields) -> tuple[FindingRecord, ...] | None:
+    if not fields.has("findings"):
+        return None
+    return tuple(
+        FindingRecord(
+            code=finding.string("code"),
+            path=finding.string("path"),
+            message=finding.string("message"),
+            suggestions=finding.canonical_objects("suggestions") if finding.has("suggestions") else None,
+        )
+        for finding in fields.objects("findings")
+    )
 
 
 def _error_record(fields: _Fields) -> ErrorRecord:

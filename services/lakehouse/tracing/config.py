@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from pathlib import Path
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
+
+from lakehouse.settings import Table
 from lakehouse.tracing.masking import Masker
 
 DEFAULT_MASK_KEYS: Final = (
@@ -40,102 +43,105 @@ DEFAULT_MASK_PATTERNS: Final = (
 _ENVIRONMENT = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TracingConfig:
-    """Where the traces go, what they show and how much may wait.
+class TracingConfig(Table):
+    """Where the traces go, what they show and how much may wait. Off unless host and both keys are set.
 
-    Tracing is on when `host`, `public_key` and `secret_key` are all set.
-
-    Attributes:
-        host: Langfuse's base URL, for example `https://cloud.langfuse.com`.
-        public_key, secret_key: The keys of a Langfuse project.
-        environment: 1 to 40 of `[a-z0-9_-]`, not starting with `langfuse`; "" leaves it out.
-        release: A version of the deployment, at most 200 characters; "" leaves it out.
-        sample_rate: The share of traces that is recorded, 0 to 1. The trace id decides, so that three processes
-            with the same rate agree.
-        mask_keys: Names of JSON members, in any case, whose values are never captured.
-        mask_patterns: What is never captured wherever it stands; see `mask_pattern.compile_mask_pattern`.
-        capture_bytes_max: The longest input, output or other text captured, in bytes of UTF-8; a longer one is
-            cut, and a mark says so.
-        compression: `gzip` costs about as much as encoding the spans. `auto` is `none` for `http://`, which
-            stays within a private network, and `gzip` for `https://`.
-        queue_spans_max, queue_bytes_max: How many ended spans, and how much of their text in memory, may wait
-            to be sent. Past either the newest span is dropped and counted.
-        queue_scores_max: How many sessions' scores may wait to be sent.
-        flush_spans: The most spans in one request.
-        flush_interval_ms: How long an ended span or a score waits for company.
-        timeout_ms: The most one request, with its repeats, may take.
-        shutdown_ms: The most `Tracing.close` may take.
+    `host`, `public_key` and the secret key are set together or not at all.
     """
 
     host: str = ""
-    public_key: str = ""
-    secret_key: str = field(default="", repr=False)
-    environment: str = ""
-    release: str = ""
-    sample_rate: float = 1.0
+    """Langfuse's base URL: `https://cloud.langfuse.com`, `http://langfuse-web:3000`."""
+    public_key: Annotated[str, Field(max_length=256)] = ""
+    """The public key of a Langfuse project."""
+    secret_key: SecretStr = SecretStr("")
+    """Its secret key: by environment or by `secret_key_file`; never logged."""
+    secret_key_file: Path | None = None
+    """File whose text is the secret key; read at the start."""
+    environment: Annotated[str, Field(max_length=40)] = ""
+    """Langfuse's environment tag: 1 to 40 of `[a-z0-9_-]`, not starting with `langfuse`. Empty: none is sent."""
+    release: Annotated[str, Field(max_length=200)] = ""
+    """A version of the deployment. Empty: none is sent."""
+    sample_rate: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of traces that are recorded. The trace id decides, so that three processes with the same rate agree."""
     mask_keys: tuple[str, ...] = DEFAULT_MASK_KEYS
+    """Names of JSON members, in any case, whose values are never captured; in place of the default list."""
     mask_patterns: tuple[str, ...] = DEFAULT_MASK_PATTERNS
-    capture_bytes_max: int = 65_536
+    """What is never captured wherever it stands, in place of the defaults (API keys, bearer tokens); for their syntax
+    see `mask_pattern.compile_mask_pattern`."""
+    capture_bytes_max: Annotated[int, Field(ge=256, le=1024 * 1024)] = 64 * 1024
+    """The longest input, output or other text captured, in bytes of UTF-8; a longer one is cut, and a mark says so
+    (the session's row has it whole). With more than the default a request may pass the 1 MiB at which proxies commonly
+    refuse it, and its spans are lost."""
     compression: Literal["auto", "gzip", "none"] = "auto"
-    queue_spans_max: int = 4_096
-    queue_bytes_max: int = 33_554_432
-    queue_scores_max: int = 1_024
-    flush_spans: int = 256
-    flush_interval_ms: int = 1_000
-    timeout_ms: int = 5_000
-    shutdown_ms: int = 2_000
+    """`gzip` costs about as much as encoding the spans. `auto` is `none` for `http://`, which stays within a private
+    network, and `gzip` for `https://`."""
+    queue_spans_max: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
+    """Ended spans that may wait to be sent. Past this bound or the next the newest span is dropped and counted."""
+    queue_bytes_max: Annotated[int, Field(ge=64 * 1024, le=2 * 1024 * 1024 * 1024)] = 32 * 1024 * 1024
+    """How much memory the waiting spans may hold."""
+    queue_scores_max: Annotated[int, Field(ge=1, le=100_000)] = 1024
+    """Sessions whose scores may wait to be sent; further ones are dropped and counted."""
+    flush_interval_ms: Annotated[int, Field(ge=10, le=60_000)] = 1000
+    """How long an ended span or a score waits for company."""
+    flush_spans: Annotated[int, Field(ge=1, le=2048)] = 512
+    """The most spans in one request."""
+    timeout_ms: Annotated[int, Field(ge=50, le=60_000)] = 5000
+    """Longest wait for Langfuse per request, its repeats included."""
+    shutdown_ms: Annotated[int, Field(ge=0, le=60_000)] = 3000
+    """Longest wait for the last request when the process ends."""
 
-    def __post_init__(self) -> None:
-        """Raises ValueError that names every setting which is wrong."""
-        problems: list[str] = []
-        if self.host:
-            problems.extend(_host_problems(self.host))
-        if self.environment and not _ENVIRONMENT.fullmatch(self.environment):
-            problems.append(
-                "environment must be 1 to 40 lowercase letters, digits, '-' or '_' and not start with 'langfuse'"
-            )
-        if len(self.release) > 200:
-            problems.append("release must be at most 200 characters")
-        if not 0.0 <= self.sample_rate <= 1.0:
-            problems.append("sample_rate must be between 0 and 1")
-        if self.compression not in ("auto", "gzip", "none"):
-            problems.append("compression must be 'auto', 'gzip' or 'none'")
-        for name, least, most in _RANGES:
-            value = getattr(self, name)
-            if not least <= value <= most:
-                problems.append(f"{name} must be between {least} and {most}")
+    @field_validator("host")
+    @classmethod
+    def _is_base_url(cls, host: str) -> str:
         try:
-            Masker(self.mask_keys, self.mask_patterns)
-        except ValueError as error:
-            problems.append(str(error))
-        if problems:
-            raise ValueError("tracing: " + "; ".join(problems))
+            url = urlsplit(host)
+            usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:
+            usable = False
+        plain = host.isprintable() and " " not in host
+        if host and (not usable or not plain or "@" in url.netloc or url.query or url.fragment):
+            raise ValueError("must be a URL such as https://langfuse.example.com, without keys or a query")
+        return host
+
+    @field_validator("public_key")
+    @classmethod
+    def _fits_a_header(cls, key: str) -> str:
+        if not (key.isascii() and key.isprintable()) or " " in key or ":" in key:
+            raise ValueError("must be printable ASCII without spaces and colons, such as pk-lf-…")
+        return key
+
+    @field_validator("secret_key_file")
+    @classmethod
+    def _whole_or_off(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+        if not {"host", "public_key", "secret_key"} <= info.data.keys():
+            return file
+        secret = file or info.data["secret_key"].get_secret_value()
+        parts = {"host": info.data["host"], "public_key": info.data["public_key"], "secret_key": secret}
+        missing = [name for name, value in parts.items() if not value]
+        if 0 < len(missing) < len(parts):
+            raise ValueError(f"tracing is half set: set {' and '.join(missing)} as well, or none of {', '.join(parts)}")
+        return file
+
+    @field_validator("environment")
+    @classmethod
+    def _is_an_environment(cls, environment: str) -> str:
+        if environment and not _ENVIRONMENT.fullmatch(environment):
+            raise ValueError("must be 1 to 40 lowercase letters, digits, '-' or '_' and not start with 'langfuse'")
+        return environment
+
+    @field_validator("mask_keys")
+    @classmethod
+    def _are_names(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        Masker(keys, ())
+        return keys
+
+    @field_validator("mask_patterns")
+    @classmethod
+    def _can_be_searched(cls, patterns: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        Masker(info.data.get("mask_keys", ()), patterns)
+        return patterns
 
     @property
-    def missing(self) -> tuple[str, ...]:
-        """The settings that tracing still needs; empty when it is on."""
-        return tuple(name for name in ("host", "public_key", "secret_key") if not getattr(self, name))
-
-
-_RANGES: Final = (
-    ("capture_bytes_max", 256, 1_048_576),
-    ("queue_spans_max", 1, 1_000_000),
-    ("queue_bytes_max", 65_536, 2_147_483_648),
-    ("queue_scores_max", 1, 100_000),
-    ("flush_spans", 1, 2_048),
-    ("flush_interval_ms", 10, 60_000),
-    ("timeout_ms", 50, 60_000),
-    ("shutdown_ms", 0, 60_000),
-)
-
-
-def _host_problems(host: str) -> list[str]:
-    try:
-        url = urlsplit(host)
-        valid = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:
-        valid = False
-    if not valid or url.username or url.query or url.fragment:
-        return ["host must be a URL such as https://langfuse.example.com, without keys or a query"]
-    return []
+    def enabled(self) -> bool:
+        """True when spans go somewhere."""
+        return bool(self.host)

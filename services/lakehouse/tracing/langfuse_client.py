@@ -1,220 +1,154 @@
-"""Builds the Langfuse client, isolated from whatever else the process does with OpenTelemetry.
+"""What Langfuse asks of those who send to it, as far as its SDK says so, and the two POSTs that follow it.
 
-This is the one module that imports `langfuse`, and it is imported only when tracing is on.
+With `span_encoding` and `score_export` it is what imports `langfuse`, only while tracing is on, and of it the public
+names alone. No client of the SDK is made: it would start threads and an exit hook of its own, and its ways from a span
+or a score to the bytes cost ten to thirty times as much (see `bench/tracing.py`).
 """
 
 from __future__ import annotations
 
 import gzip
-import logging
-import random
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+import os
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
-import httpx
-from langfuse import Langfuse
-from opentelemetry.exporter.otlp.common.http import Compression
+import langfuse
+from langfuse import LangfuseOtelSpanAttributes
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-if TYPE_CHECKING:
-    from opentelemetry import trace as trace_api
+from lakehouse.tracing.http_sender import Answer, HttpSender, printable
+from lakehouse.tracing.otlp import SCORES_PATH, TRACES_PATH
 
+if TYPE_CHECKING:
     from lakehouse.tracing.config import TracingConfig
 
-# The SDK's own queues stay empty; this only paces the loops that watch them.
-_IDLE_INTERVAL_S: Final = 5.0
+# The scope by which Langfuse knows the SDK's spans, and the version of its ingestion that writes them at once: without
+# both, spans show up after some ten minutes.
+_SCOPE_NAME: Final = "langfuse-sdk"
+_INGESTION_VERSION: Final = "4"
 
-# As the SDK repeats a request with scores: after a pause of up to this, and once more.
-_SCORE_PAUSES_S: Final = (1.0, 2.0)
-
-# Where the SDK complains; `library_logs` keeps the newest complaint.
-_sdk_logger = logging.getLogger("langfuse")
+# As often as the SDK sends spans and scores, its first time included.
+_SPAN_TRIES_MAX: Final = 6
+_SCORE_TRIES_MAX: Final = 3
 
 
 class LangfuseUnavailableError(Exception):
-    """The client could not be set up; the message says why, for the log."""
+    """Tracing could not be set up; the message says why, for the log."""
 
 
-class _IsolatedTracerProvider(TracerProvider):
-    """The provider that we hand to the client, so that it neither takes nor sets the global one.
-
-    It keeps what the client registers: the processor that holds Langfuse's exporter, and the tracer whose scope
-    marks spans as Langfuse's. No span is started through it.
-    """
-
-    def __init__(self, resource: Resource) -> None:
-        super().__init__(sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False)
-        self.exporter: SpanExporter | None = None
-        self.scope: InstrumentationScope | None = None
-
-    def add_span_processor(self, span_processor: SpanProcessor) -> None:
-        super().add_span_processor(span_processor)
-        if isinstance(span_processor, BatchSpanProcessor):
-            self.exporter = span_processor.span_exporter
-
-    def get_tracer(
-        self,
-        instrumenting_module_name: str,
-        instrumenting_library_version: str | None = None,
-        schema_url: str | None = None,
-        attributes: Any = None,
-    ) -> trace_api.Tracer:
-        self.scope = InstrumentationScope(
-            instrumenting_module_name, instrumenting_library_version, schema_url, attributes
-        )
-        return super().get_tracer(instrumenting_module_name, instrumenting_library_version, schema_url, attributes)
-
-
-@dataclass(frozen=True, slots=True)
 class LangfuseConnection:
-    """What our export threads need of the SDK: who we are, and its ways to Langfuse for bytes that are made here.
+    """One service's way to Langfuse.
 
-    Its own way from a span or a score to these bytes costs ten to thirty times as much (see `bench/tracing.py`).
+    Attributes:
+        resource, scope: Who sends the spans.
     """
 
-    resource: Resource
-    scope: InstrumentationScope
-    _client: Langfuse
-    _provider: TracerProvider
-    _http: httpx.Client
-    _post_spans: Callable[[bytes], Any]
-    _post_scores: Callable[[bytes], httpx.Response]
+    def __init__(self, config: TracingConfig, service: str) -> None:
+        """Nothing is sent yet.
+
+        Raises:
+            LangfuseUnavailableError: LANGFUSE_TRACING_ENABLED switches tracing off.
+        """
+        if os.environ.get("LANGFUSE_TRACING_ENABLED", "true").lower() == "false":
+            raise LangfuseUnavailableError("the environment has LANGFUSE_TRACING_ENABLED=false")
+        names = {"service.name": service}
+        if config.environment:
+            names[LangfuseOtelSpanAttributes.ENVIRONMENT] = config.environment
+        if config.release:
+            names[LangfuseOtelSpanAttributes.RELEASE] = config.release
+        self.resource = Resource.create(cast("dict[str, Any]", names))
+        self.scope = InstrumentationScope(_SCOPE_NAME, langfuse.__version__, None, {"public_key": config.public_key})
+        self._gzip = config.compression == "gzip" or (
+            config.compression == "auto" and urlsplit(config.host).scheme == "https"
+        )
+        self._scores_singly = False
+        self._problem = ""
+        self._sender = HttpSender(
+            config.host,
+            login=config.public_key,
+            password=config.secret_key.get_secret_value(),
+            headers={
+                "x-langfuse-sdk-name": "python",
+                "x-langfuse-sdk-version": langfuse.__version__,
+                "x-langfuse-public-key": config.public_key,
+                "x-langfuse-ingestion-version": _INGESTION_VERSION,
+            },
+            timeout_ms=config.timeout_ms,
+        )
+
+    @property
+    def last_problem(self) -> str:
+        """Why the newest request that failed did so, at most some 200 printable characters, or ""."""
+        return self._problem
 
     def send_spans(self, request: bytes) -> bool:
-        """Send an OTLP trace request, repeat it within the timeout, and return whether Langfuse took it."""
-        return bool(self._post_spans(request).success)
+        """Send an OTLP trace request, again where that may help, and return whether Langfuse took it."""
+        headers = {"Content-Type": "application/x-protobuf"}
+        if self._gzip:
+            headers["Content-Encoding"] = "gzip"
+            # Level 9 costs several times as much and takes off a tenth more.
+            request = gzip.compress(request, compresslevel=1, mtime=0)
+        answer = self._sender.post(TRACES_PATH, request, headers=headers, tries_max=_SPAN_TRIES_MAX)
+        return self._was_taken("spans", answer)
 
-    def send_scores(self, scores: bytes) -> bool:
-        """Send a JSON array of scores, repeat it as the SDK does, and return whether Langfuse took it.
+    def send_scores(self, scores: Sequence[bytes]) -> list[bool]:
+        """Send scores, each an object of JSON with an id, and return of each whether Langfuse took it.
 
-        Blocks for as long as that takes: three times the timeout and the pauses.
+        They go as one array. Servers before 4.59 know single objects alone and answer an array with 400: once one of
+        them has taken an object, all that follows goes to it singly.
         """
-        for pause_s in _SCORE_PAUSES_S:
-            problem, may_pass = self._try_scores(scores)
-            if not may_pass:
-                break
-            time.sleep(random.uniform(0.0, pause_s))  # noqa: S311 - so that many senders do not come back at once
-        else:
-            problem, _ = self._try_scores(scores)
-        if problem:
-            _sdk_logger.error("the scores were not taken: %s", problem)
-        return not problem
+        if not self._scores_singly:
+            answer = self._post_scores(b"[" + b",".join(scores) + b"]")
+            if answer.status != HTTPStatus.BAD_REQUEST:
+                return self._taken_of(scores, answer)
+            if self._post_scores(scores[0]).problem:
+                self._was_taken("scores", answer)
+                return [False] * len(scores)
+            self._scores_singly = True
+            return [True, *self._send_singly(scores[1:])]
+        return self._send_singly(scores)
 
-    def _try_scores(self, scores: bytes) -> tuple[str, bool]:
-        """Return what kept Langfuse from taking the scores, "" if nothing did, and whether that may pass."""
-        try:
-            response = self._post_scores(scores)
-        except httpx.TransportError as error:
-            return f"{type(error).__name__}: {error}", True
-        status = response.status_code
-        if response.is_success:
-            if status == HTTPStatus.MULTI_STATUS:
-                _sdk_logger.error("some scores were refused: %s", response.text)
-            return "", False
-        return f"status {status}", status >= 500 or status == HTTPStatus.TOO_MANY_REQUESTS
+    def close(self, timeout_s: float) -> None:
+        """Break off what is under way and close the connections, within `timeout_s`."""
+        self._sender.close(timeout_s)
 
-    def shutdown(self) -> None:
-        """Stop the SDK's threads and its exit hook; may block for as long as a request takes."""
-        self._client.shutdown()
-        self._provider.shutdown()
-        self._http.close()
+    def _send_singly(self, scores: Sequence[bytes]) -> list[bool]:
+        taken: list[bool] = []
+        for score in scores:
+            answer = self._post_scores(score)
+            taken.append(self._was_taken("scores", answer))
+            if answer.problem and not answer.is_final:
+                break  # it would keep each of the others waiting as long
+        return taken + [False] * (len(scores) - len(taken))
 
-
-def connect(config: TracingConfig, service: str) -> LangfuseConnection:
-    """Create the client for one service. Nothing is sent.
-
-    Raises:
-        LangfuseUnavailableError: The SDK is switched off by its environment, the process has a client with this
-            public key already, whose exporter the SDK would silently share, or OpenTelemetry's exporter is of a
-            version that has no way for bytes.
-    """
-    names = {"service.name": service}
-    if config.environment:
-        names["langfuse.environment"] = config.environment
-    if config.release:
-        names["langfuse.release"] = config.release
-    resource = Resource.create(cast("dict[str, Any]", names))
-    provider = _IsolatedTracerProvider(resource)
-    http = httpx.Client(timeout=config.timeout_ms / 1_000)
-    client = Langfuse(
-        public_key=config.public_key,
-        secret_key=config.secret_key,
-        base_url=config.host.rstrip("/"),
-        timeout=cast("int", config.timeout_ms / 1_000),  # fractions work; the SDK only annotates it narrowly
-        environment=config.environment or None,
-        release=config.release or None,
-        sample_rate=1.0,  # what is sent is sampled already
-        flush_at=1,
-        flush_interval=_IDLE_INTERVAL_S,
-        tracer_provider=provider,
-        httpx_client=http,
-        otel_compression=_compression(config),
-    )
-    if provider.exporter is None or provider.scope is None:
-        http.close()
-        raise LangfuseUnavailableError(
-            "the Langfuse SDK is switched off by its environment variables, or this process already has a "
-            "client with the same public key"
-        )
-    return LangfuseConnection(
-        resource=resource,
-        scope=provider.scope,
-        _client=client,
-        _provider=provider,
-        _http=http,
-        _post_spans=_span_sender(provider.exporter),
-        _post_scores=_score_sender(client),
-    )
-
-
-def _compression(config: TracingConfig) -> Any:
-    if config.compression != "auto":
-        return config.compression
-    return "gzip" if urlsplit(config.host).scheme == "https" else "none"
-
-
-def _span_sender(exporter: SpanExporter) -> Callable[[bytes], Any]:
-    """Return the method of the SDK's exporter that sends a request's bytes: with its address, headers and repeats.
-
-    Around it is what we do without. The outermost exporter copies every span and searches every text for base64
-    media, which it would upload by API calls of its own: a way for a model's answer to make us send requests.
-    """
-    http_client = getattr(getattr(exporter, "_exporter", exporter), "_client", None)
-    send = getattr(http_client, "export", None)
-    if http_client is None or send is None:
-        raise LangfuseUnavailableError("this version of OpenTelemetry's OTLP exporter has no way to send bytes")
-    if getattr(http_client, "_compression", None) is Compression.GZIP and hasattr(http_client, "_compress"):
-        http_client._compress = _fast_gzip  # noqa: SLF001 - there is no setting for its level
-    return cast("Callable[[bytes], Any]", send)
-
-
-def _fast_gzip(data: bytes) -> bytes:
-    """Compress at level 1: level 9, the exporter's, costs several times as much and takes off a tenth more."""
-    return gzip.compress(data, compresslevel=1, mtime=0)
-
-
-def _score_sender(client: Langfuse) -> Callable[[bytes], httpx.Response]:
-    """Return what sends the bytes of scores, with the address and headers of the SDK's API client.
-
-    Its `scores.create` spends 90 us on each score before it sends it.
-    """
-    http_client = client.api._client_wrapper.httpx_client  # noqa: SLF001 - its public methods take objects alone
-
-    def send(scores: bytes) -> httpx.Response:
-        return http_client.request(
-            "api/public/scores",
-            method="POST",
-            content=scores,
-            headers={"content-type": "application/json"},
-            request_options={"max_retries": 0},
+    def _post_scores(self, body: bytes) -> Answer:
+        return self._sender.post(
+            SCORES_PATH, body, headers={"Content-Type": "application/json"}, tries_max=_SCORE_TRIES_MAX
         )
 
-    return send
+    def _taken_of(self, scores: Sequence[bytes], answer: Answer) -> list[bool]:
+        if not self._was_taken("scores", answer):
+            return [False] * len(scores)
+        if answer.status != HTTPStatus.MULTI_STATUS:
+            return [True] * len(scores)
+        self._problem = printable(f"some scores were refused: {answer.body.decode(errors='replace')}")
+        refused = _refused_ids(answer.body)
+        return [json.loads(score)["id"] not in refused for score in scores]
+
+    def _was_taken(self, what: str, answer: Answer) -> bool:
+        if answer.problem:
+            self._problem = f"the {what} were not taken: {answer.problem}"
+        return not answer.problem
+
+
+def _refused_ids(body: bytes) -> frozenset[str]:
+    """Return the ids of the scores that an answer with status 207 names as refused, as far as it names any."""
+    try:
+        errors = json.loads(body)["errors"]
+        return frozenset(str(error["id"]) for error in errors if "id" in error)
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return frozenset()

@@ -1,4 +1,4 @@
-"""Counts what was exported and what was lost, and tells the log about losses once a minute."""
+"""Counts what was exported and what was lost, and logs losses once a minute."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ExportCounts:
         log_interval_s: float = LOG_INTERVAL_S,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`last_problem` gives the newest complaint of the export libraries, for the log line."""
+        """`last_problem` gives why the newest request failed, "" where none did, for the log line."""
         self._lock = threading.Lock()
         self._counts: Counter[CountName] = Counter()
         self._logged: Counter[CountName] = Counter()

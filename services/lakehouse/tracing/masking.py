@@ -188,15 +188,15 @@ class Capture:
         self._bytes_max = bytes_max
         self.chars_kept = bytes_max + UNMATCHED_CHARS_MAX
 
-    def finish_whole(self, text: str) -> bytes:
-        """Return what to export of a text, as UTF-8."""
+    def finish_whole(self, text: str) -> str:
+        """Return what to export of a text."""
         return self.finish(text[: self.chars_kept], len(text))
 
-    def finish(self, text: str, chars: int) -> bytes:
-        """Return what to export of a text of `chars` characters, given its first `chars_kept`, as UTF-8.
+    def finish(self, text: str, chars: int) -> str:
+        """Return what to export of a text of `chars` characters, given its first `chars_kept`.
 
-        Masked, at most `bytes_max` bytes and a mark that tells how long the whole text was, cut on a character's
-        boundary. A lone surrogate, which has no UTF-8, becomes U+FFFD.
+        Masked, at most `bytes_max` bytes of UTF-8 and a mark that says how long the whole text was, cut on a
+        character's boundary. A lone surrogate, which has no UTF-8, becomes U+FFFD.
         """
         shortened = len(text) < chars
         clean = not self._may_show_secret(text)
@@ -205,29 +205,14 @@ class Capture:
         except UnicodeEncodeError:
             clean = False
         if clean and not shortened and len(encoded) <= self._bytes_max:
-            return encoded
+            return text
         if not clean:
             text = self._mask(text)
         if shortened:
             text = text[:-UNMATCHED_CHARS_MAX]
-        encoded = _LONE_SURROGATE.sub("\ufffd", text).encode()
+        text = _LONE_SURROGATE.sub("\ufffd", text)
+        encoded = text.encode()
         if len(encoded) <= self._bytes_max and not shortened:
-            return encoded
-        return _whole_characters(encoded[: self._bytes_max]) + _cut_mark(chars)
-
-
-def _whole_characters(encoded: bytes) -> bytes:
-    """Return UTF-8 that may be cut inside its last character, without that character."""
-    last = len(encoded)
-    while last and encoded[last - 1] & 0xC0 == 0x80:
-        last -= 1
-    if last and encoded[last - 1] >= 0xC0:
-        lead = encoded[last - 1]
-        width = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
-        if len(encoded) - last + 1 < width:
-            encoded = encoded[: last - 1]
-    return encoded
-
-
-def _cut_mark(chars: int) -> bytes:
-    return f"… [cut: {chars} characters in all]".encode()
+            return text
+        # What is left of the character at the cut is dropped.
+        return f"{encoded[: self._bytes_max].decode(errors='ignore')}… [cut: {chars} characters in all]"

@@ -1,4 +1,4 @@
-"""Reads exported spans back from the bytes of an OTLP request, as Langfuse's server reads them.
+"""What crosses the wire to Langfuse: its two paths, and spans as its server reads them from an OTLP request's bytes.
 
 It imports neither `langfuse` nor grpc.
 """
@@ -6,14 +6,19 @@ It imports neither `langfuse` nor grpc.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+TRACES_PATH: Final = "/api/public/otel/v1/traces"
+SCORES_PATH: Final = "/api/public/scores"
 
 Attributes = Mapping[str, Any]
 
@@ -50,19 +55,9 @@ class ExportedSpan:
 
     def as_json(self) -> dict[str, Any]:
         """Return the span as a mapping that `json.dumps` takes."""
-        return {
-            "trace_id": self.trace_id,
-            "span_id": self.span_id,
-            "parent_span_id": self.parent_span_id,
-            "name": self.name,
-            "type": self.type,
-            "level": self.level,
-            "status_message": self.status_message,
-            "start_unix_ns": self.start_unix_ns,
-            "end_unix_ns": self.end_unix_ns,
-            "attributes": dict(self.attributes),
-            "resource": dict(self.resource),
-        }
+        shown = asdict(self)
+        del shown["scope"]
+        return shown
 
 
 def decode_spans(body: bytes) -> list[ExportedSpan]:
@@ -112,12 +107,8 @@ def _id(value: bytes, length: int) -> str:
     return value.hex()
 
 
-def _attributes(pairs: Any) -> dict[str, Any]:
-    return {pair.key: _value(pair.value) for pair in _key_values(pairs)}
-
-
-def _key_values(pairs: Any) -> list[KeyValue]:
-    return list(pairs)
+def _attributes(pairs: Iterable[KeyValue]) -> dict[str, Any]:
+    return {pair.key: _value(pair.value) for pair in pairs}
 
 
 def _value(value: AnyValue) -> Any:

@@ -18,13 +18,11 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Self, TypeVar
 
-from lakehouse.tracing.otlp import ExportedSpan, OtlpDecodeError, decode_spans
+from lakehouse.tracing.otlp import SCORES_PATH, TRACES_PATH, ExportedSpan, OtlpDecodeError, decode_spans
 from lakehouse.tracing.tree import TraceTree, build_trees
 
 T = TypeVar("T")
 
-TRACES_PATH: Final = "/api/public/otel/v1/traces"
-SCORES_PATH: Final = "/api/public/scores"
 HEALTH_PATH: Final = "/api/public/health"
 
 _IDLE_CONNECTION_S: Final = 60.0
@@ -154,11 +152,13 @@ class TraceReceiver:
                     ready.append(tree)
         return ready
 
-    def _note_request(self, path: str, headers: Mapping[str, str]) -> None:
+    def note_request(self, path: str, headers: Mapping[str, str]) -> None:
+        """Take the headers of a request, names in lower case."""
         with self._changed:
             self._last_request_headers[path] = headers
 
-    def _keep_spans(self, spans: list[ExportedSpan]) -> None:
+    def keep_spans(self, spans: list[ExportedSpan]) -> None:
+        """Take spans as they have come."""
         with self._changed:
             for span in spans:
                 kept = self._kept(span.trace_id)
@@ -166,7 +166,8 @@ class TraceReceiver:
                     kept.spans[span.span_id] = span
             self._changed.notify_all()
 
-    def _keep_scores(self, scores: list[Mapping[str, Any]]) -> None:
+    def keep_scores(self, scores: list[Mapping[str, Any]]) -> None:
+        """Take scores as they have come, each with an `id` and a `traceId`."""
         with self._changed:
             for score in scores:
                 kept = self._kept(str(score["traceId"]))
@@ -257,10 +258,10 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             body = self._body()
             if path == TRACES_PATH:
-                receiver._keep_spans(decode_spans(body))  # noqa: SLF001 - the two classes are one component
+                receiver.keep_spans(decode_spans(body))
                 answer = HTTPStatus.OK, b"", "application/x-protobuf"
             elif path == SCORES_PATH:
-                receiver._keep_scores(_scores(body))  # noqa: SLF001 - as above
+                receiver.keep_scores(_scores(body))
                 # The SDK reads any other successful answer as a failure.
                 answer = HTTPStatus.ACCEPTED, b'{"message":"Accepted"}', "application/json"
             else:
@@ -271,7 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
         except OtlpDecodeError as error:
             answer = HTTPStatus.BAD_REQUEST, str(error).encode(), "text/plain"
         headers = {name.lower(): value for name, value in self.headers.items()}
-        receiver._note_request(path, headers)  # noqa: SLF001 - as above
+        receiver.note_request(path, headers)
         self._answer(*answer)
 
     def _body(self) -> bytes:

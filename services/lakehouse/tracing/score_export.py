@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
+from langfuse.api import ScoreDataType
 
 from lakehouse.tracing.export_thread import ExportThread
 
@@ -37,34 +39,35 @@ class SessionScores(NamedTuple):
         if environment:
             common["environment"] = environment
         values: list[tuple[str, float, str]] = [
-            ("accepted", float(self.accepted), "BOOLEAN"),
-            ("iterations", float(self.iterations), "NUMERIC"),
+            ("accepted", float(self.accepted), ScoreDataType.BOOLEAN),
+            ("iterations", float(self.iterations), ScoreDataType.NUMERIC),
         ]
         if self.grounded_in_roster is not None:
-            values.append(("grounded_in_roster", float(self.grounded_in_roster), "BOOLEAN"))
+            values.append(("grounded_in_roster", float(self.grounded_in_roster), ScoreDataType.BOOLEAN))
         return [
             {"id": f"{self.trace_id}-{name}", "name": name, "value": value, "dataType": data_type, **common}
             for name, value, data_type in values
         ]
 
 
-def encode_scores(sessions: Iterable[SessionScores], environment: str) -> bytes:
-    """Return the JSON array that Langfuse takes, the bytes of the SDK's values; `environment` may be "".
+def encode_scores(scores: SessionScores, environment: str) -> list[bytes]:
+    """Return one JSON object for each score, the bytes of the SDK's values; `environment` may be "".
 
     Sent twice, a score replaces itself.
     """
-    scores = [score for session in sessions for score in session.as_json(environment)]
-    return orjson.dumps(scores, option=orjson.OPT_UTC_Z)
+    return [orjson.dumps(score, option=orjson.OPT_UTC_Z) for score in scores.as_json(environment)]
 
 
 class ScoreExport(ExportThread[SessionScores]):
     """Takes sessions' scores from any thread; its own thread, started by the first one, sends them.
 
     The SDK's queue takes 100,000 scores and reports nothing back, and it encodes each score three times. So this
-    queue stands in its place, and the SDK's API client sends what is encoded here.
+    queue stands in its place.
     """
 
-    def __init__(self, send: Callable[[bytes], bool], counts: ExportCounts, config: TracingConfig) -> None:
+    def __init__(
+        self, send: Callable[[Sequence[bytes]], list[bool]], counts: ExportCounts, config: TracingConfig
+    ) -> None:
         super().__init__(
             "lakehouse-tracing-scores",
             counts,
@@ -96,12 +99,13 @@ class ScoreExport(ExportThread[SessionScores]):
 
     def _export_queued(self) -> None:
         while batch := self._take():
-            delivered = self._send(batch)
+            taken = self._send(batch)
             with self._lock:
                 if self._abandoned:
                     return
                 self._in_flight = 0
-            self._counts.add("scores_exported" if delivered else "scores_dropped:export_failed", len(batch))
+            self._counts.add("scores_exported", taken)
+            self._counts.add("scores_dropped:export_failed", len(batch) - taken)
             self._counts.log_losses()
             with self._lock:
                 if not self._queue:
@@ -113,8 +117,11 @@ class ScoreExport(ExportThread[SessionScores]):
             self._in_flight = len(batch)
         return batch
 
-    def _send(self, batch: list[SessionScores]) -> bool:
+    def _send(self, batch: list[SessionScores]) -> int:
+        """Return of how many sessions Langfuse took every score."""
+        sessions = [encode_scores(scores, self._environment) for scores in batch]
         try:
-            return self._send_scores(encode_scores(batch, self._environment))
-        except Exception:  # noqa: BLE001 - whatever the SDK does, the thread lives on
-            return False
+            taken = iter(self._send_scores([score for scores in sessions for score in scores]))
+        except Exception:  # noqa: BLE001 - whatever the sending does, the thread lives on
+            return 0
+        return sum(all(list(itertools.islice(taken, len(scores)))) for scores in sessions)

@@ -1,4 +1,4 @@
-"""The queue between the services and Langfuse's span exporter, and the thread that empties it."""
+"""The queue of ended spans, and the thread that encodes and sends them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
-
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 
 from lakehouse.tracing.export_thread import ExportThread
 
@@ -86,11 +84,6 @@ class SpanExport(ExportThread["tuple[RecordedSpan, int]"]):
         with self._lock:
             self._queue_bytes = 0
 
-    def _run(self) -> None:
-        # Instrumentation of the HTTP library must not trace the export of traces. The context is this thread's.
-        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, value=True))
-        super()._run()
-
     def _export_queued(self) -> None:
         with self._lock:
             due = len(self._queue)
@@ -113,24 +106,24 @@ class SpanExport(ExportThread["tuple[RecordedSpan, int]"]):
     def _export_batch(self) -> int:
         """Export at most `flush_spans` in one request; return how many were taken from the queue."""
         taken = 0
-        encoded: list[bytes] = []
-        encoded_bytes = 0
-        while taken < self._flush_spans and encoded_bytes < _REQUEST_BYTES:
+        encoded_spans = 0
+        slices: list[bytes] = []
+        request_bytes = 0
+        while taken < self._flush_spans and request_bytes < _REQUEST_BYTES:
             spans = self._take_slice(self._flush_spans - taken)
             if not spans:
                 break
             if taken and not self._closing and not self._flush_waiters:
                 time.sleep(_SLICE_PAUSE_S)
             taken += len(spans)
-            for span in spans:
-                try:
-                    encoded.append(self._encoder.encode(span))
-                except Exception:  # noqa: BLE001 - one odd span must cost neither its batch nor the thread
-                    self._counts.add("spans_dropped:encode_failed", 1)
-                else:
-                    encoded_bytes += len(encoded[-1])
-        if encoded:
-            self._export(encoded)
+            encoded, count = self._encoder.encode(spans)
+            self._counts.add("spans_dropped:encode_failed", len(spans) - count)
+            if count:
+                slices.append(encoded)
+                request_bytes += len(encoded)
+                encoded_spans += count
+        if slices:
+            self._export(b"".join(slices), encoded_spans)
         return taken
 
     def _take_slice(self, spans_max: int) -> list[RecordedSpan]:
@@ -149,12 +142,12 @@ class SpanExport(ExportThread["tuple[RecordedSpan, int]"]):
             self._in_flight += len(spans)
         return spans
 
-    def _export(self, encoded: list[bytes]) -> None:
+    def _export(self, request: bytes, spans: int) -> None:
         try:
-            exported = self._send(self._encoder.request(encoded))
-        except Exception:  # noqa: BLE001 - whatever the exporter does, the thread lives on
+            exported = self._send(request)
+        except Exception:  # noqa: BLE001 - whatever the sending does, the thread lives on
             exported = False
         with self._lock:
             if self._abandoned:
                 return  # `finish_closing` has counted them
-        self._counts.add("spans_exported" if exported else "spans_dropped:export_failed", len(encoded))
+        self._counts.add("spans_exported" if exported else "spans_dropped:export_failed", spans)

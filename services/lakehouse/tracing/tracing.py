@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
-from lakehouse.tracing.library_logs import capture_library_logs, last_library_problem, release_library_logs
 from lakehouse.tracing.losses import ExportCounts
 from lakehouse.tracing.masking import Capture, Masker
 from lakehouse.tracing.sampling import TraceSampler
@@ -29,8 +28,8 @@ GAUGES: Final = ("spans_queued", "spans_queued_bytes", "scores_queued")
 
 ServiceName = Literal["iterate", "chatd", "validated"]
 
-# The part of the shutdown that is kept for the SDK's own threads.
-_SDK_SHUTDOWN_S: Final = 0.2
+# The part of the shutdown that is kept for closing the connections.
+_CONNECTION_SHUTDOWN_S: Final = 0.05
 
 
 class Tracing:
@@ -39,41 +38,36 @@ class Tracing:
     Without keys it is off: every span is the shared one that records nothing, and `langfuse` is not imported. On
     or off, no method but `flush` and `close` waits for anything, and none raises, whatever Langfuse does.
 
-    The client belongs to this object alone: its tracer provider is its own, no global OpenTelemetry state is
-    read or set, and a foreign current span is nobody's parent.
+    Nothing of it is shared: no global OpenTelemetry state is read or set, and a foreign current span is nobody's
+    parent.
     """
 
     def __init__(self, config: TracingConfig, *, service: ServiceName) -> None:
-        """Set up the client and its threads; nothing is sent yet. One object a process and public key."""
+        """Set up the connection and the threads; nothing is sent yet."""
         self._config = config
         self._sampler = TraceSampler(config.sample_rate) if config.sample_rate < 1.0 else None
-        self._counts = ExportCounts(last_library_problem)
+        self._counts = ExportCounts(self._last_problem)
         self._spans: SpanExport | None = None
         self._scores: ScoreExport | None = None
         self._connection: LangfuseConnection | None = None
         self._close_lock = threading.Lock()
         self._closed = False
-        if config.missing:
-            if len(config.missing) < 3:
-                _logger.warning("tracing is off: set %s as well", " and ".join(config.missing))
+        if not config.enabled:
             return
-        capture_library_logs()
         try:
             self._start(config, service)
         except Exception as error:  # noqa: BLE001 - a service starts without its traces rather than not at all
-            release_library_logs()
             _logger.warning("tracing is off: %s: %s", type(error).__name__, error)
             return
-        # It runs before the SDK's own exit hook, which waits without a limit, and takes that one out.
         atexit.register(self.close)
 
     def _start(self, config: TracingConfig, service: ServiceName) -> None:
-        from lakehouse.tracing.langfuse_client import connect  # noqa: PLC0415 - costs nothing while off
+        from lakehouse.tracing.langfuse_client import LangfuseConnection  # noqa: PLC0415 - costs nothing while off
         from lakehouse.tracing.score_export import ScoreExport  # noqa: PLC0415 - as above
         from lakehouse.tracing.span_encoding import SpanEncoder  # noqa: PLC0415 - as above
         from lakehouse.tracing.span_export import SpanExport  # noqa: PLC0415 - as above
 
-        connection = connect(config, service)
+        connection = LangfuseConnection(config, service)
         masker = Masker(config.mask_keys, config.mask_patterns)
         capture = Capture(masker, config.capture_bytes_max)
         encoder = SpanEncoder(connection.resource, connection.scope, masker, capture)
@@ -195,18 +189,10 @@ class Tracing:
         deadline_s = time.monotonic() + self._config.shutdown_ms / 1_000
         self._spans.start_closing()
         self._scores.start_closing()
-        self._spans.finish_closing(deadline_s - _SDK_SHUTDOWN_S - time.monotonic())
-        self._scores.finish_closing(deadline_s - _SDK_SHUTDOWN_S - time.monotonic())
-        stopper = threading.Thread(
-            target=_stop, args=(self._connection,), name="lakehouse-tracing-shutdown", daemon=True
-        )
-        stopper.start()
-        # Its first act takes the SDK out of the interpreter's exit; the rest may hang as long as Langfuse does.
-        stopper.join(max(deadline_s - time.monotonic(), 0.05))
+        self._spans.finish_closing(deadline_s - _CONNECTION_SHUTDOWN_S - time.monotonic())
+        self._scores.finish_closing(deadline_s - _CONNECTION_SHUTDOWN_S - time.monotonic())
+        self._connection.close(max(deadline_s - time.monotonic(), _CONNECTION_SHUTDOWN_S))
         self._counts.log_losses(at_end=True)
 
-
-def _stop(connection: LangfuseConnection) -> None:
-    connection.shutdown()
-    # Not before: the SDK's threads write about what they could not send until the last of them has ended.
-    release_library_logs()
+    def _last_problem(self) -> str:
+        return self._connection.last_problem if self._connection is not None else ""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from validated.datasets.index_build import FIELD, ITEM, NAME_KEY_CHARS, place_key
+from validated.datasets.names import name_key
 from validated.datasets.store import KEY_BYTES_MAX, open_index
 from validated.datasets.texts import fold, fold_all
 from validated.datasets.worker import Found, Shift, Worker
@@ -22,7 +23,7 @@ _POOL_ROWS_MAX: Final = 4_000
 _POOLS_KEPT: Final = 32
 # Ready-made workers: who was named or suggested lately is likely to be again.
 _FOUND_KEPT: Final = 4096
-# Bearers of one folded name that are looked at: of each spelling one is told.
+# Bearers of one name key that are looked at.
 _BEARERS_MAX: Final = 64
 
 
@@ -90,18 +91,18 @@ class RosterIndex:
             found[worker_id] = kept
         return found
 
-    def bearers(self, folded: str) -> list[Worker]:
-        """Of each spelling of the folded name, one who bears it."""
-        start = folded[:NAME_KEY_CHARS].encode() + b"\x00"
+    def bearers(self, key: str) -> list[Worker]:
+        """Workers whose name has the name key `key`, one for each spelling; of many the first are looked at."""
+        start = key[:NAME_KEY_CHARS].encode(errors="replace") + b"\x00"
         spelt: dict[str, Worker] = {}
         with self._transaction().cursor(self._maps["names"]) as cursor:
             if len(start) > KEY_BYTES_MAX or not cursor.set_range(start):
                 return []
-            for key, value in itertools.islice(cursor, _BEARERS_MAX):
-                if not key.startswith(start):
+            for entry, value in itertools.islice(cursor, _BEARERS_MAX):
+                if not entry.startswith(start):
                     break
                 worker = self.worker(value.decode())
-                if worker is not None and fold(worker.name) == folded:
+                if worker is not None and name_key(worker.name) == key:
                     spelt.setdefault(worker.name, worker)
         return list(spelt.values())
 
@@ -111,10 +112,10 @@ class RosterIndex:
         before, after = self._around("workers", key, count, values=False)
         return [each.decode() for each in before], [each.decode() for each in after]
 
-    def near_names(self, folded: str, count: int) -> list[str]:
-        """The ids of workers whose names begin like `folded`, about `count` to each side."""
-        key = folded[:NAME_KEY_CHARS].encode(errors="replace")[:KEY_BYTES_MAX]
-        before, after = self._around("names", key, count, values=True)
+    def near_names(self, key: str, count: int) -> list[str]:
+        """The ids of workers whose name keys begin like `key`, about `count` to each side."""
+        start = key[:NAME_KEY_CHARS].encode(errors="replace")[:KEY_BYTES_MAX]
+        before, after = self._around("names", start, count, values=True)
         return [each.decode() for each in (*before, *after)]
 
     def pool(self, role: str, places: Sequence[tuple[str, str]]) -> Pool:

@@ -13,9 +13,10 @@ import duckdb
 
 from validated.datasets.checks import add_texts
 from validated.datasets.columns import ACTIVE
+from validated.datasets.names import name_key
 from validated.datasets.store import IndexWriter
 from validated.datasets.tables import OpenTable
-from validated.datasets.texts import fold, fold_all
+from validated.datasets.texts import fold
 
 FIELD: Final = "\x1f"
 ITEM: Final = "\x1e"
@@ -33,7 +34,7 @@ def place_key(*texts: str) -> bytes:
 
 
 class RosterMaps:
-    """Writes the maps of one roster: `workers` (id to record), `names` (folded name to id), `places` (role, state, city
+    """Writes the maps of one roster: `workers` (id to record), `names` (name key to id), `places` (role, state, city
     to who is there), `assignments` (id to spans), `refused` (client and id).
     """
 
@@ -86,17 +87,16 @@ class RosterMaps:
         return f"CASE WHEN lower(trim(w.active)) IN ({trues}) THEN '1' ELSE '' END"
 
     def _names(self) -> Iterator[_Items]:
-        # Plain names fold in SQL as `fold` folds them; the others are folded by it, once each.
+        # The keys of plain names are made in SQL as `name_key` makes them; the others by it, once each.
         plain = "strlen(name) = length(name)"
-        spaced = self._db.execute("SELECT 1 FROM workers WHERE contains(name, '  ') LIMIT 1").fetchall()
-        folded = "regexp_replace(lower(name), ' +', ' ', 'g')" if spaced else "lower(name)"
         distinct = self._fetch(f"SELECT DISTINCT name FROM workers WHERE NOT {plain}")
-        add_texts(self._db, self._folder, "folded", ("name", "folded"), self._folded(distinct))
+        add_texts(self._db, self._folder, "name_key", ("name", "key"), self._name_keys(distinct))
+        cut = f"left(key, {NAME_KEY_CHARS})"
         rows = self._fetch(
-            f"SELECT encode(left(folded, {NAME_KEY_CHARS})), encode(worker_id) FROM ("
-            f"SELECT worker_id, {folded} AS folded FROM workers WHERE {plain} "
-            "UNION ALL SELECT w.worker_id, f.folded FROM workers w JOIN folded f ON f.name = w.name) "
-            f"ORDER BY left(folded, {NAME_KEY_CHARS}), worker_id"
+            f"SELECT encode({cut}), encode(worker_id) FROM ("
+            f"SELECT worker_id, regexp_replace(lower(name), '[^a-z0-9]+', '', 'g') AS key FROM workers WHERE {plain} "
+            "UNION ALL SELECT w.worker_id, k.key FROM workers w JOIN name_key k ON k.name = w.name) "
+            f"ORDER BY {cut}, worker_id"
         )
         number = 0
         for batch in rows:
@@ -108,10 +108,10 @@ class RosterMaps:
             number += len(batch)
 
     @staticmethod
-    def _folded(distinct: Iterator[list[tuple[Any, ...]]]) -> Iterator[tuple[str, str]]:
+    def _name_keys(distinct: Iterator[list[tuple[Any, ...]]]) -> Iterator[tuple[str, str]]:
         for batch in distinct:
-            names = [each[0] for each in batch]
-            yield from zip(names, fold_all(names), strict=True)
+            for (name,) in batch:
+                yield name, name_key(name)
 
     def _places(self) -> Iterator[_Items]:
         for column in ("role", "state", "city"):

@@ -24,6 +24,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from validated.config import RosterTable
 from validated.datasets.columns import read_active, read_certifications
+from validated.datasets.names import name_key, table_key
 from validated.datasets.near import id_variants
 from validated.datasets.postgres_shape import Shape, ShapeError, read_shape
 from validated.datasets.postgres_statements import Statements
@@ -146,7 +147,7 @@ class PostgresRoster:
             if worker.worker_id in asked:
                 self._add(answer.found, found, is_again=tuple(row[2:]) in seen)
                 seen.add(tuple(row[2:]))
-            if {fold(worker.name), worker.name.lower()} & names:
+            if names and name_key(worker.name) in names:
                 answer.namesakes.append(worker)
         return answer
 
@@ -324,7 +325,7 @@ def _parameters(question: Question, statements: Statements) -> dict[str, Any]:
     client = _text(question.client_id)
     return {
         "ids": _ids(question.worker_ids, statements),
-        "names": _storable(question.names),
+        "names": list(dict.fromkeys(map(table_key, question.names))),
         "start": question.shift.start if question.shift else None,
         "end": question.shift.end if question.shift else None,
         # As `fold` folds it, and as PostgreSQL's lower() does.

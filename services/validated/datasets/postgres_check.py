@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from lakehouse.server.config import ConfigError, read_secret
+from lakehouse.settings import ConfigError, read_secret
 from validated.config import RosterTable
 from validated.datasets.columns import ACTIVE
 from validated.datasets.dataset import Problem

@@ -8,6 +8,7 @@ from psycopg import sql
 
 from validated.config import RosterTable
 from validated.datasets.columns import WORKER_COLUMNS
+from validated.datasets.names import table_key_sql
 from validated.datasets.postgres_shape import Shape, TableShape, mark_sql
 
 _FITTING_MAX: Final = 64
@@ -69,9 +70,10 @@ class Statements:
         mark = mark_sql(table)
         self.by_id = whole.format(version=version, mark=mark, rows=rows + sql.SQL("WHERE ") + by_id)
         # One bearer of each spelling: a name that thousands bear must not crowd out the others.
-        either = sql.SQL("({} WHERE {}) UNION ALL (SELECT DISTINCT ON (n.name) n.* FROM ({} WHERE {}) n)").format(
-            rows, by_id, rows, by_name
-        )
+        name_key = sql.SQL(table_key_sql(texts["name"].as_string(None)).replace("%", "%%"))
+        either = sql.SQL(
+            "({} WHERE {}) UNION ALL (SELECT DISTINCT ON (n.name) n.* FROM ({} WHERE {} = ANY(%(names)s)) n)"
+        ).format(rows, by_id, rows, name_key)
         self.by_id_and_name = whole.format(version=version, mark=mark, rows=either)
         place = sql.SQL(
             "(cardinality(%(cities)s::text[]) = 0 OR EXISTS ("

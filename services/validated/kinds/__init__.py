@@ -27,10 +27,8 @@ class KindError(Exception):
     """A kind from outside the repository cannot be used; the text says which and why."""
 
 
-@contextlib.asynccontextmanager
-async def make_validators(tools: Tools) -> AsyncIterator[dict[str, Validator]]:
-    """Every kind with its validator, for the time of the block. One that holds something (processes, connections) has
-    an ``aclose``, which is awaited at its end.
+def find_kinds() -> dict[str, MakeValidator]:
+    """Every kind's maker, those from outside loaded.
 
     Raises KindError where one from outside cannot be loaded or takes a known name: a gate that lacks a rule in
     silence is none.
@@ -43,7 +41,17 @@ async def make_validators(tools: Tools) -> AsyncIterator[dict[str, Validator]]:
             makers[point.name] = point.load()
         except Exception as error:
             raise KindError(f'kind "{point.name}" of {point.value}: {type(error).__name__}: {error}') from error
-    validators = {name: make(tools) for name, make in makers.items()}
+    return makers
+
+
+@contextlib.asynccontextmanager
+async def make_validators(tools: Tools) -> AsyncIterator[dict[str, Validator]]:
+    """Every kind with its validator, for the time of the block. One that holds something (processes, connections) has
+    an ``aclose``, which is awaited at its end.
+
+    Raises KindError; see `find_kinds`.
+    """
+    validators = {name: make(tools) for name, make in find_kinds().items()}
     try:
         yield validators
     finally:

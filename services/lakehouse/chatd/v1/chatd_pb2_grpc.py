@@ -65,7 +65,7 @@ class ChatServiceServicer(object):
         does not: a call that may have been billed (any other 5xx, a connection that broke after the request was sent, an
         answer that cannot be read, silence), unless the provider is configured with `retry.repeat_billed`.
         `fallbacks` and routes are tried after either. Where all targets fail, the status is that of the first, unless a
-        later one may have been billed: then it is that one's.
+        later one may have been billed: then it is the later one's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

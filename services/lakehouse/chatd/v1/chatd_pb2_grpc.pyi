@@ -47,7 +47,7 @@ class ChatServiceStub:
     does not: a call that may have been billed (any other 5xx, a connection that broke after the request was sent, an
     answer that cannot be read, silence), unless the provider is configured with `retry.repeat_billed`.
     `fallbacks` and routes are tried after either. Where all targets fail, the status is that of the first, unless a
-    later one may have been billed: then it is that one's.
+    later one may have been billed: then it is the later one's.
     """
     StreamComplete: _grpc.UnaryStreamMultiCallable[_chatd_pb2.StreamCompleteRequest, _chatd_pb2.StreamCompleteResponse]
     """StreamComplete sends the answer as it is made, then one last event with what Complete would have returned.
@@ -73,7 +73,7 @@ class ChatServiceAsyncStub(ChatServiceStub):
     does not: a call that may have been billed (any other 5xx, a connection that broke after the request was sent, an
     answer that cannot be read, silence), unless the provider is configured with `retry.repeat_billed`.
     `fallbacks` and routes are tried after either. Where all targets fail, the status is that of the first, unless a
-    later one may have been billed: then it is that one's.
+    later one may have been billed: then it is the later one's.
     """
     StreamComplete: _aio.UnaryStreamMultiCallable[_chatd_pb2.StreamCompleteRequest, _chatd_pb2.StreamCompleteResponse]  # type: ignore[assignment]
     """StreamComplete sends the answer as it is made, then one last event with what Complete would have returned.
@@ -102,7 +102,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         does not: a call that may have been billed (any other 5xx, a connection that broke after the request was sent, an
         answer that cannot be read, silence), unless the provider is configured with `retry.repeat_billed`.
         `fallbacks` and routes are tried after either. Where all targets fail, the status is that of the first, unless a
-        later one may have been billed: then it is that one's.
+        later one may have been billed: then it is the later one's.
         """
 
     @_abc_1.abstractmethod

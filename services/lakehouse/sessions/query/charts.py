@@ -45,8 +45,8 @@ def stacked_bars(title: str, labels: Sequence[str], series: Sequence[Series], *,
     marks: list[str] = []
     for place, label in enumerate(labels):
         base = 0.0
-        told = "\n".join([label, *(f"{part.name}: {show(part.values[place] or 0)}" for part in series)])
-        marks.append(f"<g><title>{escape(told)}</title>")
+        values = "\n".join([label, *(f"{part.name}: {show(part.values[place] or 0)}" for part in series)])
+        marks.append(f"<g><title>{escape(values)}</title>")
         # The whole column answers to the pointer, so that a bar one pixel high can be asked as well.
         marks.append(f'<rect class="hit" {frame.column(place, 0, top)}/>')
         for number, part in enumerate(series):

@@ -9,8 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from lakehouse.sessions.row_reading import ROW_BYTES_MAX
-from lakehouse.sessions.store.segments import Segment, identity_of
+from lakehouse.sessions.record import ROW_BYTES_MAX
+from lakehouse.sessions.store.disk import identity_of, open_to_read
+from lakehouse.sessions.store.segments import Segment
 
 _PIECE_BYTES: Final = 1 << 20
 
@@ -64,7 +65,7 @@ class LogFollower:
 
     def _open(self) -> bool:
         try:
-            self._fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._fd = open_to_read(self._path)
         except FileNotFoundError:
             return False
         self._identity = identity_of(os.fstat(self._fd))

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from lakehouse.sessions.query.views import connect
-from lakehouse.sessions.store.lines import SegmentDamagedError, read_lines
+from lakehouse.sessions.store.lines import SegmentDamagedError, check_whole, is_cut
 from lakehouse.sessions.store.segments import Segment, Snapshot, open_snapshot
 
 if TYPE_CHECKING:
@@ -70,13 +70,13 @@ class SessionReader:
             result = self._run(sql, parameters)
         except duckdb.IOException as error:
             if not self._leave_out_damaged():
-                raise QueryRefusedError(_told(error)) from None
+                raise QueryRefusedError(_reason(error)) from None
             try:
                 result = self._run(sql, parameters)
             except duckdb.Error as second:
-                raise QueryRefusedError(_told(second)) from None
+                raise QueryRefusedError(_reason(second)) from None
         except duckdb.Error as error:
-            raise QueryRefusedError(_told(error)) from None
+            raise QueryRefusedError(_reason(error)) from None
         return [column[0] for column in result.description or []], _rows(result)
 
     def query_read_only(self, sql: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
@@ -86,7 +86,7 @@ class SessionReader:
         try:
             statements = self.connection.extract_statements(sql)
         except duckdb.Error as error:
-            raise QueryRefusedError(_told(error)) from None
+            raise QueryRefusedError(_reason(error)) from None
         if len(statements) != 1:
             raise QueryRefusedError(f"one statement at a time: this text holds {len(statements)}")
         if statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
@@ -125,34 +125,36 @@ class SessionReader:
     def connection(self) -> duckdb.DuckDBPyConnection:
         """DuckDB with the views; reads the snapshot's files alone."""
         if self._connection is None:
+            # DuckDB reports a damaged gzip file, and reads half a zstd file as if it were whole.
+            cut = filter(is_cut, self.snapshot.segments)
+            self._leave_out({segment: reason for segment in cut if (reason := _damage(segment))})
             self._connection = connect(self.snapshot, spill_folder=os.path.join(self._folder, "spill"))  # noqa: PTH118  DuckDB takes a string
         return self._connection
 
     def _leave_out_damaged(self) -> bool:
         """Drops compressed files that do not decompress to their end; True when there were some."""
-        damage = {segment: _damage(segment) for segment in self.snapshot.segments}
-        if not any(damage.values()):
-            return False
-        if self._connection is not None:
+        damage = {segment: reason for segment in self.snapshot.segments if (reason := _damage(segment))}
+        if damage and self._connection is not None:
             self._connection.close()
             self._connection = None
+        self._leave_out(damage)
+        return bool(damage)
+
+    def _leave_out(self, damage: dict[Segment, str]) -> None:
+        if not damage:
+            return
         self.snapshot = replace(
             self.snapshot,
-            segments=tuple(segment for segment, told in damage.items() if not told),
-            warnings=(*self.snapshot.warnings, *(f"{told}; its rows are left out" for told in damage.values() if told)),
+            segments=tuple(segment for segment in self.snapshot.segments if segment not in damage),
+            unreadable=(*self.snapshot.unreadable, *(f"{reason}; its rows are left out" for reason in damage.values())),
         )
-        for segment, told in damage.items():
-            if told:
-                os.close(segment.fd)
-        return True
+        for segment in damage:
+            os.close(segment.fd)
 
 
 def _damage(segment: Segment) -> str:
-    if segment.compression == "none":
-        return ""
     try:
-        for _ in read_lines(segment):
-            pass
+        check_whole(segment)
     except SegmentDamagedError as error:
         return str(error)
     return ""
@@ -165,10 +167,10 @@ def _rows(result: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
         while rows := result.fetchmany(_FETCH_ROWS):
             yield from rows
     except duckdb.Error as error:
-        raise QueryRefusedError(_told(error)) from None
+        raise QueryRefusedError(_reason(error)) from None
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     text = str(error)
     if "maximum_object_size" in text:
         return f"a line of the log is longer than any row ({text.splitlines()[0]}): cut the file's line out"

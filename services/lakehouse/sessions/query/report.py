@@ -26,7 +26,7 @@ def render_report(stats: SessionStats, wanted: SessionFilter, *, source: str, ma
     """The page. ``source`` names the log in it; ``made_at`` is aware. Every text from the log is escaped."""
     periods = _periods(stats)
     body = [
-        f"<header><h1>Sessions</h1><p>{escape(_told(stats, wanted, source, made_at))}</p></header>",
+        f"<header><h1>Sessions</h1><p>{escape(_subtitle(stats, wanted, source, made_at))}</p></header>",
         _tiles(stats.totals),
     ]
     if stats.totals.sessions:
@@ -42,7 +42,7 @@ def render_report(stats: SessionStats, wanted: SessionFilter, *, source: str, ma
     )
 
 
-def _told(stats: SessionStats, wanted: SessionFilter, source: str, made_at: datetime) -> str:
+def _subtitle(stats: SessionStats, wanted: SessionFilter, source: str, made_at: datetime) -> str:
     times = [part.period for part in stats.by_period if part.period]
     parts = [source, f"{times[0]} to {times[-1]}" if times else "no dated session"]
     parts += (

@@ -5,6 +5,8 @@ Definitions, the same in ``stats``, its JSON and the report:
 - acceptance rate: accepted sessions of all sessions, infra errors included;
 - phantom rate: attempts with a finding PHANTOM_WORKER of the attempts that validated answered (findings present);
 - tokens per accepted artifact: all tokens of all sessions of the group, failed ones too, by accepted sessions;
+- cost: of the sessions whose every attempt has a price (``priced``), in 10^-9 US dollars;
+- cost per accepted artifact: that sum, failed sessions too, by the accepted among them;
 - periods are UTC days, or ISO weeks named by their Monday, of the session's end; ``model`` is the one asked for.
 
 A rate without anything to divide by is None.
@@ -34,7 +36,8 @@ SELECT strftime(date_trunc('{{period}}', timestamp), '%Y-%m-%d') AS period, kind
     coalesce(sum(len(list_filter(attempts, lambda a:
         len(list_filter(a.findings, lambda f: f.code = '{PHANTOM_CODE}')) > 0))), 0)::BIGINT,
     count(*) FILTER (WHERE grounded_in_roster), count(*) FILTER (WHERE NOT grounded_in_roster),
-    coalesce(sum(duration_ms), 0)::BIGINT
+    coalesce(sum(duration_ms), 0)::BIGINT,
+    coalesce(sum(cost_nano_usd), 0), count(cost_nano_usd)
 FROM facts WHERE {{where}} GROUP BY ALL
 """
 
@@ -58,6 +61,8 @@ class _Group:
     grounded: int
     ungrounded: int
     duration_ms: int
+    cost_nano_usd: int
+    priced: int
 
 
 @dataclass(slots=True)
@@ -76,6 +81,10 @@ class Totals:
     grounded: int = 0
     ungrounded: int = 0
     duration_ms: int = 0
+    cost_nano_usd: int = 0
+    priced: int = 0
+    """Sessions whose cost is known."""
+    priced_accepted: int = 0
 
     @property
     def acceptance_rate(self) -> float | None:
@@ -88,6 +97,10 @@ class Totals:
     @property
     def tokens_per_accepted(self) -> float | None:
         return _ratio(self.input_tokens + self.output_tokens, self.accepted)
+
+    @property
+    def cost_nano_usd_per_accepted(self) -> float | None:
+        return _ratio(self.cost_nano_usd, self.priced_accepted)
 
     @property
     def attempts_per_session(self) -> float | None:
@@ -110,9 +123,19 @@ class Totals:
         self.grounded += group.grounded
         self.ungrounded += group.ungrounded
         self.duration_ms += group.duration_ms
+        self.cost_nano_usd += group.cost_nano_usd
+        self.priced += group.priced
+        self.priced_accepted += group.priced if group.final_verdict == "accepted" else 0
 
     def to_dict(self) -> dict[str, Any]:
-        rates = ("acceptance_rate", "phantom_rate", "tokens_per_accepted", "attempts_per_session", "duration_ms_mean")
+        rates = (
+            "acceptance_rate",
+            "phantom_rate",
+            "tokens_per_accepted",
+            "cost_nano_usd_per_accepted",
+            "attempts_per_session",
+            "duration_ms_mean",
+        )
         return {**asdict(self), **{name: getattr(self, name) for name in rates}}
 
 

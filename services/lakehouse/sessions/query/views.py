@@ -17,8 +17,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from lakehouse.sessions.record import SCHEMA
-from lakehouse.sessions.row_reading import ROW_BYTES_MAX
+from lakehouse.sessions.record import ROW_BYTES_MAX, SCHEMA
 
 if TYPE_CHECKING:
     import duckdb
@@ -29,14 +28,19 @@ MEMORY_BYTES: Final = 2 * 1024**3
 SPILL_BYTES_MAX: Final = 16 * 1024**3
 
 _ERROR: Final = 'STRUCT(code VARCHAR, reason VARCHAR, "where" VARCHAR, message VARCHAR)'
-_FINDINGS: Final = "STRUCT(code VARCHAR, path VARCHAR, message VARCHAR)[]"
+_FINDINGS: Final = "STRUCT(code VARCHAR, path VARCHAR, message VARCHAR, suggestions JSON[])[]"
+_BRIEF: Final = (
+    "STRUCT(grounding VARCHAR, candidates BIGINT, candidates_total BIGINT, candidates_total_is_floor BOOLEAN,"
+    f" infeasible BOOLEAN, degraded BOOLEAN, findings {_FINDINGS}, roster VARCHAR, brief_ms BIGINT)"
+)
 
 
 def _attempts_type(*, raw: bool) -> str:
     return (
         "STRUCT(iteration BIGINT, provider VARCHAR, model VARCHAR, verdict VARCHAR, span_id VARCHAR,"
         f"{' raw VARCHAR,' if raw else ''} raw_truncated BOOLEAN, findings {_FINDINGS}, error {_ERROR},"
-        " input_tokens BIGINT, output_tokens BIGINT, chat_ms BIGINT, validate_ms BIGINT, roster VARCHAR)[]"
+        " input_tokens BIGINT, output_tokens BIGINT, chat_ms BIGINT, validate_ms BIGINT, roster VARCHAR,"
+        " datasets STRUCT(name VARCHAR, version VARCHAR)[], cost_nano_usd BIGINT, parse_problem VARCHAR)[]"
     )
 
 
@@ -63,6 +67,13 @@ COLUMNS: Final[dict[str, str]] = {
     "input_tokens": "BIGINT",
     "output_tokens": "BIGINT",
     "duration_ms": "BIGINT",
+    "caller": "VARCHAR",
+    "brief": _BRIEF,
+    "token_budget_spent": "BOOLEAN",
+    "no_progress": "BOOLEAN",
+    "try": "BIGINT",
+    "request_digest": "VARCHAR",
+    "cost_nano_usd": "BIGINT",
 }
 LONG_TEXTS: Final = ("prompt", "spec", "artifact")
 # How DuckDB reads what the view then casts or respells: a timestamp that is none must not lose its row.
@@ -74,12 +85,15 @@ FACT_COLUMNS: Final[dict[str, str]] = {
 }
 _ATTEMPT_COLUMNS: Final = (
     "iteration", "provider", "model", "verdict", "span_id", "raw_truncated", "findings", "error",
-    "input_tokens", "output_tokens", "chat_ms", "validate_ms", "roster",
+    "input_tokens", "output_tokens", "chat_ms", "validate_ms", "roster", "datasets", "cost_nano_usd", "parse_problem",
 )  # fmt: skip
 _KEY_COLUMNS: Final = "session_id, trace_id, timestamp, kind, final_verdict"
 
+# Before 2.0 DuckDB does not know "none".
+_COMPRESSION_WORDS: Final = {"none": "uncompressed", "gzip": "gzip", "zstd": "zstd"}
+
 # DuckDB keeps the digits of every integer but prints doubles and escapes as yyjson does: `1e21`, `\u001F`. The row
-# has `1e+21` and `\u001f`. Strings and what is between them are told apart first, and within a string its escapes, so
+# has `1e+21` and `\u001f`. Strings are split from what is between them first, and within a string its escapes, so
 # that neither "1e21" nor an escaped backslash before `u001F` is touched.
 _MACROS: Final = r"""
 CREATE MACRO respelled_string(token) AS array_to_string(list_transform(
@@ -159,8 +173,10 @@ def _view_statements(snapshot: Snapshot) -> Iterable[str]:
             f" unnest(attempts) AS a FROM {name})"
         )
     if snapshot.parquet_files:
+        # The empty part gives files of before a key its column, and a struct of before a field the field: both as NULL.
         yield (
-            f"CREATE VIEW parquet_rows AS SELECT * FROM read_parquet({parquet}, hive_partitioning = false)"
+            f"CREATE VIEW parquet_rows AS SELECT * FROM ({_no_rows(FACT_COLUMNS)} UNION ALL BY NAME"
+            f" SELECT * FROM read_parquet({parquet}, hive_partitioning = false, union_by_name = true))"
             f" WHERE schema = '{SCHEMA}'"
         )
         sessions.append(f"SELECT {', '.join(map(_from_parquet_column, COLUMNS))} FROM parquet_rows")
@@ -188,12 +204,12 @@ def _json_sources(segments: tuple[Segment, ...], wanted: dict[str, str]) -> dict
     """A query for each compression in use, by the name of its view."""
     columns = ", ".join(f"\"{name}\": '{_READ_AS.get(name, kind)}'" for name, kind in wanted.items())
     sources = {}
-    for compression in ("none", "gzip", "zstd"):
+    for compression, word in _COMPRESSION_WORDS.items():
         files = [segment.source for segment in segments if segment.compression == compression]
         if files:
             sources[f"{compression}_rows"] = (
                 f"SELECT * FROM read_json({_texts(files)}, columns = {{{columns}}}, format = 'newline_delimited',"
-                f" compression = '{compression}', ignore_errors = true, maximum_object_size = {ROW_BYTES_MAX})"
+                f" compression = '{word}', ignore_errors = true, maximum_object_size = {ROW_BYTES_MAX})"
                 f" WHERE schema = '{SCHEMA}'"
             )
     return sources

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-LOG_MODE: Final = 0o640
+from lakehouse.sessions.store.disk import FILE_MODE, identity_of
 
-# A file is told from its truncated and regrown self by its first bytes: the first row's session id and timestamp.
+# What a file and its truncated and regrown self differ in: its first bytes, the first row's session id and timestamp.
 HEAD_BYTES: Final = 128
 
 # Each turn costs a rename between our open and our lock; so many in a row is no rotation.
@@ -82,7 +82,7 @@ class LogFile:
         except OSError:
             return LogPosition()
         identity, head = self._head
-        same = identity == (found.st_dev, found.st_ino)
+        same = identity == identity_of(found)
         return LogPosition(found.st_dev, found.st_ino, found.st_size, head if same else "-")
 
     def try_lock(self) -> bool:
@@ -105,7 +105,7 @@ class LogFile:
             except OSError:
                 self.unlock()
                 raise
-            if found is not None and (found.st_dev, found.st_ino) == self._identity:
+            if found is not None and identity_of(found) == self._identity:
                 self._size = found.st_size
                 return True
             # The lock was taken after the rename, so the rotated file is closed to writers from here on.
@@ -165,11 +165,11 @@ class LogFile:
     def _open(self) -> None:
         # O_NONBLOCK: opening must not hang on a FIFO that someone put there. It has no effect on a regular file.
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        fd = os.open(self.path, flags, LOG_MODE)
+        fd = os.open(self.path, flags, FILE_MODE)
         try:
             found = os.fstat(fd)
             _check_regular(found, self.path)
-            identity = (found.st_dev, found.st_ino)
+            identity = identity_of(found)
             self._head = (identity, head_of(fd))
         except OSError:
             os.close(fd)

@@ -14,7 +14,9 @@ manifest: renaming the manifest into place is the one instant in which rows move
 
 from __future__ import annotations
 
-import os
+import re
+import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,10 +24,16 @@ from typing import Any, Final
 
 import orjson
 
+from lakehouse.sessions.store.disk import regular_files
+from lakehouse.sessions.store.names import COMPRESSION_SUFFIXES, LOG_EXTENSION, Compression, LogName, split_compression
+
 MANIFEST_SCHEMA: Final = "session.segment.v1"
 UNKNOWN_DAY: Final = "unknown"
-FILE_MODE: Final = 0o640
-FOLDER_MODE: Final = 0o750
+
+_PARQUET: Final = ".parquet"
+_MANIFEST: Final = ".json"
+# As `new_segment` makes them: a copy of a manifest or of a claimed file has another name.
+_SEGMENT: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")
 
 # A manifest lists the Parquet files of one segment, some hundred bytes each.
 _MANIFEST_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -73,7 +81,7 @@ class Archive:
 
     @property
     def folder(self) -> Path:
-        return self.log_path.with_suffix(".parquet")
+        return self.log_path.with_suffix(_PARQUET)
 
     @property
     def claimed(self) -> Path:
@@ -92,14 +100,39 @@ class Archive:
         return self.folder / "_lock"
 
     def manifest_path(self, segment: str) -> Path:
-        return self.manifests / f"{segment}.json"
+        return self.manifests / f"{segment}{_MANIFEST}"
 
-    def day_folder(self, day: str) -> Path:
-        return self.folder / f"day={day}"
+    def new_manifest_path(self, segment: str) -> Path:
+        """Where a manifest is written before it is renamed into its place."""
+        return self.manifests / f".{segment}.new"
+
+    def claimed_path(self, segment: str, compression: Compression) -> Path:
+        suffix = next((suffix for suffix, kind in COMPRESSION_SUFFIXES.items() if kind == compression), "")
+        return self.claimed / f"{segment}{LOG_EXTENSION}{suffix}"
+
+    def parse_claimed(self, name: str) -> tuple[str, LogName] | None:
+        """The segment of a file in ``claimed``; None for a name that ``claimed_path`` does not make."""
+        base, compression = split_compression(name)
+        segment = base.removesuffix(LOG_EXTENSION)
+        if compression == "other" or segment == base or not _SEGMENT.fullmatch(segment):
+            return None
+        return segment, LogName(base, compression)
+
+    def claimed_files(self) -> Iterator[tuple[str, Path]]:
+        """Each claimed file with its segment. Raises OSError."""
+        for path, _ in regular_files(self.claimed):
+            claim = self.parse_claimed(path.name)
+            if claim is not None:
+                yield claim[0], path
+
+    def placed_files(self, segment: str) -> Iterator[Path]:
+        """The Parquet files of a segment, named by a manifest or not."""
+        return self.folder.glob(f"day=*/{segment}-*{_PARQUET}")
 
     def committed(self) -> frozenset[str]:
         """The segments that have a manifest. Raises OSError."""
-        return frozenset(name.removesuffix(".json") for name in _names(self.manifests, ".json"))
+        paths = (path for path, _ in regular_files(self.manifests))
+        return frozenset(path.stem for path in paths if path.suffix == _MANIFEST and _SEGMENT.fullmatch(path.stem))
 
     def read_manifest(self, segment: str) -> Manifest:
         """Raises ArchiveDamagedError, OSError."""
@@ -113,11 +146,14 @@ class Archive:
                     f"{path} has another schema than {MANIFEST_SCHEMA}: a newer lakehouse wrote it"
                 )
             files = tuple(ParquetFile(**file) for file in fields.pop("files"))
-            return Manifest(files=files, **fields)
+            manifest = Manifest(files=files, **fields)
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ArchiveDamagedError(
                 f"{path} is no manifest ({error}): restore the folder {self.folder} from a backup"
             ) from None
+        if manifest.segment != segment:
+            raise ArchiveDamagedError(f"{path} is the manifest of {manifest.segment}: remove this copy of it")
+        return manifest
 
     def check_files(self, manifest: Manifest) -> None:
         """Raises ArchiveDamagedError unless every Parquet file of a manifest stands with its size."""
@@ -132,20 +168,11 @@ class Archive:
                 raise ArchiveDamagedError(f"{path} {found}: restore it from a backup")
 
 
-def _names(folder: Path, suffix: str) -> Iterator[str]:
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.endswith(suffix) and not entry.name.startswith("."):
-                    yield entry.name
-    except FileNotFoundError:
-        return
+def new_segment() -> str:
+    """A name for the next segment: when it was taken, and what no other one has."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:12]}"
 
 
-def fsync_folder(folder: Path) -> None:
-    """Makes the names in a folder survive a power cut. Raises OSError."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def parquet_name(day: str, segment: str, number: int) -> str:
+    """Relative to the archive's folder, and to the one in which it is built."""
+    return f"day={day}/{segment}-{number:04d}{_PARQUET}"

@@ -14,12 +14,11 @@ from typing import Final, cast
 
 import zstandard
 
-from lakehouse.sessions.row_reading import ROW_BYTES_MAX
+from lakehouse.sessions.record import ROW_BYTES_MAX
 from lakehouse.sessions.store.segments import Segment
+from lakehouse.sessions.store.zstd_frames import ZstdFrames, ends_whole
 
 _BUFFER_BYTES: Final = 1 << 20
-# One piece becomes at most 128 KiB for every four bytes of it, whatever a hostile file says.
-_ZSTD_PIECE_BYTES: Final = 4096
 
 Progress = Callable[[int], None]
 """Called now and then with the bytes read since the last call, compressed ones as they are."""
@@ -52,12 +51,12 @@ class Line:
 
 
 class _Window(io.RawIOBase):
-    """The first ``size`` bytes of a descriptor, read by position: its owner's offset stays where it is."""
+    """The bytes of a descriptor from ``start`` to ``size``, read by position: its owner's offset stays where it is."""
 
-    def __init__(self, fd: int, size: int, progress: Progress | None) -> None:
+    def __init__(self, fd: int, start: int, size: int, progress: Progress | None) -> None:
         self._fd = fd
         self._size = size
-        self._position = 0
+        self._position = start
         self._progress = progress
 
     def readable(self) -> bool:
@@ -72,69 +71,54 @@ class _Window(io.RawIOBase):
         return count
 
 
-def open_stream(segment: Segment, progress: Progress | None = None) -> io.BufferedReader:
-    """The segment's bytes, decompressed, up to the size that it had when the snapshot was taken."""
-    raw: io.BufferedReader = io.BufferedReader(_Window(segment.fd, segment.size_bytes, progress), _BUFFER_BYTES)
+def _open_stream(segment: Segment, start: int, progress: Progress | None) -> io.BufferedReader:
+    raw: io.BufferedReader = io.BufferedReader(_Window(segment.fd, start, segment.size_bytes, progress), _BUFFER_BYTES)
     if segment.compression == "gzip":
+        if not segment.size_bytes:
+            raise EOFError("an empty file is no gzip file")
         return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=raw)), _BUFFER_BYTES)
     if segment.compression == "zstd":
-        return io.BufferedReader(_ZstdFrames(raw), _BUFFER_BYTES)
+        return io.BufferedReader(ZstdFrames(raw), _BUFFER_BYTES)
     return raw
 
 
-class _ZstdFrames(io.RawIOBase):
-    """Frames one after the other. zstandard's own reader ends silently in the middle of a frame; here a cut file
-    raises EOFError, as gzip's does."""
+def read_lines(segment: Segment, progress: Progress | None = None, *, start: int = 0) -> Iterator[Line]:
+    """Every line up to the size that the segment had when it was opened, blank ones included.
 
-    def __init__(self, raw: io.BufferedReader) -> None:
-        self._raw = raw
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._compressed = self._pending = b""
-        self._within_frame = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: object) -> int:
-        view = memoryview(cast(bytearray, buffer)).cast("B")
-        while not self._pending:
-            self._compressed = self._compressed or self._raw.read1(_ZSTD_PIECE_BYTES)
-            if not self._compressed:
-                if self._within_frame:
-                    raise EOFError("the last zstd frame is not whole")
-                return 0
-            self._pending = self._frame.decompress(self._compressed)
-            self._compressed = b""
-            self._within_frame = not self._frame.eof
-            if self._frame.eof:
-                self._compressed = self._frame.unused_data
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-        count = min(len(view), len(self._pending))
-        view[:count] = self._pending[:count]
-        self._pending = self._pending[count:]
-        return count
-
-
-def read_lines(segment: Segment, progress: Progress | None = None) -> Iterator[Line]:
-    """Every line, blank ones included. Raises SegmentDamagedError after the lines before the damage, OSError."""
-    number = offset = 0
-    with closing(open_stream(segment, progress)) as stream:
-        while True:
-            try:
+    ``start``: the byte to start at, of a plain segment alone; lines are counted from there. Raises SegmentDamagedError
+    after the lines before the damage, OSError.
+    """
+    number, offset = 0, start
+    try:
+        with closing(_open_stream(segment, start, progress)) as stream:
+            while True:
                 data = stream.readline(ROW_BYTES_MAX + 1)
                 size, too_long = len(data), False
                 while len(data) > ROW_BYTES_MAX and not data.endswith(b"\n"):
                     too_long = True
                     data = stream.readline(ROW_BYTES_MAX + 1)
                     size += len(data)
-            except (EOFError, zlib.error, zstandard.ZstdError, gzip.BadGzipFile) as error:
-                raise SegmentDamagedError(segment, offset, error) from error
-            if not size:
-                return
-            number += 1
-            ended = data.endswith(b"\n")
-            yield Line(number, offset, b"" if too_long else data.removesuffix(b"\n"), ended, too_long)
-            offset += size
+                if not size:
+                    return
+                number += 1
+                ended = data.endswith(b"\n")
+                yield Line(number, offset, b"" if too_long else data.removesuffix(b"\n"), ended, too_long)
+                offset += size
+    except (EOFError, zlib.error, zstandard.ZstdError, gzip.BadGzipFile) as error:
+        raise SegmentDamagedError(segment, offset, error) from error
+
+
+def check_whole(segment: Segment) -> None:
+    """Reads a compressed segment to its end. Raises SegmentDamagedError, OSError."""
+    if segment.compression != "none":
+        for _ in read_lines(segment):
+            pass
+
+
+def is_cut(segment: Segment) -> bool:
+    """Whether a zstd segment ends in the middle of a frame, which DuckDB's reader passes over in silence. Reads some
+    kilobytes for a gigabyte; False for other segments. Raises OSError."""
+    return segment.compression == "zstd" and not ends_whole(segment.fd, segment.size_bytes)
 
 
 def last_lines(segments: tuple[Segment, ...], count: int) -> list[bytes]:

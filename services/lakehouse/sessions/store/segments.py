@@ -9,26 +9,21 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
-import stat
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Self
 
 from lakehouse.sessions.store.archive import Archive, ArchiveDamagedError, Manifest
+from lakehouse.sessions.store.disk import identity_of, open_to_read
+from lakehouse.sessions.store.log_files import FoundFile, LogFiles, list_log_files
+from lakehouse.sessions.store.names import Compression
 
-DEFAULT_LOG_PATH: Final = "/var/lib/lakehouse/gateway/sessions.jsonl"
 SEGMENTS_MAX: Final = 512
+# How many names a warning holds; it counts all.
+_NAMES_MAX: Final = 5
 
-Compression = Literal["none", "gzip", "zstd"]
-
-_COMPRESSIONS: Final[dict[str, Compression]] = {".gz": "gzip", ".zst": "zstd"}
-# What rotation adds to a name: ".1", "-20261124", "-20261124-1795478400", ".2026-11-24T10:00:00Z". A digit first, so
-# that "sessions.jsonl.bak" or a file that is being compressed is no part of the log.
-_ROTATION = re.compile(r"(?:[.\-_][0-9][0-9TZ:.\-_]*)?")
 # Each turn costs a rotation between two listings; so many in a row is no rotation.
 _LISTINGS_MAX: Final = 16
 _LOCK_WAIT_S: Final = 0.5
@@ -70,8 +65,15 @@ class Snapshot:
     """Oldest first, the live file last."""
     manifests: tuple[Manifest, ...]
     """Of the compacted segments whose Parquet files all stand."""
-    warnings: tuple[str, ...] = field(default=())
-    """What could not be read, in a sentence each: a damaged manifest, a missing Parquet file."""
+    unreadable: tuple[str, ...] = field(default=())
+    """Rows of the log that are missing here, in a sentence each: a damaged manifest, a missing Parquet file, a
+    rotated file that cannot be decompressed."""
+    notices: tuple[str, ...] = field(default=())
+    """Files whose rows do not count, since they look like copies of others, in a sentence each."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return self.unreadable + self.notices
 
     def __enter__(self) -> Self:
         return self
@@ -99,13 +101,6 @@ class Snapshot:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Listing:
-    files: tuple[tuple[Path, tuple[int, int], bool], ...]
-    committed: frozenset[str]
-    left_out: tuple[Path, ...]
-
-
 def open_snapshot(log_path: str | os.PathLike[str]) -> Snapshot:
     """Opens the log whose live file has this path; that file need not exist where rotated files or Parquet do.
 
@@ -115,10 +110,15 @@ def open_snapshot(log_path: str | os.PathLike[str]) -> Snapshot:
     path = Path(log_path)
     archive = Archive(path)
     try:
-        listing = _list(path, archive)
+        listing = list_log_files(path)
         for _ in range(_LISTINGS_MAX):
+            if len(listing.files) > SEGMENTS_MAX:
+                raise SessionLogUnavailableError(
+                    f"{len(listing.files)} files stand beside {path}, and {SEGMENTS_MAX} are read at most: run"
+                    " `lakehouse sessions compact`"
+                )
             segments = _open_all(listing)
-            again = _list(path, archive)
+            again = list_log_files(path)
             if segments is not None and again == listing:
                 break
             for segment in segments or ():
@@ -132,112 +132,64 @@ def open_snapshot(log_path: str | os.PathLike[str]) -> Snapshot:
         ) from None
     except OSError as error:
         raise SessionLogUnavailableError(f"{error.filename or path} cannot be read: {error.strerror}") from None
-    manifests, warnings = _manifests(archive, listing.committed)
-    warnings += (f"{path} is left out: the uncompressed file stands beside it" for path in listing.left_out)
-    if not segments and not manifests and not warnings:
+    manifests, unreadable = _manifests(archive, listing.committed)
+    unreadable += (
+        f"{file.path} is compressed in a way that is not read here, and its rows are missing: compress it with gzip or"
+        " zstd, or move it out of the folder"
+        for file in listing.not_read
+    )
+    notices = _notices(path, listing)
+    if not segments and not manifests and not unreadable:
         if path.is_symlink():
             raise SessionLogUnavailableError(f"{path} is a symbolic link: name the file itself with --log")
         raise SessionLogUnavailableError(
             f"there is no session log at {path}: name it with --log or LAKEHOUSE_SESSION_LOG (it is iterate's"
-            " session_log_path); iterate creates it with its first session"
+            " session_log_path); iterate creates it with its first session" + "".join(f". {each}" for each in notices)
         )
-    return Snapshot(log_path=path, segments=tuple(segments), manifests=manifests, warnings=tuple(warnings))
+    return Snapshot(
+        log_path=path,
+        segments=tuple(segments),
+        manifests=manifests,
+        unreadable=tuple(unreadable),
+        notices=notices,
+    )
 
 
-def is_segment_name(log_path: Path, name: str) -> bool:
-    """Whether a file of this name beside the log is the live file or one of its rotated files."""
-    stem, extension = log_path.stem, log_path.suffix
-    for suffix in _COMPRESSIONS:
-        name = name.removesuffix(suffix)
-    if not name.startswith(stem):
-        return False
-    rest = name[len(stem) :]
-    if rest.startswith(extension) and _ROTATION.fullmatch(rest[len(extension) :]):
-        return True
-    return bool(extension) and rest.endswith(extension) and bool(_ROTATION.fullmatch(rest.removesuffix(extension)))
+def segment_of(path: Path, fd: int, compression: Compression, *, live: bool = False, quiet: bool = True) -> Segment:
+    """The open file as it is now. Raises OSError."""
+    status = os.fstat(fd)
+    return Segment(
+        path=path,
+        fd=fd,
+        compression=compression,
+        live=live,
+        size_bytes=status.st_size,
+        quiet=quiet,
+        modified_unix_s=status.st_mtime,
+        identity=identity_of(status),
+    )
 
 
-def compression_of(name: str) -> Compression:
-    return _COMPRESSIONS.get(os.path.splitext(name)[1], "none")  # noqa: PTH122  string work, no file
-
-
-def identity_of(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
-
-
-def _list(log_path: Path, archive: Archive) -> _Listing:
-    """Files in the order in which rows move: beside the log, claimed, committed. What moves on between two steps is
-    seen twice and told apart here; nothing is missed."""
-    files: dict[tuple[int, int], tuple[Path, bool]] = {}
-    names: set[str] = set()
-    for path, status in _regular_files(log_path.parent):
-        if is_segment_name(log_path, path.name):
-            names.add(path.name)
-            files[identity_of(status)] = (path, path.name == log_path.name)
-    claimed = {identity_of(status): path for path, status in _regular_files(archive.claimed) if ".jsonl" in path.name}
-    committed = archive.committed()
-    for identity, path in claimed.items():
-        files[identity] = (path, False)
-        if path.name.partition(".")[0] in committed:
-            del files[identity]
-    kept: list[tuple[Path, tuple[int, int], bool]] = []
-    left_out: list[Path] = []
-    for identity, (path, live) in files.items():
-        # Until gzip and zstd have finished and removed the original, that one is the whole file.
-        if compression_of(path.name) != "none" and path.name.rpartition(".")[0] in names:
-            left_out.append(path)
-        else:
-            kept.append((path, identity, live))
-    if len(kept) > SEGMENTS_MAX:
-        raise SessionLogUnavailableError(
-            f"{len(kept)} files stand beside {log_path}, and {SEGMENTS_MAX} are read at most: run"
-            " `lakehouse sessions compact`"
+def _notices(log_path: Path, listing: LogFiles) -> tuple[str, ...]:
+    notices = [f"{file.path} is left out: the same file stands beside it, less compressed" for file in listing.doubles]
+    if listing.strangers:
+        names = ", ".join(path.name for path in listing.strangers[:_NAMES_MAX])
+        more = len(listing.strangers) - _NAMES_MAX
+        notices.append(
+            f"no part of the log by name, and not counted: {names}{f' and {more} more' if more > 0 else ''}; a rotated"
+            f" file is called {log_path.name}.1 or {log_path.name}-20261126, and a copy belongs into another folder"
         )
-    return _Listing(tuple(sorted(kept)), committed, tuple(sorted(left_out)))
+    return tuple(notices)
 
 
-def _regular_files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if stat.S_ISREG(status.st_mode):
-                    yield Path(entry.path), status
-    except (FileNotFoundError, NotADirectoryError):
-        return
-
-
-def _open_all(listing: _Listing) -> list[Segment] | None:
+def _open_all(listing: LogFiles) -> list[Segment] | None:
     """Oldest first; None where a file is gone or another one since it was listed. Raises OSError."""
     segments: list[Segment] = []
     try:
-        for path, identity, live in listing.files:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-            try:
-                quiet = not live or _wait_quiet(fd)
-                status = os.fstat(fd)
-            finally:
-                if live:
-                    fcntl.flock(fd, fcntl.LOCK_UN)
-            segments.append(
-                Segment(
-                    path=path,
-                    fd=fd,
-                    compression=compression_of(path.name),
-                    live=live,
-                    size_bytes=status.st_size,
-                    quiet=quiet,
-                    modified_unix_s=status.st_mtime,
-                    identity=identity_of(status),
-                )
-            )
-            if segments[-1].identity != identity:
-                raise FileNotFoundError(errno.ENOENT, "replaced", os.fspath(path))
+        for file in listing.files:
+            segments.append(_open(file))
+            if segments[-1].identity != file.identity:
+                raise FileNotFoundError(errno.ENOENT, "replaced", os.fspath(file.path))
     except OSError as error:
         for segment in segments:
             os.close(segment.fd)
@@ -246,6 +198,20 @@ def _open_all(listing: _Listing) -> list[Segment] | None:
         raise
     segments.sort(key=lambda segment: (segment.live, segment.modified_unix_s, segment.path))
     return segments
+
+
+def _open(file: FoundFile) -> Segment:
+    fd = open_to_read(file.path)
+    try:
+        if not file.live:
+            return segment_of(file.path, fd, file.compression)
+        quiet = _wait_quiet(fd)
+        segment = segment_of(file.path, fd, file.compression, live=True, quiet=quiet)
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    except OSError:
+        os.close(fd)
+        raise
+    return segment
 
 
 def _wait_quiet(fd: int) -> bool:

@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from lakehouse.sessions.store.archive import FILE_MODE, Archive
-from lakehouse.sessions.store.lines import SegmentDamagedError, read_lines
-from lakehouse.sessions.store.segments import Segment, compression_of, identity_of
+from lakehouse.sessions.store.archive import Archive
+from lakehouse.sessions.store.disk import FILE_MODE, open_to_read
+from lakehouse.sessions.store.journal import is_in_the_making, list_journals
+from lakehouse.sessions.store.lines import SegmentDamagedError, check_whole
+from lakehouse.sessions.store.names import names_of_same_rows, split_compression
+from lakehouse.sessions.store.segments import Segment, segment_of
 
 _LOCK_WAIT_S: Final = 10.0
 _LOCK_STEP_S: Final = 0.01
@@ -29,39 +32,25 @@ class SegmentRefusedError(Exception):
 
 def refuse_unless_settled(path: Path, settle_s: float) -> None:
     """Looks at a rotated file where it stands. Raises SegmentRefusedError, OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = open_to_read(path)
     try:
-        status = os.fstat(fd)
-        _refuse_fresh(status, settle_s)
-        if any(path.with_name(path.name + suffix).exists() for suffix in (".gz", ".zst")):
-            raise SegmentRefusedError("it is being compressed: run again when that is done")
-        segment = _segment(path, fd, status)
-        if segment.compression != "none":
-            for _ in read_lines(segment):
-                pass
+        _refuse_fresh(os.fstat(fd).st_mtime, settle_s)
+        for name in names_of_same_rows(path.name):
+            if path.with_name(name).exists():
+                raise SegmentRefusedError(
+                    f"it is being compressed: run again when that is done, or move {name} away if nothing is at work"
+                )
+        check_whole(segment_of(path, fd, split_compression(path.name)[1]))
     except SegmentDamagedError as error:
         raise SegmentRefusedError(str(error)) from None
     finally:
         os.close(fd)
 
 
-def _refuse_fresh(status: os.stat_result, settle_s: float) -> None:
-    age_s = time.time() - status.st_mtime
+def _refuse_fresh(modified_unix_s: float, settle_s: float) -> None:
+    age_s = time.time() - modified_unix_s
     if age_s < settle_s:
         raise SegmentRefusedError(f"it was written {age_s:.0f} s ago: run again in {settle_s - age_s:.0f} s")
-
-
-def _segment(path: Path, fd: int, status: os.stat_result) -> Segment:
-    return Segment(
-        path=path,
-        fd=fd,
-        compression=compression_of(path.name),
-        live=False,
-        size_bytes=status.st_size,
-        quiet=True,
-        modified_unix_s=status.st_mtime,
-        identity=identity_of(status),
-    )
 
 
 @contextlib.contextmanager
@@ -71,7 +60,7 @@ def closed_segment(path: Path, settle_s: float) -> Iterator[Segment]:
     Writers lock it, see that its path is another file's by now, and let go; the lock is not kept, since they would
     wait for it instead of moving on to the live file.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = open_to_read(path)
     try:
         deadline = time.monotonic() + _LOCK_WAIT_S
         while True:
@@ -84,10 +73,10 @@ def closed_segment(path: Path, settle_s: float) -> Iterator[Segment]:
                         f"a writer has held its lock for {_LOCK_WAIT_S:.0f} s: run again later"
                     ) from None
                 time.sleep(_LOCK_STEP_S)
-        status = os.fstat(fd)
+        segment = segment_of(path, fd, split_compression(path.name)[1])
         fcntl.flock(fd, fcntl.LOCK_UN)
-        _refuse_fresh(status, settle_s)
-        yield _segment(path, fd, status)
+        _refuse_fresh(segment.modified_unix_s, settle_s)
+        yield segment
     finally:
         os.close(fd)
 
@@ -95,9 +84,11 @@ def closed_segment(path: Path, settle_s: float) -> Iterator[Segment]:
 def refuse_while_unsettled(archive: Archive) -> None:
     """A sweep looks for the rows of a killed process's sessions in the rotated files and would not find them in
     Parquet: it would write them a second time. So its journal has to be settled before the files go."""
-    for path in archive.log_path.parent.glob(f".{archive.log_path.name}.*.inflight"):
+    for path in list_journals(archive.log_path):
+        if is_in_the_making(path):
+            continue
         with contextlib.suppress(FileNotFoundError):
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = open_to_read(path)
             try:
                 status = os.fstat(fd)
                 if not stat.S_ISREG(status.st_mode) or not status.st_size:

@@ -15,23 +15,16 @@ import errno
 import hashlib
 import os
 import shutil
-import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from lakehouse.sessions.store.archive import (
-    FILE_MODE,
-    FOLDER_MODE,
-    Archive,
-    ArchiveDamagedError,
-    Manifest,
-    fsync_folder,
-)
+from lakehouse.sessions.store.archive import Archive, ArchiveDamagedError, Manifest, new_segment
+from lakehouse.sessions.store.disk import FILE_MODE, FOLDER_MODE, fsync_folder
 from lakehouse.sessions.store.lines import Progress, SegmentDamagedError, read_lines
-from lakehouse.sessions.store.segments import Segment, compression_of, open_snapshot
+from lakehouse.sessions.store.names import Compression
+from lakehouse.sessions.store.segments import Segment, open_snapshot
 from lakehouse.sessions.upkeep.closing import (
     CompactionRefusedError,
     SegmentRefusedError,
@@ -47,9 +40,9 @@ SETTLE_S: Final = 60.0
 
 Step = Literal["claimed", "written", "verified", "placed", "committed", "removed"]
 OnStart = Callable[[str, int], None]
-"""Told the name and the size in bytes of each file before it is read; ``progress`` then counts up to that size."""
+"""Called with the name and the size in bytes of each file before it is read; ``progress`` then counts up to it."""
 OnStep = Callable[[Step, str], None]
-"""Told after each step which one it was and of which segment."""
+"""Called after each step with which one it was and of which segment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,29 +79,33 @@ def compact(
     """
     archive = Archive(Path(log_path))
     with open_snapshot(archive.log_path) as snapshot:
-        rotated = [(segment.path, segment.size_bytes) for segment in snapshot.segments if not segment.live]
+        rotated = [(each.path, each.compression, each.size_bytes) for each in snapshot.segments if not each.live]
     refuse_while_unsettled(archive)
     _make_folders(archive)
     with alone(archive):
         _clear_building(archive)
-        for path, size_bytes in rotated:
+        for path, compression, size_bytes in rotated:
             on_start(path.name, size_bytes)
-            if path.parent == archive.claimed:
-                name = path.name.partition(".")[0]
-                yield _compact_claimed(archive, path, name, path.name, settle_s, progress, on_step)
+            claim = archive.parse_claimed(path.name) if path.parent == archive.claimed else None
+            if claim is not None:
+                yield _compact_claimed(archive, path, claim[0], path.name, settle_s, progress, on_step)
             else:
-                yield _claim_and_compact(archive, path, settle_s, progress, on_step)
+                yield _claim_and_compact(archive, path, compression, settle_s, progress, on_step)
         _remove_committed(archive, on_step)
 
 
 def _claim_and_compact(
-    archive: Archive, path: Path, settle_s: float, progress: Progress | None, on_step: OnStep
+    archive: Archive,
+    path: Path,
+    compression: Compression,
+    settle_s: float,
+    progress: Progress | None,
+    on_step: OnStep,
 ) -> SegmentOutcome:
     try:
         refuse_unless_settled(path, settle_s)
-        name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:12]}"
-        suffix = path.suffix if compression_of(path.name) != "none" else ""
-        claimed = archive.claimed / f"{name}.jsonl{suffix}"
+        name = new_segment()
+        claimed = archive.claimed_path(name, compression)
         # Whatever rotated file has this name by now is the one that is taken: each is as good as another.
         path.rename(claimed)
     except FileNotFoundError:
@@ -240,7 +237,7 @@ def _place(archive: Archive, manifest: Manifest) -> None:
 
 def _commit(archive: Archive, manifest: Manifest) -> None:
     archive.check_files(manifest)
-    temporary = archive.manifests / f".{manifest.segment}.new"
+    temporary = archive.new_manifest_path(manifest.segment)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
     with os.fdopen(fd, "wb") as file:
         file.write(manifest.to_json())
@@ -253,8 +250,7 @@ def _commit(archive: Archive, manifest: Manifest) -> None:
 def _remove_committed(archive: Archive, on_step: OnStep) -> None:
     """Removes claimed files whose manifest was committed by a run that ended before it removed them."""
     committed = archive.committed()
-    for path in archive.claimed.iterdir():
-        name = path.name.partition(".")[0]
+    for name, path in archive.claimed_files():
         if name in committed:
             archive.check_files(archive.read_manifest(name))
             path.unlink()
@@ -267,10 +263,9 @@ def _clear_building(archive: Archive) -> None:
     for folder in archive.building.iterdir():
         shutil.rmtree(folder, ignore_errors=True)
     committed = archive.committed()
-    for path in archive.claimed.iterdir():
-        name = path.name.partition(".")[0]
+    for name, _ in archive.claimed_files():
         if name not in committed:
-            for file in archive.folder.glob(f"day=*/{name}-*.parquet"):
+            for file in archive.placed_files(name):
                 file.unlink()
 
 

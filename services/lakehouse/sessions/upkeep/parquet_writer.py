@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, Self
 import orjson
 
 from lakehouse.sessions.query.views import MEMORY_BYTES, SPILL_BYTES_MAX, facts_from_lines
-from lakehouse.sessions.store.archive import FILE_MODE, ParquetFile
+from lakehouse.sessions.store.archive import ParquetFile, parquet_name
+from lakehouse.sessions.store.disk import FILE_MODE
 from lakehouse.sessions.upkeep.content import ContentTally, day_of, parse_line
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _FETCH_ROWS: Final = 512
 
 
 class ParquetWriter:
-    """Writes one segment's lines below ``folder``, as ``day=…/<segment>-NNNN.parquet``; a context manager."""
+    """Writes one segment's lines below ``folder``, under the names that they get in the archive; a context manager."""
 
     def __init__(self, folder: Path, segment: str) -> None:
         self._folder = folder
@@ -71,7 +72,7 @@ class ParquetWriter:
         staging = self._folder / "staged.ndjson"
         with staging.open("wb") as file:
             file.writelines(b"%b\n" % row for row in rows)
-        name = f"day={day}/{self._segment}-{len(self.files):04d}.parquet"
+        name = parquet_name(day, self._segment, len(self.files))
         target = self._folder / name
         target.parent.mkdir(exist_ok=True)
         source = (

@@ -29,7 +29,7 @@ class Problem:
     path: str
     line: int
     offset: int | None
-    told: str
+    detail: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,8 +72,8 @@ def verify_log(
     """
     result = Verification(not_canonical=0 if canonical else None)
     check = _Check(result, _repeated_ids(reader, result), problems_max, canonical=canonical)
-    for warning in reader.warnings:
-        check.note_unreadable(warning)
+    for reason in reader.snapshot.unreadable:
+        check.note_unreadable(reason)
     for segment in reader.snapshot.segments:
         try:
             for line in read_lines(segment, progress):
@@ -154,19 +154,19 @@ class _Check:
         if seen is not None:
             self._repeated[record.session_id] = seen + 1
             if seen:
-                self._tell("duplicate", path, number, offset, f"session {record.session_id} has a row already")
+                self._add("duplicate", path, number, offset, f"session {record.session_id} has a row already")
         if self._canonical and encode_row(record) != data + b"\n":
             self.note("not_canonical", path, number, offset, "its bytes are not what our encoding gives")
 
-    def note(self, kind: ProblemKind, path: Path, number: int, offset: int | None, told: str) -> None:
+    def note(self, kind: ProblemKind, path: Path, number: int, offset: int | None, detail: str) -> None:
         setattr(self._result, kind, (getattr(self._result, kind) or 0) + 1)
-        self._tell(kind, path, number, offset, told)
+        self._add(kind, path, number, offset, detail)
 
-    def note_unreadable(self, told: str) -> None:
+    def note_unreadable(self, detail: str) -> None:
         self._result.unreadable += 1
-        self._result.problems.append(Problem("unreadable", "", 0, None, told))
+        self._result.problems.append(Problem("unreadable", "", 0, None, detail))
 
-    def _tell(self, kind: ProblemKind, path: Path, number: int, offset: int | None, told: str) -> None:
+    def _add(self, kind: ProblemKind, path: Path, number: int, offset: int | None, detail: str) -> None:
         self._noted[kind] = self._noted.get(kind, 0) + 1
         if self._noted[kind] <= self._problems_max:
-            self._result.problems.append(Problem(kind, str(path), number, offset, told))
+            self._result.problems.append(Problem(kind, str(path), number, offset, detail))

@@ -1,0 +1,123 @@
+"""The in-flight journal on disk: what its file is called, and how its lines are spelled.
+
+One hidden file per iterate process beside the log, ``.sessions.jsonl.<uuid>.inflight``, flocked for the process's
+life: who gets its lock knows that its owner is dead. Lines, each ended by LF, ``n`` numbering this process's sessions:
+
+``B n device inode size head row``
+    A session began when the log ended at that position. ``row`` is the row to write if the process died now.
+``A n unix_us attempt``
+    An attempt finished.
+``E n row``
+    The session ended, and this is its row: written before the row is appended to the log, so that a row which is
+    still queued when the process is killed says what its answer said, and so that a sweep knows it by its timestamp.
+``D n ...``
+    The session's row stands in the log: its first line, the letter overwritten in place by ``WRITTEN_MARK``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lakehouse.sessions.store.append import LogPosition, folder_of
+
+WRITTEN_MARK: Final = b"D"
+
+_SUFFIX: Final = ".inflight"
+_IN_THE_MAKING: Final = ".new"
+_UNREAD: Final = ".unread"
+_UUID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+
+def new_journal_path(log_path: str) -> str:
+    """A path for one more journal of this log."""
+    name = os.path.basename(log_path)  # noqa: PTH119  string work, no file
+    return os.fspath(folder_of(log_path) / f".{name}.{uuid.uuid4()}{_SUFFIX}")
+
+
+def path_in_the_making(journal_path: str) -> str:
+    """Where a journal stands until it is locked and whole."""
+    return journal_path + _IN_THE_MAKING
+
+
+def is_in_the_making(path: str) -> bool:
+    return path.endswith(_IN_THE_MAKING)
+
+
+def unread_path(journal_path: str) -> str:
+    """Where a journal is kept for a person that no program could read whole; ``list_journals`` passes it over."""
+    return journal_path + _UNREAD
+
+
+def list_journals(log_path: str | os.PathLike[str]) -> list[str]:
+    """Paths of this log's journals, those in the making among them, sorted. Raises OSError."""
+    path = Path(log_path)
+    # The whole UUID, so that the journals of a log `sessions.jsonl.b` are not taken for those of `sessions.jsonl`.
+    journal = re.compile(rf"\.{re.escape(path.name)}\.{_UUID}{re.escape(_SUFFIX)}(?:{re.escape(_IN_THE_MAKING)})?")
+    return sorted(os.fspath(each) for each in path.parent.iterdir() if journal.fullmatch(each.name))
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    number: int
+    position: LogPosition
+    row: bytes
+    """LF-ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedAttempt:
+    number: int
+    unix_us: int
+    attempt: bytes
+    """Its JSON text."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    number: int
+    row: bytes
+    """LF-ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    number: int
+
+
+JournalLine = Beginning | FinishedAttempt | End | Written
+
+
+def beginning_line(number: int, position: LogPosition, row: bytes) -> bytes:
+    """``row`` is LF-ended."""
+    return f"B {number} {position.device} {position.inode} {position.size} {position.head} ".encode() + row
+
+
+def attempt_line(number: int, unix_us: int, attempt: str) -> bytes:
+    return f"A {number} {unix_us} {attempt}\n".encode()
+
+
+def end_line(number: int, row: bytes) -> bytes:
+    """``row`` is LF-ended."""
+    return b"E %d %b" % (number, row)
+
+
+def parse_journal_line(line: bytes) -> JournalLine:
+    """What an LF-ended line holds; rows and attempts are not looked into. Raises ValueError."""
+    letter, number_text, rest = line.split(b" ", 2)
+    number = int(number_text)
+    if letter == b"B":
+        device, inode, size, head, row = rest.split(b" ", 4)
+        return Beginning(number, LogPosition(int(device), int(inode), int(size), head.decode()), row)
+    if letter == b"A":
+        unix_us, attempt = rest.split(b" ", 1)
+        return FinishedAttempt(number, int(unix_us), attempt)
+    if letter == b"E":
+        return End(number, rest)
+    if letter == WRITTEN_MARK:
+        return Written(number)
+    raise ValueError("no line of this journal version")

@@ -1,0 +1,196 @@
+"""What all settings have in common: the table that they stand in, and the kinds of values that several tables hold.
+
+A rule about a setting stands in its table and nowhere else, so that `--check` and the start refuse the same. A rule
+about two settings is a validator of the later one, which sees the earlier ones in `info.data`: pydantic runs it beside
+whatever else is wrong, so that all problems are reported at once.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+# What fits into a socket's address, `sun_path`, without its end.
+_UNIX_PATH_BYTES_MAX: Final = 107
+_TARGET_SCHEMES: Final = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "vsock:", "xds:")
+
+
+MACHINE_ERROR: Final = "machine"
+"""The type of a pydantic error that is about the machine, not about the setting."""
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used.
+
+    Attributes:
+        problems: One line for each thing that is wrong.
+        of_machine: The settings are good, and this machine lacks what they name (a file, an address): it may come.
+    """
+
+    def __init__(self, problems: list[str], *, of_machine: bool = False) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+        self.of_machine = of_machine
+
+
+class Table(BaseModel):
+    """A table of settings: unknown keys are errors, values do not change after the start.
+
+    A setting called `*_file` names a file that the start reads, and is refused where that cannot be read. Beside a
+    secret `x`, `x_file` names the file that holds it in its place.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+        # Rules about two settings also hold where one of them was left at its default.
+        validate_default=True,
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _check_any_setting(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, (str, Path)) and "\0" in str(value):
+            raise ValueError("must not hold the character U+0000")
+        name = info.field_name or ""
+        if isinstance(value, Path) and name.endswith("_file"):
+            secret = name.removesuffix("_file")
+            given = info.data.get(secret) if secret in cls.model_fields else None
+            if given is not None and given.get_secret_value():
+                raise ValueError(f"set {secret} or {name}, not both")
+            try:
+                _check_file(value, holds_secret=secret in cls.model_fields)
+            except ValueError as error:
+                raise machine_error(str(error)) from None
+        return value
+
+
+def machine_error(problem: str) -> PydanticCustomError:
+    """What a validator raises where the machine lacks what a setting names."""
+    return PydanticCustomError(MACHINE_ERROR, "{problem}", {"problem": problem})
+
+
+def read_secret(value: SecretStr, file: Path | None) -> str:
+    """The secret itself, from the value or the file's text. Raises ConfigError where the file holds none."""
+    if file is None:
+        return value.get_secret_value()
+    try:
+        return _read_secret_file(file)
+    except ValueError as error:
+        raise ConfigError([f"secret file {error}"], of_machine=True) from None
+
+
+def _read_secret_file(file: Path) -> str:
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ValueError(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{file}: not UTF-8") from None
+    if not text:
+        raise ValueError(f"{file}: is empty")
+    return text
+
+
+def _check_file(file: Path, *, holds_secret: bool) -> None:
+    try:
+        # A pipe gives its text once: it is left to the start.
+        if not file.exists() or file.is_file() or file.is_dir():
+            with file.open("rb"):
+                pass
+            if holds_secret:
+                _read_secret_file(file)
+    except OSError as error:
+        raise ValueError(f"{file}: {error.strerror}") from None
+
+
+def check_certificates(*, certificate_file: Path | None, key_file: Path | None, ca_file: Path | None) -> None:
+    """Raises a machine error where readable files (None: no file) are no PEM of a chain and its key, of authorities."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # How strong a certificate must be is for the handshake to say.
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    problems = []
+    if certificate_file is not None and key_file is not None:
+        try:
+            # A key behind a password cannot be used: an empty one in place of a question on the terminal.
+            context.load_cert_chain(certificate_file, key_file, password="")
+        except (OSError, ValueError) as error:
+            problems.append(
+                f"{certificate_file} and {key_file} are no PEM certificate chain and its private key without a "
+                f"password ({_reason(error)})"
+            )
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(ca_file)
+        except (OSError, ValueError) as error:
+            problems.append(f"{ca_file} holds no PEM certificates ({_reason(error)})")
+    if problems:
+        raise machine_error("; ".join(problems))
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "reason", None) or type(error).__name__).lower().replace("_", " ")
+
+
+def split_bind(bind: str) -> tuple[str, int] | None:
+    """Host, without the brackets of IPv6, and port of a valid bind address; None for a Unix socket."""
+    if bind.startswith("unix:"):
+        return None
+    host, _, port = bind.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def unix_path(bind: str) -> str:
+    """The path in `unix:path` or `unix:///path`."""
+    path = bind.removeprefix("unix:")
+    return path.removeprefix("//") if path.startswith("///") else path
+
+
+def check_bind(bind: str) -> None:
+    """Raises ValueError where `bind` is neither `host:port` nor `unix:/path`.
+
+    gRPC itself takes `127.0.0.1` for port 443 and `127.0.0.1:99999` for a port that nobody asked for.
+    """
+    if bind.startswith("unix:"):
+        path = unix_path(bind)
+        if not path or path.endswith("/"):
+            raise ValueError("must name a socket: unix:/path")
+        if len(os.fsencode(path)) > _UNIX_PATH_BYTES_MAX:
+            raise ValueError(f"the path of a socket has at most {_UNIX_PATH_BYTES_MAX} bytes")
+        return
+    host, _, port = bind.rpartition(":")
+    if not host:
+        raise ValueError("must be host:port, such as 127.0.0.1:50051 or 0.0.0.0:50051 for all, or unix:/path")
+    _check_host_port(host, port, least=0)
+
+
+def _grpc_target(target: str) -> str:
+    if not target or any(character.isspace() for character in target):
+        raise ValueError("must be host:port, dns:///name:port or unix:/path")
+    if target.startswith(("http:", "https:")):
+        raise ValueError("is a URL: gRPC targets are host:port, dns:///name:port or unix:/path")
+    if not target.startswith(_TARGET_SCHEMES):
+        host, _, port = target.rpartition(":")
+        _check_host_port(host, port, least=1)
+    return target
+
+
+def _check_host_port(host: str, port: str, *, least: int) -> None:
+    if not (port.isascii() and port.isdigit() and least <= int(port[:6]) <= 65535):
+        raise ValueError(f"must be host:port with a port from {least} to 65535")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not host or any(character.isspace() for character in host) or (":" in host and not bracketed):
+        raise ValueError("must be host:port; an IPv6 address stands in brackets, [::1]:50051")
+
+
+GrpcTarget = Annotated[str, AfterValidator(_grpc_target)]
+Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
+Port = Annotated[int, Field(ge=0, le=65535)]

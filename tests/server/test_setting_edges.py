@@ -1,0 +1,276 @@
+"""Goal: what `--check` accepts, the service starts with; what the start would refuse, `--check` refuses.
+
+Method: the settings' bounds are read from the tables themselves, so that a new setting is tried as well. Each round
+starts the three services with one edge of every bound at once: the lowest, the highest, and further words of a choice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from chatd.config import AnthropicTable, ChatdConfig, OpenAiTable, ReplayTable, TargetTable
+from iterate.config import IterateConfig
+from lakehouse.server.config import ServerTable, load
+from lakehouse.tracing import TracingConfig
+from validated.config import PostgresTable, ValidatedTable
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICES: dict[str, type[ServerTable]] = {"validated": ValidatedTable, "chatd": ChatdConfig, "iterate": IterateConfig}
+# What a number without an upper bound may be.
+HUGE = {int: 2**63 - 1, float: 1e308}
+ROUNDS = range(4)
+IMPATIENT = [(f"grpc.{word}_reconnect_backoff_ms", 50) for word in ("initial", "min", "max")]
+
+
+class Edges:
+    """The edges of a service's tables. `needed` holds what a table cannot do without, and what must not be an edge."""
+
+    def __init__(self, needed: dict[type[BaseModel], dict[str, Any]]) -> None:
+        self.needed = needed
+        self.seen: dict[str, list[Any]] = {}
+
+    def of_table(self, table: type[BaseModel], number: int, path: str) -> dict[str, Any]:
+        """The table with edge `number` of each setting that has edges."""
+        values: dict[str, Any] = {}
+        for name, field in table.model_fields.items():
+            value = self.of_type(field.annotation, field.metadata, number, f"{path}.{name}")
+            if value is not None:
+                values[name] = value
+        return values | self.needed.get(table, {})
+
+    def of_type(self, annotation: Any, metadata: list[Any], number: int, path: str) -> Any:
+        """Edge `number` of a type; None where it has none."""
+        origin, arguments = get_origin(annotation), get_args(annotation)
+        if origin is Annotated:
+            return self.of_type(arguments[0], [*metadata, *annotation.__metadata__], number, path)
+        bounds = [bound for each in metadata for bound in (each.metadata if isinstance(each, FieldInfo) else [each])]
+        if origin in (Union, types.UnionType):
+            for argument in arguments:
+                if argument is not type(None):
+                    return self.of_type(argument, metadata, number, path)
+        if origin is dict:
+            tables = _tables(arguments[1])
+            return {each.__name__.lower(): self.of_table(each, number, f"{path}.*") for each in tables} or None
+        if origin is tuple:
+            item = self.of_type(arguments[0], [], number, f"{path}.*")
+            lengths = _lengths(bounds)
+            return None if item is None or not lengths else [item] * lengths[number % 2]
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            return self.of_table(annotation, number, path) or None
+        edges = _edges(annotation, bounds, path)
+        if not edges:
+            return None
+        self.seen[path] = edges
+        return edges[number % len(edges)]
+
+
+def _tables(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [table for argument in get_args(annotation) for table in _tables(argument)]
+
+
+def _edges(annotation: Any, bounds: list[Any], path: str) -> list[Any]:
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    if annotation is bool:
+        return [False, True]
+    if annotation in HUGE:
+        least = [each.ge for each in bounds if isinstance(each, annotated_types.Ge)]
+        most = [each.le for each in bounds if isinstance(each, annotated_types.Le)]
+        assert least, f"{path} has no lower bound that this test understands"
+        return [annotation(least[0]), annotation(most[0]) if most else HUGE[annotation]]
+    if annotation in (str, SecretStr):
+        return ["a" * length for length in _lengths(bounds)]
+    return []
+
+
+def _lengths(bounds: list[Any]) -> list[int]:
+    least = [each.min_length for each in bounds if isinstance(each, annotated_types.MinLen)]
+    most = [each.max_length for each in bounds if isinstance(each, annotated_types.MaxLen)]
+    return [least[0] if least else 0, most[0]] if most else []
+
+
+@pytest.fixture
+def edges(tmp_path: Path) -> Edges:
+    (tmp_path / "sessions.jsonl").touch()
+    url = {"base_url": "http://127.0.0.1:9/v1"}
+    needed: dict[type[BaseModel], dict[str, Any]] = {
+        TracingConfig: {"host": "http://127.0.0.1:9", "public_key": "pk", "secret_key": "sk"},
+        PostgresTable: {"conninfo": "host=127.0.0.1 port=9 connect_timeout=1"},
+        OpenAiTable: url,
+        AnthropicTable: url,
+        ReplayTable: {"session_log": str(tmp_path / "sessions.jsonl")},
+        TargetTable: {"provider": "openaitable", "model": "m"},
+    }
+    for number, (service, table) in enumerate(SERVICES.items(), 7):
+        # A loopback address for each process alone: another run may use the same ports at the same time.
+        metrics_host = f"127.{number}.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
+        needed[table] = {"bind": f"unix:{tmp_path / service}", "metrics_host": metrics_host}
+    needed[IterateConfig] |= {"session_log_path": str(tmp_path / "log.jsonl")}
+    needed[ChatdConfig] |= {"default_provider": "routetable"}
+    return Edges(needed)
+
+
+def environ_of(service: str, values: dict[str, Any]) -> dict[str, str]:
+    return {
+        f"{service}_{name}".upper(): value if isinstance(value, str) else json.dumps(value)
+        for name, value in values.items()
+    }
+
+
+def start(service: str, environ: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("GRPC_", "LAKEHOUSE_"))}
+    return subprocess.Popen(
+        [sys.executable, "-m", service, *arguments],
+        env=clean | environ,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture
+def processes() -> Iterator[dict[str, subprocess.Popen[str]]]:
+    running: dict[str, subprocess.Popen[str]] = {}
+    yield running
+    for process in running.values():
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("number", ROUNDS)
+def test_each_service_starts_with_the_edge_of_every_bound(
+    number: int, edges: Edges, processes: dict[str, subprocess.Popen[str]]
+) -> None:
+    addresses = {}
+    for service, table in SERVICES.items():
+        values = edges.of_table(table, number, service)
+        environ = environ_of(service, values)
+        load(service, table, file=None, environ=environ)
+        processes[service] = start(service, environ)
+        addresses[service] = values["bind"]
+
+    for service, process in processes.items():
+        with grpc.insecure_channel(addresses[service], options=IMPATIENT) as channel:
+            health: Any = health_pb2_grpc.HealthStub(channel)
+            try:
+                answer = health.Check(health_pb2.HealthCheckRequest(), timeout=30, wait_for_ready=True)
+            except grpc.RpcError as error:
+                process.kill()
+                raise AssertionError(f"{service} does not serve: {process.communicate()[0]} {error}") from None
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+    for process in processes.values():
+        # The longest drain is a day: only the shortest one is waited for.
+        process.send_signal(signal.SIGTERM if number == 0 else signal.SIGKILL)
+    for service, process in processes.items():
+        output, _ = process.communicate(timeout=60)
+        assert "Traceback" not in output, (service, output)
+        assert process.returncode == (0 if number == 0 else -signal.SIGKILL), (service, output)
+
+
+def test_the_edges_are_found_wherever_a_setting_stands(edges: Edges) -> None:
+    for service, table in SERVICES.items():
+        edges.of_table(table, 0, service)
+
+    assert edges.seen["iterate.append_wait_ms"] == [0, 10_000]
+    assert edges.seen["iterate.fsync"] == ["never", "interval", "row"]
+    assert edges.seen["chatd.tracing.queue_bytes_max"] == [65_536, 2_147_483_648]
+    assert edges.seen["chatd.providers.*.retry.cap_ms"] == [1, 60_000]
+    assert edges.seen["validated.roster.postgres.schema_name"] == ["a", "a" * 63]
+    assert edges.seen["validated.limits.schema_memory_mb"] == [64, 65_536]
+    # No choice has more words than there are rounds.
+    assert max(map(len, edges.seen.values())) <= len(ROUNDS)
+
+
+# By service, what neither may take, and the key that is named.
+REFUSED: dict[str, dict[str, str]] = {
+    "iterate": {
+        "TRACING__ENVIRONMENT": "Production",
+        "TRACING__CAPTURE_BYTES_MAX": "2000000",
+        "TRACING__FLUSH_SPANS": "4096",
+        "TRACING__SHUTDOWN_MS": "90000",
+        "TRACING__HOST": "langfuse:3000",
+        "SESSION_LOG_GUARANTEE": "strict",
+        "MAX_ITERATIONS_CAP": "2",
+        "CHAT_MS_MIN": "130000",
+        "CHATD": "http://127.0.0.1:50052",
+        "VALIDATED": "validated",
+        "DAEMON": "",
+        "SAMPLE": "unknown",
+    },
+    "chatd": {
+        "BIND": "127.0.0.1:99999",
+        "METRICS_HOST": "",
+        "TRACING__SECRET_KEY_FILE": "/",
+        "TRACING__SAMPLE_RATE": "nan",
+        "TLS": '{"certificate_file": "/nonexistent", "key_file": "/"}',
+        "SCHED_BATCH": "perhaps",
+    },
+    "validated": {"BIND": "127.0.0.1", "METRICS_PORT": "-1", "TRACING__PUBLIC_KEY": "a:b"},
+}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_check_and_the_start_name_everything_that_is_wrong_at_once(
+    service: str, processes: dict[str, subprocess.Popen[str]]
+) -> None:
+    environ = {f"{service.upper()}_{key}": value for key, value in REFUSED[service].items()}
+    processes |= {"check": start(service, environ, "--check"), "start": start(service, environ)}
+
+    outputs = [processes[name].communicate(timeout=60)[0] for name in ("check", "start")]
+
+    assert outputs[0] == outputs[1]
+    assert "Traceback" not in outputs[0]
+    for key in REFUSED[service]:
+        named = f"{service}.{key.lower().replace('__', '.')}"
+        assert named in outputs[0] or f"{service}_{key}: unknown key".upper() in outputs[0].upper(), key
+    assert [processes[name].returncode for name in ("check", "start")] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("service", "setting"),
+    [
+        ("iterate", "BIND=10.255.255.1:0"),
+        ("iterate", "METRICS_PORT=1 METRICS_HOST=no.such.host.invalid"),
+        ("iterate", "BIND=unix:/nonexistent/iterate"),
+        ("iterate", "HOP_TLS__CA_FILE=/dev/null"),
+        ("chatd", "PROVIDERS__X__TYPE=scripted PROVIDERS__X__SCRIPT=/nonexistent.toml"),
+        ("chatd", "TRACING__HOST=http://x TRACING__PUBLIC_KEY=pk TRACING__SECRET_KEY_FILE=/nonexistent"),
+        ("validated", "ROSTER__PATH=/"),
+        ("validated", "ROSTER__BACKEND=postgres ROSTER__POSTGRES__CONNINFO=secret-nonsense"),
+    ],
+)
+def test_what_the_machine_lacks_stops_check_and_start_with_a_sentence(
+    service: str, setting: str, processes: dict[str, subprocess.Popen[str]]
+) -> None:
+    settings = dict(pair.split("=", 1) for pair in ["BIND=127.0.0.1:0", *setting.split()])
+    environ = {f"{service.upper()}_{key}": value for key, value in settings.items()}
+    processes |= {"check": start(service, environ, "--check"), "start": start(service, environ)}
+
+    outputs = {name: process.communicate(timeout=60)[0] for name, process in processes.items()}
+
+    problem = outputs["check"].strip().removeprefix(f"{service}: ")
+    assert json.loads(outputs["start"])["problem"] == problem
+    assert problem.startswith(f"{service}.")
+    assert "secret" not in problem.replace("secret_key_file", "")
+    assert (processes["check"].returncode, processes["start"].returncode) == (2, 1)
