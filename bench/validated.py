@@ -181,7 +181,7 @@ async def measure(server: Server, rows: list[list[str]], rounds: int, count: int
     figures: dict[str, list[tuple[float, float, float]]] = {"validate": [], "validate_phantom": [], "empty_rpc": []}
     async with channel_to(server.address) as channel:
         stub = validated_pb2_grpc.ValidateServiceStub(channel)
-        health = health_pb2_grpc.HealthStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)
         first = await stub.Validate(good[0])
         assert first.passed, first
         second = await stub.Validate(bad[0])

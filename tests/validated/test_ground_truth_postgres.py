@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from psycopg import sql
 from rosters import LIMITS, POSTGRES, judge, until
 from structlog.testing import capture_logs
-from validated_server import serving
+from validated_server import Client, serving
 
 from validated.config import RosterTable
 from validated.datasets.postgres import PostgresRoster
@@ -72,6 +72,12 @@ async def gate_of(table: RosterTable) -> AsyncIterator[tuple[FillValidator, Post
     conninfo = table.postgres.conninfo.get_secret_value()
     async with PostgresRoster(table, conninfo, near_ms=500).open() as roster:
         yield FillValidator(Tools(roster, LIMITS)), roster
+
+
+async def health_of(client: Client) -> int:
+    stub: Any = health_pb2_grpc.HealthStub(client.channel)  # its types name no method
+    answer = await stub.Check(health_pb2.HealthCheckRequest())
+    return int(answer.status)
 
 
 async def codes(gate: FillValidator, worker: dict[str, str], **spec: Any) -> list[str]:
@@ -231,8 +237,7 @@ async def test_a_shape_that_leaves_a_doubt_is_refused_at_the_start_and_not_ready
     await database.run(f"ALTER TABLE workers {alter}")
     with capture_logs() as logs:
         async with serving(roster=database.table()) as client:
-            status = await health_pb2_grpc.HealthStub(client.channel).Check(health_pb2.HealthCheckRequest())
-            assert status.status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert await health_of(client) == health_pb2.HealthCheckResponse.NOT_SERVING
             fault = await client.fault("fill", {"workers": [ANA]}, **SPEC)
             assert fault.code == "UNAVAILABLE"
     (entry,) = [entry for entry in logs if entry["event"] == "roster not ready"]
@@ -260,8 +265,7 @@ async def test_what_is_wrong_at_the_start_is_said_by_name_and_without_a_secret(
     table = database.table(conninfo, **changes)
     with capture_logs() as logs:
         async with serving(roster=table) as client:
-            status = await health_pb2_grpc.HealthStub(client.channel).Check(health_pb2.HealthCheckRequest())
-            assert status.status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert await health_of(client) == health_pb2.HealthCheckResponse.NOT_SERVING
     (entry,) = [entry for entry in logs if entry["event"] == "roster not ready"]
     assert says in entry["problem"]
     report = await check_postgres(table)
