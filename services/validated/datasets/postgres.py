@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,9 +22,9 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from validated.config import RosterTable
-from validated.datasets.columns import read_active, read_certifications
-from validated.datasets.names import name_key, table_key
+from validated.datasets.names import name_key
 from validated.datasets.near import id_variants
+from validated.datasets.postgres_rows import found_of, ids_of, parameters_of, storable, storable_text
 from validated.datasets.postgres_shape import Shape, ShapeError, read_shape
 from validated.datasets.postgres_statements import Statements
 from validated.datasets.texts import fold
@@ -36,7 +35,6 @@ from validated.datasets.worker import (
     Question,
     RosterUnavailable,
     RosterVersion,
-    Shift,
     Wanted,
     Worker,
 )
@@ -139,7 +137,7 @@ class PostgresRoster:
         names = frozenset(question.names)
         seen: set[tuple[Any, ...]] = set()
         for row in rows:
-            found = _found(row[2:])
+            found = found_of(row[2:])
             if found is None:
                 continue
             worker = found.worker
@@ -173,7 +171,7 @@ class PostgresRoster:
                     try:
                         statements = await self._prepared(connection)
                         statement = statements.by_id_and_name if question.names else statements.by_id
-                        cursor = await connection.execute(statement, _parameters(question, statements))
+                        cursor = await connection.execute(statement, parameters_of(question, statements))
                         rows = await cursor.fetchall()
                     except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedObject):
                         # What was prepared on it was prepared for another table.
@@ -206,12 +204,12 @@ class PostgresRoster:
         try:
             async with asyncio.timeout(self._near_ms / 1000), self._pool.connection() as connection:
                 statements = await self._prepared(connection)
-                parameters = _parameters(question, statements) | {
-                    "ids": _ids(list(ids), statements),
-                    "names": _storable(names),
-                    "role": _text(criteria.role),
-                    "cities": [_text(city).lower() for city, _ in criteria.places],
-                    "states": [_text(state).lower() for _, state in criteria.places],
+                parameters = parameters_of(question, statements) | {
+                    "ids": ids_of(list(ids), statements),
+                    "names": storable(names),
+                    "role": storable_text(criteria.role),
+                    "cities": [storable_text(city).lower() for city, _ in criteria.places],
+                    "states": [storable_text(state).lower() for _, state in criteria.places],
                 }
                 rows += await (await connection.execute(statements.near, parameters)).fetchall()
                 if names:
@@ -219,7 +217,7 @@ class PostgresRoster:
         except (psycopg.Error, PoolTimeout, ShapeError, TimeoutError) as error:
             self._counts["suggestion_failures"] += 1
             _log.info("suggestions cut short", problem=f"{type(error).__name__}: {_first_line(error)}")
-        return Candidates.of([found for row in rows if (found := _found(row)) is not None])
+        return Candidates.of([found for row in rows if (found := found_of(row)) is not None])
 
     def counts(self) -> Mapping[str, int]:
         """Look-ups, failed ones, suggestions that were cut short, changes of shape, ids found twice, and whether the
@@ -319,57 +317,6 @@ def _notes(shape: Shape) -> list[str]:
         if table.row_security:
             notes.append(f"{table.shown}: row-level security may hide rows; who is hidden is a phantom")
     return notes
-
-
-def _parameters(question: Question, statements: Statements) -> dict[str, Any]:
-    client = _text(question.client_id)
-    return {
-        "ids": _ids(question.worker_ids, statements),
-        "names": list(dict.fromkeys(map(table_key, question.names))),
-        "start": question.shift.start if question.shift else None,
-        "end": question.shift.end if question.shift else None,
-        # As `fold` folds it, and as PostgreSQL's lower() does.
-        "clients": list(dict.fromkeys((fold(client), " ".join(client.lower().split())))) if client else [],
-    }
-
-
-def _ids(worker_ids: Sequence[str], statements: Statements) -> list[Any]:
-    """Those ids that the table's column can hold, as its type has them."""
-    if not statements.has_whole_ids:
-        return _storable(worker_ids)
-    return [int(each) for each in worker_ids if _WHOLE.fullmatch(each) and abs(int(each)) < 1 << 63]
-
-
-def _storable(texts: Sequence[str]) -> list[str]:
-    # PostgreSQL's text cannot hold U+0000: no such id can stand in the table, and asking for it would be an error.
-    return [text for text in texts if "\x00" not in text]
-
-
-def _text(text: str) -> str:
-    return text.replace("\x00", "")
-
-
-def _found(row: Sequence[Any]) -> Found | None:
-    worker_id, name, role, city, state, active, held, latitude, longitude, phone, start, end, refused = row
-    if worker_id is None or name is None:
-        return None
-    known = latitude is not None and longitude is not None
-    held = json.loads(held) if held else ()
-    worker = Worker(
-        worker_id=str(worker_id),
-        name=str(name),
-        role=role or "",
-        city=city or "",
-        state=state or "",
-        # What is neither is not active: a gate does not guess in favour.
-        active=read_active(active) is True,
-        certifications=read_certifications(held) or (),
-        latitude=latitude if known else None,
-        longitude=longitude if known else None,
-        phone=phone or "",
-    )
-    overlap = Shift(start.astimezone(UTC), end.astimezone(UTC)) if start is not None else None
-    return Found(worker, overlap, bool(refused))
 
 
 def _first_line(error: BaseException) -> str:

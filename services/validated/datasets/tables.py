@@ -24,7 +24,9 @@ from validated.datasets.dataset import (
     RefusedError,
     TableFiles,
 )
+from validated.datasets.delimited_rows import DelimitedRows
 from validated.datasets.header import Matched, match
+from validated.datasets.json_rows import JsonRows
 from validated.datasets.parts import OpenPart, parts_of
 from validated.datasets.text_rows import LINE_BYTES_MAX, SEPARATOR, TextRows
 
@@ -110,10 +112,14 @@ class OpenTable:
         with raw.open("wb") as out:
             part.unpack_to(out)
         self._warn_of_end(number, raw)
-        delimiter = self._delimiter(number) if part.part.format in (".csv", ".tsv") else None
-        text = TextRows(self.dataset, self.shown(number), raw, encoding=self.files.encoding, delimiter=delimiter)
-        if self._load_plain(db, number, text, raw, rows_max):
-            return
+        encoding, shown = self.files.encoding, self.shown(number)
+        text: TextRows
+        if part.part.format in (".csv", ".tsv"):
+            text = DelimitedRows(self.dataset, shown, raw, encoding=encoding, delimiter=self._delimiter(number))
+            if self._load_plain(db, number, text, raw, rows_max):
+                return
+        else:
+            text = JsonRows(self.dataset, shown, raw, encoding=encoding)
         with rows.open("w", encoding="utf-8", newline="") as out_text:
             count = text.write(lambda header: self._match(number, header), out_text, rows_max=rows_max)
         if not count:
@@ -130,7 +136,9 @@ class OpenTable:
                 text = "its last line has no line end; if the file was cut there, its last value may be wrong"
                 self.warnings.append(f"{self.shown(number)}: {text}")
 
-    def _load_plain(self, db: duckdb.DuckDBPyConnection, number: int, text: TextRows, raw: Path, rows_max: int) -> bool:
+    def _load_plain(
+        self, db: duckdb.DuckDBPyConnection, number: int, text: DelimitedRows, raw: Path, rows_max: int
+    ) -> bool:
         """Read a file that leaves nothing to interpret straight away, in half the time; False where it is no such
         file, or the engine reads anything but whole rows in it: then nothing was inserted.
         """
