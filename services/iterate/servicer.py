@@ -24,6 +24,8 @@ _VERDICTS = {
     "infra_error": iterate_pb2.VERDICT_INFRA_ERROR,
 }
 _NAME_CHARS_MAX = 200
+# As many as chatd takes as `fallbacks`.
+_ESCALATION_MAX = 8
 
 
 class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
@@ -106,8 +108,8 @@ def _violations(request: iterate_pb2.IterateRequest, config: IterateConfig) -> l
         refuse("temperature", "must be 0 to 2")
     if request.HasField("max_tokens") and not 1 <= request.max_tokens <= 1_000_000:
         refuse("max_tokens", f"is {request.max_tokens}; it must be 1 to 1000000")
-    if len(request.escalation) > 10:
-        refuse("escalation", f"has {len(request.escalation)} targets; at most 10 are taken")
+    if len(request.escalation) > _ESCALATION_MAX:
+        refuse("escalation", f"has {len(request.escalation)} targets; at most {_ESCALATION_MAX} are taken")
     for field in ("provider", "model"):
         if len(getattr(request, field)) > _NAME_CHARS_MAX:
             refuse(field, f"is longer than {_NAME_CHARS_MAX} characters")
@@ -177,6 +179,8 @@ def _response(end: SessionEnd) -> iterate_pb2.IterateResponse:
         output_tokens=record.output_tokens,
         duration_ms=record.duration_ms,
     )
+    if record.cost_nano_usd is not None:
+        response.cost_nano_usd = record.cost_nano_usd
     if record.grounded_in_roster is not None:
         response.grounded_in_roster = record.grounded_in_roster
     if record.final_verdict == "accepted":
@@ -197,11 +201,12 @@ def _attempt(attempt: Attempt) -> iterate_pb2.Attempt:
         raw=record.raw,
         raw_truncated=record.raw_truncated,
         findings=attempt.findings,
-        parse_problem=attempt.parse_problem,
+        parse_problem=record.parse_problem,
         input_tokens=record.input_tokens,
         output_tokens=record.output_tokens,
         chat_ms=record.chat_ms,
         validate_ms=record.validate_ms,
         roster=record.roster or "",
         span_id=record.span_id or "",
+        cost_nano_usd=record.cost_nano_usd,
     )

@@ -40,7 +40,7 @@ class RecordingLog:
     beginnings: list[SessionRecord] = field(default_factory=list)
     rows: list[SessionRecord] = field(default_factory=list)
 
-    def begin(self, begun: SessionRecord) -> RecordingLog:
+    def begin(self, begun: SessionRecord, *, parent_span_id: str | None) -> RecordingLog:
         if not self.available:
             raise SessionLogUnavailable("no disk")
         self.events.append("begin")
@@ -73,7 +73,7 @@ class Hops:
             raise self.step
         if self.step == "hang":
             await asyncio.Event().wait()
-        return ModelAnswer(text="{}", provider="p", model="m", input_tokens=1, output_tokens=1, cut_short=False)
+        return ModelAnswer(text="{}", provider="p", model="m", input_tokens=1, output_tokens=1)
 
     async def validate(self, *_: Any, **__: Any) -> Judgement:
         return Judgement(passed=True, findings=(), findings_left_out=0, grounded_in_roster=True, roster=None)
