@@ -40,7 +40,7 @@ class PostgresTable(Table):
     """The longest look-up; a nearer deadline of the caller counts instead."""
     connect_timeout_ms: Annotated[int, Field(ge=10, le=600_000)] = 2000
     """The longest wait for a connection out of the pool."""
-    audit_s: Annotated[int, Field(ge=1, le=86_400)] = 30
+    audit_s: Annotated[int, Field(ge=1, le=86_400)] = 300
     """How often the tables are looked at beside the look-ups: columns, types, rights, spaces in companions."""
     row_security: Literal["refuse", "allow"] = "refuse"
     """`refuse`: a companion table whose rows row-level security may hide from this role is refused, since a line that

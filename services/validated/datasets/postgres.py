@@ -93,6 +93,7 @@ class PostgresRoster:
         self._stray = ""
         """Why the companions cannot be trusted, by the last audit."""
         self._said = ""
+        self._ready = False
         self._counts = {
             "lookups": 0,
             "lookup_failures": 0,
@@ -118,8 +119,8 @@ class PostgresRoster:
             await self._pool.close(timeout=2)
 
     def is_ready(self) -> bool:
-        """Whether the last look at the tables found them good."""
-        return self._statements is not None and not self._problem and not self._stray
+        """Whether the last look at the tables found them good, and no look-up has found otherwise since."""
+        return self._ready
 
     async def look_up(self, question: Question) -> PostgresAnswer:
         """See WorkerLookup."""
@@ -128,7 +129,8 @@ class PostgresRoster:
             rows, statements = await self._ask(question)
         except (psycopg.Error, PoolTimeout, ShapeError) as error:
             self._counts["lookup_failures"] += 1
-            self._statements = None
+            if isinstance(error, ShapeError):
+                self._statements, self._ready = None, False
             raise RosterUnavailable(f"{type(error).__name__}: {_first_line(error)}") from error
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         version = RosterVersion(statements.source, str(rows[0][0]) if rows[0][0] is not None else now, 0, now)
@@ -273,6 +275,7 @@ class PostgresRoster:
                 if isinstance(error, ShapeError):
                     self._statements = None
                 problem = _first_line(error)
+        self._ready = not problem
         said = problem or "; ".join(notes)
         if said == self._said:
             return
