@@ -396,3 +396,14 @@ async def test_a_lookup_asks_for_no_more_than_its_ids(database: Database) -> Non
     async with PostgresRoster(database.table(), POSTGRES, near_ms=100).open() as roster:
         answer = await roster.look_up(Question(("W-1", "W-9")))
         assert list(answer.found) == ["W-1"]
+
+
+async def test_a_table_that_went_and_came_back_is_ready_again_without_a_lookup(database: Database) -> None:
+    async with gate_of(database.table(audit_s=86_400)) as (gate, roster):
+        assert roster.is_ready()
+        await database.run("ALTER TABLE workers RENAME TO gone")
+        with pytest.raises(RosterUnavailable, match="no such table"):
+            await codes(gate, ANA)
+        assert not roster.is_ready()
+        await database.run("ALTER TABLE gone RENAME TO workers")
+        await until(roster.is_ready)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import re
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -42,6 +43,7 @@ from validated.datasets.worker import (
 _log = structlog.get_logger()
 _ID_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-"
 _VARIANTS_MAX: Final = 400
+_RETRY_S: Final = 2.0
 _WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
@@ -250,10 +252,13 @@ class PostgresRoster:
         return shape
 
     async def _watch(self) -> None:
+        audited_at = time.monotonic()
         while True:
-            # What cannot be used is looked at more often: it is to come back by itself.
-            await asyncio.sleep(self._settings.audit_s if self.is_ready() else min(2, self._settings.audit_s))
-            await self._audit()
+            await asyncio.sleep(min(_RETRY_S, self._settings.audit_s))
+            # What cannot be used is looked at each time: it is to come back by itself.
+            if not self._ready or time.monotonic() - audited_at >= self._settings.audit_s:
+                await self._audit()
+                audited_at = time.monotonic()
 
     async def _audit(self) -> None:
         """Look at the shape and at the companions, and say what is wrong or noteworthy when it changes."""
