@@ -93,6 +93,7 @@ def test_a_mapping_to_a_column_that_is_not_there_is_refused(tmp_path: Path) -> N
 BAD_ROWS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("second header, wider", GOOD + "worker_id,name,active,role\nW-3,M W,true,welder\n", "3 active: repeats the", {}),
     ("second header, the same", GOOD + "worker_id,name,active\nW-3,Mia Wong,true\n", "3 : repeats the header", {}),
+    ("second header, other order", GOOD + "worker_id,active,name\nW-3,true,Mia W\n", "3 worker_id: repeats the", {}),
     ("short row", GOOD + "W-3,Mia Wong\n", "3 active: has 2 of 3 columns: a short row", {}),
     ("long row", GOOD + "W-3,Wong, Mia,true\n", "3 active: has 4 columns", {}),
     ("footer", GOOD + "Total: 2\n", "3 name: has 1 of 3 columns: a short row, or a footer", {}),

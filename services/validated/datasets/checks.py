@@ -76,6 +76,11 @@ class Checker:
         """See ColumnType.ID."""
         odd = f"v = '' OR starts_with(v, ' ') OR ends_with(v, ' ') OR length(v) > {TEXT_CHARS_MAX}"
         self._add(column.name, odd, _why_odd)
+        if column.type is ColumnType.ID:
+            has = self._table.matched.used if self._table.matched is not None else {}
+            names = ", ".join(literal(each.lower()) for each in {column.name, has.get(column.name, column.name)})
+            again = "repeats the header; two files were put together: keep them apart"
+            self._add(column.name, f"lower(v) IN ({names})", lambda _: again)
         # Control characters, or beyond ASCII.
         control = "strlen(v) <> length(v) OR regexp_matches(v, '[\\x00-\\x1f\\x7f]')"
         table = f'"{self._table.dataset.name}"'
