@@ -1,14 +1,15 @@
 """One session from its beginning to its row.
 
-What is promised, and where: the beginning is in the kernel's hands before the first model call (`begin`), the row is
-handed over in a `finally`, before anything there is awaited, and the answer leaves only after the row was written or
-waited for (`written`). However the session ends, it leaves exactly one row.
+What is promised, and where: the beginning is in the kernel's hands (`begun`) before the caller gets the session's ids
+(`on_begun`) and before the first model call, the row is handed over in a `finally`, before anything there is awaited,
+and the answer leaves only after the row was written or waited for (`written`). However the session ends, it leaves
+exactly one row; one that a strict log refuses at its beginning is none.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -54,8 +55,15 @@ class Sessions:
     """Hears of every row that is handed over; for counters."""
     _running: set[str] = field(default_factory=set)
 
-    async def run(self, task: Task, caller: Caller, listener: Listener | None, deadline: float) -> SessionEnd:
-        """Run one session until `deadline` (time.monotonic).
+    async def run(
+        self,
+        task: Task,
+        caller: Caller,
+        listener: Listener | None,
+        deadline: float,
+        on_begun: Callable[[], Awaitable[None]],
+    ) -> SessionEnd:
+        """Run one session until `deadline` (time.monotonic). `on_begun` gives the caller the session's ids.
 
         Raises Fault; whatever else the loop raises goes on. A status, too, leaves only after the row was written or
         waited for; a cancellation goes on at once, with the row handed over.
@@ -64,25 +72,35 @@ class Sessions:
             raise Fault(Reason.SESSION_ID_IN_FLIGHT, where="iterate")
         self._running.add(task.session_id)
         try:
-            return await self._run(task, caller, listener, deadline)
+            return await self._run(task, caller, listener, deadline, on_begun)
         finally:
             self._running.discard(task.session_id)
 
-    async def _run(self, task: Task, caller: Caller, listener: Listener | None, deadline: float) -> SessionEnd:
+    async def _run(
+        self,
+        task: Task,
+        caller: Caller,
+        listener: Listener | None,
+        deadline: float,
+        on_begun: Callable[[], Awaitable[None]],
+    ) -> SessionEnd:
         started = time.monotonic()
         trace = caller.trace
         begun = self._begun(task, trace)
-        try:
-            open_session = self.log.begin(begun)
-        except SessionLogUnavailable:
-            raise Fault(Reason.SESSION_LOG_UNAVAILABLE, where="iterate") from None
+        open_session = self.log.begin(begun)
         progress = Progress()
         root: Span | None = None
         error: ErrorRecord | None = None
         failure: Exception | None = None
+        refused = False
         try:
+            await open_session.begun()
+            await on_begun()
             root = self._start_trace(task, trace)
             await self._loop(task, caller, listener, deadline, root, progress, open_session).run()
+        except SessionLogUnavailable:
+            refused = True
+            raise Fault(Reason.SESSION_LOG_UNAVAILABLE, where="iterate") from None
         except Fault as raised:
             failure = fault_of(raised, caller.ended_by)
             error = error_record(failure)
@@ -92,16 +110,17 @@ class Sessions:
                 raise  # A cancellation is not held up; the row is on its way all the same.
             failure = raised
         finally:
-            record = _ended(begun, progress, error, int((time.monotonic() - started) * 1000))
-            handover = open_session.hand_over(record)
-            self.on_end(record)
-            if root is not None:
-                self._end_trace(root, record)
+            if not refused:
+                record = _ended(begun, progress, error, int((time.monotonic() - started) * 1000))
+                handover = open_session.hand_over(record)
+                self.on_end(record)
+                if root is not None:
+                    self._end_trace(root, record)
         written = await handover.written()
         if failure is not None:
             raise failure
         if written != "written" and self.log.strict:
-            raise Fault(Reason.SESSION_LOG_UNAVAILABLE, where="iterate")
+            raise Fault(Reason.SESSION_NOT_LOGGED, where="iterate")
         return SessionEnd(
             record=record, attempts=tuple(progress.attempts), token_budget_spent=progress.token_budget_spent
         )
