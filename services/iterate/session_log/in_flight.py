@@ -42,6 +42,8 @@ class SessionInFlight:
     """False once an attempt was left out: what is known of a session is always its first attempts."""
     file: Journal | None = None
     entry: JournalEntry | None = None
+    rescued: bool = False
+    """The spill holds the end as well, whatever ``file`` is: see ``InFlightFiles.rescue``."""
 
 
 class InFlightFiles:
@@ -120,7 +122,7 @@ class InFlightFiles:
         if spill is None:
             return False
         with self._spilling:
-            if self.is_spilled(session):
+            if session.rescued or self.is_spilled(session):
                 return True
             try:
                 if spill.live_bytes + len(session.row) > _SPILL_BYTES_MAX:
@@ -175,6 +177,7 @@ class InFlightFiles:
         try:
             if not self.is_spilled(session):
                 spill.end(session.entry if session.file is spill else None, row)
+                session.rescued = True
                 self._counts.add("rows_spilled")
         except OSError as error:
             self._refused(spill, error)
