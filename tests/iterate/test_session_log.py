@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from iterate.session_log.fsync import FsyncPolicy
 from iterate.session_log.journal import Journal
 from iterate.session_log.logger import OpenSession, SessionLogConfig, SessionLogger, SessionLogUnavailable
-from iterate.session_log.writer import FsyncPolicy
 from lakehouse.sessions.record import PROCESS_DIED, SessionAttemptRecord, SessionRecord
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.row_reading import decode_row

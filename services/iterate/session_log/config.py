@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from iterate.session_log.writer import FsyncPolicy
+from iterate.session_log.fsync import FsyncPolicy
 from lakehouse.settings import Milliseconds, Table
 
 _WAIT_MS: Final = 20

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
+from iterate.session_log.counts import SessionLogCounts
+
 BeginningOutcome = Literal["journaled", "unjournaled"]
 HandoverOutcome = Literal["written", "spilled", "late", "dropped", "disabled"]
 
@@ -47,6 +49,34 @@ class Receipt(Generic[T]):
         for future in self._waiting:
             resolve(future)
         self._waiting.clear()
+
+
+class Handover:
+    """A row that was handed over: whether it stands in the log."""
+
+    __slots__ = ("_counts", "_receipt")
+
+    def __init__(self, receipt: Receipt[HandoverOutcome], counts: SessionLogCounts) -> None:
+        self._receipt = receipt
+        self._counts = counts
+
+    @property
+    def outcome(self) -> HandoverOutcome | None:
+        """What is known now; None while the row is queued."""
+        return self._receipt.outcome
+
+    async def written(self) -> HandoverOutcome:
+        """Waits until the row stands in the log, at most until ``append_wait_ms`` after its hand-over.
+
+        Returns ``written``; ``spilled`` (the log's disk refused it, the spill has it); ``late`` (the row is queued, or
+        its fsync failed); ``dropped`` (the queue was full, the row could not be encoded, or the logger was closed);
+        ``disabled`` (no path). Cancelling it changes nothing for the row.
+        """
+        outcome = await self._receipt.wait()
+        if outcome is None:
+            self._counts.add("rows_late")
+            return "late"
+        return outcome
 
 
 def settle_all(settled: Sequence[tuple[Receipt[str], str]]) -> None:

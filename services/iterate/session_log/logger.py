@@ -27,7 +27,7 @@ import structlog
 
 from iterate.session_log.config import SessionLogConfig
 from iterate.session_log.counts import MinuteWarning, SessionLogCounts
-from iterate.session_log.exchange import HandoverOutcome, Receipt, resolve, settle_all
+from iterate.session_log.exchange import Handover, HandoverOutcome, Receipt, resolve, settle_all
 from iterate.session_log.in_flight import InFlightFiles, SessionInFlight
 from iterate.session_log.journal import Journal
 from iterate.session_log.sweep import sweep
@@ -59,34 +59,6 @@ _log = structlog.get_logger(__name__)
 
 class SessionLogUnavailable(Exception):  # noqa: N818  the reason's name in the contract
     """Guarantee ``strict``: the session cannot begin, since its row could not be written."""
-
-
-class Handover:
-    """A row that was handed over: whether it stands in the log."""
-
-    __slots__ = ("_counts", "_receipt")
-
-    def __init__(self, receipt: Receipt[HandoverOutcome], counts: SessionLogCounts) -> None:
-        self._receipt = receipt
-        self._counts = counts
-
-    @property
-    def outcome(self) -> HandoverOutcome | None:
-        """What is known now; None while the row is queued."""
-        return self._receipt.outcome
-
-    async def written(self) -> HandoverOutcome:
-        """Waits until the row stands in the log, at most until ``append_wait_ms`` after its hand-over.
-
-        Returns ``written``; ``spilled`` (the log's disk refused it, the spill has it); ``late`` (the row is queued, or
-        its fsync failed); ``dropped`` (the queue was full, the row could not be encoded, or the logger was closed);
-        ``disabled`` (no path). Cancelling it changes nothing for the row.
-        """
-        outcome = await self._receipt.wait()
-        if outcome is None:
-            self._counts.add("rows_late")
-            return "late"
-        return outcome
 
 
 class OpenSession:

@@ -24,18 +24,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import structlog
 
 from iterate.session_log.counts import MinuteWarning, SessionLogCounts
 from iterate.session_log.exchange import HandoverOutcome, JobQueue, Receipt
-from iterate.session_log.fsync import SyncedRows, Syncer, SyncFate
+from iterate.session_log.fsync import FsyncPolicy, SyncedRows, Syncer, SyncFate
 from iterate.session_log.in_flight import InFlightFiles, SessionInFlight
 from iterate.session_log.log_health import LogHealth
 from lakehouse.sessions.store.append import LogFile
 
-FsyncPolicy = Literal["never", "interval", "row"]
 Settled = list[tuple[Receipt[Any], Any]]
 
 # One hold of the lock: long enough to empty a queue quickly, short enough for the other processes' 20 ms.
@@ -69,7 +68,6 @@ class LogWriter:
         self._health = LogHealth(self._log, counts=counts, warning=warning)
         self._files = files
         self._fsync = fsync
-        self._fsync_interval_s = fsync_interval_s
         self._queue_rows_max = queue_rows_max
         self._queue_bytes_max = queue_bytes_max
         self._counts = counts
@@ -81,10 +79,8 @@ class LogWriter:
         self._spilled: deque[SessionInFlight] = deque()
         self._newly_spilled: list[SessionInFlight] = []
         self._unsettled: dict[int, SessionInFlight] = {}
-        self._awaiting_sync: SyncedRows = []
         self._settled: Settled = []
-        self._syncer = Syncer(path, self._on_synced, counts=counts, warning=warning)
-        self._sync_at = 0.0
+        self._syncer = Syncer(self._log, fsync, fsync_interval_s, self._on_synced, counts=counts, warning=warning)
         self._closing = False
         self._drain_until = 0.0
         self._on_closed: Callable[[], None] | None = None
@@ -177,7 +173,6 @@ class LogWriter:
     # In the thread.
 
     def _run(self) -> None:
-        self._sync_at = time.monotonic() + self._fsync_interval_s
         self._health.probe()
         self._files.open()
         self.opened.set()
@@ -207,7 +202,7 @@ class LogWriter:
                     self._health.probe()
             if self._health.failing:
                 self._spill_rows()
-            self._sync_if_due()
+            self._synced(self._syncer.sync_if_due(closing=self._closing), "unsynced")
         finally:
             self._answer_spilled()
             if self._settled:
@@ -219,9 +214,7 @@ class LogWriter:
             return False
         if time.monotonic() >= self._drain_until:
             return True
-        if len(self._jobs) or self._rows or self._awaiting_sync or self._syncer.busy:
-            return False
-        if self._fsync != "never" and self._log.needs_sync:
+        if len(self._jobs) or self._rows or not self._syncer.is_idle:
             return False
         return self._health.failing or not self._spilled
 
@@ -231,8 +224,8 @@ class LogWriter:
         due = []
         if self._rows or self._spilled or self._health.failing:
             due.append(self._health.retry_at)
-        if self._fsync != "never" and self._log.needs_sync and not self._syncer.busy:
-            due.append(0.0 if self._closing or self._fsync == "row" else self._sync_at)
+        if (sync_at := self._syncer.due_at(closing=self._closing)) is not None:
+            due.append(sync_at)
         if self._closing:
             due.append(self._drain_until)
         wait_s = min(due) - time.monotonic() if due else None
@@ -282,8 +275,8 @@ class LogWriter:
             for session in appended:
                 if self._fsync != "row":
                     self._synced([session], "written")
-                elif len(self._awaiting_sync) < self._queue_rows_max:
-                    self._awaiting_sync.append(session)
+                elif len(self._syncer.waiting) < self._queue_rows_max:
+                    self._syncer.waiting.append(session)
                 else:  # the disk's fsync hangs
                     self._counts.add("fsync_errors")
                     self._synced([session], "unsynced")
@@ -334,21 +327,6 @@ class LogWriter:
                 session.row = b""
                 self._settle(session, "spilled")
         self._newly_spilled.clear()
-
-    def _sync_if_due(self) -> None:
-        if self._syncer.busy or self._fsync == "never" or not self._log.needs_sync:
-            return
-        now = time.monotonic()
-        if self._fsync == "row" or self._closing or now >= self._sync_at:
-            self._sync_at = now + self._fsync_interval_s
-            rows, self._awaiting_sync = self._awaiting_sync, []
-            try:
-                descriptors = self._log.take_unsynced()
-            except OSError:
-                self._counts.add("fsync_errors")
-                self._synced(rows, "unsynced")
-            else:
-                self._syncer.sync(descriptors, rows)
 
     def _on_synced(self, rows: SyncedRows, fate: SyncFate) -> None:  # in the syncer's thread
         self._jobs.add(self._synced, rows, fate)
