@@ -32,6 +32,7 @@ import orjson
 from langfuse import Langfuse
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
+from pydantic import SecretStr
 
 from lakehouse.trace_context import TraceContext, mint_trace_id, read_hop_context, trace_metadata
 from lakehouse.tracing import Tracing, TracingConfig
@@ -120,7 +121,7 @@ def trace_generation(tracing: Tracing, context: TraceContext, session_id: str | 
         usage_details=USAGE,
         cost_details=COST,
         metadata=METADATA,
-        completion_start_unix_ns=time.time_ns(),
+        completion_start_monotonic_ns=time.monotonic_ns(),
     )
 
 
@@ -129,7 +130,9 @@ class Ours:
 
     def __init__(self, host: str, *, serialise: bool, compression: Any) -> None:
         self.tracing = Tracing(
-            TracingConfig(host=host, public_key=f"pk-{uuid.uuid4()}", secret_key="sk", compression=compression),
+            TracingConfig(
+                host=host, public_key=f"pk-{uuid.uuid4()}", secret_key=SecretStr("sk"), compression=compression
+            ),
             service="chatd",
         )
         self.serialise = serialise
@@ -170,7 +173,7 @@ class Session:
             validate.end(output='{"passed":true,"findings":[]}', metadata={"findings": 0, "roster_version": "sha256:1"})
             attempt.end(output=answer)
         root.end(output=answer, trace_metadata={"final_verdict": "accepted"})
-        self.iterate.score_session(context.trace_id, accepted=True, iterations=2, grounded_in_roster=True)
+        self.iterate.score_session(root, accepted=True, iterations=2, grounded_in_roster=True)
 
     def flush(self) -> None:
         for tracing in (self.iterate, self.chatd, self.validated):

@@ -20,8 +20,9 @@ SITE = {"latitude": 41.5, "longitude": -83.5}
 
 
 def _violations(kind: str, **spec: Any) -> set[str]:
+    fields: dict[str, Any] = {"kind": kind, kind: spec}
     try:
-        read_spec(ValidateRequest(kind=kind, **{kind: spec}))
+        read_spec(ValidateRequest(**fields))
     except Fault as fault:
         assert fault.reason is Reason.BAD_REQUEST
         for violation in fault.violations:
@@ -99,6 +100,33 @@ def test_what_does_not_fit_the_kind_is_refused(request_: Any, reason: Reason, fi
     assert [violation.field for violation in caught.value.violations] == [field]
 
 
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        (
+            {"name": "a", "strict": True, "schema": {"type": "object"}},
+            "OpenAI response_format, not a JSON Schema",
+        ),
+        ({"type": "json_schema", "json_schema": {"name": "a", "schema": {}}}, "an OpenAI response_format"),
+        ({"type": "function", "function": {"name": "a", "parameters": {}}}, "the definition of a tool"),
+        ({"name": "a", "description": "b", "parameters": {"type": "object"}}, "the definition of a function"),
+        ({"name": "a", "input_schema": {"type": "object"}}, "the definition of a tool"),
+        ({"name": "string", "age": "integer"}, "would accept anything"),
+        ({"$Schema": "x"}, "would accept anything"),
+    ],
+)
+def test_what_is_no_schema_is_refused_by_what_it_is(schema: Any, says: str) -> None:
+    with pytest.raises(Fault) as caught:
+        read_spec(ValidateRequest(kind="json_schema", json_schema={"schema_json": json.dumps(schema)}))
+    (violation,) = caught.value.violations
+    assert says in violation.description
+
+
+@pytest.mark.parametrize("schema", [{}, True, {"title": "x"}, {"$ref": "#"}, {"properties": {"schema": {}}, "name": 1}])
+def test_what_is_a_schema_is_taken(schema: Any) -> None:
+    read_spec(ValidateRequest(kind="json_schema", json_schema={"schema_json": json.dumps(schema)}))
+
+
 def test_an_unknown_kind_is_told_which_ones_there_are() -> None:
     with pytest.raises(Fault) as caught:
         read_spec(ValidateRequest(kind="fil\u202el" * 100), extra_kinds=("song",))
@@ -154,6 +182,12 @@ def test_every_field_of_a_fill_is_checked_and_all_problems_are_told_at_once(chan
         ({"worker_ids": ["A"], "to_worker_id": "B"}, {"email.to_worker_id"}),
         ({"worker_ids": ["A"], "body_chars_max": -1}, {"email.body_chars_max"}),
         ({"worker_ids": ["A"], "subject_chars_max": 20_001}, {"email.subject_chars_max"}),
+        ({"worker_ids": ["A"], "allowed_numbers": ["+1 419 555 0100"], "allowed_names": ["Pat Officer"]}, set()),
+        ({"worker_ids": ["A"], "allowed_numbers": ["12"]}, {"email.allowed_numbers[0]"}),
+        ({"worker_ids": ["A"], "allowed_numbers": ["1" * 21]}, {"email.allowed_numbers[0]"}),
+        ({"worker_ids": ["A"], "allowed_names": ["Pat", " "]}, {"email.allowed_names[1]"}),
+        ({"worker_ids": ["A"], "allowed_names": ["x" * 201]}, {"email.allowed_names[0]"}),
+        ({"worker_ids": ["A"], "allowed_names": ["x"] * 51}, {"email.allowed_names"}),
     ],
 )
 def test_every_field_of_an_email_is_checked(spec: Any, fields: set[str]) -> None:

@@ -36,7 +36,9 @@ async def compose(config: ValidatedTable, runtime: Runtime) -> AsyncIterator[Reg
         tracing = await stack.enter_async_context(open_tracing(config, runtime, service="validated"))
         roster = await stack.enter_async_context(_open_roster(config, runtime))
         try:
-            validators = await stack.enter_async_context(make_validators(Tools(roster, config.limits)))
+            validators = await stack.enter_async_context(
+                make_validators(Tools(roster, config.limits, config.roster.region))
+            )
         except KindError as error:
             raise StartError(str(error)) from None
         servicer = ValidateServicer(validators, tracing, config.limits)

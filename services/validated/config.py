@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+import phonenumbers
 from pydantic import Field, SecretStr, model_validator
 
 from lakehouse.server.config import ServerTable
@@ -22,6 +23,9 @@ class PostgresTable(Table):
     conninfo_file: Path | None = None
     schema_name: Name = "public"
     table: Name = "workers"
+    """Its names are asked for by an expression: with more than some 50,000 rows it should have an index on it
+    (`python -m validated.roster.names` prints the statement).
+    """
     assignments_table: Annotated[str, Field(max_length=63)] = ""
     """Table in the same schema with worker_id, shift_start, shift_end (timestamptz). Empty: no overlap is known."""
     do_not_send_table: Annotated[str, Field(max_length=63)] = ""
@@ -59,6 +63,8 @@ class RosterTable(Table):
     """The longest load; past it the old roster stays."""
     load_memory_mb: Annotated[int, Field(ge=64, le=65_536)] = 192
     """What the reader's engine may use before it spills to a temporary folder."""
+    region: Annotated[str, Field(pattern="^[A-Z]{2}$")] = "US"
+    """Where the phone numbers of the roster and of messages are from that have no country code: ISO 3166."""
     postgres: PostgresTable = PostgresTable()
 
     @model_validator(mode="after")
@@ -67,6 +73,8 @@ class RosterTable(Table):
             if name not in WORKER_COLUMNS:
                 raise ValueError(f'columns: "{name}" is no column of ours; they are {", ".join(WORKER_COLUMNS)}')
         given = bool(self.postgres.conninfo.get_secret_value()) + (self.postgres.conninfo_file is not None)
+        if self.region not in phonenumbers.SUPPORTED_REGIONS:
+            raise ValueError(f'region: "{self.region}" is no region with phone numbers; two letters such as US, GB, DE')
         if self.backend == "postgres" and given != 1:
             raise ValueError("backend postgres needs postgres.conninfo or postgres.conninfo_file, one of them")
         return self

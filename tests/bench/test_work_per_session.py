@@ -119,7 +119,7 @@ async def sessions(folder: Path, *, traced: bool) -> AsyncIterator[AsyncIterateC
 
     async with contextlib.AsyncExitStack() as stack:
         endpoint = await stack.enter_async_context(ModelEndpoint(answers()))
-        endpoint.requests = deque(maxlen=1)  # type: ignore[assignment]  what it was asked is not looked at here
+        endpoint.requests = deque(maxlen=1)  # what it was asked is not looked at here
         gate = await stack.enter_async_context(
             running(
                 "validated",

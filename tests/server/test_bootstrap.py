@@ -183,7 +183,8 @@ async def test_an_open_health_watch_does_not_hold_the_shutdown() -> None:
     server_context = serving(answer, drain_ms=60_000)
     server, _ = await server_context.__aenter__()
     async with grpc.aio.insecure_channel(server.address) as channel:
-        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # its types name no method
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         async with asyncio.timeout(10):
             await server_context.__aexit__(None, None, None)
@@ -212,8 +213,9 @@ async def test_an_unknown_method_is_unimplemented_and_costs_no_memory() -> None:
 
     async with serving(answer) as (server, _), grpc.aio.insecure_channel(server.address) as channel:
         for number in range(5):
+            nope: Any = channel.unary_unary(f"/{SERVICE}/Nope{number}")
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await channel.unary_unary(f"/{SERVICE}/Nope{number}")(b"")
+                await nope(b"")
             assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -244,8 +246,9 @@ async def test_a_taken_metrics_port_is_a_clear_start_error_and_leaves_nothing_li
 
 async def check(address: str) -> str:
     async with grpc.aio.insecure_channel(address) as channel:
-        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=SERVICE))
-    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service=SERVICE))
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
 async def refused_while_draining(client: AsyncValidateClient) -> Fault:

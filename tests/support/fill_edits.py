@@ -12,6 +12,9 @@ from typing import Any
 Row = dict[str, str]
 
 _ZERO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff\u200e\u200f\u202e\u00ad"
+_REQUIRED = {"worker_id", "name"}
+_STATED = ("role", "city", "state")
+_LOWER = {upper: upper + 32 for upper in (*range(ord("A"), ord("Z") + 1), ord("\u00d1"))}
 _LOOK_ALIKE = {"W": "\u051c", "O": "\u041e", "0": "O", "1": "l", "-": "\u2010", "a": "\u0430", "e": "\u0435"}
 
 
@@ -28,20 +31,31 @@ def edited(random_: random.Random, rows: list[Row]) -> str:
     return json.dumps(artifact, ensure_ascii=random_.random() < 0.3)
 
 
-def may_be_accepted(text: str, people: dict[str, str], count: int) -> bool:
-    """The oracle: `text` names exactly `count` distinct people, each by an id and name of `people`, and no more."""
+def is_right(text: str, people: dict[str, Row], count: int, role: str) -> bool:
+    """The oracle: `text` names exactly `count` distinct people, each active, of `role`, by an id and name of `people`;
+    what else it states of them is theirs, in whatever case; and it says no more.
+    """
     artifact = json.loads(text)
     if not isinstance(artifact, dict) or list(artifact) != ["workers"] or not isinstance(artifact["workers"], list):
         return False
     seen = set()
     for element in artifact["workers"]:
-        if not isinstance(element, dict) or not {"worker_id", "name"} <= set(element):
+        if not isinstance(element, dict) or not _REQUIRED <= set(element) <= {*_REQUIRED, *_STATED}:
             return False
-        worker_id, name = element["worker_id"], element["name"]
-        if not isinstance(worker_id, str) or people.get(worker_id) is None or people[worker_id] != name:
+        worker_id = element["worker_id"]
+        row = people.get(worker_id) if isinstance(worker_id, str) else None
+        if row is None or row["name"] != element["name"] or row["active"] != "true" or row["role"] != role:
             return False
+        for name in _STATED:
+            # The example spells these in ASCII, where case is a matter of 26 letters, but for Espa\u00f1ola.
+            if name in element and _lower(element[name]) != _lower(row[name]):
+                return False
         seen.add(worker_id)
     return len(seen) == len(artifact["workers"]) == count
+
+
+def _lower(value: Any) -> Any:
+    return value.translate(_LOWER) if isinstance(value, str) else None
 
 
 def _person(random_: random.Random, rows: list[Row]) -> dict[str, Any]:
@@ -92,12 +106,23 @@ def _swap_name(random_: random.Random, person: Any, rows: list[Row]) -> Any:
     return {**_of(person), "name": random_.choice(rows)["name"]}
 
 
+def _restate(random_: random.Random, person: Any, rows: list[Row]) -> Any:
+    known = {row["worker_id"]: row for row in rows}.get(str(_of(person).get("worker_id")), rows[0])
+    name = random_.choice(_STATED)
+    text = known[name]
+    bold = "".join(chr(0x1D41A + ord(each) - ord("a")) if "a" <= each <= "z" else each for each in text)
+    wide = "".join(chr(ord(each) + 0xFEE0) if "!" <= each <= "~" else each for each in text)
+    forms = (text.upper(), text.lower(), text.swapcase(), text + "\n", text + "\x1c", " " + text, bold, wide,
+             text.replace(" ", "  "), text.replace("K", "\u212a").replace("s", "\u017f"), "")  # fmt: skip
+    return {**_of(person), name: random_.choice(forms)}
+
+
 def _invent(random_: random.Random, person: Any, rows: list[Row]) -> Any:
     return {**_of(person), "worker_id": f"W-{random_.randrange(1_000_000):06d}", "name": random_.choice(rows)["name"]}
 
 
 def _retype(random_: random.Random, person: Any, _: list[Row]) -> Any:
-    value = random_.choice((None, 17, 1.5, True, [], {}, [_of(person).get("worker_id")], ""))
+    value: Any = random_.choice((None, 17, 1.5, True, [], {}, [_of(person).get("worker_id")], ""))
     return {**_of(person), random_.choice(("worker_id", "name", "role")): value}
 
 
@@ -120,8 +145,9 @@ def _of(person: Any) -> dict[str, Any]:
     return person if isinstance(person, dict) else {}
 
 
-_EDITS = (_edit_id, _edit_id, _edit_id, _edit_name, _swap_name, _invent, _invent, _retype, _drop, _smuggle, _replace)
-_WRAPPERS = (
+_EDITS = (_restate, _restate, _edit_id, _edit_id, _edit_id, _edit_name, _swap_name, _invent, _invent,
+          _retype, _drop, _smuggle, _replace)  # fmt: skip
+_WRAPPERS: tuple[Any, ...] = (
     lambda random_, artifact, rows: {**artifact, "standby": [_person(random_, rows)]},
     lambda _, artifact, __: [artifact],
     lambda _, artifact, __: {"workers": artifact},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import MutableSequence
 from typing import Any, Self
 
 
@@ -15,7 +16,7 @@ class ModelEndpoint:
 
     def __init__(self, answers: list[str]) -> None:
         self.answers = answers
-        self.requests: list[dict[str, Any]] = []
+        self.requests: MutableSequence[dict[str, Any]] = []
         self.asked = asyncio.Event()
         """Set when a request has arrived whole."""
         self.release = asyncio.Event()

@@ -112,7 +112,8 @@ async def judge(
 
 
 def read(kind: str, **spec: Any) -> Spec:
-    return read_spec(ValidateRequest(kind=kind, **{kind: spec}))
+    member: Any = {kind: spec}
+    return read_spec(ValidateRequest(kind=kind, **member))
 
 
 LIMITS = LimitsTable(suggestions_ms=5000)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 import lakehouse
 from lakehouse.tracing import TracingConfig
@@ -50,7 +51,9 @@ def connect() -> Iterator[StartConnection]:
     started: list[LangfuseConnection] = []
 
     def start(url: str) -> LangfuseConnection:
-        started.append(LangfuseConnection(TracingConfig(host=url, public_key="pk", secret_key="sk"), "chatd"))
+        started.append(
+            LangfuseConnection(TracingConfig(host=url, public_key="pk", secret_key=SecretStr("sk")), "chatd")
+        )
         return started[-1]
 
     yield start

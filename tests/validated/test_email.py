@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import message_cases
+import psycopg
 import pytest
-from rosters import judge
+from rosters import LIMITS, POSTGRES, judge, write_csv
 
+from validated.config import RosterTable
 from validated.kinds.email import EmailValidator
+from validated.kinds.validator import Tools
+from validated.roster.file import FileRoster
+from validated.roster.names import name_key, table_key, table_key_sql
+from validated.roster.postgres import PostgresRoster
 
 SPEC: dict[str, Any] = {"worker_ids": ["W-000002", "W-000007"]}
 GOOD = {
@@ -85,3 +95,172 @@ async def test_one_wrong_thing_gives_exactly_its_finding(
 async def test_the_longest_message_is_searched_to_its_end(email: EmailValidator) -> None:
     body = "a b " * 4990 + "Omar Khan"
     assert await _codes(email, {**GOOD, "body": body}, body_chars_max=20_000) == ["FOREIGN_WORKER"]
+
+
+OFFICE: dict[str, Any] = {"allowed_names": ["Pat Officer"], "allowed_numbers": ["(419) 555-0001"]}
+CROWD = [
+    ("W-000001", "Ana Silva", "+1-419-555-0107"),
+    ("W-000002", "Omar Reyes", ""),
+    ("W-000003", "Robert Brown", "+1-419-555-0199"),
+    ("W-000004", "Mary B. Jones", ""),
+    ("W-000005", "O'Neil", ""),
+    ("W-000006", "\u674e\u5a1c", ""),
+    ("W-000007", "Robert Brown Jr.", ""),
+    ("W-000008", "William (Bill) Smith", ""),
+    ("W-000009", "Juan Carlos de la Cruz Martinez", ""),
+    ("W-000010", "\u0905\u0928\u093f\u0924\u093e \u0936\u0930\u094d\u092e\u093e", ""),
+    ("W-000011", "Madonna", ""),
+    ("W-000012", "April Jackson", ""),
+    ("W-000013", "May", ""),
+    ("W-000014", "\u0e2a\u0e21\u0e0a\u0e32\u0e22 \u0e43\u0e08\u0e14\u0e35", ""),
+    ("W-000015", "Silva Omar", ""),
+    ("W-000016", "\u0141ukasz \u017bak", ""),
+    ("43604", "Zip Worker", ""),
+    ("2026", "Year Worker", ""),
+    ("1200", "House Worker", ""),
+]
+ROWS = [{"worker_id": worker_id, "name": name, "phone": phone} for worker_id, name, phone in CROWD]
+
+
+@pytest.fixture(scope="module", params=["file", "postgres"])
+async def crowd(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[EmailValidator]:
+    """The gate on a roster of names that are hard to find, or are words, in a file and in a table."""
+    if request.param == "file":
+        path = write_csv(tmp_path_factory.mktemp("crowd") / "workers.csv", ROWS)
+        async with FileRoster(RosterTable(path=path), near_ms=0).open() as files:
+            yield EmailValidator(Tools(files, LIMITS))
+        return
+    if not POSTGRES:
+        pytest.skip("LAKEHOUSE_TEST_POSTGRES is not set")
+    async with await psycopg.AsyncConnection.connect(POSTGRES, autocommit=True) as connection:
+        await connection.execute("DROP TABLE IF EXISTS email_crowd")
+        await connection.execute("CREATE TABLE email_crowd (worker_id text, name text, phone text)")
+        for row in ROWS:
+            await connection.execute("INSERT INTO email_crowd VALUES (%s, %s, %s)", tuple(row.values()))
+        table = RosterTable(backend="postgres", postgres={"conninfo": POSTGRES, "table": "email_crowd"})  # type: ignore[arg-type]
+        async with PostgresRoster(table, POSTGRES, near_ms=0).open() as database:
+            yield EmailValidator(Tools(database, LIMITS))
+        await connection.execute("DROP TABLE email_crowd")
+
+
+async def _crowd_codes(crowd: EmailValidator, body: str) -> list[str]:
+    return await _codes(
+        crowd,
+        {"to_worker_id": "W-000001", "subject": "s", "body": body},
+        worker_ids=["W-000001", "W-000002"],
+        **OFFICE,
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Robert Brown's shift", "Robert Brown\u2019s shift", "ROBERT BROWN'S shift", "Brown, Robert",
+        "Brown, Robert Q.", "Robert\nBrown", "Robert\r\nBrown", "> Robert\n> Brown", "Brown Robert",
+        "<b>Robert</b> Brown", "<p>Robert<br/>Brown</p>", "Ro<i>be</i>rt Brown", "**Robert** Brown",
+        "Ro**bert** Brown", "[Robert](a.b) Brown", "Robert&nbsp;Brown", "R&#111;bert Brown", "&amp;#82;obert Brown",
+        "Ro\u200bbert Br\u00adown", "R\u034fobert Brown", "Robert\u00a0Brown", "Robert_Brown", "Rob-\nert Brown",
+        "Robert%20Brown", "R\u043ebert Brown", "<Robert Brown>", "robert.brown@example.com",
+        "robertbrown@example.com", "RobertBrown", "Robert J. Brown", 'Robert "Bob" Brown', "Robert (Bob) Brown",
+        "Robert Brown, Jr.", "Robert Brown Jr", "Mary B. Jones", "Mary B Jones", "MARY B. JONES\u2019S",
+        "O'Neil has keys", "O\u2019Neil has keys", "O\u02bcNeil\u2019s keys", "William (Bill) Smith",
+        'William "Bill" Smith', "Juan Carlos de la Cruz Martinez", "juan carlos de la cruz martinez", "Madonna comes",
+        "\u8bf7\u674e\u5a1c\u6765",
+        "\u0905\u0928\u093f\u0924\u093e \u0936\u0930\u094d\u092e\u093e \u0915\u0947 \u0938\u093e\u0925",
+        "\u0e04\u0e38\u0e13\u0e2a\u0e21\u0e0a\u0e32\u0e22 \u0e43\u0e08\u0e14\u0e35\u0e21\u0e32", "LUKASZ ZAK",
+        "April Jackson", "Jackson, April will come", "May has the keys", "Silva Omar", "worker 2026", "ID 43604",
+        "ask 43604", "badge #1200", "W\u2011000003", "W-000003's", "wait for W-000003.",
+    ],
+)  # fmt: skip
+async def test_no_way_to_write_a_name_or_an_id_hides_anybody(crowd: EmailValidator, body: str) -> None:
+    assert await _crowd_codes(crowd, body) == ["FOREIGN_WORKER"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "call 419\u00b7555\u00b70199", "call 419,555,0199", "call 419<b>555</b>0199", "call 419&#8211;555&#8211;0199",
+        "call +1 (419) 555-0199", "call 567-555-0107", "call 1-567-555-0107 ext. 12",
+        "call \uff14\uff11\uff195550199", "tel:+14195550199", "SSN 123-45-6789", "account 123456789012",
+    ],
+)  # fmt: skip
+async def test_no_way_to_write_a_number_hides_it(crowd: EmailValidator, body: str) -> None:
+    assert set(await _crowd_codes(crowd, body)) == {"FOREIGN_NUMBER"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Ana Silva, Omar Reyes and Mia Nobody", "Ana Silva\nOmar Reyes", "Silva, Ana",
+        "Hello Ana,\nJackson plant is open", "Robert alone", "Brown bags", "madonna", "you may come",
+        "May we ask? Will you?", "on May 5", "in May", "5 May 2026", "in Jackson, April 5 at 7", "in Jackson, MI",
+        "0700-1500", "0700 \u2013 1500", "05-12-2026", "12/05/2026-12/07/2026", "2026-12-05T07:00:00-05:00",
+        "20261205T070000Z", "7.30 - 15.30", "2026-2027", "week 2026-W49", "in 2026", "December 5, 2026",
+        "1200 Main St, Toledo, OH 43604", "43604-1234", "room 1200", "1200 pallets", "$1,200.00",
+        "GPS 41.652800, -83.537900", "maps?q=41.652800,-83.537900", "419-555-0107 ext. 12", "(419) 555-0107 x1234",
+        "555-0107", "1.419.555.0107", "on 5, 6, 7, 8, 9, 10 and 11 December", "Pat Officer, 419-555-0001", "W-000002",
+        "OSHA-10, I-75, Gate A-12",
+    ],
+)  # fmt: skip
+async def test_what_every_message_may_say_is_not_taken_for_somebody(crowd: EmailValidator, body: str) -> None:
+    assert await _crowd_codes(crowd, body) == []
+
+
+async def test_the_offices_own_contact_is_foreign_where_the_spec_does_not_allow_it(crowd: EmailValidator) -> None:
+    message = {"to_worker_id": "W-000001", "subject": "s", "body": "Robert Brown, 419-555-0001"}
+    assert await _codes(crowd, message, worker_ids=["W-000001"]) == ["FOREIGN_WORKER", "FOREIGN_NUMBER"]
+    allowed = {"allowed_names": ["robert brown"], "allowed_numbers": ["+1 419 555 0001"]}
+    assert await _codes(crowd, message, worker_ids=["W-000001"], **allowed) == []
+
+
+async def test_a_number_is_read_as_one_of_the_region(tmp_path: Path) -> None:
+    rows = [{"worker_id": "A-1", "name": "Ana Silva", "phone": "+49 30 1234567"}]
+    async with FileRoster(RosterTable(path=write_csv(tmp_path / "w.csv", rows)), near_ms=0).open() as roster:
+        for region, codes in (("DE", []), ("US", ["FOREIGN_NUMBER"])):
+            gate = EmailValidator(Tools(roster, LIMITS, region))
+            message = {"to_worker_id": "A-1", "subject": "s", "body": "call 030 / 123 45 67"}
+            assert await _codes(gate, message, worker_ids=["A-1"]) == codes
+
+
+@pytest.mark.parametrize("roster_name", list(message_cases.rosters()))
+async def test_labelled_messages_are_told_apart(roster_name: str, tmp_path: Path) -> None:
+    rows = message_cases.rosters()[roster_name]
+    draw = random.Random(15)
+    rejected: list[str] = []
+    async with FileRoster(RosterTable(path=write_csv(tmp_path / "w.csv", rows)), near_ms=0).open() as roster:
+        gate = EmailValidator(Tools(roster, LIMITS))
+        innocent = 0
+        for _ in range(120):
+            case = message_cases.case(draw, rows)
+            spec: dict[str, Any] = {
+                "allowed_names": message_cases.ALLOWED_NAMES,
+                "allowed_numbers": message_cases.ALLOWED_NUMBERS,
+            }
+            findings, _ = await judge(gate, case.artifact, kind="email", worker_ids=case.worker_ids, **spec)
+            assert findings.any or not case.is_bad, (case.form, case.artifact)
+            innocent += not case.is_bad
+            if findings.any and not case.is_bad:
+                rejected.append(f"{case.artifact} {findings.kept}")
+    assert 40 < innocent < 80
+    assert len(rejected) * 100 <= innocent, rejected
+
+
+@pytest.mark.skipif(not POSTGRES, reason="LAKEHOUSE_TEST_POSTGRES is not set")
+async def test_a_table_computes_the_key_that_it_is_asked_for() -> None:
+    names = [row["name"] for row in message_cases.adversarial_rows("letters")]
+    names += [
+        "\u1e9eara Stra\u00df",
+        "\u00c6sir \u00d8 \u00d0or \u00de\u00f3r",
+        "\u0418\u0412\u0410\u041d \u041b\u0438",
+        "\uae40 \ucca0\uc218",
+        "\u963f\u00b7\u91cc",
+    ]
+    async with await psycopg.AsyncConnection.connect(POSTGRES, autocommit=True) as connection:
+        for collation in ('"C"', '"default"'):
+            expression = table_key_sql(f"(n COLLATE {collation})").replace("%", "%%")
+            for name in names:
+                cursor = await connection.execute(f"SELECT {expression} FROM (SELECT %s::text AS n) t", (name,))
+                row = await cursor.fetchone()
+                assert row == (table_key(name_key(name)),), (name, collation)

@@ -13,9 +13,9 @@ ANA = {"worker_id": "W-000001", "name": "Ana Silva"}
 LUKASZ = {"worker_id": "W-000002", "name": "Łukasz Żak"}
 JOSE = {"worker_id": "W-000005", "name": "José Núñez"}
 OTHER_ANA = {"worker_id": "W-000007", "name": "Ana Silva"}
-SPEC = {"role": "forklift operator", "count": 1, "city": "TOLEDO", "state": "oh"}
-SITE = {"latitude": 41.6528, "longitude": -83.5379}
-SATURDAY = {"shift_start": "2026-12-05T07:00:00-05:00", "shift_end": "2026-12-05T15:00:00-05:00"}
+SPEC: dict[str, Any] = {"role": "forklift operator", "count": 1, "city": "TOLEDO", "state": "oh"}
+SITE: dict[str, Any] = {"latitude": 41.6528, "longitude": -83.5379}
+SATURDAY: dict[str, Any] = {"shift_start": "2026-12-05T07:00:00-05:00", "shift_end": "2026-12-05T15:00:00-05:00"}
 
 
 async def _found(fill: FillValidator, *workers: Any, **spec: Any) -> list[tuple[str, str]]:
@@ -45,6 +45,14 @@ async def test_workers_who_meet_the_spec_pass_and_are_grounded(fill: FillValidat
         ({"worker_id": "W-000009", "name": "Ana Silva"}, {}, "PHANTOM_WORKER", "worker_id"),
         ({**ANA, "city": "Perrysburg"}, {}, "STATED_FACT_MISMATCH", "city"),
         ({**ANA, "role": ""}, {}, "STATED_FACT_MISMATCH", "role"),
+        ({**ANA, "city": "Toledo\n"}, {}, "STATED_FACT_MISMATCH", "city"),
+        ({**ANA, "city": " Toledo"}, {}, "STATED_FACT_MISMATCH", "city"),
+        ({**ANA, "role": "Forklift operator\x1c"}, {}, "STATED_FACT_MISMATCH", "role"),
+        ({**ANA, "role": "Forklift  operator"}, {}, "STATED_FACT_MISMATCH", "role"),
+        ({**ANA, "role": "For\u212alift operator"}, {}, "STATED_FACT_MISMATCH", "role"),
+        ({**ANA, "city": "\uff34\uff4f\uff4c\uff45\uff44\uff4f"}, {}, "STATED_FACT_MISMATCH", "city"),
+        ({**ANA, "city": "\U0001d413oledo"}, {}, "STATED_FACT_MISMATCH", "city"),
+        ({**ANA, "state": "\U0001d40e\U0001d407"}, {}, "STATED_FACT_MISMATCH", "state"),
         (LUKASZ, {"required_certifications": ["osha-10", "Forklift"]}, "MISSING_CERTIFICATION", "worker_id"),
         (LUKASZ, SATURDAY, "SHIFT_OVERLAP", "worker_id"),
         (ANA, {"client_id": "acme"}, "DO_NOT_SEND", "worker_id"),
@@ -131,6 +139,83 @@ async def test_a_phantom_is_answered_with_who_was_meant(fill: FillValidator, wor
     assert finding.suggestions[0].worker_id in ("W-000001", "W-000007")
     assert "did you mean W-00000" in finding.message
     assert finding.message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("Jose\u0301 Nu\u0301n\u0303ez", "U+0065 U+0301 U+0020 where the roster has U+00E9 U+0020 U+004E"),
+        ("J\u043es\u00e9 N\u00fa\u00f1ez", "from character 2 on: U+043E"),
+        ("Jos\u00e9 N\u00fa\u00f1ez\u200b", "U+200B where the roster has nothing"),
+    ],
+)
+async def test_names_that_look_the_same_are_answered_with_the_code_points_that_differ(
+    fill: FillValidator, written: str, says: str
+) -> None:
+    findings, _ = await judge(fill, {"workers": [{**JOSE, "name": written}]}, role="forklift operator", count=1)
+    (finding,) = findings.kept
+    assert finding.code == "NAME_MISMATCH"
+    assert says in finding.message
+
+
+@pytest.mark.parametrize(
+    ("worker", "spec", "code"),
+    [
+        ({"worker_id": "W-000003", "name": "Omar Khan"}, {}, "INACTIVE_WORKER"),
+        ({"worker_id": "W-000004", "name": "Mia Wong"}, {}, "WRONG_ROLE"),
+        (JOSE, {}, "WRONG_CITY"),
+        ({"worker_id": "W-000006", "name": "Emma Clark"}, {"city": ""}, "WRONG_STATE"),
+        (LUKASZ, {"required_certifications": ["osha-10", "Forklift"]}, "MISSING_CERTIFICATION"),
+        (LUKASZ, SATURDAY, "SHIFT_OVERLAP"),
+        (ANA, {"client_id": "acme"}, "DO_NOT_SEND"),
+        (JOSE, {"site": SITE, "max_distance_km": 12.0}, "TOO_FAR"),
+        (OTHER_ANA, {"site": SITE, "max_distance_km": 12.0}, "NO_COORDINATES"),
+    ],
+)
+async def test_whoever_cannot_stay_is_answered_with_people_who_qualify(
+    fill: FillValidator, worker: Any, spec: Any, code: str
+) -> None:
+    findings, _ = await judge(fill, {"workers": [worker]}, **{**SPEC, **spec})
+    (finding,) = findings.kept
+    assert finding.code == code
+    assert finding.suggestions
+    for each in finding.suggestions:
+        instead = {"worker_id": each.worker_id, "name": each.name}
+        assert not (await judge(fill, {"workers": [instead]}, **{**SPEC, **spec}))[0].any
+
+
+async def test_missing_workers_are_answered_with_people_who_qualify_and_are_not_used_yet(fill: FillValidator) -> None:
+    findings, _ = await judge(fill, {"workers": [ANA, LUKASZ]}, **{**SPEC, "count": 4})
+    (finding,) = findings.kept
+    assert {each.worker_id for each in finding.suggestions} == {"W-000007", "w-000001"}
+    assert "no answer can pass" not in finding.message
+    findings, _ = await judge(fill, {"workers": [ANA, ANA]}, **{**SPEC, "count": 2})
+    assert {each.worker_id for each in findings.kept[0].suggestions} == {"W-000002", "W-000007", "w-000001"}
+    findings, _ = await judge(fill, {"workers": [ANA, LUKASZ]}, **{**SPEC, "count": 1})
+    assert findings.kept[0].suggestions == ()
+
+
+async def test_a_worker_with_several_faults_gets_his_suggestions_with_each_and_their_words_once(
+    fill: FillValidator,
+) -> None:
+    omar = {"worker_id": "W-000003", "name": "Omar Khan"}
+    findings, _ = await judge(fill, {"workers": [omar]}, **{**SPEC, "required_certifications": ["forklift"]})
+    assert [finding.code for finding in findings.kept] == ["INACTIVE_WORKER", "MISSING_CERTIFICATION"]
+    assert len({finding.suggestions for finding in findings.kept}) == 1
+    assert ["would qualify" in finding.message for finding in findings.kept] == [True, False]
+
+
+async def test_that_too_few_qualify_is_said_once_with_numbers(fill: FillValidator) -> None:
+    findings, _ = await judge(fill, {"workers": [ANA, LUKASZ]}, **{**SPEC, "count": 5})
+    (finding,) = findings.kept
+    assert "only 4 workers of the roster qualify under all terms, 5 asked for" in finding.message
+    omar = {"worker_id": "W-000003", "name": "Omar Khan"}
+    terms = {**SPEC, "count": 2, "required_certifications": ["forklift"]}
+    findings, _ = await judge(fill, {"workers": [omar, LUKASZ]}, **terms)
+    said = ["only 1 worker of the roster qualifies" in finding.message for finding in findings.kept]
+    assert said == [True] + [False] * (len(said) - 1)
+    findings, _ = await judge(fill, {"workers": [omar]}, **{**SPEC, "role": "astronaut"})
+    assert 'nobody in the roster is "astronaut"' in findings.kept[0].message
 
 
 async def test_suggestions_name_only_workers_who_would_qualify(fill: FillValidator) -> None:

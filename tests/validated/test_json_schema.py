@@ -82,9 +82,14 @@ async def test_findings_are_bounded_and_the_rest_is_counted(gate: JsonSchemaVali
     ("schema", "says"),
     [
         ({"type": "nope"}, "not a JSON Schema"),
-        ({"$schema": "http://json-schema.org/draft-07/schema#"}, "2020-12"),
+        ({"$schema": "http://json-schema.org/draft-03/schema#"}, "2020-12"),
         ({"$schema": 7}, "2020-12"),
-        ({"pattern": "(?=a)b"}, "not a JSON Schema"),
+        ({"pattern": "(?=a)b"}, "look-ahead"),
+        ({"properties": {"a": {"patternProperties": {"^(?!x)": {}}}}}, "look-ahead"),
+        ({"pattern": "(?<=a)b"}, "look-behind"),
+        ({"pattern": r"(a)\1"}, "a back-reference"),
+        ({"pattern": "[a"}, "not a regular expression"),
+        ({"$schema": "http://json-schema.org/draft-07/schema#", "type": "nope"}, "not a JSON Schema"),
         ({"pattern": "((((a{1000}){1000}){1000}){1000})"}, "not a JSON Schema"),
         ({"$ref": "#/nowhere"}, "not a JSON Schema"),
         ({"$ref": "file:///etc/passwd"}, "leads outside"),
@@ -94,6 +99,69 @@ async def test_a_schema_that_cannot_be_used_is_refused_with_a_reason(
     gate: JsonSchemaValidator, schema: Any, says: str
 ) -> None:
     assert says in await _refused(gate, schema)
+
+
+_PETS = {
+    "cat": {"properties": {"kind": {"const": "cat"}, "meows": {"type": "integer"}}, "required": ["kind", "meows"]},
+    "dog": {"properties": {"kind": {"enum": ["dog"]}, "barks": {"type": "integer"}}, "required": ["kind", "barks"]},
+}
+_PET = {"oneOf": [{"$ref": "#/$defs/cat"}, {"$ref": "#/$defs/dog"}]}
+_DEFS = {"$defs": _PETS}
+_CITIES = [f"city {number}" for number in range(40)]
+_OPTIONAL = {"anyOf": [{"type": "integer"}, {"type": "null"}]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "artifact", "found"),
+    [
+        ({"properties": {"age": _OPTIONAL}}, {"age": "old"}, [("/age", "integer, null")]),
+        ({"properties": {"pet": _PET}, **_DEFS}, {"pet": {"kind": "cat", "meows": "x"}}, [("/pet/meows", '"x"')]),
+        ({"properties": {"pet": _PET}, **_DEFS}, {"pet": {"kind": "dog", "barks": []}}, [("/pet/barks", "integer")]),
+        (
+            {"properties": {"pet": {"anyOf": [_PET, {"type": "null"}]}}, "$defs": _PETS},
+            {"pet": {"kind": "dog", "barks": "x"}},
+            [("/pet/barks", '"x"')],
+        ),
+        ({"items": {"anyOf": [_OPTIONAL, {"required": ["a"], "type": "object"}]}}, [{}], [("/0", '"a"')]),
+        ({"properties": {"a": {"properties": {"": {"properties": {"b": {"type": "null"}}}}}}}, {"a": {"": {"b": 1}}},
+         [("/a//b", "null")]),
+        ({"properties": {"": {"type": "null"}}}, {"": 1}, [("/", "null")]),
+        ({"properties": {"": {"type": "null"}, "a": {"type": "null"}}}, {"a": 1}, [("/a", "null")]),
+        ({"enum": _CITIES}, "City 7", [("", '40 values that are allowed; the nearest are "city 7"')]),
+        ({"enum": ["a", "b"]}, "c", [("", '"a" or "b"')]),
+    ],
+)  # fmt: skip
+async def test_a_finding_says_what_is_wrong_where_it_is_wrong(
+    gate: JsonSchemaValidator, schema: Any, artifact: Any, found: list[tuple[str, str]]
+) -> None:
+    got = await _found(gate, schema, artifact)
+    assert [path for _, path, _ in got] == [path for path, _ in found]
+    for (_, _, message), (_, says) in zip(got, found, strict=True):
+        assert says in message
+
+
+_TUPLE = {"items": [{"type": "integer"}]}
+_ABOVE = {"minimum": 5, "exclusiveMinimum": True}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "schema", "artifact", "passes"),
+    [
+        ("http://json-schema.org/draft-07/schema#", _TUPLE, ["a"], False),
+        ("http://json-schema.org/draft-07/schema#", _TUPLE, [1, "a"], True),
+        ("http://json-schema.org/draft-06/schema", {"contains": {"const": 1}}, [2], False),
+        ("http://json-schema.org/draft-04/schema#", _ABOVE, 5, False),
+        ("http://json-schema.org/draft-04/schema#", _ABOVE, 6, True),
+        ("https://json-schema.org/draft/2019-09/schema", {"dependentRequired": {"a": ["b"]}}, {"a": 1}, False),
+        ("https://json-schema.org/draft/2020-12/schema", {"prefixItems": [{"type": "integer"}]}, ["a"], False),
+        ("http://json-schema.org/draft-07/schema#", {"prefixItems": [{"type": "integer"}]}, ["a"], True),
+        ("http://json-schema.org/draft-07/schema#", {"format": "email"}, "nobody", True),
+    ],
+)
+async def test_a_schema_is_read_by_the_draft_that_it_names(
+    gate: JsonSchemaValidator, dialect: str, schema: Any, artifact: Any, *, passes: bool
+) -> None:
+    assert (await _found(gate, {"$schema": dialect, **schema}, artifact) == []) is passes
 
 
 async def test_no_reference_is_fetched(gate: JsonSchemaValidator) -> None:

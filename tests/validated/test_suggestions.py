@@ -25,7 +25,7 @@ from validated.roster.near import plain_id
 from validated.roster.texts import fold
 from validated.roster.worker import Candidates, Criteria, Found, RosterVersion, Wanted, Worker
 
-SPEC = {"role": "forklift operator", "count": 1, "city": "TOLEDO", "state": "oh"}
+SPEC: dict[str, Any] = {"role": "forklift operator", "count": 1, "city": "TOLEDO", "state": "oh"}
 TERMS = FillTerms.read(FillSpec(role="welder", count=1))
 
 

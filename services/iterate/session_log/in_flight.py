@@ -71,14 +71,16 @@ class InFlightFiles:
             except OSError as error:
                 self._refused(self.journal, error)
 
-    def begin(self, session: SessionInFlight, row: bytes, position: LogPosition) -> BeginningOutcome:
+    def begin(
+        self, session: SessionInFlight, row: bytes, position: LogPosition, parent_span_id: str | None
+    ) -> BeginningOutcome:
         """Writes a session's beginning, into the spill where the journal's disk refuses."""
         if self.journal is None:
             return "journaled"  # as far as it was asked for
         for file in (self.journal, self.spill):
             if file is not None:
                 try:
-                    session.entry = file.begin(row, position)
+                    session.entry = file.begin(row, position, parent_span_id)
                 except OSError as error:
                     self._refused(file, error)
                 else:

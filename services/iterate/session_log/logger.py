@@ -30,7 +30,7 @@ from iterate.session_log.counts import MinuteWarning, SessionLogCounts
 from iterate.session_log.exchange import Handover, HandoverOutcome, Receipt, resolve, settle_all
 from iterate.session_log.in_flight import InFlightFiles, SessionInFlight
 from iterate.session_log.journal import Journal
-from iterate.session_log.sweep import sweep
+from iterate.session_log.sweep import OnRecovered, ignore_recovered, sweep
 from iterate.session_log.writer import LogWriter, Settled
 from lakehouse.errors import Fault, Reason
 from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord, SessionRecord
@@ -102,6 +102,7 @@ class SessionLogger:
         config: SessionLogConfig,
         *,
         counts: SessionLogCounts | None = None,
+        on_recovered: OnRecovered = ignore_recovered,
         monotonic: Callable[[], float] = time.monotonic,
         unix_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -109,6 +110,7 @@ class SessionLogger:
         self._counts = counts or SessionLogCounts()
         self._warning = MinuteWarning(monotonic=monotonic)
         self._unix_ns = unix_ns
+        self._on_recovered = on_recovered
         self._wait_s = config.append_wait_ms / 1000
         self._sessions_open = 0
         self._wake_planned = False
@@ -153,11 +155,11 @@ class SessionLogger:
         ).start()
         await asyncio.wait((ready,), timeout=_START_WAIT_S)
 
-    def begin(self, begun: SessionRecord) -> OpenSession:
+    def begin(self, begun: SessionRecord, *, parent_span_id: str | None = None) -> OpenSession:
         """Queues the beginning; await ``begun`` of the result before anything else.
 
         ``begun`` is the row to write if the process died now: ``infra_error`` by ``PROCESS_DIED``, with the beginning
-        as its timestamp, no attempts and a duration of 0.
+        as its timestamp, no attempts and a duration of 0. ``parent_span_id`` is the caller's span, for its trace.
         """
         self._sessions_open += 1
         if self._writer is None:
@@ -173,7 +175,7 @@ class SessionLogger:
             self._unencodable("session_log_beginning_unencodable", begun.session_id)
             session.begun.settle("unjournaled")
         else:
-            if not self._writer.begin(session, row):
+            if not self._writer.begin(session, row, parent_span_id):
                 session.begun.settle("unjournaled")
         return OpenSession(self, begun, session)
 
@@ -328,6 +330,7 @@ class SessionLogger:
                 warning=self._warning,
                 stop=self._stopping,
                 synced=self.config.fsync != "never",
+                on_recovered=self._on_recovered,
             )
         except Exception:  # noqa: BLE001  a bug in a sweep must not end later ones
             _log.exception("session_log_sweep_bug")

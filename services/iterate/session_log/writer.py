@@ -107,8 +107,8 @@ class LogWriter:
 
     # On the event loop. False: the queue is full, and nothing was put.
 
-    def begin(self, session: SessionInFlight, row: bytes) -> bool:
-        return self._put(self._begin, (session, row), 1, len(row))
+    def begin(self, session: SessionInFlight, row: bytes, parent_span_id: str | None) -> bool:
+        return self._put(self._begin, (session, row, parent_span_id), 1, len(row))
 
     def attempt(self, session: SessionInFlight, attempt: str, unix_us: int) -> bool:
         """It is done with the next job or at the next ``wake``: the loop does not wake the thread for it alone."""
@@ -232,8 +232,9 @@ class LogWriter:
         if wait_s is None or wait_s > 0:
             self._jobs.wait(wait_s)
 
-    def _begin(self, session: SessionInFlight, row: bytes) -> None:
-        self._settled.append((session.begun, self._files.begin(session, row, self._log.position())))
+    def _begin(self, session: SessionInFlight, row: bytes, parent_span_id: str | None) -> None:
+        outcome = self._files.begin(session, row, self._log.position(), parent_span_id)
+        self._settled.append((session.begun, outcome))
 
     def _end(self, session: SessionInFlight) -> None:
         try:

@@ -26,12 +26,34 @@ LOCATIONS_MAX: Final = 200
 SHIFT_MAX: Final = timedelta(days=7)
 TEXT_CHARS_MAX: Final = 200
 EMAIL_WORKERS_MAX: Final = 1000
+EMAIL_ALLOWED_MAX: Final = 50
 SUBJECT_CHARS: Final = 200
 BODY_CHARS: Final = 5000
 # Each run of words in a message is looked up: the longest message bounds that.
 EMAIL_CHARS_MAX: Final = 20_000
 _QUOTE_CHARS_MAX = 80
 _INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII)
+
+# What is taken for a schema, by its names and the one that holds the schema or something around it.
+_WRAPPERS: Final[tuple[tuple[frozenset[str], str, str], ...]] = (
+    (frozenset(("name", "description", "strict", "schema")), "schema", "the json_schema of an OpenAI response_format"),
+    (frozenset(("type", "json_schema")), "json_schema", "an OpenAI response_format"),
+    (frozenset(("type", "name", "description", "strict", "schema")), "schema", "the text format of OpenAI's responses"),
+    (frozenset(("type", "function")), "function", "the definition of a tool"),
+    (frozenset(("type", "name", "description", "strict", "parameters")), "parameters", "the definition of a function"),
+    (frozenset(("type", "name", "description", "input_schema")), "input_schema", "the definition of a tool"),
+)
+_SCHEMA_KEYWORDS: Final = frozenset(
+    (  # noqa: SIM905  sixty lines otherwise
+        "$schema $id id $ref $anchor $dynamicRef $dynamicAnchor $recursiveRef $recursiveAnchor $vocabulary $comment "
+        "$defs definitions allOf anyOf oneOf not if then else dependentSchemas dependencies dependentRequired "
+        "properties patternProperties additionalProperties propertyNames unevaluatedProperties items prefixItems "
+        "additionalItems contains minContains maxContains unevaluatedItems type enum const multipleOf maximum "
+        "exclusiveMaximum minimum exclusiveMinimum maxLength minLength pattern maxItems minItems uniqueItems "
+        "maxProperties minProperties required title description default examples deprecated readOnly writeOnly format "
+        "contentEncoding contentMediaType contentSchema"
+    ).split()
+)
 
 SpecMessage: TypeAlias = FillSpec | EmailSpec | JsonSchemaSpec
 
@@ -137,7 +159,21 @@ def _json_schema(message: JsonSchemaSpec) -> Spec:
     schema = _parsed(field, message.schema_json)
     if not isinstance(schema, (dict, bool)):
         raise bad_request(Violation(field, "a JSON Schema is a JSON object, or true or false"))
+    problem = _no_schema(schema) if isinstance(schema, dict) else ""
+    if problem:
+        raise bad_request(Violation(field, problem))
     return Spec("json_schema", message, print_canonical({"schema": schema}))
+
+
+def _no_schema(value: dict[str, JsonValue]) -> str:
+    """What `value` is, where it is something around a schema, or has no keyword and so would accept anything."""
+    for names, inner, what in _WRAPPERS:
+        if inner in value and value.keys() <= names and isinstance(value[inner], (dict, bool)):
+            return f'this is {what}, not a JSON Schema; give what stands in its "{inner}"'
+    if value and value.keys().isdisjoint(_SCHEMA_KEYWORDS):
+        found = ", ".join(f'"{quoted(name)}"' for name in list(value)[:3])
+        return f"no keyword of JSON Schema stands at its top, but {found}: it would accept anything; {{}} says so"
+    return ""
 
 
 def _parsed(field: str, text: str) -> JsonValue:
@@ -217,6 +253,15 @@ def _email_violations(spec: EmailSpec) -> list[Violation]:
         _check_text(found, f"email.worker_ids[{index}]", worker_id, required=True)
     if spec.to_worker_id and spec.to_worker_id not in worker_ids:
         found.append(Violation("email.to_worker_id", "must be one of worker_ids"))
+    for name in ("allowed_numbers", "allowed_names"):
+        allowed = getattr(spec, name)
+        if len(allowed) > EMAIL_ALLOWED_MAX:
+            found.append(Violation(f"email.{name}", f"at most {EMAIL_ALLOWED_MAX}, has {len(allowed)}"))
+        for index, text in enumerate(allowed[:EMAIL_ALLOWED_MAX]):
+            field = f"email.{name}[{index}]"
+            _check_text(found, field, text, required=True)
+            if name == "allowed_numbers" and not 3 <= sum(map(str.isdecimal, text)) <= 20:
+                found.append(Violation(field, f'must have 3 to 20 digits, is "{quoted(text)}"'))
     for name in ("subject_chars_max", "body_chars_max"):
         if not 0 <= getattr(spec, name) <= EMAIL_CHARS_MAX:
             text = f"must be from 1 to {EMAIL_CHARS_MAX}, or 0 for the default"

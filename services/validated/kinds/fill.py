@@ -13,7 +13,7 @@ from validated.findings import Findings, pointer
 from validated.kinds.fill_terms import FillTerms
 from validated.kinds.suggestions import suggest
 from validated.kinds.validator import Ground, Tools
-from validated.roster.texts import fold
+from validated.roster.texts import difference, is_same_without_case
 from validated.roster.worker import Found, Question, Wanted
 
 _STATED: Final = ("role", "city", "state")
@@ -60,8 +60,8 @@ class FillValidator:
             judgement.judge(artifact, elements, worker_ids)
         else:
             await asyncio.to_thread(judgement.judge, artifact, elements, worker_ids)
-        if judgement.strangers:
-            await suggest(findings, judgement.strangers, answer, terms, taken=distinct, limits=self._limits)
+        if judgement.wanted:
+            await suggest(findings, judgement.wanted, answer, terms, taken=distinct, limits=self._limits)
         return Ground(judgement.grounded if elements else None, answer.version)
 
 
@@ -72,8 +72,10 @@ class _Judgement:
         self._terms = terms
         self._found = found
         self._findings = findings
-        self.strangers: dict[int, Wanted] = {}
-        """Who is not in the roster, by the position of his finding in `findings.kept`."""
+        self.wanted: dict[int, Wanted] = {}
+        """In whose place somebody is wanted, by the position of his first finding in `findings.kept`; nobody's (empty)
+        where workers are missing.
+        """
         self.grounded = True
         """Whether every element is somebody of the roster. What stands outside the known names has not been looked up,
         so nobody vouches for whom it may name.
@@ -104,11 +106,15 @@ class _Judgement:
         self.grounded = not findings.any
         if len(elements) != self._terms.count and (elements or not findings.any):
             text = f"{len(elements)} workers where exactly {self._terms.count} were asked for"
+            if len(elements) < self._terms.count:
+                self._want(Wanted("", ""))
             findings.add("COUNT", "/workers", text)
         first_at: dict[str, int] = {}
         for entry in entries:
             first = first_at.setdefault(entry.worker_id, entry.position)
             if first != entry.position:
+                # Without his id: he is the one who is not meant.
+                self._want(Wanted("", entry.name or ""))
                 findings.add(
                     "DUPLICATE_WORKER",
                     f"/workers/{entry.position}/worker_id",
@@ -120,8 +126,10 @@ class _Judgement:
         findings = self._findings
         found = self._found.get(entry.worker_id)
         at = f"/workers/{entry.position}"
+        wanted = Wanted(entry.worker_id, entry.name or "")
         if found is None:
-            self._add_stranger(entry)
+            self.grounded = False
+            self._want(wanted)
             findings.add(
                 "PHANTOM_WORKER",
                 f"{at}/worker_id",
@@ -130,28 +138,31 @@ class _Judgement:
             return
         worker = found.worker
         if entry.name is not None and entry.name != worker.name:
-            self._add_stranger(entry)
+            self.grounded = False
+            self._want(wanted)
             findings.add(
                 "NAME_MISMATCH",
                 f"{at}/name",
-                f'{quoted(entry.worker_id)} is "{quoted(worker.name)}" in the roster, not "{quoted(entry.name)}"; '
-                "id and name must be the same person's, letter for letter",
+                f'{quoted(entry.worker_id)} is "{quoted(worker.name)}" in the roster, not "{quoted(entry.name)}"'
+                f"{difference(entry.name, worker.name)}; id and name must be the same person's, letter for letter",
             )
         for name, stated in entry.stated.items():
             actual = worker.texts[name]
-            if stated != actual and fold(stated) != fold(actual):
+            if not is_same_without_case(stated, actual):
                 findings.add(
                     "STATED_FACT_MISMATCH",
                     f"{at}/{name}",
-                    f'{quoted(entry.worker_id)} has {name} "{quoted(actual)}" in the roster, not "{quoted(stated)}"',
+                    f'{quoted(entry.worker_id)} has {name} "{quoted(actual)}" in the roster, not "{quoted(stated)}"'
+                    f"{difference(stated, actual)}",
                 )
         for breach in self._terms.breaches(found):
+            self._want(wanted)
             findings.add(breach.code, f"{at}/worker_id", breach.message)
 
-    def _add_stranger(self, entry: _Entry) -> None:
-        self.grounded = False
+    def _want(self, wanted: Wanted) -> None:
+        """The finding that comes next is about somebody in whose place another may stand."""
         if not self._findings.full:
-            self.strangers[len(self._findings.kept)] = Wanted(entry.worker_id, entry.name or "")
+            self.wanted[len(self._findings.kept)] = wanted
 
 
 def _check_artifact(artifact: JsonValue, findings: Findings) -> None:

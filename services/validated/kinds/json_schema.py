@@ -1,4 +1,4 @@
-"""Kind ``json_schema``: any JSON that the request's schema (2020-12) accepts.
+"""Kind ``json_schema``: any JSON that the request's schema accepts.
 
 A schema may be hostile: a few hundred bytes of nested references keep the fastest library busy for hours, in native
 code that no thread can stop. So the check runs in processes of their own (``json_schema_process``), which have a bound
@@ -26,7 +26,7 @@ from validated.findings import Findings, pointer
 from validated.kinds.validator import Ground, Tools
 
 _FIELD: Final = "json_schema.schema_json"
-_SERVICES: Final = Path(__file__).resolve().parents[2]
+_PROGRAM: Final = Path(__file__).with_name("json_schema_process.py")
 _START_S: Final = 10.0
 _LENGTH: Final = struct.Struct("<I")
 
@@ -120,13 +120,12 @@ class _Process:
                 pipe.close()
 
     def _start(self) -> None:
-        search = os.pathsep.join(filter(None, (str(_SERVICES), os.environ.get("PYTHONPATH", ""))))
         limits = (self._limits.schema_memory_mb, self._limits.schemas_kept, self._limits.schema_ms)
         process = subprocess.Popen(  # noqa: S603  our own interpreter and module
-            [sys.executable, "-m", "validated.kinds.json_schema_process", *map(str, limits)],
+            # By its path, without the package around it: it starts ten times as fast.
+            [sys.executable, "-P", str(_PROGRAM), *map(str, limits)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": search},
             bufsize=0,
         )
         assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018  both are pipes

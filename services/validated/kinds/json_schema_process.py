@@ -1,4 +1,4 @@
-"""``python -m validated.kinds.json_schema_process MEMORY_MB SCHEMAS_KEPT CHECK_MS``: checks artifacts against schemas.
+"""``python -P json_schema_process.py MEMORY_MB SCHEMAS_KEPT CHECK_MS``: checks artifacts against schemas.
 
 Reads frames (length, four bytes little-endian, then JSON) {spec: {schema}, artifact, errors_max} from standard input,
 answers each with {errors: [[path, message], …], left_out} or {problem}. Ends with its input, by SIGALRM when a check
@@ -9,15 +9,37 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import struct
 import sys
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import jsonschema_rs
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_DIALECTS: dict[str, Any] = {
+    "json-schema.org/draft-04/schema": jsonschema_rs.Draft4Validator,
+    "json-schema.org/draft-06/schema": jsonschema_rs.Draft6Validator,
+    "json-schema.org/draft-07/schema": jsonschema_rs.Draft7Validator,
+    "json-schema.org/draft/2019-09/schema": jsonschema_rs.Draft201909Validator,
+    "json-schema.org/draft/2020-12/schema": jsonschema_rs.Draft202012Validator,
+}
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+# What the engine without backtracking cannot do, by how it is written.
+_BEYOND_REGEX = {
+    "(?=": "a look-ahead",
+    "(?!": "a look-ahead",
+    "(?<=": "a look-behind",
+    "(?<!": "a look-behind",
+    "(?>": "an atomic group",
+}
+_BACK_REFERENCE = re.compile(r"(?:^|[^\\])(?:\\\\)*\\(?:[1-9]|k[<{'])")
+_BRANCH_DEPTH_MAX = 16
+_OPTIONS_TOLD_MAX = 8
+_OPTIONS_COMPARED_MAX = 10_000
+_EMPTY_NAMES_TRIED_MAX = 1000
 # Errors beyond what is wanted are counted up to here: each costs as much as one that is kept.
 _COUNTED_MAX = 10_000
 _REGEX_BYTES_MAX = 1 << 20
@@ -47,25 +69,52 @@ class Schemas:
 
 
 def _compile(schema: Any) -> Any:
-    dialect = schema.get("$schema", DIALECT) if isinstance(schema, dict) else DIALECT
-    if not isinstance(dialect, str) or dialect.rstrip("#") != DIALECT:
-        raise ValueError(f"$schema must be {DIALECT} or left out")
+    dialect = schema.get("$schema", _DIALECT) if isinstance(schema, dict) else _DIALECT
+    name = (
+        dialect.removeprefix("http://").removeprefix("https://").removesuffix("#") if isinstance(dialect, str) else ""
+    )
+    if name not in _DIALECTS:
+        known = ", ".join(f"http://{each}#" if "draft-" in each else f"https://{each}" for each in _DIALECTS)
+        raise ValueError(f"$schema must be left out or one of {known}")
     try:
-        return jsonschema_rs.Draft202012Validator(
+        return _DIALECTS[name](
             schema,
             offline=True,
             mask=_MASK,
+            validate_formats=False,
             # The engine without backtracking: linear in the text, whatever the pattern.
             pattern_options=jsonschema_rs.RegexOptions(size_limit=_REGEX_BYTES_MAX, dfa_size_limit=_REGEX_BYTES_MAX),
         )
     except jsonschema_rs.ValidationError as error:
         if "retriev" in error.message.lower():
             raise ValueError(f"a reference leads outside the schema: {_cut(error.message, 120)}") from None
-        at = "/".join(str(step) for step in error.instance_path)
-        told = _cut(error.message, _MESSAGE_CHARS_MAX)
-        raise ValueError(f"not a JSON Schema at /{_cut(at, _QUOTE_CHARS_MAX)}: {told}") from None
+        path = list(error.instance_path)
+        at = "/".join(str(step) for step in path)
+        told = _beyond_regex(schema, path) or _cut(error.message, _MESSAGE_CHARS_MAX)
+        raise ValueError(f"not a JSON Schema that can be checked at /{_cut(at, _QUOTE_CHARS_MAX)}: {told}") from None
     except Exception as error:  # noqa: BLE001  the library's other refusals (references, anchors) have no common class
-        raise ValueError(f"not a JSON Schema: {_cut(str(error), _MESSAGE_CHARS_MAX)}") from None
+        raise ValueError(f"not a JSON Schema that can be checked: {_cut(str(error), _MESSAGE_CHARS_MAX)}") from None
+
+
+def _beyond_regex(schema: Any, path: list[Any]) -> str:
+    """What a pattern that was refused has that no pattern may have; empty where it is something else."""
+    if "pattern" not in path[-1:] and "patternProperties" not in path[-2:-1]:
+        return ""
+    pattern: Any = path[-1]
+    if pattern == "pattern":
+        pattern = schema
+        for step in path:
+            pattern = pattern[step] if isinstance(pattern, (dict, list)) else None
+    if not isinstance(pattern, str):
+        return ""
+    has = next((what for mark, what in _BEYOND_REGEX.items() if mark in pattern), "")
+    has = has or ("a back-reference" if _BACK_REFERENCE.search(pattern) else "")
+    if not has:
+        return f"the pattern {_cut(pattern, _QUOTE_CHARS_MAX)} is not a regular expression, or too large a one"
+    return (
+        f"the pattern {_cut(pattern, _QUOTE_CHARS_MAX)} has {has}; patterns are matched in linear time, which bears "
+        "no look-around and no back-references: write it without"
+    )
 
 
 def check(schemas: Schemas, request: dict[str, Any]) -> dict[str, Any]:
@@ -79,18 +128,118 @@ def check(schemas: Schemas, request: dict[str, Any]) -> dict[str, Any]:
         return {"errors": [], "left_out": 0}
     errors: list[tuple[list[str | int], str]] = []
     left_out = 0
-    for found in validator.iter_errors(artifact):
-        if len(errors) < errors_max:
-            errors.append((list(found.instance_path), _told(found)))
-        else:
-            left_out += 1
-            if left_out == _COUNTED_MAX:
-                break
+    seen: set[tuple[tuple[str | int, ...], str]] = set()
+    for failure in validator.iter_errors(artifact):
+        for found, message in _reasons(failure, 0):
+            path = _path(artifact, found)
+            if (tuple(path), message) in seen:
+                continue
+            if len(errors) < errors_max:
+                seen.add((tuple(path), message))
+                errors.append((path, message))
+            else:
+                left_out += 1
+        if left_out >= _COUNTED_MAX:
+            break
     return {"errors": errors, "left_out": left_out}
 
 
+def _reasons(error: Any, depth: int) -> Iterator[tuple[Any, str]]:
+    """What is wrong where `error` says it: of alternatives that all fail, what is wrong with the one that fits best."""
+    branches = [branch for branch in getattr(error.kind, "context", None) or () if branch]
+    if not branches or depth == _BRANCH_DEPTH_MAX:
+        yield error, _told(error)
+        return
+    depth_of_value = len(error.instance_path)
+    types = [_types_at(branch, depth_of_value) for branch in branches]
+    if all(types):
+        names = ", ".join(dict.fromkeys(name for each in types for name in each))
+        yield error, _of_value(f"{_MASK} is of none of the types that are allowed: {names}", error)
+        return
+    # Another type is furthest off, then another constant (which most often says which alternative is meant).
+    best = min(
+        (branch for branch, other in zip(branches, types, strict=True) if not other),
+        key=lambda branch: (_constants(branch, depth_of_value, 0), len(branch)),
+    )
+    for each in best:
+        yield from _reasons(each, depth + 1)
+
+
+def _types_at(branch: list[Any], depth_of_value: int, depth: int = 0) -> list[str]:
+    """The types that a branch asks of the value itself, where it is of another."""
+    for error in branch:
+        if len(error.instance_path) != depth_of_value:
+            continue
+        if error.kind.name == "type":
+            return [str(each) for each in error.kind.types]
+        context = (getattr(error.kind, "context", None) or ()) if depth < _BRANCH_DEPTH_MAX else ()
+        inner = [_types_at(each, depth_of_value, depth + 1) for each in context]
+        if inner and all(inner):
+            return [name for each in inner for name in each]
+    return []
+
+
+def _constants(branch: list[Any], depth_of_value: int, depth: int) -> int:
+    """How many constants of the value and its properties a branch misses."""
+    count = 0
+    for missed in branch:
+        near = len(missed.instance_path) <= depth_of_value + 1
+        count += near and missed.kind.name in ("const", "enum")
+        inner = getattr(missed.kind, "context", None)
+        if inner and depth < _BRANCH_DEPTH_MAX and near:
+            count += min((_constants(each, depth_of_value, depth + 1) for each in inner if each), default=0)
+    return count
+
+
+def _path(artifact: Any, error: Any) -> list[str | int]:
+    """Where the value of `error` stands. The library leaves out steps into a property whose name is empty."""
+    path = list(error.instance_path)
+    tried = [_EMPTY_NAMES_TRIED_MAX]
+    return _with_empty_names(artifact, path, error.instance, tried) or path
+
+
+def _with_empty_names(value: Any, path: list[Any], wanted: Any, tried: list[int]) -> list[str | int] | None:
+    tried[0] -= 1
+    if tried[0] < 0:
+        return None
+    if not path and value == wanted and type(value) is type(wanted):
+        return []
+    if path:
+        step = path[0]
+        try:
+            inner = value[step] if isinstance(value, (dict, list)) else None
+        except (KeyError, IndexError, TypeError):
+            inner = None
+        if inner is not None or (isinstance(value, dict) and step in value):
+            rest = _with_empty_names(inner, path[1:], wanted, tried)
+            if rest is not None:
+                return [step, *rest]
+    if isinstance(value, dict) and "" in value:
+        rest = _with_empty_names(value[""], path, wanted, tried)
+        if rest is not None:
+            return ["", *rest]
+    return None
+
+
 def _told(error: Any) -> str:
-    message = _cut(error.message, _MESSAGE_CHARS_MAX)
+    if error.kind.name == "enum" and len(error.kind.options) > _OPTIONS_TOLD_MAX:
+        return _of_value(_nearest(error.instance, error.kind.options), error)
+    return _of_value(_cut(error.message, _MESSAGE_CHARS_MAX), error)
+
+
+def _nearest(value: Any, options: list[Any]) -> str:
+    from rapidfuzz import fuzz, process  # noqa: PLC0415  most checks need none of it
+
+    texts = [
+        _cut(json.dumps(option, ensure_ascii=False), _QUOTE_CHARS_MAX) for option in options[:_OPTIONS_COMPARED_MAX]
+    ]
+    wanted = _cut(json.dumps(value, ensure_ascii=False), _QUOTE_CHARS_MAX)
+    like = process.extract(wanted.lower(), [text.lower() for text in texts], scorer=fuzz.ratio, limit=3)
+    near = ", ".join(texts[at] for _, _, at in like)
+    return _cut(f"{_MASK} is none of the {len(options)} values that are allowed; the nearest are {near}", 400)
+
+
+def _of_value(message: str, error: Any) -> str:
     value = error.instance
     if isinstance(value, (dict, list)):
         return message

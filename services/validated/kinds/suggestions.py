@@ -1,4 +1,6 @@
-"""Workers who do exist and would qualify, for those who do not: what the model can use in its next attempt."""
+"""Workers who exist and would qualify, for those who do not: what the model can use in its next attempt; and whether
+there are enough of them at all.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,8 @@ from validated.roster.worker import Answer, Candidates, Wanted
 _NEAR: Final = 80.0
 # Ids that differ in one digit are common and mean little: a like name weighs more.
 _ID_HANDICAP: Final = 5.0
+# Who is found wanting was meant; who is not found may have been somebody else.
+_UNKNOWN: Final = ("PHANTOM_WORKER", "NAME_MISMATCH")
 _TOLD_IN_MESSAGE: Final = 3
 # So many of the likest by name, and by id, are looked at first: most often five of them do.
 _FIRST: Final = 24
@@ -37,19 +41,20 @@ _Near = tuple[float, str, str]
 
 async def suggest(
     findings: Findings,
-    strangers: Mapping[int, Wanted],
+    wanted: Mapping[int, Wanted],
     answer: Answer,
     terms: FillTerms,
     *,
     taken: Collection[str],
     limits: LimitsTable,
 ) -> None:
-    """Give the findings of `strangers` (by their position in `findings.kept`) suggestions, nearest first.
+    """Give the findings of `wanted` (by their position in `findings.kept`) suggestions, nearest first. Where fewer
+    qualify than are asked for, one finding says so, if that is known.
 
     `taken` are the ids that the artifact uses already. At most `limits.suggestions_strangers_max` findings get some, in
     at most about `limits.suggestions_ms`: advice is never worth a late verdict.
     """
-    first = dict(islice(strangers.items(), limits.suggestions_strangers_max))
+    first = dict(islice(wanted.items(), limits.suggestions_strangers_max))
     if not first:
         return
     ends_at = time.monotonic() + limits.suggestions_ms / 1000
@@ -61,13 +66,24 @@ async def suggest(
         await asyncio.to_thread(_tell, findings, first, search)
 
 
-def _tell(findings: Findings, strangers: Mapping[int, Wanted], search: _Search) -> None:
-    for position, wanted in strangers.items():
-        nearest = search.nearest(wanted)
+def _tell(findings: Findings, wanted_at: Mapping[int, Wanted], search: _Search) -> None:
+    place: str | None = None
+    nearest: list[_Near] = []
+    for position, wanted in wanted_at.items():
+        code, path, message, _ = findings.kept[position]
+        is_new = not path or path.rpartition("/")[0] != place
+        if is_new:
+            place, nearest = path.rpartition("/")[0], search.nearest(wanted)
         if nearest:
-            code, path, message, _ = findings.kept[position]
             suggestions = tuple([Suggestion(worker_id, name) for _, worker_id, name in nearest])
-            findings.kept[position] = Finding(code, path, f"{message}; {_told(nearest)}", suggestions)
+            # Somebody with several faults is answered once in words.
+            text = f"{message}; {_told(nearest, meant=code in _UNKNOWN)}" if is_new else message
+            findings.kept[position] = Finding(code, path, text, suggestions)
+    shortage = search.shortage()
+    if shortage:
+        at = next((at for at, finding in enumerate(findings.kept) if finding.code == "COUNT"), 0)
+        code, path, message, suggestions = findings.kept[at]
+        findings.kept[at] = Finding(code, path, f"{message}; {shortage}", suggestions)
 
 
 class _Search:
@@ -89,9 +105,29 @@ class _Search:
         self._given.update([worker_id for _, worker_id, _ in nearest])
         return nearest
 
+    def shortage(self) -> str:
+        """That fewer qualify than are asked for; empty where they do not, or where it is not known in time."""
+        worker_ids, _, found_at, is_whole = self._candidates
+        if not is_whole:
+            return ""
+        needed = self._terms.count
+        if not worker_ids:
+            where = " where they may be based" if self._terms.places else ""
+            role = quoted(self._terms.role)
+            return f'nobody in the roster is "{role}"{where}, {needed} asked for: no answer can pass'
+        count = 0
+        for at in range(len(worker_ids)):
+            if at % 64 == 0 and time.monotonic() > self._ends_at:
+                return ""
+            count += self._terms.met_by(found_at(at))
+            if count >= needed:
+                return ""
+        verb = "worker of the roster qualifies" if count == 1 else "workers of the roster qualify"
+        return f"only {count} {verb} under all terms, {needed} asked for: no answer can pass"
+
     def _pick(self, wanted: Wanted, limit: int) -> list[_Near] | None:
         """See `nearest`; None where more than the `limit` likest by name and by id have to be seen to know."""
-        worker_ids, names, found_at = self._candidates
+        worker_ids, names, found_at, _ = self._candidates
         if not worker_ids or time.monotonic() > self._ends_at:
             return []
         name, worker_id = fold(wanted.name)[:200], plain_id(wanted.worker_id)
@@ -135,8 +171,8 @@ def _likest(text: str, choices: Sequence[str], limit: int) -> list[tuple[float, 
     return [(score, at) for _, score, at in found]
 
 
-def _told(nearest: Sequence[_Near]) -> str:
-    near = [each for each in nearest if -each[0] >= _NEAR]
+def _told(nearest: Sequence[_Near], *, meant: bool) -> str:
+    near = [each for each in nearest if meant and -each[0] >= _NEAR]
     shown = (near or nearest)[:_TOLD_IN_MESSAGE]
     names = ", ".join([f"{quoted(worker_id)} {quoted(name)}" for _, worker_id, name in shown])
     return f"did you mean {names}?" if near else f"workers who would qualify: {names}"

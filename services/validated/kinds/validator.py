@@ -19,6 +19,8 @@ class Tools:
 
     roster: WorkerLookup
     limits: LimitsTable
+    region: str = "US"
+    """Where phone numbers without a country code are from: two letters, ISO 3166."""
 
 
 class Ground(NamedTuple):

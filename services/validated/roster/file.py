@@ -77,8 +77,7 @@ class FileAnswer:
         index, question = self._index, self._question
         self.found = index.found(question.worker_ids, question.shift, question.client_id)
         if question.names:
-            bearers = map(index.bearer, question.names)
-            self.namesakes = [index.worker(row) for row in bearers if row is not None]
+            self.namesakes = [index.worker(row) for key in question.names for row in index.bearers(key)]
 
     async def near(self, wanted: Sequence[Wanted], criteria: Criteria) -> Candidates:
         """See Answer."""
@@ -91,7 +90,7 @@ class FileAnswer:
             pool = await asyncio.to_thread(index.pool, criteria.role, criteria.places)
         if pool.is_whole:
             # Whoever does not stand in it does not qualify: there is nobody else to look for.
-            return Candidates(pool.worker_ids, pool.names, partial(self._found_at, pool.worker_ids))
+            return Candidates(pool.worker_ids, pool.names, partial(self._found_at, pool.worker_ids), is_whole=True)
         if small and len(wanted) <= _INLINE_WANTED_MAX:
             return self._near(wanted, pool)
         return await asyncio.to_thread(self._near, wanted, pool)

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from validated.roster.names import name_key
 from validated.roster.texts import fold, fold_all
 from validated.roster.worker import Found, Shift, Worker
 
@@ -28,6 +29,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FENCE_ROWS: Final = 256
 _POOL_ROWS_MAX: Final = 4_000
 _POOLS_KEPT: Final = 32
+_BEARERS_MAX: Final = 16
 # Ready-made workers: who was named or suggested lately is likely to be again.
 _FOUND_KEPT: Final = 4096
 # Up to so many rows the ids stand in a dictionary as well, some 120 bytes each: an id is then found at once.
@@ -147,29 +149,32 @@ class RosterIndex:
         """The name in `row`."""
         return self._names[row].decode()
 
-    def near_name(self, folded: str) -> int:
-        """The position in the order of folded names at which `folded` stands or would stand; see `row_by_name`."""
-        key = folded.encode()
+    def near_name(self, key: str) -> int:
+        """The position in the order of name keys at which `key` stands or would stand; see `row_by_name`."""
+        wanted = key.encode()
         low, high = 0, self.row_count
         while low < high:
             middle = (low + high) // 2
-            if fold(self.name(self._by_name[middle])).encode() < key:
+            if name_key(self.name(self._by_name[middle])).encode() < wanted:
                 low = middle + 1
             else:
                 high = middle
         return low
 
     def row_by_name(self, position: int) -> int:
-        """The row at a position of the order of folded names."""
+        """The row at a position of the order of name keys."""
         return int(self._by_name[position])
 
-    def bearer(self, folded: str) -> int | None:
-        """A row whose folded name is `folded`."""
-        position = self.near_name(folded)
-        if position == self.row_count:
-            return None
-        row = int(self._by_name[position])
-        return row if fold(self.name(row)) == folded else None
+    def bearers(self, key: str) -> Sequence[int]:
+        """Rows whose name has the key `key`, one for each spelling; of many who bear it the first are looked at."""
+        first = self.near_name(key)
+        rows: dict[str, int] = {}
+        for row in self._by_name[first : first + _BEARERS_MAX]:
+            name = self.name(row)
+            if name_key(name) != key:
+                break
+            rows.setdefault(name, row)
+        return list(rows.values())
 
     def pool(self, role: str, places: Sequence[tuple[str, str]]) -> Pool:
         """The rows of a role in `places`: (city, state), an empty one for any; no places: anywhere. At most 4,000."""

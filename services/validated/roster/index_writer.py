@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from validated.roster.batch import Columns
 from validated.roster.index import HEAD, MAGIC, PackedTexts
-from validated.roster.texts import fold_all
+from validated.roster.names import name_keys
 
 
 class _Codes(dict[Any, int]):
@@ -52,7 +52,7 @@ class IndexWriter:
         self._groups: list[tuple[int, int, int, int]] = []
         self._assignments: list[tuple[int, int, int]] = []
         self._refused: dict[str, set[int]] = {}
-        self._folded: list[bytes] = []
+        self._keys: list[bytes] = []
         self.row_count = 0
 
     def add(self, columns: Columns) -> None:
@@ -71,7 +71,7 @@ class IndexWriter:
         numbers["latitude"].extend(columns.latitudes)
         numbers["longitude"].extend(columns.longitudes)
         self._alphabet.update("".join(columns.ids))
-        self._folded.extend(each.encode() for each in fold_all(columns.names))
+        self._keys.extend(each.encode() for each in name_keys(columns.names))
         self.row_count += len(columns.ids)
 
     def _append_texts(self, name: str, texts: Sequence[str]) -> None:
@@ -87,8 +87,8 @@ class IndexWriter:
         numbers = self._numbers
         for name in ("ids", "names", "phones"):
             numbers[f"{name}_at"].append(len(self._blobs[name]))
-        numbers["by_name"].extend(sorted(range(self.row_count), key=self._folded.__getitem__))
-        self._folded.clear()
+        numbers["by_name"].extend(sorted(range(self.row_count), key=self._keys.__getitem__))
+        self._keys.clear()
         role, state, city = numbers["role"], numbers["state"], numbers["city"]
         # One number a row sorts in half the time of a tuple. Codes are below the row count, which is below 2^26.
         places = [r << 52 | s << 26 | c for r, s, c in zip(role, state, city, strict=True)]

@@ -13,6 +13,7 @@ from typing import Final
 from rapidfuzz import fuzz, process
 
 from validated.roster.index import Pool, RosterIndex
+from validated.roster.names import name_key
 from validated.roster.texts import fold
 from validated.roster.worker import Wanted
 
@@ -42,7 +43,7 @@ def near_rows(index: RosterIndex, wanted: Sequence[Wanted], pool: Pool, *, ends_
         rows.update(dict.fromkeys(_by_id(index, each.worker_id)))
         name = fold(each.name)[:200]
         if name:
-            rows.update(dict.fromkeys(_by_name(index, name)))
+            rows.update(dict.fromkeys(_by_name(index, name_key(name))))
             like = process.extract(
                 name, pool.names, scorer=fuzz.ratio, processor=None, limit=_LIKE_NAMES_MAX, score_cutoff=60
             )
@@ -117,7 +118,7 @@ def _edits(text: str, alphabet: str, last: int) -> Iterator[str]:
             yield text[:at] + character + text[at:]
 
 
-def _by_name(index: RosterIndex, folded: str) -> Iterator[int]:
-    at = index.near_name(folded)
+def _by_name(index: RosterIndex, key: str) -> Iterator[int]:
+    at = index.near_name(key)
     for position in range(max(0, at - _NEIGHBOURS), min(index.row_count, at + _NEIGHBOURS)):
         yield index.row_by_name(position)

@@ -21,6 +21,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from validated.config import RosterTable
 from validated.roster.columns import read_active, read_certifications
+from validated.roster.names import name_key, table_key
 from validated.roster.near import id_variants
 from validated.roster.postgres_statements import Statements
 from validated.roster.texts import fold
@@ -111,7 +112,7 @@ class PostgresRoster:
             # By code points, whatever the column's collation calls equal.
             if found.worker.worker_id in asked:
                 answer.found[found.worker.worker_id] = found
-            if {fold(found.worker.name), found.worker.name.lower()} & names:
+            if names and name_key(found.worker.name) in names:
                 answer.namesakes.append(found.worker)
         return answer
 
@@ -170,7 +171,7 @@ class PostgresRoster:
 def _parameters(question: Question) -> dict[str, Any]:
     return {
         "ids": _storable(question.worker_ids),
-        "names": _storable(question.names),
+        "names": list(dict.fromkeys(map(table_key, question.names))),
         "start": question.shift.start if question.shift else None,
         "end": question.shift.end if question.shift else None,
         "client_id": _text(question.client_id) or None,

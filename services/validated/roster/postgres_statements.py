@@ -9,6 +9,7 @@ from psycopg import sql
 
 from validated.config import RosterTable
 from validated.roster.columns import WORKER_COLUMNS
+from validated.roster.names import table_key_sql
 
 _REQUIRED: Final = ("worker_id", "name")
 _FITTING_MAX: Final = 64
@@ -52,10 +53,11 @@ class Statements:
         # The version comes also where nobody is found.
         whole = sql.SQL("SELECT v.version, r.* FROM (SELECT {version} AS version) v LEFT JOIN ({rows}) r ON true")
         self.by_id = whole.format(version=version, rows=rows + sql.SQL("WHERE ") + by_id)
-        # One bearer of each name: a name that thousands bear must not crowd out the others.
+        # One bearer of each spelling: a name that thousands bear must not crowd out the others.
+        key = table_key_sql(sql.SQL("{}::text").format(columns["name"]).as_string(None)).replace("%", "%%")
         either = sql.SQL(
-            "({} WHERE {}) UNION ALL (SELECT DISTINCT ON (lower(n.name)) n.* FROM ({} WHERE {}) n)"
-        ).format(rows, by_id, rows, by_name)
+            "({} WHERE {}) UNION ALL (SELECT DISTINCT ON (n.name) n.* FROM ({} WHERE {} = ANY(%(names)s)) n)"
+        ).format(rows, by_id, rows, sql.SQL(key))
         self.by_id_and_name = whole.format(version=version, rows=either)
         place = sql.SQL(
             "(cardinality(%(cities)s::text[]) = 0 OR EXISTS ("

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
+from validated.roster.names import name_key
+
 # Roles, cities, states and names come again and again. What is longer than any of these is an artifact's, and not kept.
 _KEPT_CHARS_MAX: Final = 64
 
@@ -18,6 +20,32 @@ def fold(text: str) -> str:
     that stands beside an id.
     """
     return _kept(text) if len(text) <= _KEPT_CHARS_MAX else _fold(text)
+
+
+def is_same_without_case(one: str, other: str) -> bool:
+    """Whether two texts differ in case alone: width, spacing, composition and letters that only fold to the same count.
+
+    For what an artifact states of a worker.
+    """
+    # Both ways: the Kelvin sign becomes a k in lower case, and the long s an S in upper case.
+    return one == other or (one.lower() == other.lower() and one.upper() == other.upper())
+
+
+def difference(written: str, right: str) -> str:
+    """The first code points in which `written` differs from `right`, where both look the same, to be said after them;
+    empty where they do not.
+    """
+    if written == right or name_key(written) != name_key(right):
+        return ""
+    at = next((at for at, (a, b) in enumerate(zip(written, right, strict=False)) if a != b), None)
+    if at is None:
+        at = min(len(written), len(right))
+    here, there = (_code_points(text[at : at + 3]) for text in (written, right))
+    return f" (they differ from character {at + 1} on: {here} where the roster has {there})"
+
+
+def _code_points(text: str) -> str:
+    return " ".join([f"U+{ord(each):04X}" for each in text]) or "nothing"
 
 
 def _fold(text: str) -> str:

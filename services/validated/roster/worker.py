@@ -73,7 +73,7 @@ class Question(NamedTuple):
     worker_ids: Sequence[str]
     """Distinct; compared by code points."""
     names: Sequence[str] = ()
-    """Distinct full names, folded by `fold` or in lower case, whose bearers are wanted too (``Answer.namesakes``)."""
+    """Distinct keys of full names (``name_key``) whose bearers are wanted too (``Answer.namesakes``)."""
     shift: Shift | None = None
     client_id: str = ""
 
@@ -101,6 +101,8 @@ class Candidates(NamedTuple):
     """Folded, in the same order."""
     at: Callable[[int], Found]
     """The worker at a position of both, with what the roster says about the question."""
+    is_whole: bool = False
+    """Whether nobody else fits the criteria, so that who qualifies can be counted."""
 
     @staticmethod
     def of(workers: Sequence[Found]) -> Candidates:
@@ -126,7 +128,9 @@ class Answer(Protocol):
 
     @property
     def namesakes(self) -> Sequence[Worker]:
-        """For each asked name that somebody bears, one worker who does."""
+        """For each asked name that somebody bears, a worker who does; one for each way to spell it, where there are
+        several, but not for more than some 16 bearers.
+        """
 
     async def near(self, wanted: Sequence[Wanted], criteria: Criteria) -> Candidates:
         """All who fit `criteria`, or where these are many some of them and workers whose id or name is near to one of

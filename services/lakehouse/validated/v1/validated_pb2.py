@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lakehouse/validated/v1/validated.proto\x12\x16lakehouse.validated.v1\"\xf8\x01\n\x0fValidateRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x30\n\x04\x66ill\x18\x02 \x01(\x0b\x32 .lakehouse.validated.v1.FillSpecH\x00\x12\x32\n\x05\x65mail\x18\x03 \x01(\x0b\x32!.lakehouse.validated.v1.EmailSpecH\x00\x12=\n\x0bjson_schema\x18\x04 \x01(\x0b\x32&.lakehouse.validated.v1.JsonSchemaSpecH\x00\x12\x13\n\tspec_json\x18\x05 \x01(\tH\x00\x12\x15\n\rartifact_json\x18\x06 \x01(\tB\x06\n\x04spec\"\xc2\x02\n\x08\x46illSpec\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12\x0c\n\x04\x63ity\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x13\n\x0bshift_start\x18\x05 \x01(\t\x12\x11\n\tshift_end\x18\x06 \x01(\t\x12\x1f\n\x17required_certifications\x18\x07 \x03(\t\x12\x11\n\tclient_id\x18\x08 \x01(\t\x12;\n\x11\x61llowed_locations\x18\t \x03(\x0b\x32 .lakehouse.validated.v1.Location\x12\x31\n\x04site\x18\n \x01(\x0b\x32#.lakehouse.validated.v1.Coordinates\x12\x1c\n\x0fmax_distance_km\x18\x0b \x01(\x01H\x00\x88\x01\x01\x42\x12\n\x10_max_distance_km\"\'\n\x08Location\x12\x0c\n\x04\x63ity\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"2\n\x0b\x43oordinates\x12\x10\n\x08latitude\x18\x01 \x01(\x01\x12\x11\n\tlongitude\x18\x02 \x01(\x01\"h\n\tEmailSpec\x12\x12\n\nworker_ids\x18\x01 \x03(\t\x12\x14\n\x0cto_worker_id\x18\x02 \x01(\t\x12\x19\n\x11subject_chars_max\x18\x03 \x01(\x05\x12\x16\n\x0e\x62ody_chars_max\x18\x04 \x01(\x05\"%\n\x0eJsonSchemaSpec\x12\x13\n\x0bschema_json\x18\x01 \x01(\t\"\xf6\x01\n\x10ValidateResponse\x12\x0e\n\x06passed\x18\x01 \x01(\x08\x12\x31\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x1f.lakehouse.validated.v1.Finding\x12\x19\n\x11\x66indings_left_out\x18\x03 \x01(\x05\x12\x1f\n\x12grounded_in_roster\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x35\n\x06roster\x18\x05 \x01(\x0b\x32%.lakehouse.validated.v1.RosterVersion\x12\x15\n\rartifact_json\x18\x06 \x01(\tB\x15\n\x13_grounded_in_roster\"o\n\x07\x46inding\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x37\n\x0bsuggestions\x18\x04 \x03(\x0b\x32\".lakehouse.validated.v1.Suggestion\"-\n\nSuggestion\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"V\n\rRosterVersion\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\trow_count\x18\x03 \x01(\x05\x12\x11\n\tloaded_at\x18\x04 \x01(\t2p\n\x0fValidateService\x12]\n\x08Validate\x12\'.lakehouse.validated.v1.ValidateRequest\x1a(.lakehouse.validated.v1.ValidateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lakehouse/validated/v1/validated.proto\x12\x16lakehouse.validated.v1\"\xf8\x01\n\x0fValidateRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x30\n\x04\x66ill\x18\x02 \x01(\x0b\x32 .lakehouse.validated.v1.FillSpecH\x00\x12\x32\n\x05\x65mail\x18\x03 \x01(\x0b\x32!.lakehouse.validated.v1.EmailSpecH\x00\x12=\n\x0bjson_schema\x18\x04 \x01(\x0b\x32&.lakehouse.validated.v1.JsonSchemaSpecH\x00\x12\x13\n\tspec_json\x18\x05 \x01(\tH\x00\x12\x15\n\rartifact_json\x18\x06 \x01(\tB\x06\n\x04spec\"\xc2\x02\n\x08\x46illSpec\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12\x0c\n\x04\x63ity\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x13\n\x0bshift_start\x18\x05 \x01(\t\x12\x11\n\tshift_end\x18\x06 \x01(\t\x12\x1f\n\x17required_certifications\x18\x07 \x03(\t\x12\x11\n\tclient_id\x18\x08 \x01(\t\x12;\n\x11\x61llowed_locations\x18\t \x03(\x0b\x32 .lakehouse.validated.v1.Location\x12\x31\n\x04site\x18\n \x01(\x0b\x32#.lakehouse.validated.v1.Coordinates\x12\x1c\n\x0fmax_distance_km\x18\x0b \x01(\x01H\x00\x88\x01\x01\x42\x12\n\x10_max_distance_km\"\'\n\x08Location\x12\x0c\n\x04\x63ity\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"2\n\x0b\x43oordinates\x12\x10\n\x08latitude\x18\x01 \x01(\x01\x12\x11\n\tlongitude\x18\x02 \x01(\x01\"\x98\x01\n\tEmailSpec\x12\x12\n\nworker_ids\x18\x01 \x03(\t\x12\x14\n\x0cto_worker_id\x18\x02 \x01(\t\x12\x19\n\x11subject_chars_max\x18\x03 \x01(\x05\x12\x16\n\x0e\x62ody_chars_max\x18\x04 \x01(\x05\x12\x17\n\x0f\x61llowed_numbers\x18\x05 \x03(\t\x12\x15\n\rallowed_names\x18\x06 \x03(\t\"%\n\x0eJsonSchemaSpec\x12\x13\n\x0bschema_json\x18\x01 \x01(\t\"\xf6\x01\n\x10ValidateResponse\x12\x0e\n\x06passed\x18\x01 \x01(\x08\x12\x31\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x1f.lakehouse.validated.v1.Finding\x12\x19\n\x11\x66indings_left_out\x18\x03 \x01(\x05\x12\x1f\n\x12grounded_in_roster\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x35\n\x06roster\x18\x05 \x01(\x0b\x32%.lakehouse.validated.v1.RosterVersion\x12\x15\n\rartifact_json\x18\x06 \x01(\tB\x15\n\x13_grounded_in_roster\"o\n\x07\x46inding\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x37\n\x0bsuggestions\x18\x04 \x03(\x0b\x32\".lakehouse.validated.v1.Suggestion\"-\n\nSuggestion\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"V\n\rRosterVersion\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\trow_count\x18\x03 \x01(\x05\x12\x11\n\tloaded_at\x18\x04 \x01(\t2p\n\x0fValidateService\x12]\n\x08Validate\x12\'.lakehouse.validated.v1.ValidateRequest\x1a(.lakehouse.validated.v1.ValidateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,18 +39,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOCATION']._serialized_end=681
   _globals['_COORDINATES']._serialized_start=683
   _globals['_COORDINATES']._serialized_end=733
-  _globals['_EMAILSPEC']._serialized_start=735
-  _globals['_EMAILSPEC']._serialized_end=839
-  _globals['_JSONSCHEMASPEC']._serialized_start=841
-  _globals['_JSONSCHEMASPEC']._serialized_end=878
-  _globals['_VALIDATERESPONSE']._serialized_start=881
-  _globals['_VALIDATERESPONSE']._serialized_end=1127
-  _globals['_FINDING']._serialized_start=1129
-  _globals['_FINDING']._serialized_end=1240
-  _globals['_SUGGESTION']._serialized_start=1242
-  _globals['_SUGGESTION']._serialized_end=1287
-  _globals['_ROSTERVERSION']._serialized_start=1289
-  _globals['_ROSTERVERSION']._serialized_end=1375
-  _globals['_VALIDATESERVICE']._serialized_start=1377
-  _globals['_VALIDATESERVICE']._serialized_end=1489
+  _globals['_EMAILSPEC']._serialized_start=736
+  _globals['_EMAILSPEC']._serialized_end=888
+  _globals['_JSONSCHEMASPEC']._serialized_start=890
+  _globals['_JSONSCHEMASPEC']._serialized_end=927
+  _globals['_VALIDATERESPONSE']._serialized_start=930
+  _globals['_VALIDATERESPONSE']._serialized_end=1176
+  _globals['_FINDING']._serialized_start=1178
+  _globals['_FINDING']._serialized_end=1289
+  _globals['_SUGGESTION']._serialized_start=1291
+  _globals['_SUGGESTION']._serialized_end=1336
+  _globals['_ROSTERVERSION']._serialized_start=1338
+  _globals['_ROSTERVERSION']._serialized_end=1424
+  _globals['_VALIDATESERVICE']._serialized_start=1426
+  _globals['_VALIDATESERVICE']._serialized_end=1538
 # @@protoc_insertion_point(module_scope)

@@ -65,16 +65,20 @@ class Coordinates(_message.Message):
     def __init__(self, latitude: _Optional[float] = ..., longitude: _Optional[float] = ...) -> None: ...
 
 class EmailSpec(_message.Message):
-    __slots__ = ("worker_ids", "to_worker_id", "subject_chars_max", "body_chars_max")
+    __slots__ = ("worker_ids", "to_worker_id", "subject_chars_max", "body_chars_max", "allowed_numbers", "allowed_names")
     WORKER_IDS_FIELD_NUMBER: _ClassVar[int]
     TO_WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_CHARS_MAX_FIELD_NUMBER: _ClassVar[int]
     BODY_CHARS_MAX_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_NAMES_FIELD_NUMBER: _ClassVar[int]
     worker_ids: _containers.RepeatedScalarFieldContainer[str]
     to_worker_id: str
     subject_chars_max: int
     body_chars_max: int
-    def __init__(self, worker_ids: _Optional[_Iterable[str]] = ..., to_worker_id: _Optional[str] = ..., subject_chars_max: _Optional[int] = ..., body_chars_max: _Optional[int] = ...) -> None: ...
+    allowed_numbers: _containers.RepeatedScalarFieldContainer[str]
+    allowed_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, worker_ids: _Optional[_Iterable[str]] = ..., to_worker_id: _Optional[str] = ..., subject_chars_max: _Optional[int] = ..., body_chars_max: _Optional[int] = ..., allowed_numbers: _Optional[_Iterable[str]] = ..., allowed_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class JsonSchemaSpec(_message.Message):
     __slots__ = ("schema_json",)

@@ -1,0 +1,106 @@
+"""Ids in a message: words that are an id of the roster, to the letter, and words that are built like those of the fill.
+
+What is only digits may be much else: a year, a time, a house number, a postal code, an amount. So digits count where
+the roster has them as an id and nothing beside them says that they are something else, or where a word such as "ID" or
+"worker" says that they are one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator
+from typing import Final
+
+import regex
+
+_PARTS: Final = regex.compile(r"(?<!\w)[^\W_]+(?:[-_./#\u2010-\u2015\u2212][^\W_]+)*(?!\w)|[^\W_]+")
+_PART: Final = regex.compile(r"[^\W_]+")
+_PARTS_MAX: Final = 5
+_DASH: Final = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"))
+_SHAPES_MAX: Final = 20
+_SAID_TO_BE: Final = regex.compile(
+    r"(?:\b(?:id|ids|worker|workers|employee|emp|associate|badge|staff|personnel|payroll)"
+    r"(?:\s?(?:id|no|nr|number|num))?\s?[.:#=-]{0,2}\s{0,2}|\#\s?)[(\"']?$",
+    regex.IGNORECASE,
+)
+_ELSE_BEFORE: Final = regex.compile(
+    r"(?:[$\u20ac\u00a3\u00a5]\s?|\d[.,:/-]|[-.]|\b[A-Z]{2},?\s|\b(?:in|of|since|until|by|year|summer|winter|spring|fall|fiscal|"
+    r"at|from|to|before|after|around|about|box|suite|ste|apt|unit|room|rm|gate|dock|door|bay|lot|floor|line|building|bldg|"
+    r"ext|extension|route|rt|highway|hwy|exit|mile|zip|code|pin|"
+    r"jan\w*|feb\w*|mar\w*|apr\w*|may|june?|july?|aug\w*|sep\w*|oct\w*|nov\w*|dec\w*)\.?\s{1,2}(?:\#\s?)?"
+    r"|(?:\d{1,2}(?:st|nd|rd|th)?),?\s)$",
+    regex.IGNORECASE,
+)
+_ELSE_AFTER: Final = regex.compile(
+    r"\s?(?:[-\u2010-\u2015/:.,]\s?\d|-[A-Z]\d|%|(?:hours?|hrs?|h|am|pm|miles?|km|lbs?|kg|ft|dollars|usd|eur|people|units|pallets|"
+    r"boxes|pieces|minutes?|min|o'clock)\b"
+    r"|(?:[NSEW]\.?\s|North\s|South\s|East\s|West\s)?(?:[\p{Lu}0-9][\w.'\u2019-]*\s){1,3}"
+    r"(?:st|street|ave|avenue|rd|road|blvd|boulevard|dr|drive|ln|lane|way|ct|court|pkwy|parkway|hwy|highway|pl|place|sq|"
+    r"square|cir|circle|ter|terrace|pike|trail|loop|plaza)\b)",
+    regex.IGNORECASE,
+)
+
+
+class IdSearch:
+    """The candidates of one view."""
+
+    def __init__(self, view: str, own_ids: Collection[str], *, skip: Collection[tuple[int, int]] = ()) -> None:
+        self._view = view
+        self._shapes = frozenset(map(_shape, own_ids))
+        self._skip = skip
+        self._found: dict[str, tuple[int, int]] = {}
+        self.candidates = dict.fromkeys(self._find(own_ids))
+
+    def _find(self, own_ids: Collection[str]) -> Iterator[str]:
+        for match in _PARTS.finditer(self._view):
+            parts = list(_PART.finditer(match[0]))
+            offset = match.start()
+            for first, part in enumerate(parts):
+                for last in parts[first : first + _PARTS_MAX]:
+                    text = match[0][part.start() : last.end()]
+                    for form in {text, text.translate(_DASH)}:
+                        yield from self._note(form, offset + part.start(), offset + last.end())
+        # An id may have a space in it.
+        for one, other in itertools.pairwise(_PARTS.finditer(self._view)):
+            text = self._view[one.start() : other.end()]
+            if other.start() - one.end() == 1 and any(map(str.isdigit, text)) and not text.replace(" ", "").isdecimal():
+                yield from self._note(text, one.start(), other.end())
+        for shape in itertools.islice({_shape(each) for each in own_ids if not each.isalnum()}, _SHAPES_MAX):
+            for match in regex.finditer(_pattern(shape), self._view, overlapped=True):
+                yield from self._note(match[0], match.start(), match.end())
+
+    def _note(self, text: str, start: int, end: int) -> Iterator[str]:
+        if len(text) < 2 or len(text) > 200:
+            return
+        before, after = self._view[max(0, start - 40) : start], self._view[end : end + 60]
+        if text.isdecimal():
+            said = _SAID_TO_BE.search(before) is not None
+            if not said and (_ELSE_BEFORE.search(before) or _ELSE_AFTER.match(after)):
+                return
+        elif not any(map(str.isdigit, text)) and any(a <= start and end <= b for a, b in self._skip):
+            return
+        self._found.setdefault(text, (start, end))
+        yield text
+
+    def phantoms(self, known: Collection[str], own_ids: Collection[str]) -> Iterator[str]:
+        """Words that are written as the ids of the fill are, and are no id of the roster."""
+        for text, (start, _) in self._found.items():
+            if text in known or text in own_ids or _shape(text) not in self._shapes:
+                continue
+            if text.translate(_DASH) in own_ids:
+                continue
+            if sum(map(str.isdigit, text)) < 3:
+                continue
+            if text.isdecimal() and not _SAID_TO_BE.search(self._view[max(0, start - 40) : start]):
+                continue
+            yield text
+
+
+def _shape(text: str) -> str:
+    """The text with each letter as A and each digit as 9: what the ids of one roster have in common."""
+    return "".join("9" if each.isdigit() else "A" if each.isalpha() else each for each in text)
+
+
+def _pattern(shape: str) -> str:
+    kinds = {"9": r"\d", "A": r"\p{L}"}
+    return r"(?<!\w)" + "".join(kinds.get(each) or regex.escape(each) for each in shape) + r"(?!\w)"

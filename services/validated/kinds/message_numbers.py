@@ -1,0 +1,175 @@
+"""Numbers in a message that may be somebody's: phone numbers above all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from functools import partial
+from typing import Final
+
+import phonenumbers
+import regex
+
+_DIGITS_MIN: Final = 7
+_DIGITS_MAX: Final = 24
+# So many runs of one text are held against the numbering plan; what is beyond them counts as foreign.
+_PARSED_MAX: Final = 300
+_DATE: Final = regex.compile(
+    r"(?<!\d)(?:(\d{4})([-/. ])(\d{1,2})\2(\d{1,2})|(\d{1,2})([-/. ])(\d{1,2})\6(\d{4}|\d{2}))(?!\d)"
+    r"(?:[T ]\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2})?)?"
+)
+_STAMP: Final = regex.compile(r"(?<!\d)(?:19|20)\d\d[01]\d[0-3]\d(?:T[0-2]\d[0-5]\d(?:[0-5]\d)?Z?)(?!\d)")
+_TIME: Final = r"(?:[01]?\d|2[0-4])[:.h][0-5]\d(?:[:.][0-5]\d)?"
+_CLOCK: Final = r"(?:[01]\d|2[0-4])[0-5]\d"
+_BETWEEN: Final = r"\s{0,2}(?:[-\u2010-\u2015~/]|to|until)\s{0,2}"
+_TIMES: Final = regex.compile(
+    rf"(?<!\d)(?:{_TIME}{_BETWEEN}{_TIME}|(?:[01]?\d|2[0-4]):[0-5]\d(?::[0-5]\d)?)(?!\d)"
+    rf"|(?<![\d.-]){_CLOCK}{_BETWEEN}{_CLOCK}(?![\d-])"
+)
+_YEARS: Final = regex.compile(r"(?<![\d.-])(?:19|20)\d\d\s?[-/\u2010-\u2015]\s?(?:19|20)\d\d(?![\d-])")
+_ZIP: Final = regex.compile(r"(?<![\d-])\d{5}[-\u2010-\u2015]\d{4}(?![\d-])")
+_DEGREES: Final = regex.compile(r"(?<![\d.])[-+\u2212]?(\d{1,3})\.\d{4,15}(?![\d.])")
+_MONEY: Final = regex.compile(r"[$\u20ac\u00a3\u00a5]\s?\d{1,3}(?:[,. ]\d{3})*(?:[.,]\d{1,2})?(?!\d)")
+# Digits, with what people put between those of one number.
+_RUN: Final = regex.compile(r"[+(]{0,2}\d(?:[^\p{L}\p{N},;:|]{0,4}\d){6,}")
+_GROUPED: Final = regex.compile(r"(?<!\d)\d{3}[^0-9A-Za-z]{1,4}\d{3}[^0-9A-Za-z]{1,4}\d{4}(?!\d)")
+_GROUP: Final = regex.compile(r"\d+")
+
+
+class NumberSearch:
+    """Tells the numbers that may stand in a message from those of others."""
+
+    def __init__(self, own: Iterable[str], region: str) -> None:
+        """`own` are phone numbers and ids, as they are spelt; `region` is where a number without a country code is
+        from, two letters.
+        """
+        self._region = region
+        self._parsed = 0
+        self._own: set[str] = set()
+        for number in own:
+            digits = _digits(number)
+            if digits:
+                self._own.add(digits)
+                self._own.update(self._international(number))
+        self._ends = {digits[-_DIGITS_MIN:] for digits in self._own}
+
+    def foreign(self, view: str) -> list[str]:
+        """The numbers of `view` that are nobody's who may be named, as they stand; distinct."""
+        found: dict[str, None] = {}
+        masked = self._masked(view)
+        for match in _RUN.finditer(masked):
+            for text in self._strange(match[0]):
+                found[text] = None
+        for match in _GROUPED.finditer(masked):
+            if not _RUN.search(match[0]) and not self._is_own(match[0], in_short=True):
+                found[match[0]] = None
+        return list(found)
+
+    def _masked(self, view: str) -> str:
+        """`view` with a bar in place of what is a date, a time, a point, an amount or a postal code."""
+        for pattern in (_STAMP, _DEGREES, _DATE, _YEARS, _TIMES, _ZIP, _MONEY):
+            view = pattern.sub(partial(self._bar, pattern), view)
+        return view
+
+    def _bar(self, pattern: regex.Pattern[str], match: regex.Match[str]) -> str:
+        text = match[0]
+        good = True
+        if pattern is _DATE:
+            good = _is_date(match)
+        elif pattern is _DEGREES:
+            good = int(match[1]) <= 180
+        # Where the plan of the region has such a number, it is one.
+        if good and len(_digits(text)) >= _DIGITS_MIN and pattern in (_DATE, _TIMES, _ZIP, _DEGREES, _YEARS):
+            good = not self._is_valid(text)
+        return " | " if good else text
+
+    def _strange(self, run: str) -> list[str]:
+        """What is left of `run` without the numbers that may be named, where that is long enough to be a number."""
+        groups = list(_GROUP.finditer(run))
+        free: list[tuple[int, int]] = []
+        at = begin = 0
+        while at < len(groups):
+            for end in _ends(groups, at):
+                start = groups[at].start()
+                if start and run[start - 1] == "+":
+                    start -= 1
+                # The end of a number stands for it where nothing is before it: 555-0107 is not 567-555-0107.
+                if self._is_own(run[start : groups[end - 1].end()], in_short=at == 0):
+                    free.append((begin, at))
+                    at = begin = end
+                    break
+            else:
+                at += 1
+        free.append((begin, len(groups)))
+        left = [run[groups[a].start() : groups[b - 1].end()] for a, b in free if a < b]
+        if len(left) == 1 and free == [(0, len(groups))]:
+            left = [run.strip()]
+        return [text for text in left if len(_digits(text)) >= _DIGITS_MIN]
+
+    def _is_own(self, text: str, *, in_short: bool) -> bool:
+        digits = _digits(text)
+        # However a number is written, it ends alike.
+        if not _DIGITS_MIN <= len(digits) <= _DIGITS_MAX or digits[-_DIGITS_MIN:] not in self._ends:
+            return False
+        if digits in self._own or (in_short and any(own.endswith(digits) for own in self._own)):
+            return True
+        return any(form in self._own for form in self._international(text))
+
+    def _international(self, text: str) -> list[str]:
+        number = self._parse(text)
+        if number is None:
+            return []
+        return [f"{number.country_code}{number.national_number}"]
+
+    def _is_valid(self, text: str) -> bool:
+        """Whether the plan of the region has such a number; taken for granted past `_PARSED_MAX`."""
+        if self._parsed >= _PARSED_MAX:
+            return True
+        number = self._parse(text)
+        return number is not None and phonenumbers.is_valid_number(number)
+
+    def _parse(self, text: str) -> phonenumbers.PhoneNumber | None:
+        self._parsed += 1
+        if self._parsed > _PARSED_MAX:
+            return None
+        plain = ("+" if text.lstrip(" (").startswith("+") else "") + _digits(text)
+        try:
+            return phonenumbers.parse(plain, self._region)
+        except phonenumbers.NumberParseException:
+            return None
+
+
+def _ends(groups: Sequence[regex.Match[str]], first: int) -> list[int]:
+    """Where a number that begins with group `first` may end, the longest first: no number has more digits than some
+    twenty, however long the run is.
+    """
+    ends: list[int] = []
+    digits = 0
+    for end in range(first, len(groups)):
+        digits += groups[end].end() - groups[end].start()
+        if digits > _DIGITS_MAX:
+            break
+        if digits >= _DIGITS_MIN:
+            ends.append(end + 1)
+    return ends[::-1]
+
+
+def _is_date(match: regex.Match[str]) -> bool:
+    if match[1]:
+        year, one, other = int(match[1]), int(match[3]), int(match[4])
+    else:
+        one, other, year = int(match[5]), int(match[7]), int(match[8])
+    year += 2000 if year < 100 else 0
+    if not 1900 <= year <= 2100:
+        return False
+    for month, day in ((one, other), (other, one)):
+        try:
+            date(year, month, day)
+        except ValueError:
+            continue
+        return True
+    return False
+
+
+def _digits(text: str) -> str:
+    return "".join([str(int(each)) for each in text if each.isdecimal()])
