@@ -71,9 +71,15 @@ def _nothing_more(_: ServerTable) -> Iterable[str]:
 
 
 def run(
-    service: str, model: type[T], compose: Compose[T], *, description: str, check: Check[T] = _nothing_more
+    service: str,
+    model: type[T],
+    compose: Compose[T],
+    *,
+    description: str,
+    check: Check[T] = _nothing_more,
+    advise: Check[T] = _nothing_more,
 ) -> None:
-    """`main` of a service.
+    """`main` of a service. `advise` names what can be used and is not well: a warning each, of `--check` and the start.
 
     `--check` and the start read the configuration alike: what one refuses, the other does. Exits with 2 where the
     configuration is wrong, or where `--check` finds anything; with 1 where the start fails by what may change: a file
@@ -96,9 +102,13 @@ def run(
             print(f"{service}: {problem}", file=sys.stderr)  # noqa: T201  before the log is configured
         sys.exit(2)
     if arguments.check:
+        for advice in advise(config):
+            print(f"{service}: warning: {service}.{advice}", file=sys.stderr)  # noqa: T201  a command's answer
         print(f"{service}: configuration is good")  # noqa: T201  a command's answer
         return
     log.configure(service=service, level=config.log_level, form=config.log_format)
+    for advice in advise(config):
+        _log.warning("configuration", advice=f"{service}.{advice}")
     try:
         _run_loop(serve(service, config, compose))
     except (ConfigError, StartError) as error:
@@ -153,6 +163,7 @@ class RunningServer:
 async def running(service: str, config: T, compose: Compose[T]) -> AsyncIterator[RunningServer]:
     """A serving server for the time of the block; the drain runs at its end. Tests use it in-process."""
     metrics = Metrics()
+    metrics.export("lakehouse_log", log.counts)
     draining = asyncio.Event()
     async with compose(config, Runtime(metrics, draining.is_set)) as registration:
         interceptor = Interceptor(
@@ -275,7 +286,7 @@ def _signals() -> asyncio.Event:
 
     def on_signal() -> None:
         if stop.is_set():
-            log.flush_rpc_lines()
+            log.flush()
             os._exit(130)
         stop.set()
 

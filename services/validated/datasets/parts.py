@@ -11,7 +11,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple, Protocol
 
 import zstandard
 
@@ -24,6 +24,12 @@ _PARTS_MAX: Final = 10_000
 _ZSTD_WINDOW_BYTES_MAX: Final = 1 << 27
 
 Signature = tuple[tuple[str, int, int, int, int, int], ...] | None
+
+
+class Digest(Protocol):
+    """What hashlib's digests do; their own type has a private name."""
+
+    def update(self, data: bytes, /) -> None: ...
 
 
 class Part(NamedTuple):
@@ -141,7 +147,7 @@ class OpenPart:
         except OSError as error:
             raise _unreadable(self.part.path, error) from None
 
-    def _unpacked(self, digest: hashlib._Hash) -> Iterator[bytes]:
+    def _unpacked(self, digest: Digest) -> Iterator[bytes]:
         # One decompressor after the other: both formats allow several streams end to end. A stream that lacks its end
         # is refused, where the libraries' own file objects would call the rest of the file its end.
         make = {"": None, ".gz": _gunzip, ".zst": _unzstd}[self.part.packed]
@@ -163,7 +169,7 @@ class OpenPart:
             raise EOFError("its end is missing")
 
 
-def _gunzip() -> zlib._Decompress:
+def _gunzip() -> Any:
     return zlib.decompressobj(16 + zlib.MAX_WBITS)
 
 
