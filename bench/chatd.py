@@ -111,12 +111,11 @@ async def layer(address: str, concurrency: int, seconds: float) -> dict[str, flo
     table = OpenAiTable(type="openai", base_url=f"http://{address}/v1", default_model="fake-1")
     endpoint = GuardedEndpoint("main", open_provider(table), table)
     router = Router({"main": endpoint}, {}, "main")
-    loop = asyncio.get_running_loop()
 
     async def call() -> object:
         request = CompletionRequest(messages=(Message("user", PROMPT),))
         return await router.complete(
-            request, router.choose(Target()), deadline=loop.time() + 60, on_delta=None, tally=Tally()
+            request, router.choose(Target()), deadline_s=time.monotonic() + 60, on_delta=None, tally=Tally()
         )
 
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 
 
@@ -36,18 +37,17 @@ class ConcurrencyLimit:
         self.running += 1
         return True
 
-    async def wait_turn(self, deadline: float) -> None:
-        """Wait for a turn, at most until `deadline` (loop time).
+    async def wait_turn(self, deadline_s: float) -> None:
+        """Wait for a turn, at most until `deadline_s` (time.monotonic).
 
         Raises QueueFullError where the queue is full or the wait over.
         """
         if len(self._queue) >= self._queue_max:
             raise QueueFullError
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[None] = loop.create_future()
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
         try:
-            async with asyncio.timeout_at(min(deadline, loop.time() + self._queue_s)):
+            async with asyncio.timeout_at(min(deadline_s, time.monotonic() + self._queue_s)):
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():

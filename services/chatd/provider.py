@@ -14,13 +14,13 @@ class Provider(Protocol):
     """Whether `complete` makes an HTTP request: exactly one, or none."""
 
     async def complete(
-        self, request: CompletionRequest, model: str, deadline: float, on_delta: OnDelta | None
+        self, request: CompletionRequest, model: str, deadline_s: float, on_delta: OnDelta | None
     ) -> Completion:
         """Ask `model` once, without repeating anything.
 
         With `on_delta` the answer is streamed and each piece is handed over before the next is read; the pieces
-        together are the answer's text and reasoning. The caller cancels at `deadline` (loop time); a cancelled call
-        has closed its connection when it ends.
+        together are the answer's text and reasoning. The caller cancels at `deadline_s` (time.monotonic); a
+        cancelled call has closed its connection when it ends.
 
         Raises UpstreamFault for everything that can go wrong out there, and lets through what `on_delta` raises.
         """

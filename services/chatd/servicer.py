@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any, Final
+import time
+from typing import Any
 
-from chatd.completion import Completion, Delta, OnDelta
+from chatd.completion import Delta, OnDelta
 from chatd.config import ChatdConfig
 from chatd.endpoint import Tally
 from chatd.generation import end_generation, fail_generation, start_generation
-from chatd.routes import Router
+from chatd.routes import Answer, Router
 from chatd.wire import delta_event, read_request, to_response
 from lakehouse.chatd.v1 import chatd_pb2, chatd_pb2_grpc
 from lakehouse.errors import Fault, Reason, Violation, bad_request
 from lakehouse.server.call import Call, current_call
 from lakehouse.tracing import Tracing
-
-# Kept of the caller's time, so that our own status, which says what happened, arrives before gRPC's bare one.
-_MARGIN_S: Final = 0.05
 
 
 class ChatServicer(chatd_pb2_grpc.ChatServiceServicer):
@@ -50,33 +47,28 @@ class ChatServicer(chatd_pb2_grpc.ChatServiceServicer):
         call = current_call()
         request, target, fallbacks = read_request(message)
         choices = self._router.choose(target, fallbacks)
-        deadline = self._deadline(call)
+        deadline_s = self._deadline_s(call)
         tally = Tally()
         span = start_generation(self._tracing, call.trace, call.session_id or None, request, choices[0].model)
         try:
-            answer = await self._router.complete(request, choices, deadline=deadline, on_delta=on_delta, tally=tally)
-        except Fault as fault:
-            fail_generation(span, fault, tally)
-            raise
-        except BaseException:
-            # The caller went away, the process is going away, or a bug: the interceptor tells them apart again.
-            gone = asyncio.current_task()
-            cancelled = gone is not None and gone.cancelling()
-            fail_generation(span, call.ended_by() if cancelled else Fault(Reason.BUG), tally)
+            answer = await self._router.complete(
+                request, choices, deadline_s=deadline_s, on_delta=on_delta, tally=tally
+            )
+        except BaseException as error:
+            fail_generation(span, call.fault_of(error), tally)
             raise
         finally:
             _note(call, tally)
-        _note_answer(call, answer.completion)
+        _note_answer(call, answer)
         end_generation(span, answer, tally)
         return to_response(answer, tally)
 
-    def _deadline(self, call: Call) -> float:
-        """When the answer must be there, in loop time. Raises Fault (DEADLINE) where no time is left for a call."""
-        left = call.time_remaining()
-        left_s = self._call_timeout_s if left is None else min(left - _MARGIN_S, self._call_timeout_s)
-        if left_s <= 0:
+    def _deadline_s(self, call: Call) -> float:
+        """When the answer must be there (time.monotonic). Raises Fault (DEADLINE) where no time is left for a call."""
+        left_s = call.seconds_left()
+        if left_s == 0:
             raise Fault(Reason.DEADLINE, where="chatd")
-        return asyncio.get_running_loop().time() + left_s
+        return time.monotonic() + (self._call_timeout_s if left_s is None else min(left_s, self._call_timeout_s))
 
 
 def _note(call: Call, tally: Tally) -> None:
@@ -86,13 +78,19 @@ def _note(call: Call, tally: Tally) -> None:
     facts["upstream_requests"] = tally.upstream_requests
     facts["retries"] = tally.retries
     facts["fallbacks"] = tally.fallbacks
+    if tally.adapted:
+        facts["adapted"] = list(tally.adapted)
     if tally.details:
         facts["upstream"] = list(tally.details)
 
 
-def _note_answer(call: Call, completion: Completion) -> None:
+def _note_answer(call: Call, answer: Answer) -> None:
+    completion = answer.completion
     facts = call.facts
+    facts["provider"] = answer.provider
     facts["model"] = completion.model
     facts["input_tokens"] = completion.usage.input_tokens
     facts["output_tokens"] = completion.usage.output_tokens
+    if answer.cost is not None:
+        facts["cost_nano_usd"] = answer.cost.nano_usd
     facts["finish_reason"] = str(completion.finish_reason)

@@ -9,6 +9,7 @@ if __name__ == "__main__":
 
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 from prometheus_client import Counter
 
@@ -19,6 +20,7 @@ from iterate.servicer import IterateServicer
 from iterate.session import Sessions
 from iterate.session_log.counts import GAUGES
 from iterate.session_log.logger import SessionLogger
+from iterate.session_trace import trace_recovered_session
 from lakehouse.clients import AsyncChatClient, AsyncValidateClient
 from lakehouse.iterate.v1 import iterate_pb2, iterate_pb2_grpc
 from lakehouse.server.bootstrap import Registration, Runtime, run
@@ -40,7 +42,7 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
     credentials = hop_credentials(config.hop_tls)
     async with contextlib.AsyncExitStack() as stack:
         tracing = await stack.enter_async_context(open_tracing(config, runtime, service="iterate"))
-        log = SessionLogger(config)
+        log = SessionLogger(config, on_recovered=partial(trace_recovered_session, tracing))
         runtime.metrics.export("lakehouse_session_log", log.counts, gauges=GAUGES)
         await log.start()
         stack.push_async_callback(log.close)

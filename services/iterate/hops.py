@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import grpc
 
-from iterate.attempt import Answer, Judgement
+from iterate.attempt import AnswerEnd, Judgement, ModelAnswer
 from iterate.config import HopTlsTable
 from iterate.conversation import Turn
-from iterate.task import Target, Task
+from iterate.task import ModelTarget, Task
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.clients import AsyncChatClient, AsyncValidateClient
 from lakehouse.server.specs import Spec
 from lakehouse.settings import ConfigError
+from lakehouse.spec_member import set_spec
 from lakehouse.trace_context import TraceContext, forward_metadata
 from lakehouse.validated.v1 import validated_pb2
 
@@ -34,6 +35,12 @@ _ROLES = {
     "user": chatd_pb2.ROLE_USER,
     "assistant": chatd_pb2.ROLE_ASSISTANT,
 }
+_ENDS: Mapping[int, AnswerEnd] = {
+    chatd_pb2.FINISH_REASON_LENGTH: "cut_short",
+    chatd_pb2.FINISH_REASON_CONTENT_FILTER: "filtered",
+    chatd_pb2.FINISH_REASON_REFUSAL: "refused",
+    chatd_pb2.FINISH_REASON_MALFORMED: "malformed",
+}
 _JSON_OBJECT = chatd_pb2.ResponseFormat(type=chatd_pb2.ResponseFormat.TYPE_JSON_OBJECT)
 
 
@@ -49,15 +56,17 @@ class ChatHop:
         turns: Sequence[Turn],
         *,
         iteration: int,
-        target: Target,
+        target: ModelTarget,
+        fallbacks: Sequence[ModelTarget],
         trace: TraceContext,
         span_id: str | None,
         timeout_s: float,
-    ) -> Answer:
-        """The model's answer. Raises Fault."""
+    ) -> ModelAnswer:
+        """The answer of `target`, or of the first of `fallbacks` that gives one. Raises Fault."""
         request = chatd_pb2.CompleteRequest(
             messages=[chatd_pb2.Message(role=_ROLES[turn.role], content=turn.content) for turn in turns],
-            target=chatd_pb2.Target(provider=target.provider, model=target.model),
+            target=_target(target),
+            fallbacks=[_target(each) for each in fallbacks],
             temperature=task.temperature,
             max_tokens=task.max_tokens,
             response_format=_response_format(task.spec),
@@ -66,13 +75,17 @@ class ChatHop:
         response = await self._client.complete(
             request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id)
         )
-        return Answer(
+        return ModelAnswer(
             text=response.text,
             provider=response.provider,
             model=response.model,
             input_tokens=response.usage.input_tokens,
             output_tokens=response.usage.output_tokens,
-            cut_short=response.finish_reason == chatd_pb2.FINISH_REASON_LENGTH,
+            end=_ENDS.get(response.finish_reason, "whole"),
+            reasoned=bool(response.reasoning),
+            calls_tools=bool(response.tool_calls),
+            cost_nano_usd=response.cost_nano_usd if response.HasField("cost_nano_usd") else None,
+            from_reasoning=response.text_from_reasoning,
         )
 
 
@@ -87,7 +100,9 @@ class GateHop:
     ) -> Judgement:
         """The gate's judgement of `artifact`, canonical JSON text. Raises Fault."""
         request = validated_pb2.ValidateRequest(kind=task.kind, artifact_json=artifact)
-        set_spec(request, task.spec)
+        spec = task.spec.text if task.spec.message is None else task.spec.message
+        if spec is not None:
+            set_spec(request, task.kind, spec)
         response = await self._client.validate(
             request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id)
         )
@@ -101,12 +116,8 @@ class GateHop:
         )
 
 
-def set_spec(request: validated_pb2.ValidateRequest, spec: Spec) -> None:
-    """Set the member of `request.spec` that `spec` came from."""
-    if spec.message is not None:
-        getattr(request, spec.kind).CopyFrom(spec.message)
-    elif spec.text is not None:
-        request.spec_json = spec.text
+def _target(target: ModelTarget) -> chatd_pb2.Target:
+    return chatd_pb2.Target(provider=target.provider, model=target.model)
 
 
 def _response_format(spec: Spec) -> chatd_pb2.ResponseFormat:

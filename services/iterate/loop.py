@@ -13,17 +13,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from iterate.answer import Unparsable, read_artifact
-from iterate.attempt import Answer, Attempt, Draft, Judgement, error_record, fault_of
-from iterate.conversation import Conversation, Turn, rejected_feedback, unparsable_feedback
+from iterate.attempt import Attempt, Draft, Judgement, ModelAnswer, error_record
+from iterate.conversation import Conversation, Turn, refused_feedback, rejected_feedback, unparsable_feedback
 from iterate.span_texts import attempt_input, attempt_output
-from iterate.task import Target, Task
+from iterate.task import ModelTarget, Task
 from lakehouse.errors import Fault, Reason
 from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord
 from lakehouse.trace_context import TraceContext
 from lakehouse.tracing import Span
-
-# The loop stops this long before the deadline, so that its own status, which names the hop, reaches the caller.
-DEADLINE_MARGIN_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +42,12 @@ class Chat(Protocol):
         turns: Sequence[Turn],
         *,
         iteration: int,
-        target: Target,
+        target: ModelTarget,
+        fallbacks: Sequence[ModelTarget],
         trace: TraceContext,
         span_id: str | None,
         timeout_s: float,
-    ) -> Answer: ...
+    ) -> ModelAnswer: ...
 
 
 class Gate(Protocol):
@@ -58,11 +56,11 @@ class Gate(Protocol):
     ) -> Judgement: ...
 
 
-class Listener(Protocol):
-    """Hears of each thing as it happens. May raise Fault where the caller is gone."""
+class SessionListener(Protocol):
+    """Hears each thing as it happens. May raise Fault where the caller is gone."""
 
-    async def attempt_started(self, iteration: int, target: Target) -> None: ...
-    async def model_answered(self, iteration: int, answer: Answer, chat_ms: int) -> None: ...
+    async def attempt_started(self, iteration: int, target: ModelTarget) -> None: ...
+    async def model_answered(self, iteration: int, answer: ModelAnswer, chat_ms: int) -> None: ...
     async def attempt_finished(self, attempt: Attempt) -> None: ...
 
 
@@ -94,13 +92,13 @@ class Loop:
     trace: TraceContext
     root: Span
     progress: Progress
-    listener: Listener | None
-    deadline: float
-    """On the clock of time.monotonic."""
-    ended_by: Callable[[], Fault]
-    """Why the running task was cancelled."""
+    listener: SessionListener | None
+    deadline_s: float
+    """When the loop stops (time.monotonic); its own status, which names the hop, has the time to arrive after that."""
+    fault_of: Callable[[BaseException], Fault]
+    """The fault that an exception out of an attempt stands for."""
     on_attempt: Callable[[SessionAttemptRecord], None]
-    """Called for each finished attempt before anything else learns of it."""
+    """Called with each finished attempt, before the listener."""
 
     async def run(self) -> None:
         """Run until an artifact passes or the attempts are spent. Raises Fault, or whatever a bug raises."""
@@ -128,21 +126,22 @@ class Loop:
             feedback = await self._ask_and_judge(draft, conversation)
         except BaseException as raised:
             draft.verdict = "infra_error"
-            error = error_record(fault_of(raised, self.ended_by))
+            error = error_record(self.fault_of(raised))
             raise
         finally:
             attempt = draft.finish(error)
             self.progress.attempts.append(attempt)
             self.on_attempt(attempt.record)
-            _end_span(span, attempt.record)
+            _end_span(span, attempt)
         if self.listener is not None:
             await self.listener.attempt_finished(attempt)
         if feedback is not None:
-            conversation.add(draft.raw, feedback)
+            # A refusal and broken output are no turns to go on from: shown to the model they invite more of the same.
+            conversation.add("" if draft.withheld else draft.raw, feedback)
 
     async def _ask_and_judge(self, draft: Draft, conversation: Conversation) -> str | None:
         """One attempt; the feedback for the next one, None where the artifact passed."""
-        if self._time_left() * 1000 < self.limits.chat_ms_min:
+        if self._left_s() * 1000 < self.limits.chat_ms_min:
             raise Fault(Reason.DEADLINE, where="iterate")
         if self.listener is not None:
             await self.listener.attempt_started(draft.iteration, draft.target)
@@ -150,11 +149,12 @@ class Loop:
         if self.listener is not None:
             await self.listener.model_answered(draft.iteration, answer, draft.chat_ms)
         try:
-            artifact = read_artifact(answer.text, bytes_max=self.limits.artifact_bytes_max)
+            artifact = self._read(answer)
         except Unparsable as unparsable:
             draft.verdict = "unparsable"
             draft.parse_problem = unparsable.problem
-            return unparsable_feedback(unparsable.problem, cut_short=answer.cut_short)
+            draft.withheld = answer.end in {"refused", "malformed"}
+            return refused_feedback() if answer.end == "refused" else unparsable_feedback(unparsable.problem)
         progress = self.progress
         progress.artifact, progress.grounded_in_roster = artifact, None
         judgement = await self._judge(draft, artifact)
@@ -166,8 +166,17 @@ class Loop:
         draft.verdict = "rejected"
         return rejected_feedback(judgement.findings, judgement.findings_left_out)
 
-    async def _ask(self, draft: Draft, conversation: Conversation) -> Answer:
-        timeout_s = self._time_left()
+    def _read(self, answer: ModelAnswer) -> str:
+        """The artifact in `answer`. Raises Unparsable."""
+        if answer.problem:
+            raise Unparsable(answer.problem)
+        try:
+            return read_artifact(answer.text, bytes_max=self.limits.artifact_bytes_max)
+        except Unparsable as unparsable:
+            raise Unparsable(answer.read_problem(unparsable.problem)) from None
+
+    async def _ask(self, draft: Draft, conversation: Conversation) -> ModelAnswer:
+        timeout_s = self._left_s()
         started = time.monotonic()
         try:
             answer = await self.chat.complete(
@@ -175,6 +184,7 @@ class Loop:
                 conversation.turns(),
                 iteration=draft.iteration,
                 target=draft.target,
+                fallbacks=self.task.fallbacks_of(draft.iteration),
                 trace=self.trace,
                 span_id=draft.span_id,
                 timeout_s=timeout_s,
@@ -184,10 +194,11 @@ class Loop:
         draft.raw = answer.text
         draft.provider, draft.model = answer.provider, answer.model
         draft.input_tokens, draft.output_tokens = answer.input_tokens, answer.output_tokens
+        draft.cost_nano_usd, draft.from_reasoning = answer.cost_nano_usd, answer.from_reasoning
         return answer
 
     async def _judge(self, draft: Draft, artifact: str) -> Judgement:
-        timeout_s = self._time_left()
+        timeout_s = self._left_s()
         if timeout_s <= 0:
             raise Fault(Reason.DEADLINE, where="validated")
         started = time.monotonic()
@@ -206,19 +217,26 @@ class Loop:
         draft.roster = judgement.roster
         return judgement
 
-    def _time_left(self) -> float:
-        return self.deadline - DEADLINE_MARGIN_S - time.monotonic()
+    def _left_s(self) -> float:
+        return self.deadline_s - time.monotonic()
 
 
-def _end_span(span: Span, record: SessionAttemptRecord) -> None:
+def _end_span(span: Span, attempt: Attempt) -> None:
     if not span.recording:
         return
+    record = attempt.record
+    facts: dict[str, int | bool] = {}
+    if record.cost_nano_usd is not None:
+        facts["cost_nano_usd"] = record.cost_nano_usd
+    if attempt.from_reasoning:
+        facts["text_from_reasoning"] = True
     accepted = record.verdict == "accepted"
-    told = record.verdict if record.error is None else record.error.message
+    message = record.verdict if record.error is None else record.error.message
     span.end(
         output=attempt_output(record),
         level="" if accepted else "WARNING",
-        status_message="" if accepted else told,
+        status_message="" if accepted else message,
+        metadata=facts or None,
     )
 
 

@@ -6,11 +6,11 @@ import asyncio
 import time
 from typing import Any
 
-from iterate.attempt import Answer, Attempt
+from iterate.attempt import Attempt, ModelAnswer
 from iterate.config import IterateConfig
 from iterate.session import SessionEnd, Sessions
-from iterate.task import Target, Task, new_session_id
-from lakehouse.errors import Fault, Violation, bad_request
+from iterate.task import ModelTarget, Task, new_session_id
+from lakehouse.errors import Fault, Reason, Violation, bad_request
 from lakehouse.iterate.v1 import iterate_pb2, iterate_pb2_grpc
 from lakehouse.server.call import Call, current_call
 from lakehouse.server.specs import read_spec
@@ -24,6 +24,8 @@ _VERDICTS = {
     "infra_error": iterate_pb2.VERDICT_INFRA_ERROR,
 }
 _NAME_CHARS_MAX = 200
+# As many as chatd takes as `fallbacks`.
+_ESCALATION_MAX = 8
 
 
 class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
@@ -51,14 +53,13 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
         task = self._task(request)
         call.session_id = task.session_id
         call.facts["kind"] = task.kind
-        remaining = call.time_remaining()
-        seconds = self._config.session_ms_max / 1000 if remaining is None else remaining
-        deadline = time.monotonic() + seconds
+        left_s = call.seconds_left()
+        deadline_s = time.monotonic() + (self._config.session_ms_max / 1000 if left_s is None else left_s)
         await context.send_initial_metadata(
             ((TRACE_ID_HEADER, call.trace.trace_id), (SESSION_ID_HEADER, task.session_id))
         )
-        listener = _Events(context, call, task, deadline) if stream else None
-        end = await self._sessions.run(task, call, listener, deadline)
+        listener = _Events(context, call, task, deadline_s) if stream else None
+        end = await self._sessions.run(task, call, listener, deadline_s)
         record = end.record
         call.facts.update(final_verdict=record.final_verdict, iterations=record.iterations)
         return _response(end)
@@ -79,8 +80,8 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
             session_id=request.session_id or new_session_id(),
             spec=spec,
             prompt=request.prompt,
-            target=Target(request.provider, request.model),
-            escalation=tuple(Target(each.provider, each.model) for each in request.escalation),
+            target=ModelTarget(request.provider, request.model),
+            escalation=tuple(ModelTarget(each.provider, each.model) for each in request.escalation),
             max_iterations=(
                 request.max_iterations if request.HasField("max_iterations") else config.max_iterations_default
             ),
@@ -107,8 +108,8 @@ def _violations(request: iterate_pb2.IterateRequest, config: IterateConfig) -> l
         refuse("temperature", "must be 0 to 2")
     if request.HasField("max_tokens") and not 1 <= request.max_tokens <= 1_000_000:
         refuse("max_tokens", f"is {request.max_tokens}; it must be 1 to 1000000")
-    if len(request.escalation) > 10:
-        refuse("escalation", f"has {len(request.escalation)} targets; at most 10 are taken")
+    if len(request.escalation) > _ESCALATION_MAX:
+        refuse("escalation", f"has {len(request.escalation)} targets; at most {_ESCALATION_MAX} are taken")
     for field in ("provider", "model"):
         if len(getattr(request, field)) > _NAME_CHARS_MAX:
             refuse(field, f"is longer than {_NAME_CHARS_MAX} characters")
@@ -116,16 +117,16 @@ def _violations(request: iterate_pb2.IterateRequest, config: IterateConfig) -> l
 
 
 class _Events:
-    """Tells a stream's caller of each thing as it happens."""
+    """The listener that sends a stream's caller an event for each thing as it happens."""
 
-    def __init__(self, context: Any, call: Call, task: Task, deadline: float) -> None:
+    def __init__(self, context: Any, call: Call, task: Task, deadline_s: float) -> None:
         self._context = context
         self._call = call
         self._task = task
-        self._deadline = deadline
+        self._deadline_s = deadline_s
 
-    async def attempt_started(self, iteration: int, target: Target) -> None:
-        await self._tell(
+    async def attempt_started(self, iteration: int, target: ModelTarget) -> None:
+        await self._send(
             iterate_pb2.StreamIterateResponse(
                 attempt_started=iterate_pb2.AttemptStarted(
                     iteration=iteration,
@@ -136,8 +137,8 @@ class _Events:
             )
         )
 
-    async def model_answered(self, iteration: int, answer: Answer, chat_ms: int) -> None:
-        await self._tell(
+    async def model_answered(self, iteration: int, answer: ModelAnswer, chat_ms: int) -> None:
+        await self._send(
             iterate_pb2.StreamIterateResponse(
                 model_answered=iterate_pb2.ModelAnswered(
                     iteration=iteration,
@@ -150,25 +151,22 @@ class _Events:
         )
 
     async def attempt_finished(self, attempt: Attempt) -> None:
-        await self._tell(iterate_pb2.StreamIterateResponse(attempt_finished=_attempt(attempt)))
+        await self._send(iterate_pb2.StreamIterateResponse(attempt_finished=_attempt(attempt)))
 
-    async def _tell(self, event: iterate_pb2.StreamIterateResponse) -> None:
+    async def _send(self, event: iterate_pb2.StreamIterateResponse) -> None:
         # A caller that stops reading must not hold the session past its end.
         try:
-            async with asyncio.timeout(max(self._deadline - time.monotonic(), 0)):
+            async with asyncio.timeout_at(self._deadline_s):
                 await _write(self._context, event, self._call)
         except TimeoutError:
-            raise self._call.ended_by() from None
+            raise Fault(Reason.DEADLINE, where="iterate") from None
 
 
 async def _write(context: Any, event: iterate_pb2.StreamIterateResponse, call: Call) -> None:
     try:
         await context.write(event)
     except Exception as error:
-        # aio's ExecuteBatchError: a cancel or a deadline during the write, with every cancelled flag false.
-        if not type(error).__module__.startswith("grpc"):
-            raise
-        raise call.ended_by() from None
+        raise call.fault_of(error) from error
 
 
 def _response(end: SessionEnd) -> iterate_pb2.IterateResponse:
@@ -181,6 +179,8 @@ def _response(end: SessionEnd) -> iterate_pb2.IterateResponse:
         output_tokens=record.output_tokens,
         duration_ms=record.duration_ms,
     )
+    if record.cost_nano_usd is not None:
+        response.cost_nano_usd = record.cost_nano_usd
     if record.grounded_in_roster is not None:
         response.grounded_in_roster = record.grounded_in_roster
     if record.final_verdict == "accepted":
@@ -201,11 +201,12 @@ def _attempt(attempt: Attempt) -> iterate_pb2.Attempt:
         raw=record.raw,
         raw_truncated=record.raw_truncated,
         findings=attempt.findings,
-        parse_problem=attempt.parse_problem,
+        parse_problem=record.parse_problem,
         input_tokens=record.input_tokens,
         output_tokens=record.output_tokens,
         chat_ms=record.chat_ms,
         validate_ms=record.validate_ms,
         roster=record.roster or "",
         span_id=record.span_id or "",
+        cost_nano_usd=record.cost_nano_usd,
     )

@@ -8,20 +8,20 @@ from collections.abc import Mapping
 
 import orjson
 
-from iterate.task import Target, Task
+from iterate.task import ModelTarget
 from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord, SessionRecord
 
 
-def request_text(task: Task) -> str:
+def request_text(record: SessionRecord) -> str:
     """Input of the root: the request."""
     request = {
-        "kind": task.kind,
-        "provider": task.target.provider,
-        "model": task.target.model,
-        "max_iterations": task.max_iterations,
-        "prompt": task.prompt,
+        "kind": record.kind,
+        "provider": record.provider,
+        "model": record.model,
+        "max_iterations": record.max_iterations,
+        "prompt": record.prompt,
     }
-    return _with_json(request, spec=task.spec.text)
+    return _with_json(request, spec=record.spec)
 
 
 def outcome_text(record: SessionRecord) -> str:
@@ -30,7 +30,7 @@ def outcome_text(record: SessionRecord) -> str:
     return _with_json(outcome, artifact=record.artifact)
 
 
-def attempt_input(iteration: int, target: Target, prompt: str) -> str:
+def attempt_input(iteration: int, target: ModelTarget, prompt: str) -> str:
     """Input of an attempt; `prompt` is what the model is asked to answer in it."""
     return _json({"iteration": iteration, "model": target.model, "provider": target.provider, "prompt": prompt})
 

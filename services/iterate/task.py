@@ -10,7 +10,7 @@ from lakehouse.server.specs import Spec
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ModelTarget:
     """Who is asked: a provider or route of chatd and a model on it; empty strings are chatd's defaults."""
 
     provider: str
@@ -22,8 +22,8 @@ class Task:
     session_id: str
     spec: Spec
     prompt: str
-    target: Target
-    escalation: tuple[Target, ...] = ()
+    target: ModelTarget
+    escalation: tuple[ModelTarget, ...] = ()
     """Who answers attempt 2, 3, …; the last one answers all that follow."""
     max_iterations: int
     temperature: float | None = None
@@ -33,11 +33,15 @@ class Task:
     def kind(self) -> str:
         return self.spec.kind
 
-    def target_of(self, iteration: int) -> Target:
+    def target_of(self, iteration: int) -> ModelTarget:
         """Who answers attempt `iteration` (from 1)."""
         if iteration == 1 or not self.escalation:
             return self.target
         return self.escalation[min(iteration - 2, len(self.escalation) - 1)]
+
+    def fallbacks_of(self, iteration: int) -> tuple[ModelTarget, ...]:
+        """Who answers attempt `iteration` where its target cannot: those whose turn would come after it."""
+        return self.escalation[iteration - 1 :]
 
 
 def new_session_id() -> str:

@@ -22,8 +22,6 @@ from validated.roster.worker import RosterUnavailable, RosterVersion
 
 _log = structlog.get_logger()
 WHERE = "validated"
-# The status of a late validation has to arrive: it is given this long before the deadline.
-_ANSWER_S = 0.05
 
 
 class _ToldVersion(NamedTuple):
@@ -61,7 +59,7 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         try:
             ground = await self._judge(call, spec, artifact, findings)
         except BaseException as error:
-            span.end(level="ERROR", status_message=_reason(error, call))
+            span.end(level="ERROR", status_message=call.fault_of(error).message)
             raise
         version = self._told(ground.roster) if ground is not None else None
         _note(call, findings, ground, version)
@@ -81,7 +79,7 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
 
     async def _judge(self, call: Call, spec: Spec, artifact: JsonValue, findings: Findings) -> Ground | None:
         try:
-            async with asyncio.timeout(_seconds_left(call)):
+            async with asyncio.timeout(call.seconds_left()):
                 return await self._validators[spec.kind].validate(artifact, spec, findings)
         except TimeoutError:
             raise Fault(Reason.DEADLINE, where=WHERE) from None
@@ -101,17 +99,6 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
             }
             told = self._version = _ToldVersion(version, fields, validated_pb2.RosterVersion(**fields))
         return told
-
-
-def _seconds_left(call: Call) -> float | None:
-    remaining = call.time_remaining()
-    return None if remaining is None else max(0.0, remaining - _ANSWER_S)
-
-
-def _reason(error: BaseException, call: Call) -> str:
-    if isinstance(error, Fault):
-        return error.message
-    return (call.ended_by() if isinstance(error, asyncio.CancelledError) else Fault(Reason.BUG)).message
 
 
 def _note(call: Call, findings: Findings, ground: Ground | None, version: _ToldVersion | None) -> None:

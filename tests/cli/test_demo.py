@@ -112,7 +112,7 @@ def test_iterate_without_a_stack_says_how_to_start_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "words"),
     [
         (("iterate",), "--kind and --prompt"),
         (("iterate", "no-such-file.toml"), "No such file"),
@@ -122,11 +122,11 @@ def test_iterate_without_a_stack_says_how_to_start_one() -> None:
         (("no-such-command",), "No such command"),
     ],
 )
-def test_wrong_usage_is_told_in_words(arguments: tuple[str, ...], told: str) -> None:
+def test_wrong_usage_is_answered_in_words(arguments: tuple[str, ...], words: str) -> None:
     done = run(*arguments)
 
     assert done.returncode == 2
-    assert told in done.stderr
+    assert words in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from iterate.attempt import Answer, Judgement
+from iterate.attempt import Judgement, ModelAnswer
 from iterate.loop import Limits
-from iterate.session import Sessions
+from iterate.session import SessionEnd, Sessions
 from iterate.session_log.logger import SessionLogUnavailable
-from iterate.task import Target, Task
+from iterate.task import ModelTarget, Task
 from lakehouse.errors import Fault, Reason
 from lakehouse.server.specs import Spec
 from lakehouse.sessions.record import PROCESS_DIED, SessionRecord
 from lakehouse.trace_context import TraceContext
 from lakehouse.tracing import Tracing, TracingConfig
 
-TASK = Task(session_id="s", spec=Spec("fill", None, "{}"), prompt="p", target=Target("", ""), max_iterations=1)
+TASK = Task(session_id="s", spec=Spec("fill", None, "{}"), prompt="p", target=ModelTarget("", ""), max_iterations=1)
 LIMITS = Limits(
     chat_ms_min=1, validate_ms_max=1000, session_tokens_max=0, artifact_bytes_max=1000, context_bytes_max=10_000
 )
@@ -40,7 +40,7 @@ class RecordingLog:
     beginnings: list[SessionRecord] = field(default_factory=list)
     rows: list[SessionRecord] = field(default_factory=list)
 
-    def begin(self, begun: SessionRecord) -> RecordingLog:
+    def begin(self, begun: SessionRecord, *, parent_span_id: str | None) -> RecordingLog:
         if not self.available:
             raise SessionLogUnavailable("no disk")
         self.events.append("begin")
@@ -67,13 +67,13 @@ class Hops:
     step: Any
     events: list[str]
 
-    async def complete(self, *_: Any, **__: Any) -> Answer:
+    async def complete(self, *_: Any, **__: Any) -> ModelAnswer:
         self.events.append("model")
         if isinstance(self.step, BaseException):
             raise self.step
         if self.step == "hang":
             await asyncio.Event().wait()
-        return Answer(text="{}", provider="p", model="m", input_tokens=1, output_tokens=1, cut_short=False)
+        return ModelAnswer(text="{}", provider="p", model="m", input_tokens=1, output_tokens=1)
 
     async def validate(self, *_: Any, **__: Any) -> Judgement:
         return Judgement(passed=True, findings=(), findings_left_out=0, grounded_in_roster=True, roster=None)
@@ -82,12 +82,16 @@ class Hops:
 @dataclass
 class Caller:
     trace: TraceContext = field(default_factory=lambda: TraceContext("0af7651916cd43dd8448eb211c80319c"))
+    cancellation: Reason = Reason.CALLER_GONE
+    """What a cancellation comes of."""
 
-    def ended_by(self) -> Fault:
-        return Fault(Reason.CALLER_GONE)
+    def fault_of(self, error: BaseException) -> Fault:
+        if isinstance(error, Fault):
+            return error
+        return Fault(self.cancellation if isinstance(error, asyncio.CancelledError) else Reason.BUG)
 
 
-async def run(log: RecordingLog, step: Any = None) -> Any:
+async def run(log: RecordingLog, step: Any = None, caller: Caller | None = None) -> SessionEnd:
     hops = Hops(step, log.events)
     sessions = Sessions(
         chat=hops,
@@ -97,7 +101,7 @@ async def run(log: RecordingLog, step: Any = None) -> Any:
         limits=LIMITS,
         daemon="iterate-blue",
     )
-    return await sessions.run(TASK, Caller(), None, time.monotonic() + 10)
+    return await sessions.run(TASK, caller or Caller(), None, time.monotonic() + 10)
 
 
 async def test_the_beginning_stands_before_the_model_call_and_the_row_before_the_answer() -> None:
@@ -111,22 +115,24 @@ async def test_the_beginning_stands_before_the_model_call_and_the_row_before_the
 
 
 @pytest.mark.parametrize(
-    ("step", "raised", "reason"),
+    ("step", "reason"),
     [
-        (Fault(Reason.PROVIDER_AUTH, where="chatd"), Fault, "PROVIDER_AUTH"),
-        (ZeroDivisionError("secret"), ZeroDivisionError, "BUG"),
+        (Fault(Reason.PROVIDER_AUTH, where="chatd"), "PROVIDER_AUTH"),
+        (ZeroDivisionError("secret"), "BUG"),
+        (asyncio.CancelledError(), "BUG"),
     ],
 )
-async def test_a_status_leaves_only_after_its_row_was_waited_for(step: Any, raised: Any, reason: str) -> None:
+async def test_a_status_leaves_only_after_its_row_was_waited_for(step: BaseException, reason: str) -> None:
     log = RecordingLog()
 
-    with pytest.raises(raised):
-        await run(log, step)
+    with pytest.raises(Fault) as caught:
+        await run(log, step, Caller(cancellation=Reason.BUG))
 
     assert log.events == ["begin", "model", "attempt", "row", "waited"]
     error = log.rows[0].error
     assert error is not None
-    assert error.reason == reason
+    assert error.reason == reason == caught.value.reason
+    assert step in (caught.value, caught.value.__cause__), "the log gets its details"
 
 
 async def test_a_cancellation_hands_the_row_over_and_waits_for_nothing() -> None:

@@ -26,7 +26,7 @@ METADATA = tuple((f"x-lakehouse-{name}", name * 40) for name in ("a", "b", "c"))
 
 
 class Patient(validated_pb2_grpc.ValidateServiceServicer):
-    """Waits for ever; tells who came and who went."""
+    """Waits for ever; reports who came and who went."""
 
     def __init__(self) -> None:
         self.come: asyncio.Queue[None] = asyncio.Queue()
@@ -65,7 +65,7 @@ async def test_a_call_that_is_left_ends_on_the_other_side() -> None:
         await leave(servicer, client)
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="the C library tells nothing of its heap")
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="the C library keeps no account of its heap")
 async def test_calls_that_are_left_leave_no_memory_behind() -> None:
     registry = Metrics().registry
 

@@ -25,7 +25,7 @@ def python_blocks(metrics: Metrics) -> float:
     return value
 
 
-@pytest.mark.skipif(not has_mallinfo2, reason="the C library tells nothing of its heap")
+@pytest.mark.skipif(not has_mallinfo2, reason="the C library keeps no account of its heap")
 @pytest.mark.parametrize(("size", "times"), [(4 * 1024, 2000), (8 * 1024 * 1024, 1)], ids=["heap", "own mapping"])
 def test_allocated_bytes_follow_what_a_library_takes_and_gives_back(size: int, times: int) -> None:
     metrics = Metrics()

@@ -112,8 +112,8 @@ async def judge(
 
 
 def read(kind: str, **spec: Any) -> Spec:
-    fields: dict[str, Any] = {"kind": kind, kind: spec}
-    return read_spec(ValidateRequest(**fields))
+    member: Any = {kind: spec}
+    return read_spec(ValidateRequest(kind=kind, **member))
 
 
 LIMITS = LimitsTable(suggestions_ms=5000)

@@ -58,7 +58,7 @@ class ReplayProvider:
         self._kept: OrderedDict[str, Attempts] = OrderedDict()
 
     async def complete(
-        self, request: CompletionRequest, model: str, deadline: float, on_delta: OnDelta | None
+        self, request: CompletionRequest, model: str, deadline_s: float, on_delta: OnDelta | None
     ) -> Completion:
         """See ``Provider.complete``. The answer's model is the one that was recorded."""
         sent = time.monotonic()

@@ -38,7 +38,7 @@ class ScriptedProvider:
         self._script = load_script(table.script or BUILT_IN_SCRIPT)
 
     async def complete(
-        self, request: CompletionRequest, model: str, deadline: float, on_delta: OnDelta | None
+        self, request: CompletionRequest, model: str, deadline_s: float, on_delta: OnDelta | None
     ) -> Completion:
         """See ``Provider.complete``. Whatever model was asked for, the answer's model is `scripted`."""
         sent = time.monotonic()

@@ -90,12 +90,12 @@ class Journal:
         with self._lock:
             self._rebuild()
 
-    def begin(self, row: bytes, position: LogPosition) -> JournalEntry:
+    def begin(self, row: bytes, position: LogPosition, parent_span_id: str | None = None) -> JournalEntry:
         """Writes a session's beginning, in a file that sweepers find; ``row`` is LF-ended."""
         with self._lock:
             self._ensure_reachable()
             entry = self._new_entry()
-            self._add(entry, beginning_line(entry.number, position, row))
+            self._add(entry, beginning_line(entry.number, position, row, parent_span_id))
             entry.complete = True
             return entry
 

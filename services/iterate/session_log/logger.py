@@ -28,7 +28,7 @@ from iterate.session_log.config import SessionLogConfig
 from iterate.session_log.counts import MinuteWarning, SessionLogCounts, errno_name
 from iterate.session_log.handover import Handover, HandoverOutcome
 from iterate.session_log.journal import Journal, JournalEntry
-from iterate.session_log.sweep import sweep
+from iterate.session_log.sweep import OnRecovered, ignore_recovered, sweep
 from iterate.session_log.writer import Fate, LogWriter, QueuedRow
 from lakehouse.errors import Fault, Reason
 from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord, SessionRecord
@@ -89,6 +89,7 @@ class SessionLogger:
         config: SessionLogConfig,
         *,
         counts: SessionLogCounts | None = None,
+        on_recovered: OnRecovered = ignore_recovered,
         monotonic: Callable[[], float] = time.monotonic,
         unix_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -96,6 +97,7 @@ class SessionLogger:
         self._counts = counts or SessionLogCounts()
         self._warning = MinuteWarning(monotonic=monotonic)
         self._unix_ns = unix_ns
+        self._on_recovered = on_recovered
         self._append_wait_s = config.append_wait_ms / 1000
         self._sessions_open = 0
         self._stopping = threading.Event()
@@ -135,11 +137,11 @@ class SessionLogger:
         self._sweeper.start()
         await asyncio.wait((ready,), timeout=_START_WAIT_S)
 
-    def begin(self, begun: SessionRecord) -> OpenSession:
+    def begin(self, begun: SessionRecord, *, parent_span_id: str | None = None) -> OpenSession:
         """Writes the beginning into the journal; it is in the kernel's hands when this returns.
 
         ``begun`` is the row to write if the process died now: ``infra_error`` by ``PROCESS_DIED``, with the beginning
-        as its timestamp, no attempts and a duration of 0.
+        as its timestamp, no attempts and a duration of 0. ``parent_span_id`` is the caller's span, for its trace.
 
         Raises SessionLogUnavailable in ``strict`` alone, when the log is known not to take rows now, or when the disk
         that it shares with the journal did not take the beginning.
@@ -150,7 +152,7 @@ class SessionLogger:
                 raise SessionLogUnavailable("the session log does not take rows now")
             if self._journal is not None:
                 try:
-                    entry = self._journal.begin(encode_row(begun), self._writer.log.position())
+                    entry = self._journal.begin(encode_row(begun), self._writer.log.position(), parent_span_id)
                 except OSError as error:
                     self._journal_refused(error)
                     if self.strict and error.errno in _DISK_ERRNOS:
@@ -298,6 +300,7 @@ class SessionLogger:
                 warning=self._warning,
                 stop=self._stopping,
                 synced=self.config.fsync != "never",
+                on_recovered=self._on_recovered,
             )
         except Exception:  # noqa: BLE001  a bug in a sweep must not end later ones
             _log.exception("session_log_sweep_bug")

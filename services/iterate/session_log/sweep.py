@@ -17,6 +17,7 @@ import os
 import stat
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -39,6 +40,14 @@ _LOCK_STEP_S: Final = 0.005
 _log = structlog.get_logger(__name__)
 
 
+OnRecovered = Callable[[SessionRecord, int, str | None], None]
+"""Called with a row that a sweep wrote, when its session began (microseconds since 1970), and its caller's span."""
+
+
+def ignore_recovered(record: SessionRecord, begun_unix_us: int, parent_span_id: str | None) -> None:
+    """Nobody wants to know."""
+
+
 class SweepStoppedError(Exception):
     """The rest of a journal is left to the next sweep."""
 
@@ -59,6 +68,7 @@ def sweep(
     warning: MinuteWarning,
     stop: threading.Event | None = None,
     synced: bool = True,
+    on_recovered: OnRecovered = ignore_recovered,
 ) -> int:
     """Recovers the sessions of every dead process that logged to ``log_path``. Returns the number of rows written.
 
@@ -75,7 +85,7 @@ def sweep(
         # Many at a time: the log is searched once for all of them, and each holds a descriptor meanwhile.
         for start in range(0, len(journals), _JOURNALS_AT_A_TIME):
             batch = journals[start : start + _JOURNALS_AT_A_TIME]
-            recovered += _sweep_batch(batch, log, counts=counts, warning=warning, stop=stop)
+            recovered += _sweep_batch(batch, log, counts=counts, warning=warning, stop=stop, on_recovered=on_recovered)
     finally:
         log.close()
     return recovered
@@ -88,6 +98,7 @@ def _sweep_batch(
     counts: SessionLogCounts,
     warning: MinuteWarning,
     stop: threading.Event | None,
+    on_recovered: OnRecovered,
 ) -> int:
     dead: list[DeadJournal] = []
     recovered = 0
@@ -118,7 +129,7 @@ def _sweep_batch(
                 left(journal.path, ScanIncompleteError(unknown[journal.path]))
                 continue
             try:
-                recovered += _recover(journal, log, counts=counts, stop=stop)
+                recovered += _recover(journal, log, counts=counts, stop=stop, on_recovered=on_recovered)
                 _remove(journal, counts=counts)
             except (OSError, SweepStoppedError) as error:
                 left(journal.path, error)
@@ -187,7 +198,14 @@ def _is_named(path: str, opened: os.stat_result) -> bool:
     return identity_of(found) == identity_of(opened)
 
 
-def _recover(journal: DeadJournal, log: LogFile, *, counts: SessionLogCounts, stop: threading.Event | None) -> int:
+def _recover(
+    journal: DeadJournal,
+    log: LogFile,
+    *,
+    counts: SessionLogCounts,
+    stop: threading.Event | None,
+    on_recovered: OnRecovered,
+) -> int:
     """Appends the rows of the journal's unfinished sessions; returns how many."""
     fd, contents = journal.fd, journal.contents
     if not contents.unfinished:
@@ -200,6 +218,7 @@ def _recover(journal: DeadJournal, log: LogFile, *, counts: SessionLogCounts, st
             _write_end(fd, contents, number, encode_row(session.ended))
         _append(log, encode_row(session.ended), stop)
         counts.add("sessions_recovered")
+        on_recovered(session.ended, _begun_unix_us(session), session.parent_span_id)
     for descriptor in log.take_unsynced():
         try:
             os.fsync(descriptor)
@@ -218,9 +237,16 @@ def _sought(session: UnfinishedSession) -> SoughtSession:
         known=session.ended or replace(known, attempts=tuple(session.attempts)),
         ended=session.ended is not None,
         position=session.position,
-        # An end alone says when it began as well.
-        begun_unix_us=parse_rfc3339(known.timestamp) - known.duration_ms * 1000,
+        begun_unix_us=_begun_unix_us(session),
     )
+
+
+def _begun_unix_us(session: UnfinishedSession) -> int:
+    known = session.begun or session.ended
+    if known is None:  # the reader makes no session without one of them
+        raise ValueError("a session without a beginning and an end")
+    # An end alone says when it began as well.
+    return parse_rfc3339(known.timestamp) - known.duration_ms * 1000
 
 
 def _process_died(session: UnfinishedSession, last_alive_unix_us: int) -> SessionRecord:

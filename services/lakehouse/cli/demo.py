@@ -74,9 +74,9 @@ async def _demo(folder: Path, console: Console) -> dict[str, Any]:
     console.print(f"[dim]{escape(json.dumps(row, ensure_ascii=False))}[/dim]")
     for problem in problems:
         console.print(f"[yellow]{escape(problem)}[/yellow]")
-    told = response_object(response)
+    answered = response_object(response)
     names = ("final_verdict", "iterations", "session_id", "trace_id", "attempts", "artifact")
-    return {**{name: told[name] for name in names}, "row": row, "spans": tree.as_json()["spans"]}
+    return {**{name: answered[name] for name in names}, "row": row, "spans": tree.as_json()["spans"]}
 
 
 async def _session(stack: Stack, console: Console) -> iterate_pb2.IterateResponse:

@@ -16,6 +16,7 @@ from lakehouse.cli.progress import show
 from lakehouse.clients import IterateClient
 from lakehouse.errors import Fault
 from lakehouse.iterate.v1 import iterate_pb2
+from lakehouse.spec_member import SpecError, set_spec
 from lakehouse.trace_context import trace_metadata
 
 EXIT_FAULT = 1
@@ -106,23 +107,19 @@ def _request(file: Path | None, *, prompt: str | None, spec: str | None, **flags
     values.update({name: value for name, value in flags.items() if value is not None})
     if prompt is not None:
         values["prompt"] = sys.stdin.read() if prompt == "-" else prompt
-    kind = values.get("kind")
-    if spec is not None:
-        text = spec
-        if spec.startswith("@"):
-            text = json.dumps(_read(Path(spec[1:])))
-        if kind in ("fill", "email"):
-            values[kind] = _object(text, "--spec")
-        elif kind == "json_schema":
-            values["json_schema"] = {"schema_json": text}
-        else:
-            values["spec_json"] = text
-    if not kind or not values.get("prompt"):
+    if not values.get("kind") or not values.get("prompt"):
         raise click.UsageError("give a request file, or --kind and --prompt")
     try:
-        return json_format.ParseDict(values, iterate_pb2.IterateRequest())
+        request = json_format.ParseDict(values, iterate_pb2.IterateRequest())
     except json_format.ParseError as error:
         raise click.UsageError(f"the request does not fit IterateRequest: {error}") from None
+    if spec is not None:
+        text = json.dumps(_read(Path(spec[1:]))) if spec.startswith("@") else spec
+        try:
+            set_spec(request, request.kind, text, unwrapped=True)
+        except SpecError as error:
+            raise click.UsageError(f"--spec: {error}") from None
+    return request
 
 
 def _read(file: Path) -> dict[str, Any]:

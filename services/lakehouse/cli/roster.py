@@ -57,7 +57,7 @@ def check(*, file: Path, as_json: bool, problems_max: int, **companions: Any) ->
 @command.command()
 @_with_companions
 def info(*, file: Path, as_json: bool, **companions: Any) -> None:
-    """Count a roster by role and place, and tell its version."""
+    """Count a roster by role and place, and show its version."""
     report = _run("info", file, companions)
     _exit_on_problems(report, as_json=as_json)
     if as_json:

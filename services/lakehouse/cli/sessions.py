@@ -13,7 +13,7 @@ from lakehouse.cli.sessions_upkeep import compact, verify
 
 @click.group("sessions", short_help="Read, check and compact the session log.")
 def command() -> None:
-    """Reads the session log: the live file, its rotated files (plain, gzip, zstd) and the compacted Parquet as one
+    """Read the session log: the live file, its rotated files (plain, gzip, zstd) and the compacted Parquet as one
     stream."""
 
 

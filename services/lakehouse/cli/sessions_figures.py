@@ -8,7 +8,7 @@ from typing import Literal
 
 import click
 
-from lakehouse.cli.sessions_output import json_option, log_option, open_reader, print_json, print_table, told_errors
+from lakehouse.cli.sessions_output import json_option, log_option, one_line_errors, open_reader, print_json, print_table
 from lakehouse.cli.sessions_query import filter_options
 from lakehouse.sessions.query.listing import SessionFilter
 from lakehouse.sessions.query.stats import SessionStats, Slice, session_stats
@@ -35,7 +35,7 @@ _RIGHT = frozenset(
 @filter_options
 @click.option("--by", "period", type=click.Choice(["day", "week"]), default="day", show_default=True)
 @json_option
-@told_errors
+@one_line_errors
 def stats(
     log_path: Path,
     verdict: str | None,
@@ -47,7 +47,7 @@ def stats(
     *,
     as_json: bool,
 ) -> None:
-    """Sums up sessions: acceptance by kind and model over time, how many attempts they took, the phantom rate, infra
+    """Sum up sessions: acceptance by kind and model over time, how many attempts they took, the phantom rate, infra
     errors by cause, tokens per accepted artifact.
 
     Rate: accepted of all sessions, infra errors included. Phantom: attempts that named a worker who does not exist, of
@@ -149,7 +149,7 @@ def _rounded(value: float | None, digits: int) -> str:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default="sessions.html", show_default=True
 )
-@told_errors
+@one_line_errors
 def report(
     log_path: Path,
     verdict: str | None,
@@ -160,7 +160,7 @@ def report(
     period: Literal["day", "week"],
     output: Path,
 ) -> None:
-    """Writes the figures of `stats` as a page that needs no network, no script and no other file."""
+    """Write the figures of `stats` as a page that needs no network, no script and no other file."""
     from datetime import UTC  # noqa: PLC0415
 
     from lakehouse.sessions.query.report import render_report  # noqa: PLC0415  its charts are for this command alone

@@ -47,7 +47,7 @@ def plural(count: object, noun: str) -> str:
 
 
 def log_option(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Adds `--log` as `log_path`."""
+    """Add `--log` as `log_path`."""
     return click.option(
         "--log",
         "log_path",
@@ -61,12 +61,12 @@ def log_option(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def json_option(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Adds `--json` as `as_json`."""
+    """Add `--json` as `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
-def told_errors(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Turns the errors that a person can act on into one line and exit status 1."""
+def one_line_errors(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Turn the errors that a person can act on into one line and exit status 1."""
 
     @functools.wraps(function)
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -90,7 +90,7 @@ class ProgressDisplay:
         self._task = progress.add_task("", total=None) if progress else None
 
     def start(self, description: str, total: int | None) -> None:
-        """Begins a piece of work of ``total`` bytes, or of unknown length."""
+        """Begin a piece of work of ``total`` bytes, or of unknown length."""
         if self._progress is not None and self._task is not None:
             self._progress.reset(self._task, description=description, total=total)
 

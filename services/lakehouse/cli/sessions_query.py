@@ -15,6 +15,7 @@ import orjson
 from lakehouse.cli.sessions_output import (
     json_option,
     log_option,
+    one_line_errors,
     open_reader,
     plural,
     print_csv,
@@ -22,7 +23,6 @@ from lakehouse.cli.sessions_output import (
     print_json_rows,
     print_table,
     safe,
-    told_errors,
 )
 from lakehouse.sessions.query.listing import SessionFilter, list_sessions, parse_moment
 
@@ -49,7 +49,7 @@ class Moment(click.ParamType[datetime]):
 
 
 def filter_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Adds `--verdict`, `--kind`, `--model`, `--since` and `--until`."""
+    """Add `--verdict`, `--kind`, `--model`, `--since` and `--until`."""
     options = (
         click.option("--verdict", type=click.Choice(["accepted", "max_iter_exhausted", "infra_error"])),
         click.option("--kind", help="Sessions of this kind."),
@@ -67,7 +67,7 @@ def filter_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
 @filter_options
 @click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True)
 @json_option
-@told_errors
+@one_line_errors
 def ls(
     log_path: Path,
     verdict: str | None,
@@ -79,7 +79,7 @@ def ls(
     *,
     as_json: bool,
 ) -> None:
-    """Lists sessions, newest first, one a line."""
+    """List sessions, newest first, one a line."""
     wanted = SessionFilter(verdict=verdict, kind=kind, model=model, since=since, until=until)
     with open_reader(log_path) as (reader, _):
         found = list_sessions(reader, wanted, limit=limit)
@@ -114,12 +114,12 @@ def ls(
 @log_option
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-@told_errors
+@one_line_errors
 def sql(statement: str, log_path: Path, *, as_json: bool, as_csv: bool) -> None:
-    """Runs one reading statement in DuckDB.
+    """Run one reading statement in DuckDB.
 
     Views: `sessions` (a row's keys as columns), `attempts` (one row an attempt) and `facts` (`sessions` without its
-    long texts, for speed). `timestamp` is UTC, `spec` and `artifact` are JSON text. `DESCRIBE sessions` tells more.
+    long texts, for speed). `timestamp` is UTC, `spec` and `artifact` are JSON text. `DESCRIBE sessions` lists them.
 
     \b
     lakehouse sessions sql "SELECT kind, count(*) FROM sessions GROUP BY kind"
@@ -145,9 +145,9 @@ def sql(statement: str, log_path: Path, *, as_json: bool, as_csv: bool) -> None:
 @click.option("-n", "count", type=click.IntRange(0, 10_000), default=10, show_default=True, help="Rows to begin with.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with new rows, across rotation, until interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows, to the byte as the log has them.")
-@told_errors
+@one_line_errors
 def tail(log_path: Path, count: int, *, follow: bool, as_json: bool) -> None:
-    """Prints the newest rows of the live file and the rotated ones, oldest first, one a line; compacted rows are not
+    """Print the newest rows of the live file and the rotated ones, oldest first, one a line; compacted rows are not
     looked for. Lines that are torn, or rows of other producers, are printed with --json alone."""
     from lakehouse.sessions.query.follow import LogFollower  # noqa: PLC0415  beside what it needs alone
     from lakehouse.sessions.store.lines import last_lines  # noqa: PLC0415
@@ -182,8 +182,8 @@ def _print_row(line: bytes, *, as_json: bool) -> None:
         return
     error = row.get("error")
     reason = f" ({error.get('reason')})" if isinstance(error, dict) else ""
-    told = (
+    shown = (
         f"{str(row.get('timestamp'))[:19]}Z  {row['session_id']}  {row.get('kind')}  {row.get('model')}"
         f"  {row['final_verdict']}{reason}  {plural(row.get('iterations'), 'attempt')}  {row.get('duration_ms')} ms"
     )
-    click.echo(safe(told).replace("\n", "\\n"))
+    click.echo(safe(shown).replace("\n", "\\n"))

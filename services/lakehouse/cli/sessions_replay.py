@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from google.protobuf import json_format
 
-from lakehouse.cli.sessions_output import log_option, open_reader, plural, safe, told_errors
+from lakehouse.cli.sessions_output import log_option, one_line_errors, open_reader, plural, safe
 from lakehouse.cli.stack import StackError, free_port_binds, running_stack
 from lakehouse.clients import AsyncIterateClient
 from lakehouse.errors import Fault
@@ -22,7 +21,7 @@ from lakehouse.sessions.query.listing import find_rows
 from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
 from lakehouse.sessions.row_reading import RowBreach, decode_row
 from lakehouse.sessions.store.names import LOG_NAME
-from lakehouse.validated.v1 import validated_pb2
+from lakehouse.spec_member import SpecError, set_spec
 
 EXIT_DIFFERS = 3
 _SESSION_S = 120.0
@@ -41,9 +40,9 @@ _PROVIDER = "session-replay"
 )
 @click.option("--roster", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Today's roster file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as one JSON object.")
-@told_errors
+@one_line_errors
 def replay(session_id: str, log_path: Path, config: Path | None, roster: Path | None, *, as_json: bool) -> None:
-    """Runs a recorded session again and compares its verdicts with those of then.
+    """Run a recorded session again and compare its verdicts with those of then.
 
     A stack of its own starts on free ports: chatd answers with what the row recorded, validated judges with today's
     rules and roster (of --config or --roster), and nothing is written to the log.
@@ -107,7 +106,7 @@ def render(compared: dict[str, Any]) -> str:
     lines = [f"session {compared['session_id']}, replayed"]
     for row in compared["attempts"]:
         mark = " " if row["same"] else "≠"
-        lines.append(f"{mark} attempt {row['iteration']}: {_told(row['then'])}  →  {_told(row['now'])}")
+        lines.append(f"{mark} attempt {row['iteration']}: {_judgement(row['then'])}  →  {_judgement(row['now'])}")
     final, roster = compared["final_verdict"], compared["roster"]
     lines.append(f"  verdict: {final['then']}  →  {final['now']}")
     if roster["then"] != roster["now"]:
@@ -117,7 +116,7 @@ def render(compared: dict[str, Any]) -> str:
     return safe("\n".join(lines))
 
 
-def _told(judged: dict[str, Any] | None) -> str:
+def _judgement(judged: dict[str, Any] | None) -> str:
     if judged is None:
         return "not reached"
     codes = ", ".join(judged["findings"])
@@ -153,15 +152,8 @@ def _request(record: SessionRecord, iterations: int) -> iterate_pb2.IterateReque
     if record.spec is None:
         return request
     try:
-        if record.kind in {"fill", "email"}:
-            json_format.Parse(record.spec, getattr(request, record.kind))
-        elif record.kind == "json_schema":
-            # The row embeds the schema as JSON; its message holds it as text.
-            schema = json.loads(record.spec)["schema"]
-            request.json_schema.CopyFrom(validated_pb2.JsonSchemaSpec(schema_json=json.dumps(schema)))
-        else:
-            request.spec_json = record.spec
-    except (json_format.ParseError, KeyError) as error:
+        set_spec(request, record.kind, record.spec)
+    except SpecError as error:
         raise click.ClickException(f"the row's spec is not one of today's {record.kind}: {error}") from None
     return request
 

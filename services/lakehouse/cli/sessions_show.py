@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import click
 
-from lakehouse.cli.sessions_output import log_option, open_reader, plural, safe, told_errors
+from lakehouse.cli.sessions_output import log_option, one_line_errors, open_reader, plural, safe
 from lakehouse.sessions.query.listing import find_rows
 
 SESSIONS_MAX: Final = 20
@@ -35,11 +35,11 @@ _COLOURS: Final = {
     "--langfuse-project", envvar="LANGFUSE_PROJECT_ID", show_envvar=True, help="The project's id, for the link."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the row, to the byte as the log has it.")
-@told_errors
+@one_line_errors
 def show(
     identifier: str, log_path: Path, langfuse_host: str | None, langfuse_project: str | None, *, as_json: bool
 ) -> None:
-    """Shows the session with this session id, trace id or caller's trace string: the request, each attempt with its
+    """Show the session with this session id, trace id or caller's trace string: the request, each attempt with its
     answer and findings, the verdict.
 
     A trace can hold several sessions: all are shown, oldest first, twenty at most.
@@ -153,8 +153,8 @@ def _error(row: _Row) -> list[str]:
     if not row.has("error"):
         return []
     error = _Row(row.values["error"])
-    told = f"{error.text('code')} / {error.text('reason')} in {error.text('where')}: {error.text('message')}"
-    return [f"  {click.style('error', fg='red')} {told}"]
+    text = f"{error.text('code')} / {error.text('reason')} in {error.text('where')}: {error.text('message')}"
+    return [f"  {click.style('error', fg='red')} {text}"]
 
 
 def _block(name: str, text: str) -> list[str]:

@@ -10,11 +10,11 @@ import click
 from lakehouse.cli.sessions_output import (
     json_option,
     log_option,
+    one_line_errors,
     open_reader,
     print_json,
     progress_display,
     safe,
-    told_errors,
 )
 
 
@@ -30,9 +30,9 @@ from lakehouse.cli.sessions_output import (
     help="Places to name of each kind.",
 )
 @json_option
-@told_errors
+@one_line_errors
 def verify(log_path: Path, problems_max: int, *, canonical: bool, as_json: bool) -> None:
-    """Reads every line of the log, Parquet included.
+    """Read every line of the log, Parquet included.
 
     Exit status 0: nothing torn, doubled or unreadable (and all canonical, if asked). 1: something is, or there is no
     log. Rows of other producers, and rows that claim our schema without its keys, are counted and do not fail it.
@@ -71,9 +71,9 @@ def verify(log_path: Path, problems_max: int, *, canonical: bool, as_json: bool)
     help="Leave files that were written less than so many seconds ago.",
 )
 @json_option
-@told_errors
+@one_line_errors
 def compact(log_path: Path, settle_s: float, *, as_json: bool) -> None:
-    """Turns the rotated files beside the log into ZSTD Parquet by day, in the folder `<log>.parquet`, and removes each
+    """Turn the rotated files beside the log into ZSTD Parquet by day, in the folder `<log>.parquet`, and removes each
     once its Parquet was read back and compared with it. The live file is never touched.
 
     May be killed and run again at any moment. Run it when logrotate is not at work (from its `postrotate`, or at
@@ -93,11 +93,11 @@ def compact(log_path: Path, settle_s: float, *, as_json: bool) -> None:
                 if as_json:
                     continue
                 if outcome.compacted:
-                    told = f"{outcome.lines} lines, {outcome.source_bytes} bytes to {outcome.parquet_bytes}"
-                    told += f", {outcome.torn} torn ones kept as they are" if outcome.torn else ""
+                    done = f"{outcome.lines} lines, {outcome.source_bytes} bytes to {outcome.parquet_bytes}"
+                    done += f", {outcome.torn} torn ones kept as they are" if outcome.torn else ""
                 else:
-                    told = f"left as it is: {outcome.reason}"
-                click.echo(f"{outcome.source}: {told}")
+                    done = f"left as it is: {outcome.reason}"
+                click.echo(f"{outcome.source}: {done}")
         except duckdb.Error as error:
             raise click.ClickException(f"DuckDB failed, and no row was removed: {error}") from None
     if as_json:

@@ -15,6 +15,7 @@ from google.protobuf import json_format
 from lakehouse.cli.stack import Stack, StackError
 from lakehouse.clients import ValidateClient
 from lakehouse.errors import Fault, Reason
+from lakehouse.spec_member import SpecError, set_spec, spec_member
 from lakehouse.validated.v1 import validated_pb2
 
 EXIT_FINDINGS = 3
@@ -111,17 +112,21 @@ def _artifact(file: str) -> str:
 def _request(kind: str, artifact: str, spec: str | None, fields: dict[str, Any]) -> validated_pb2.ValidateRequest:
     if fields and kind != "fill":
         raise click.UsageError(f"--{next(iter(fields)).replace('_', '-')} belongs to kind fill; use --spec")
-    values: dict[str, Any] = {"kind": kind, "artifact_json": artifact}
-    text = _spec_text(spec) if spec is not None else None
-    if kind in ("fill", "email"):
-        member = _decoded(text, "--spec") if text is not None else {}
-        values[kind] = {**member, **fields}
-    elif text is not None:
-        values |= {"json_schema": {"schema_json": text}} if kind == "json_schema" else {"spec_json": text}
+    request = validated_pb2.ValidateRequest(kind=kind, artifact_json=artifact)
+    member = spec_member(request, kind)
     try:
-        return json_format.ParseDict(values, validated_pb2.ValidateRequest())
-    except json_format.ParseError as error:
+        if spec is not None:
+            set_spec(request, kind, _spec_text(spec), unwrapped=True)
+        elif member.message_type is not None:
+            # Set, though empty: the answer then names the fields that are missing.
+            getattr(request, member.name).SetInParent()
+        if fields:
+            for name in fields:
+                request.fill.ClearField(name)
+            json_format.ParseDict(fields, request.fill)
+    except (SpecError, json_format.ParseError) as error:
         raise click.UsageError(f"the spec does not fit: {error}") from None
+    return request
 
 
 def _spec_text(spec: str) -> str:
@@ -135,16 +140,6 @@ def _spec_text(spec: str) -> str:
         return json.dumps(tomllib.loads(text), default=str)
     except tomllib.TOMLDecodeError as error:
         raise click.UsageError(f"{file}: not TOML: {error}") from None
-
-
-def _decoded(text: str, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise click.UsageError(f"{where}: not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise click.UsageError(f"{where}: one JSON object is needed")
-    return value
 
 
 def _failed(fault: Fault, address: str, roster: Path | None) -> click.ClickException:

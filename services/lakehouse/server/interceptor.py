@@ -115,7 +115,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
             task = asyncio.current_task()
             assert task is not None  # noqa: S101  aio runs each handler in a task
             trace = self._read_context(context.invocation_metadata())
-            call = Call(method, trace, trace.session_id or "", self._is_cancelling, context.time_remaining)
+            call = Call(method, trace, trace.session_id or "", task, self._is_cancelling, context.time_remaining)
             enter_call(call)
             counts.started += 1
             fault: Fault | None = None
@@ -128,21 +128,19 @@ class Interceptor(grpc.aio.ServerInterceptor):
                     tasks.discard(task)
                     if self._idle is not None and not tasks:
                         self._idle.set()
-            except Fault as raised:
-                fault = raised
-            except asyncio.CancelledError:
-                fault = call.ended_by()
+            except grpc.aio.AbortError:
+                raise
+            except asyncio.CancelledError as error:
+                fault = call.fault_of(error)
                 if fault.reason is Reason.SHUTTING_DOWN:
                     while task.uncancel():
                         pass
                 elif task.cancelling():
                     raise  # The peer went away or its deadline passed: nobody reads a status.
-                else:
-                    fault = Fault(Reason.BUG)  # A cancellation that nobody asked for.
-            except grpc.aio.AbortError:
-                raise
+                _log_bug(call, fault, error)
             except Exception as error:  # noqa: BLE001  the last line of defence: nothing unmapped may leave
-                fault = self._unmapped(call, context, error)
+                fault = call.fault_of(error)
+                _log_bug(call, fault, error)
             finally:
                 elapsed = time.monotonic() - call.started
                 counts.ended("OK" if fault is None else fault.code, elapsed)
@@ -160,19 +158,6 @@ class Interceptor(grpc.aio.ServerInterceptor):
             raise Fault(Reason.SHUTTING_DOWN)
         if len(self._tasks) >= self._max_concurrent_rpcs:
             raise Fault(Reason.OVERLOADED)
-
-    def _unmapped(self, call: Call, context: Any, error: Exception) -> Fault:
-        # A deadline or a cancel during context.write comes out as an internal error of aio with every flag false.
-        if type(error).__module__.startswith("grpc"):
-            return call.ended_by()
-        _log.error(
-            "bug",
-            method=call.method,
-            trace_id=call.trace.trace_id,
-            session_id=call.session_id,
-            exc_info=error,
-        )
-        return Fault(Reason.BUG)
 
     def _log_line(self, call: Call, fault: Fault | None, elapsed: float) -> None:
         trace = call.trace
@@ -193,6 +178,13 @@ class Interceptor(grpc.aio.ServerInterceptor):
             if fault.violations:
                 line["violations"] = [f"{each.field}: {each.description}" for each in fault.violations[:8]]
         rpc_line(line)
+
+
+def _log_bug(call: Call, fault: Fault, error: BaseException) -> None:
+    """Write what a BUG's status does not say. The details of a BUG that a hop reported stand in that hop's log."""
+    cause = error.__cause__ if error is fault else error
+    if fault.reason is Reason.BUG and cause is not None:
+        _log.error("bug", method=call.method, trace_id=call.trace.trace_id, session_id=call.session_id, exc_info=cause)
 
 
 async def _abort(context: Any, fault: Fault | None, call: Call) -> None:

@@ -30,7 +30,7 @@ from lakehouse.strict_json.rules import (
     JsonBreach,
     JsonValue,
     check_depth,
-    quoted,
+    json_quoted,
     replace_surrogates,
     too_large,
 )
@@ -178,7 +178,7 @@ def _integer(token: str) -> int:
     if len(token) > INTEGER_DIGITS_MAX and (digits := len(token.lstrip("-"))) > INTEGER_DIGITS_MAX:
         raise JsonBreach(
             "integer_too_long",
-            f"an integer of {digits} digits ({quoted(token)}): at most {INTEGER_DIGITS_MAX} are kept",
+            f"an integer of {digits} digits ({json_quoted(token)}): at most {INTEGER_DIGITS_MAX} are kept",
         )
     return int(token)
 
@@ -186,7 +186,9 @@ def _integer(token: str) -> int:
 def _double(token: str) -> float:
     value = float(token)
     if not isfinite(value):
-        raise JsonBreach("double_overflow", f"the number {quoted(token)} is beyond the range of a double (1.8e308)")
+        raise JsonBreach(
+            "double_overflow", f"the number {json_quoted(token)} is beyond the range of a double (1.8e308)"
+        )
     return value
 
 
@@ -229,7 +231,7 @@ def _syntax_breach(text: str, error: json.JSONDecodeError) -> JsonBreach:
     if error.pos >= len(text):
         found = "the text ends here" if text.strip() else "the text is empty"
     else:
-        found = f"found {quoted(text[error.pos : error.pos + QUOTE_CHARS_MAX])}"
+        found = f"found {json_quoted(text[error.pos : error.pos + QUOTE_CHARS_MAX])}"
     return JsonBreach("syntax", f"not JSON at line {error.lineno}, column {error.colno}: {advice}; {found}")
 
 
@@ -248,7 +250,7 @@ def _duplicate_breach(text: str) -> JsonBreach:
                 if name in names:
                     return JsonBreach(
                         "duplicate_name",
-                        f"duplicate name {quoted(name)} at {place.told()}: give each name once",
+                        f"duplicate name {json_quoted(name)} at {place.pointer()}: give each name once",
                     )
                 names.add(name)
                 pending.append(_Place(member, place, name))
@@ -264,7 +266,7 @@ class _Place(NamedTuple):
     parent: _Place | None
     step: str
 
-    def told(self) -> str:
+    def pointer(self) -> str:
         """The JSON Pointer (RFC 6901), its end if it is long."""
         steps: list[str] = []
         place = self

@@ -84,7 +84,7 @@ def too_large(bytes_max: int) -> JsonBreach:
     return JsonBreach("too_large", f"longer than {bytes_max} bytes: send a smaller value")
 
 
-def quoted(text: str) -> str:
+def json_quoted(text: str) -> str:
     """At most 40 characters of ``text`` as a JSON string, so that no control character reaches a reader."""
     kept = text if len(text) <= QUOTE_CHARS_MAX else text[: QUOTE_CHARS_MAX - 1] + "…"
     return encode_basestring(kept)

@@ -73,8 +73,8 @@ class IterateServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamIterate(self, request, context):
-        """StreamIterate runs the same session and tells of each thing as it happens; the last event holds what Iterate
-        would have returned.
+        """StreamIterate runs the same session and sends an event for each thing as it happens; the last event holds what
+        Iterate would have returned.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,8 +48,8 @@ class IterateServiceStub:
     calls that are billed.
     """
     StreamIterate: _grpc.UnaryStreamMultiCallable[_iterate_pb2.StreamIterateRequest, _iterate_pb2.StreamIterateResponse]
-    """StreamIterate runs the same session and tells of each thing as it happens; the last event holds what Iterate
-    would have returned.
+    """StreamIterate runs the same session and sends an event for each thing as it happens; the last event holds what
+    Iterate would have returned.
     """
 
 @_typing.type_check_only
@@ -72,8 +72,8 @@ class IterateServiceAsyncStub(IterateServiceStub):
     calls that are billed.
     """
     StreamIterate: _aio.UnaryStreamMultiCallable[_iterate_pb2.StreamIterateRequest, _iterate_pb2.StreamIterateResponse]  # type: ignore[assignment]
-    """StreamIterate runs the same session and tells of each thing as it happens; the last event holds what Iterate
-    would have returned.
+    """StreamIterate runs the same session and sends an event for each thing as it happens; the last event holds what
+    Iterate would have returned.
     """
 
 class IterateServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -105,8 +105,8 @@ class IterateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _iterate_pb2.StreamIterateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_iterate_pb2.StreamIterateResponse], _abc.AsyncIterator[_iterate_pb2.StreamIterateResponse]]:
-        """StreamIterate runs the same session and tells of each thing as it happens; the last event holds what Iterate
-        would have returned.
+        """StreamIterate runs the same session and sends an event for each thing as it happens; the last event holds what
+        Iterate would have returned.
         """
 
 def add_IterateServiceServicer_to_server(servicer: IterateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,8 +3,9 @@
 One hidden file per iterate process beside the log, ``.sessions.jsonl.<uuid>.inflight``, flocked for the process's
 life: who gets its lock knows that its owner is dead. Lines, each ended by LF, ``n`` numbering this process's sessions:
 
-``B n device inode size head row``
-    A session began when the log ended at that position. ``row`` is the row to write if the process died now.
+``B n device inode size head [parent] row``
+    A session began when the log ended at that position. ``row`` is the row to write if the process died now,
+    ``parent`` the caller's span in hex digits where he had one.
 ``A n unix_us attempt``
     An attempt finished.
 ``E n row``
@@ -67,6 +68,7 @@ class Beginning:
     position: LogPosition
     row: bytes
     """LF-ended."""
+    parent_span_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +94,10 @@ class Written:
 JournalLine = Beginning | FinishedAttempt | End | Written
 
 
-def beginning_line(number: int, position: LogPosition, row: bytes) -> bytes:
+def beginning_line(number: int, position: LogPosition, row: bytes, parent_span_id: str | None = None) -> bytes:
     """``row`` is LF-ended."""
-    return f"B {number} {position.device} {position.inode} {position.size} {position.head} ".encode() + row
+    parent = "" if parent_span_id is None else f"{parent_span_id} "
+    return f"B {number} {position.device} {position.inode} {position.size} {position.head} {parent}".encode() + row
 
 
 def attempt_line(number: int, unix_us: int, attempt: str) -> bytes:
@@ -112,7 +115,11 @@ def parse_journal_line(line: bytes) -> JournalLine:
     number = int(number_text)
     if letter == b"B":
         device, inode, size, head, row = rest.split(b" ", 4)
-        return Beginning(number, LogPosition(int(device), int(inode), int(size), head.decode()), row)
+        parent = None
+        if not row.startswith(b"{"):
+            hexadecimal, row = row.split(b" ", 1)
+            parent = hexadecimal.decode()
+        return Beginning(number, LogPosition(int(device), int(inode), int(size), head.decode()), row, parent)
     if letter == b"A":
         unix_us, attempt = rest.split(b" ", 1)
         return FinishedAttempt(number, int(unix_us), attempt)

@@ -1,0 +1,76 @@
+"""Which member of a request's ``oneof spec`` a kind takes: the one of its name, else ``spec_json``.
+
+Read off the protos, so that a new member needs no further line in iterate, the CLI or a replay. Imports protobuf alone.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from google.protobuf import json_format
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+_ANY_KIND: Final = "spec_json"
+_JSON_SUFFIX: Final = "_json"
+
+
+class SpecError(ValueError):
+    """A spec's text is no JSON, or does not fit its kind's member; the exception's text says what is wrong."""
+
+
+def spec_member(request: Message, kind: str) -> FieldDescriptor:
+    """The member of `request`'s ``oneof spec`` that `kind` takes: a message, or the string ``spec_json``."""
+    members: dict[str, Any] = {field.name: field for field in request.DESCRIPTOR.oneofs_by_name["spec"].fields}
+    member: FieldDescriptor = members.get(kind, members[_ANY_KIND])
+    return member
+
+
+def set_spec(request: Message, kind: str, spec: Message | str, *, unwrapped: bool = False) -> None:
+    """Set the member that `kind` takes, in place of whichever was set.
+
+    `spec` is the member's message, or JSON text as a session row holds it: proto field names, the value of a field
+    `x_json` under the name `x`. With `unwrapped`, for people who type it: where such a field is all that the message
+    has, the text is that field's.
+
+    Raises SpecError where the text is not one JSON object or does not fit the message. A text for ``spec_json`` is not
+    read here.
+    """
+    member = spec_member(request, kind)
+    if isinstance(spec, Message):
+        getattr(request, member.name).CopyFrom(spec)
+        return
+    if member.message_type is None:
+        setattr(request, member.name, spec)
+        return
+    fields = member.message_type.fields
+    if unwrapped and len(fields) == 1 and _holds_json(fields[0]):
+        values: dict[str, Any] = {fields[0].name: spec}
+    else:
+        values = _object(spec)
+        for field in fields:
+            embedded = field.name.removesuffix(_JSON_SUFFIX)
+            if _holds_json(field) and embedded in values:
+                values[field.name] = json.dumps(values.pop(embedded), ensure_ascii=False)
+    # Not in place: a breach must leave the request as it was, and a repeated field of before must not stay.
+    read = getattr(request, member.name).__class__()
+    try:
+        json_format.ParseDict(values, read)
+    except json_format.ParseError as error:
+        raise SpecError(str(error)) from None
+    getattr(request, member.name).CopyFrom(read)
+
+
+def _holds_json(field: FieldDescriptor) -> bool:
+    return field.type == FieldDescriptor.TYPE_STRING and field.name.endswith(_JSON_SUFFIX)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise SpecError("one JSON object is needed")
+    return value
