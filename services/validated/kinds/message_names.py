@@ -58,8 +58,8 @@ class NameSearch:
         return (run.key for run in self._runs)
 
     def strangers(self, bearers: Mapping[str, Sequence[Worker]], own: Collection[str]) -> dict[str, str]:
-        """Whom the view names, by the key: the words as they stand, in lower case. `bearers` are people of the roster by their name's
-        key; `own` are the names that may be said.
+        """Whom the view names, by the key: the words as they stand, in lower case. `bearers` are people of the roster
+        by their name's key; `own` are the names that may be said.
         """
         own_keys = {name_key(name): name for name in own}
         own_words = {word.key for name in own for word in words(name)}
