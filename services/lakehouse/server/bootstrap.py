@@ -36,6 +36,7 @@ from lakehouse.settings import ConfigError
 _log = structlog.get_logger()
 # How long handlers that were cancelled at the end of the drain may take to say so.
 _CANCEL_S = 2.0
+_READINESS_S = 0.5
 
 T = TypeVar("T", bound=ServerTable)
 
@@ -48,6 +49,8 @@ class Registration:
     """Full proto names, for health and reflection."""
     add: Callable[[grpc.aio.Server], None]
     read_context: ReadContext
+    is_ready: Callable[[], bool] | None = None
+    """Whether calls can be answered now; health follows it. None: from the start to the drain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +169,13 @@ async def running(service: str, config: T, compose: Compose[T]) -> AsyncIterator
                 await server.stop(None)
                 raise
             # Health first: the first probe must not find a service that is not known.
-            for name in ("", *registration.service_names):
-                await healthiness.set(name, health_pb2.HealthCheckResponse.SERVING)
+            await _say_readiness(healthiness, registration)
             await server.start()
+            readiness = asyncio.create_task(_follow_readiness(healthiness, registration))
             try:
                 yield RunningServer(address, registration)
             finally:
+                readiness.cancel()
                 await healthiness.enter_graceful_shutdown()
                 await asyncio.sleep(config.drain_delay_ms / 1000)
                 interceptor.refuse_new()
@@ -180,6 +184,22 @@ async def running(service: str, config: T, compose: Compose[T]) -> AsyncIterator
                     await interceptor.cancel_running(_CANCEL_S)
                 # Not before: an open health Watch would hold stop() for the whole of its grace.
                 await server.stop(None)
+
+
+async def _say_readiness(healthiness: health.aio.HealthServicer, registration: Registration) -> bool:
+    is_ready = registration.is_ready is None or registration.is_ready()
+    status = health_pb2.HealthCheckResponse.SERVING if is_ready else health_pb2.HealthCheckResponse.NOT_SERVING
+    for name in ("", *registration.service_names):
+        await healthiness.set(name, status)
+    return is_ready
+
+
+async def _follow_readiness(healthiness: health.aio.HealthServicer, registration: Registration) -> None:
+    said = await _say_readiness(healthiness, registration)
+    while registration.is_ready is not None:
+        await asyncio.sleep(_READINESS_S)
+        if registration.is_ready() != said:
+            said = await _say_readiness(healthiness, registration)
 
 
 def _server(

@@ -7,9 +7,9 @@ from typing import Final, Literal, NamedTuple
 
 import regex
 
+from validated.datasets.names import name_key
+from validated.datasets.worker import Worker
 from validated.kinds.message_text import Word, cased, words
-from validated.roster.names import name_key
-from validated.roster.worker import Worker
 
 WORDS_MAX: Final = 6
 _GAP_CHARS_MAX: Final = 16
