@@ -11,8 +11,8 @@ from session_rows import HOSTILE_LINES, record, rows, write_log, write_segment
 
 from lakehouse.sessions.query.reader import SessionReader
 from lakehouse.sessions.row import encode_row
+from lakehouse.sessions.store.parquet_rows import connect_bare
 from lakehouse.sessions.upkeep.compaction import compact
-from lakehouse.sessions.upkeep.parquet_writer import connect_bare
 from lakehouse.sessions.upkeep.verification import Verification, verify_log
 
 

@@ -24,7 +24,7 @@ from lakehouse.sessions.store.archive import Archive, ArchiveDamagedError, Manif
 from lakehouse.sessions.store.disk import FILE_MODE, FOLDER_MODE, fsync_folder
 from lakehouse.sessions.store.lines import Progress, SegmentDamagedError, read_lines
 from lakehouse.sessions.store.names import Compression
-from lakehouse.sessions.store.segments import Segment, open_snapshot
+from lakehouse.sessions.store.segments import Segment, rotated_files
 from lakehouse.sessions.upkeep.closing import (
     CompactionRefusedError,
     SegmentRefusedError,
@@ -78,19 +78,18 @@ def compact(
         OSError, duckdb.Error: the disk or a file failed; run again when that is mended.
     """
     archive = Archive(Path(log_path))
-    with open_snapshot(archive.log_path) as snapshot:
-        rotated = [(each.path, each.compression, each.size_bytes) for each in snapshot.segments if not each.live]
+    rotated = rotated_files(archive.log_path)
     refuse_while_unsettled(archive)
     _make_folders(archive)
     with alone(archive):
         _clear_building(archive)
-        for path, compression, size_bytes in rotated:
-            on_start(path.name, size_bytes)
-            claim = archive.parse_claimed(path.name) if path.parent == archive.claimed else None
+        for file in rotated:
+            on_start(file.path.name, file.status.st_size)
+            claim = archive.parse_claimed(file.path.name) if file.path.parent == archive.claimed else None
             if claim is not None:
-                yield _compact_claimed(archive, path, claim[0], path.name, settle_s, progress, on_step)
+                yield _compact_claimed(archive, file.path, claim[0], file.path.name, settle_s, progress, on_step)
             else:
-                yield _claim_and_compact(archive, path, compression, settle_s, progress, on_step)
+                yield _claim_and_compact(archive, file.path, file.compression, settle_s, progress, on_step)
         _remove_committed(archive, on_step)
 
 

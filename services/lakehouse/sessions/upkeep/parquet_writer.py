@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import orjson
 
-from lakehouse.sessions.query.views import MEMORY_BYTES, SPILL_BYTES_MAX, facts_from_lines
+from lakehouse.sessions.query.views import facts_from_lines
 from lakehouse.sessions.store.archive import ParquetFile, parquet_name
 from lakehouse.sessions.store.disk import FILE_MODE
+from lakehouse.sessions.store.parquet_rows import connect_bare, quoted, stored_lines
 from lakehouse.sessions.upkeep.content import ContentTally, day_of, parse_line
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ STAGED_BYTES_MAX: Final = 128 * 1024 * 1024
 # A segment with rows of more days than this at once is written in more files.
 _DAYS_MAX: Final = 32
 _STAGED_SLACK_BYTES: Final = 1 << 20
-_FETCH_ROWS: Final = 512
 
 
 class ParquetWriter:
@@ -77,12 +76,12 @@ class ParquetWriter:
         target.parent.mkdir(exist_ok=True)
         source = (
             "SELECT l AS line, from_base64(t) AS torn, CASE WHEN json_valid(l) THEN CAST(l AS JSON) END AS valid FROM"
-            f" read_json('{_escaped(staging)}', columns = {{l: 'VARCHAR', t: 'VARCHAR'}}, format = 'newline_delimited',"
+            f" read_json({quoted(staging)}, columns = {{l: 'VARCHAR', t: 'VARCHAR'}}, format = 'newline_delimited',"
             # DuckDB allocates several times this for each thread.
             f" maximum_object_size = {max(map(len, rows)) + _STAGED_SLACK_BYTES})"
         )
         self._connected().execute(
-            f"COPY ({facts_from_lines(source, 'valid')}) TO '{_escaped(target)}' (FORMAT parquet, COMPRESSION zstd)"
+            f"COPY ({facts_from_lines(source, 'valid')}) TO {quoted(target)} (FORMAT parquet, COMPRESSION zstd)"
         )
         staging.unlink()
         target.chmod(FILE_MODE)
@@ -108,33 +107,3 @@ class ParquetWriter:
         if self._connection is None:
             self._connection = connect_bare(self._folder / "spill")
         return self._connection
-
-
-def connect_bare(spill_folder: Path) -> duckdb.DuckDBPyConnection:
-    """A bounded connection without views."""
-    import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
-
-    return duckdb.connect(
-        config={
-            "memory_limit": f"{MEMORY_BYTES}B",
-            "temp_directory": os.fspath(spill_folder),
-            "max_temp_directory_size": f"{SPILL_BYTES_MAX}B",
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-        }
-    )
-
-
-def stored_lines(connection: duckdb.DuckDBPyConnection, files: Iterable[Path]) -> Iterable[tuple[bytes, bool]]:
-    """Yields (a line's exact bytes, whether it is torn) from Parquet files, in their order. Raises duckdb.Error."""
-    for path in files:
-        result = connection.execute(
-            f"SELECT line, torn FROM read_parquet('{_escaped(path)}', hive_partitioning = false)"
-        )
-        while rows := result.fetchmany(_FETCH_ROWS):
-            for line, torn in rows:
-                yield (torn, True) if line is None else (line.encode(), False)
-
-
-def _escaped(path: Path) -> str:
-    return os.fspath(path).replace("'", "''")

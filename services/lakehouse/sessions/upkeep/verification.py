@@ -11,8 +11,8 @@ from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.row_reading import RowBreach, decode_row
 from lakehouse.sessions.store.archive import Archive, Manifest
 from lakehouse.sessions.store.lines import Progress, SegmentDamagedError, read_lines
+from lakehouse.sessions.store.parquet_rows import stored_lines
 from lakehouse.sessions.upkeep.content import ContentTally
-from lakehouse.sessions.upkeep.parquet_writer import stored_lines
 
 ProblemKind = Literal["blank", "torn", "duplicate", "foreign", "invalid", "not_canonical", "unreadable"]
 
