@@ -61,6 +61,7 @@ async def run_writer(path: str, notes_path: str, worker: str, rows: int, row_byt
                 duration_ms=0,
             )
             session = logger.begin(begun)
+            await session.begun()
             os.write(notes, f"B {session_id}\n".encode())
             await asyncio.sleep(0)
             attempt = SessionAttemptRecord(iteration=1, verdict="accepted", raw=letter * (size // 2))

@@ -121,7 +121,7 @@ def trace_generation(tracing: Tracing, context: TraceContext, session_id: str | 
         usage_details=USAGE,
         cost_details=COST,
         metadata=METADATA,
-        completion_start_unix_ns=time.time_ns(),
+        completion_start_monotonic_ns=time.monotonic_ns(),
     )
 
 
@@ -173,7 +173,7 @@ class Session:
             validate.end(output='{"passed":true,"findings":[]}', metadata={"findings": 0, "roster_version": "sha256:1"})
             attempt.end(output=answer)
         root.end(output=answer, trace_metadata={"final_verdict": "accepted"})
-        self.iterate.score_session(context.trace_id, accepted=True, iterations=2, grounded_in_roster=True)
+        self.iterate.score_session(root, accepted=True, iterations=2, grounded_in_roster=True)
 
     def flush(self) -> None:
         for tracing in (self.iterate, self.chatd, self.validated):

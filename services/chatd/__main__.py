@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+from chatd.adaptation import AdaptationMemory
 from chatd.config import ChatdConfig
 from chatd.endpoint import Endpoint
 from chatd.providers import open_provider
@@ -33,8 +34,9 @@ async def compose(config: ChatdConfig, runtime: Runtime) -> AsyncIterator[Regist
     async with contextlib.AsyncExitStack() as stack:
         tracing = await stack.enter_async_context(open_tracing(config, runtime, service="chatd"))
         endpoints: dict[str, Endpoint] = {}
+        memory = AdaptationMemory()
         for name, table in config.providers.items():
-            endpoint = Endpoint(name, open_provider(table), table)
+            endpoint = Endpoint(name, open_provider(table), table, memory)
             stack.push_async_callback(endpoint.close)
             endpoints[name] = endpoint
         runtime.metrics.export(
@@ -83,8 +85,8 @@ def _counts(endpoints: Mapping[str, Endpoint]) -> Mapping[str, int]:
             "queue_refusals",
         ):
             counts[f"{key}:{name}"] = getattr(told, key)
-        counts[f"circuit_opened:{name}"] = endpoint.breaker.opened
-        counts[f"circuit_open:{name}"] = int(endpoint.breaker.is_open)
+        counts[f"circuit_opened:{name}"] = endpoint.breakers.opened
+        counts[f"circuit_open:{name}"] = endpoint.breakers.open_now
         counts[f"running:{name}"] = endpoint.limit.running
         counts[f"waiting:{name}"] = endpoint.limit.waiting
     return counts

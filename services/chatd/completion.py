@@ -5,10 +5,11 @@ What is made for every request is a NamedTuple: as unchangeable as a frozen data
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple
 
 # The longest answer, in UTF-8 bytes: of the text, of the reasoning, and of the tool calls together.
 ANSWER_BYTES_MAX: Final = 1024 * 1024
@@ -66,6 +67,21 @@ class ResponseFormat:
     schema_name: str = ""
 
 
+class Form(NamedTuple):
+    """How a request is put for one model of one HTTP endpoint; see ``adaptation``, which makes it."""
+
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    stream: bool = False
+    """Ask for a stream although nobody listens."""
+    stream_usage: bool = True
+    """Ask for the usage at a stream's end (`stream_options`)."""
+    extra_body: Mapping[str, Any] = MappingProxyType({})
+    """Further fields of the body."""
+
+
+PLAIN_FORM: Final = Form()
+
+
 class CompletionRequest(NamedTuple):
     """One conversation and how to answer it. None and "" leave the choice to the provider."""
 
@@ -80,6 +96,7 @@ class CompletionRequest(NamedTuple):
     tool_choice: str = ""
     attempt: int = 1
     """Which attempt of a session this is, from 1."""
+    form: Form = PLAIN_FORM
 
 
 class FinishReason(StrEnum):
@@ -90,6 +107,10 @@ class FinishReason(StrEnum):
     LENGTH = "length"
     TOOL_CALLS = "tool_calls"
     CONTENT_FILTER = "content_filter"
+    REFUSAL = "refusal"
+    """The model declined; the text is what it said before that, if anything."""
+    MALFORMED = "malformed"
+    """The provider says that the model made no valid output; the text is what it made, where the provider shows it."""
 
 
 class Usage(NamedTuple):
@@ -101,6 +122,8 @@ class Usage(NamedTuple):
     """Reasoning included."""
     cached_input_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
+    """Of `input_tokens`: written to the provider's cache."""
 
 
 class Completion(NamedTuple):
@@ -117,6 +140,8 @@ class Completion(NamedTuple):
     tool_calls: tuple[ToolCall, ...] = ()
     usage: Usage = Usage()
     finish_reason: FinishReason = FinishReason.UNSPECIFIED
+    text_from_reasoning: bool = False
+    """The endpoint gave its answer as reasoning alone; `text` repeats it."""
 
     async def hand_to(self, on_delta: OnDelta) -> None:
         """Give a listener the answer of an endpoint that made it in one go."""

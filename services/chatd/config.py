@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
+from chatd.abilities import AbilitiesTable
+from chatd.error_rules import ErrorRule
+from chatd.prices import PriceTable, read_prices
 from lakehouse.server.config import ServerTable
 from lakehouse.settings import Milliseconds, Table
 
 # Provider and route names; lower case, since environment variables cannot tell cases apart.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
-_SECRET_HEADERS: Final = ("authorization", "proxy-authorization", "api-key", "x-api-key", "cookie")
+# Names that say that the value is a secret.
+_SECRET_HEADER: Final = re.compile(r"authorization|api-?key|subscription-?key|token|secret|password|cookie")
 _RESERVED_BODY_KEYS: Final = ("messages", "model", "stream", "stream_options", "tools", "response_format")
 # The provider of a chatd that was told nothing.
 BUILT_IN_PROVIDER: Final = "scripted"
@@ -50,16 +54,6 @@ class BreakerTable(Table):
     open_ms: Annotated[int, Field(ge=1, le=3_600_000)] = 5_000
 
 
-class PriceTable(Table):
-    """Prices of one model in US dollars per million tokens."""
-
-    input: Annotated[float, Field(ge=0)]
-    output: Annotated[float, Field(ge=0)]
-    """Reasoning tokens are output tokens."""
-    cached_input: Annotated[float, Field(ge=0)] | None = None
-    """None: as `input`."""
-
-
 class ProviderTable(Table):
     """What every provider can be told."""
 
@@ -74,10 +68,17 @@ class ProviderTable(Table):
     retry: RetryTable = RetryTable()
     breaker: BreakerTable = BreakerTable()
     prices: dict[str, PriceTable] = Field(default_factory=dict)
-    """By model, as asked for or as the provider names it. Without an entry no cost is stated."""
+    """By model, as the provider names it or as asked for. Without an entry no cost is stated."""
+    prices_file: Path | None = None
+    """A table of prices by model, TOML or JSON, read at the start; `prices` stand over it."""
+
+    @model_validator(mode="after")
+    def _readable_prices(self) -> Self:
+        read_prices(self.prices, self.prices_file)
+        return self
 
 
-def _base_url(value: object) -> object:
+def _endpoint_url(value: object) -> object:
     if not isinstance(value, str):
         return value
     parts = urlsplit(value)
@@ -90,16 +91,38 @@ def _base_url(value: object) -> object:
     return value.rstrip("/")
 
 
-class HttpProviderTable(ProviderTable):
-    """What every HTTP endpoint can be told."""
+def _proxy_url(value: object) -> object:
+    return value if value in {"", "environment"} else _endpoint_url(value)
 
-    base_url: Annotated[str, BeforeValidator(_base_url)]
+
+class HttpProviderTable(ProviderTable, AbilitiesTable):
+    """What every HTTP endpoint can be told; what it bears of a request (`AbilitiesTable`) has the vendor's defaults."""
+
+    reserved_body_keys: ClassVar[tuple[str, ...]] = ()
+
+    base_url: Annotated[str, BeforeValidator(_endpoint_url)]
     api_key: SecretStr = SecretStr("")
     """By environment only: CHATD_PROVIDERS__<NAME>__API_KEY. Empty: none is sent."""
     api_key_file: Path | None = None
-    """File whose text is the key; read at the start."""
+    """File whose text is the key; read at the start, again when it changes, and at a 401."""
     headers: dict[str, str] = Field(default_factory=dict)
     """Further request headers, such as OpenAI-Organization. Not for secrets."""
+    secret_headers: dict[str, SecretStr] = Field(default_factory=dict)
+    """Further request headers that are secret, by environment only, as JSON:
+    CHATD_PROVIDERS__<NAME>__SECRET_HEADERS='{"X-Gateway-Token": "..."}'."""
+    secret_headers_file: dict[str, Path] = Field(default_factory=dict)
+    """Header by header the file whose text is its value, read again as `api_key_file` is."""
+    proxy: Annotated[str, BeforeValidator(_proxy_url)] = ""
+    """URL of an HTTP proxy. `environment`: what HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say. Empty: none,
+    whatever the environment says."""
+    proxy_user: str = ""
+    proxy_password: SecretStr = SecretStr("")
+    """By environment, or by `proxy_password_file`."""
+    proxy_password_file: Path | None = None
+    ca_file: Path | None = None
+    """PEM of the authorities that may sign the endpoint's certificate, in place of the system's."""
+    models: Annotated[dict[str, AbilitiesTable], Field(max_length=1000)] = Field(default_factory=dict)
+    """What single models bear, by the name that is asked for: [chatd.providers.<name>.models."<model>"]."""
     connect_timeout_ms: Annotated[int, Field(ge=1, le=600_000)] = 5_000
     """Name lookup, TCP and TLS together."""
     read_timeout_ms: Annotated[int, Field(ge=1, le=3_600_000)] = 120_000
@@ -109,20 +132,46 @@ class HttpProviderTable(ProviderTable):
     crosses the endpoint's close fails as possibly billed."""
     json_mode: Literal["none", "json_object", "json_schema"] = "none"
     """What the endpoint can be told about the form of an answer; the most that it can."""
+    errors: Annotated[tuple[ErrorRule, ...], Field(max_length=100)] = ()
+    """What errors of this endpoint mean, in order and before the table in the package, which has the keys and examples
+    (providers/upstream_errors.toml)."""
 
     @field_validator("headers")
     @classmethod
     def _check_headers(cls, headers: dict[str, str]) -> dict[str, str]:
         for name, value in headers.items():
-            if name.lower() in _SECRET_HEADERS:
-                raise ValueError(f"{name}: keys go into api_key (environment) or api_key_file")
+            if _SECRET_HEADER.search(name.lower()):
+                raise ValueError(f"{name}: secrets go into api_key or secret_headers (environment), or api_key_file")
             if not _HEADER.fullmatch(name) or not value.isprintable() or not value.isascii():
                 raise ValueError(f"{name[:64]!r}: not a usable HTTP header")
         return headers
 
+    @model_validator(mode="after")
+    def _check_secrets(self) -> Self:
+        if self.proxy_user and self.proxy in {"", "environment"}:
+            raise ValueError("proxy_user: is for a `proxy` that is a URL")
+        names = [name.lower() for name in (*self.headers, *self.secret_headers, *self.secret_headers_file)]
+        for name in (*self.secret_headers, *self.secret_headers_file):
+            if not _HEADER.fullmatch(name):
+                raise ValueError(f"{name[:64]!r}: not a usable HTTP header")
+            if names.count(name.lower()) > 1:
+                raise ValueError(f"{name}: is set twice")
+        return self
+
+    @model_validator(mode="after")
+    def _check_extra_body(self) -> Self:
+        tables: tuple[AbilitiesTable, ...] = (self, *self.models.values())
+        for table in tables:
+            for key in self.reserved_body_keys:
+                if key in table.extra_body:
+                    raise ValueError(f"extra_body.{key}: is set by chatd")
+        return self
+
 
 class OpenAiTable(HttpProviderTable):
     """Any `/chat/completions` endpoint: OpenAI, Azure, Ollama, vLLM, llama.cpp, OpenRouter, Groq, LiteLLM."""
+
+    reserved_body_keys: ClassVar[tuple[str, ...]] = _RESERVED_BODY_KEYS
 
     type: Literal["openai"]
     api_style: Literal["openai", "azure"] = "openai"
@@ -132,33 +181,28 @@ class OpenAiTable(HttpProviderTable):
     json_mode: Literal["none", "json_object", "json_schema"] = "json_object"
     json_schema_strict: bool = True
     """Sent with a schema: the endpoint must hold the answer to it."""
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """OpenAI's reasoning models want the second; most other endpoints know the first alone."""
     stream_usage: bool = True
     """Ask for usage at the end of a stream (`stream_options`); off for endpoints that refuse the field."""
-    extra_body: dict[str, Any] = Field(default_factory=dict)
-    """Further fields of the request body, such as reasoning_effort."""
-
-    @field_validator("extra_body")
-    @classmethod
-    def _check_extra_body(cls, extra: dict[str, Any]) -> dict[str, Any]:
-        for key in _RESERVED_BODY_KEYS:
-            if key in extra:
-                raise ValueError(f"{key}: is set by chatd")
-        return extra
 
 
 class AnthropicTable(HttpProviderTable):
     """The Messages API."""
 
+    reserved_body_keys: ClassVar[tuple[str, ...]] = (*_RESERVED_BODY_KEYS, "system", "max_tokens")
+
     type: Literal["anthropic"]
-    base_url: Annotated[str, BeforeValidator(_base_url)] = "https://api.anthropic.com"
+    base_url: Annotated[str, BeforeValidator(_endpoint_url)] = "https://api.anthropic.com"
     version: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] = "2023-06-01"
-    """The header `anthropic-version`. From 2026-10-21 on the API refuses temperature and top_p: a request that has them
-    then ends with BAD_REQUEST."""
+    """The header `anthropic-version`. From 2026-10-21 on the API refuses temperature and top_p: they are then left out,
+    unless `drop` says otherwise."""
     default_max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
     """The API wants a limit: the one for requests that have none."""
     json_mode: Literal["none", "json_schema"] = "none"
+
+    @property
+    def refuses_sampling(self) -> bool:
+        """Whether this version of the API refuses temperature and top_p."""
+        return self.version >= "2026-10-21"
 
 
 class ScriptedTable(ProviderTable):

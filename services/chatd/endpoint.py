@@ -3,7 +3,7 @@
 The rule of repeating. A call that the endpoint refused or never received (no connection, 429, 503, 529) is repeated
 with jitter, not before a Retry-After, at most `max_retries` times, as long as the provider's budget lasts and the wait
 ends before the deadline. A call that may have been billed is not, unless the operator said `repeat_billed`; and never
-once a piece of the answer has gone to the caller.
+once a piece of the answer has gone to the caller: what fails after that is ABORTED, whatever the endpoint's words.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from chatd.breaker import Breaker, CircuitOpenError
-from chatd.completion import Completion, CompletionRequest, Listener
+from chatd.adaptation import AdaptationMemory, Healing, open_adapter
+from chatd.breaker import Admission, Breakers, CircuitOpenError
+from chatd.completion import Completion, CompletionRequest, FinishReason, Listener
 from chatd.config import ProviderTable
 from chatd.limit import ConcurrencyLimit, QueueFullError
+from chatd.prices import read_prices
 from chatd.provider import Provider
 from chatd.retry import RetryBudget, backoff_ms
 from chatd.upstream_fault import UpstreamFault
@@ -33,6 +35,12 @@ _ENDPOINT_FAILED: Final = frozenset(
 )
 
 
+# What says by itself that an answer broke off, or that the caller's time did.
+_SAYS_BROKEN_OFF: Final = frozenset(
+    {Reason.PROVIDER_FAILED, Reason.PROVIDER_BAD_ANSWER, Reason.PROVIDER_TIMEOUT, Reason.DEADLINE}
+)
+
+
 @dataclass(slots=True)
 class Tally:
     """What one RPC has spent so far; filled in while it runs, so that it is known however the RPC ends."""
@@ -45,6 +53,10 @@ class Tally:
     model: str = ""
     details: tuple[str, ...] = ()
     """What went wrong out there, for the log."""
+    adapted: tuple[str, ...] = ()
+    """What the last request did without, or had otherwise, since its endpoint had refused it."""
+    billed_in_vain: bool = False
+    """Whether a request that gave no answer may have been billed: what the RPC cost is then unknown."""
 
 
 @dataclass(slots=True)
@@ -62,12 +74,18 @@ class EndpointCounts:
 class Endpoint:
     """One configured provider, guarded."""
 
-    def __init__(self, name: str, provider: Provider, table: ProviderTable) -> None:
+    def __init__(
+        self, name: str, provider: Provider, table: ProviderTable, memory: AdaptationMemory | None = None
+    ) -> None:
+        """`memory` of what endpoints cannot bear; one for all of them. Raises ValueError where `prices_file` cannot be
+        read."""
         self.name = name
         self.table = table
+        self.prices = read_prices(table.prices, table.prices_file)
+        self._adapter = open_adapter(name, table, AdaptationMemory() if memory is None else memory)
         self.counts = EndpointCounts()
         self._provider = provider
-        self.breaker = Breaker(table.breaker.failures, table.breaker.open_ms / 1000)
+        self.breakers = Breakers(table.breaker.failures, table.breaker.open_ms / 1000)
         self.limit = ConcurrencyLimit(table.max_concurrency, queue_max=table.queue_max, queue_s=table.queue_ms / 1000)
         self._budget = RetryBudget(table.retry.budget, table.retry.budget_ratio)
 
@@ -87,17 +105,34 @@ class Endpoint:
         self.counts.calls += 1
         tally.provider = self.name
         tally.model = model
+        tally.adapted = ()
         billed: UpstreamFault | None = None
         retry = 0
+        adapter, healing, adapted = self._adapter, None, request
+        if adapter is not None:
+            steps = adapter.known(model)
+            adapted = adapter.adapt(request, model, steps)
+            if steps:
+                tally.adapted = steps
         while True:
             try:
-                completion = await self._once(request, model, deadline_s, listener, tally)
+                completion = await self._once(adapted, model, deadline_s, listener, tally)
             except UpstreamFault as fault:
                 tally.details += (f"{self.name}: {fault.detail or fault.reason}",)
+                if listener is not None and listener.heard:
+                    tally.billed_in_vain = True
+                    raise _broken_off(fault) from None
                 if fault.billed:
                     billed = fault
+                    tally.billed_in_vain = True
+                if adapter is not None and (fault.unsupported or fault.key_changed):
+                    healing = healing or Healing(adapter, request, model, streamed=listener is not None)
+                    again = healing.again(fault)
+                    if again is not None:
+                        adapted, tally.adapted = again, healing.steps
+                        continue
                 wait_s = self._wait_before_repeat_s(fault, retry, deadline_s)
-                if wait_s is None or (listener is not None and listener.heard):
+                if wait_s is None:
                     raise (billed or fault) from None
                 if not self._budget.take():
                     self.counts.retries_over_budget += 1
@@ -108,6 +143,8 @@ class Endpoint:
                 self.counts.retries += 1
             else:
                 self._budget.success()
+                if healing is not None:
+                    healing.helped()
                 return completion
 
     async def close(self) -> None:
@@ -136,26 +173,30 @@ class Endpoint:
         if not self.limit.take_free():
             await self._wait_turn(deadline_s)
         try:
-            probe = self._admit()
+            admission = self._admit(model)
             if self._provider.calls_upstream:
                 tally.upstream_requests += 1
                 self.counts.upstream_requests += 1
+            sent = time.monotonic()
             try:
                 # aiohttp's own total is of no use here: it rounds up to whole seconds.
                 async with asyncio.timeout_at(deadline_s):
                     completion = await self._provider.complete(request, model, deadline_s, listener)
             except UpstreamFault as fault:
-                self._judge(fault, probe=probe)
-                raise
+                self._judge(fault, model, admission)
+                if fault.generated is None or (listener is not None and listener.heard):
+                    raise
+                tally.details += (f"{self.name}: {fault.detail}",)
+                return _malformed(fault.generated, model, sent)
             except TimeoutError:
-                self.breaker.no_verdict(probe=probe)
+                self.breakers.no_verdict(admission)
                 raise UpstreamFault(
                     Reason.DEADLINE, billed=True, detail="the caller's deadline passed during the call"
                 ) from None
             except BaseException:
-                self.breaker.no_verdict(probe=probe)
+                self.breakers.no_verdict(admission)
                 raise
-            self.breaker.success(probe=probe)
+            self.breakers.success(model, admission)
             return completion
         finally:
             self.limit.release()
@@ -170,18 +211,32 @@ class Endpoint:
                 raise UpstreamFault(Reason.DEADLINE, billed=False, detail="the deadline passed in the queue") from None
             raise UpstreamFault(Reason.OVERLOADED, billed=False, detail="the provider's queue is full") from None
 
-    def _admit(self) -> bool:
+    def _admit(self, model: str) -> Admission:
         try:
-            return self.breaker.admit()
+            return self.breakers.admit(model)
         except CircuitOpenError as refusal:
             wait_ms = int(refusal.wait_s * 1000)
             raise UpstreamFault(
                 Reason.CIRCUIT_OPEN, billed=False, retry_after_ms=wait_ms, detail="circuit open"
             ) from None
 
-    def _judge(self, fault: UpstreamFault, *, probe: bool) -> None:
-        if fault.reason in _ENDPOINT_FAILED:
+    def _judge(self, fault: UpstreamFault, model: str, admission: Admission) -> None:
+        # A model that made invalid output lives.
+        if fault.reason in _ENDPOINT_FAILED and fault.generated is None:
             self.counts.failures += 1
-            self.breaker.failure(probe=probe)
+            self.breakers.failure(model, admission, no_connection=fault.no_connection)
         else:
-            self.breaker.success(probe=probe)
+            self.breakers.success(model, admission)
+
+
+def _broken_off(fault: UpstreamFault) -> UpstreamFault:
+    """What `fault` is after pieces of the answer have gone out: never one that says that no model was called."""
+    if fault.reason in _SAYS_BROKEN_OFF:
+        return fault
+    return UpstreamFault(Reason.PROVIDER_FAILED, billed=True, detail=fault.detail)
+
+
+def _malformed(text: str, model: str, sent: float) -> Completion:
+    return Completion(
+        text=text, model=model, sent=sent, first_token=time.monotonic(), finish_reason=FinishReason.MALFORMED
+    )

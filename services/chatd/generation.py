@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,12 +40,14 @@ def end_generation(span: Span, answer: Answer, tally: Tally) -> None:
     usage = completion.usage
     # Langfuse counts cached tokens apart from `input`, reasoning apart from `output`.
     details = {
-        "input": max(usage.input_tokens - usage.cached_input_tokens, 0),
+        "input": max(usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens, 0),
         "output": max(usage.output_tokens - usage.reasoning_tokens, 0),
         "total": usage.input_tokens + usage.output_tokens,
     }
     if usage.cached_input_tokens:
         details["input_cached_tokens"] = usage.cached_input_tokens
+    if usage.cache_write_tokens:
+        details["input_cache_creation"] = usage.cache_write_tokens
     if usage.reasoning_tokens:
         details["output_reasoning_tokens"] = usage.reasoning_tokens
     cost = answer.cost
@@ -56,9 +57,9 @@ def end_generation(span: Span, answer: Answer, tally: Tally) -> None:
         usage_details=details if usage.input_tokens or usage.output_tokens else None,
         cost_details=None
         if cost is None
-        else {"input": cost.input_usd, "output": cost.output_usd, "total": cost.total_usd},
-        completion_start_unix_ns=time.time_ns() - int((time.monotonic() - completion.first_token) * 1e9),
-        metadata=_facts(tally, provider=answer.provider, finish_reason=str(completion.finish_reason)),
+        else {"input": float(cost.input_usd), "output": float(cost.output_usd), "total": float(cost.total_usd)},
+        completion_start_monotonic_ns=int(completion.first_token * 1e9),
+        metadata=_answer_facts(answer, tally),
     )
 
 
@@ -72,8 +73,25 @@ def fail_generation(span: Span, fault: Fault, tally: Tally) -> None:
         )
 
 
-def _facts(tally: Tally, **facts: str) -> Mapping[str, str | int | bool]:
-    return {**facts, "upstream_requests": tally.upstream_requests, "fallbacks": tally.fallbacks}
+def _answer_facts(answer: Answer, tally: Tally) -> Mapping[str, str | int | bool]:
+    completion = answer.completion
+    facts = _facts(tally, provider=answer.provider, finish_reason=str(completion.finish_reason))
+    if answer.cost is not None:
+        facts["cost_nano_usd"] = answer.cost.nano_usd
+    if completion.text_from_reasoning:
+        facts["text_from_reasoning"] = True
+    return facts
+
+
+def _facts(tally: Tally, **told: str) -> dict[str, str | int | bool]:
+    facts: dict[str, str | int | bool] = {
+        **told,
+        "upstream_requests": tally.upstream_requests,
+        "fallbacks": tally.fallbacks,
+    }
+    if tally.adapted:
+        facts["adapted"] = ", ".join(tally.adapted)
+    return facts
 
 
 def _turn(message: Message) -> dict[str, Any]:

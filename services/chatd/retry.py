@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 # What a Retry-After may say at most; a longer one is taken as this.
 _RETRY_AFTER_MAX_MS = 24 * 3600 * 1000
+# "Please try again in 1h12m3.5s", "retry after 20 seconds", "wait 12 seconds": as endpoints say it in prose.
+_IN_PROSE = re.compile(
+    r"(?:again in|retry in|retry after|retrying after|please wait|reset after|resets in) "
+    r"((?:[0-9]{1,7}(?:\.[0-9]{1,12})? ?(?:hours?|minutes?|seconds?|mins?|secs?|ms|h|m|s)(?![a-z]) ?){1,4})",
+    re.IGNORECASE,
+)
+_SPAN = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,12})?) ?(ms|h|m|s)", re.IGNORECASE)
+_SPAN_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 
 class RetryBudget:
@@ -52,14 +61,15 @@ def backoff_ms(
     return jitter if retry_after_ms is None else retry_after_ms + min(jitter, base_ms)
 
 
-def read_retry_after_ms(headers: Mapping[str, str]) -> int | None:
-    """What `retry-after-ms` or `Retry-After` (seconds or an HTTP date) asks for; None where neither can be read."""
+def read_retry_after_ms(headers: Mapping[str, str], message: str = "") -> int | None:
+    """What `retry-after-ms`, `Retry-After` (seconds or an HTTP date) or the words of `message` ask for; None where none
+    can be read."""
     in_ms = _number(headers.get("retry-after-ms"))
     if in_ms is not None:
         return min(int(in_ms), _RETRY_AFTER_MAX_MS)
     value = headers.get("Retry-After")
     if value is None:
-        return None
+        return _in_prose_ms(message)
     in_s = _number(value)
     if in_s is None:
         in_s = _seconds_until(value)
@@ -81,3 +91,11 @@ def _seconds_until(value: str) -> float | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def _in_prose_ms(message: str) -> int | None:
+    match = _IN_PROSE.search(message)
+    if match is None:
+        return None
+    asked = sum(float(number) * _SPAN_MS[unit.lower()] for number, unit in _SPAN.findall(match[1]))
+    return min(int(asked), _RETRY_AFTER_MAX_MS)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from chatd.completion import Completion, CompletionRequest, Listener, OnDelta, Usage
-from chatd.config import PriceTable, RouteTable
+from chatd.completion import Completion, CompletionRequest, FinishReason, Listener, OnDelta
+from chatd.config import RouteTable
 from chatd.endpoint import Endpoint, Tally
+from chatd.prices import Cost, cost_of
 from chatd.upstream_fault import UpstreamFault
 from lakehouse.errors import Fault, Reason, Violation
 
-# Faults that another endpoint would have as well: the caller's own time, the caller's own request.
-_FINAL: Final = frozenset({Reason.DEADLINE, Reason.BAD_REQUEST})
+# Ends of an answer that another model may not come to.
+_NO_ANSWER: Final = frozenset({FinishReason.REFUSAL, FinishReason.MALFORMED})
 
 
 class Target(NamedTuple):
@@ -27,17 +28,6 @@ class Choice(NamedTuple):
 
     endpoint: Endpoint
     model: str
-
-
-class Cost(NamedTuple):
-    """What a call cost by the configured prices, in US dollars."""
-
-    input_usd: float
-    output_usd: float
-
-    @property
-    def total_usd(self) -> float:
-        return self.input_usd + self.output_usd
 
 
 class Answer(NamedTuple):
@@ -95,31 +85,49 @@ class Router:
     ) -> Answer:
         """The answer of the first that gives one.
 
-        Another endpoint is tried after every fault that it may not have, until a piece of an answer has gone to
-        `on_delta`. Where all fail, the fault is the first target's, unless a later one may have been billed: a status
-        that says "no model was called" must not hide that one was.
+        Another endpoint is tried after every fault but the end of the caller's time (what one endpoint refuses, another
+        may take), and after a refusal or malformed output, until a piece of an answer has gone to `on_delta`. Where
+        none gives an answer, the last refusal or malformed output is the answer, for a model was asked and said so.
+        Where all fail, the fault is the first target's, unless a later one may have been billed: a status that says "no
+        model was called" must not hide that one was. The cost is stated only where nobody else may have billed.
 
         Raises Fault.
         """
-        told: UpstreamFault | None = None
+        first: UpstreamFault | None = None
+        unhelpful: Answer | None = None
+        answered_last = False
         listener = None if on_delta is None else Listener(on_delta)
-        for choice in choices:
-            if told is not None:
+        for number, choice in enumerate(choices):
+            if number:
                 tally.fallbacks += 1
             try:
                 completion = await choice.endpoint.complete(
                     request, choice.model, deadline_s=deadline_s, listener=listener, tally=tally
                 )
             except UpstreamFault as fault:
-                if told is None or (fault.billed and not told.billed):
-                    told = fault
-                if fault.reason in _FINAL or (listener is not None and listener.heard):
+                answered_last = False
+                if first is None or (fault.billed and not first.billed):
+                    first = fault
+                if fault.reason is Reason.DEADLINE or (listener is not None and listener.heard):
                     break
-            else:
-                return Answer(completion, choice.endpoint.name, _cost(completion, choice))
-        if told is None:
+                continue
+            answer = Answer(
+                completion, choice.endpoint.name, None if tally.billed_in_vain else _cost(completion, choice)
+            )
+            if completion.finish_reason not in _NO_ANSWER or (listener is not None and listener.heard):
+                return answer
+            unhelpful, answered_last = answer, True
+            if choice is not choices[-1]:
+                tally.billed_in_vain = True
+                tally.details += (f"{choice.endpoint.name}: {completion.finish_reason}",)
+        if unhelpful is not None and not (listener is not None and listener.heard):
+            if listener is not None:
+                await unhelpful.completion.hand_to(listener)
+            # Whoever was asked after it gave nothing, and may have billed.
+            return unhelpful if answered_last else unhelpful._replace(cost=None)
+        if first is None:
             raise AssertionError("choose() gives at least one choice")
-        raise told.to_fault() from told
+        raise first.to_fault() from first
 
     def _spelt_out(self, route: RouteTable) -> tuple[Choice, ...]:
         return _without_repetitions([self._known(each.provider, each.model) for each in route.targets])
@@ -152,7 +160,7 @@ class Router:
 
 
 def _cost(completion: Completion, choice: Choice) -> Cost | None:
-    prices = choice.endpoint.table.prices
+    prices = choice.endpoint.prices
     if not prices:
         return None
     price = prices.get(completion.model) or prices.get(choice.model)
@@ -161,14 +169,6 @@ def _cost(completion: Completion, choice: Choice) -> Cost | None:
 
 def _without_repetitions(choices: Sequence[Choice]) -> tuple[Choice, ...]:
     return tuple({(choice.endpoint.name, choice.model): choice for choice in choices}.values())
-
-
-def cost_of(usage: Usage, price: PriceTable) -> Cost:
-    """What `usage` costs at `price`."""
-    cached = min(usage.cached_input_tokens, usage.input_tokens)
-    cached_price = price.input if price.cached_input is None else price.cached_input
-    input_usd = ((usage.input_tokens - cached) * price.input + cached * cached_price) / 1e6
-    return Cost(input_usd, usage.output_tokens * price.output / 1e6)
 
 
 def _quoted(name: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from chatd.completion import Completion, Delta, OnDelta
+from chatd.completion import Delta, OnDelta
 from chatd.config import ChatdConfig
 from chatd.endpoint import Tally
 from chatd.generation import end_generation, fail_generation, start_generation
-from chatd.routes import Router
+from chatd.routes import Answer, Router
 from chatd.wire import delta_event, read_request, to_response
 from lakehouse.chatd.v1 import chatd_pb2, chatd_pb2_grpc
 from lakehouse.errors import Fault, Reason, Violation, bad_request
@@ -59,7 +59,7 @@ class ChatServicer(chatd_pb2_grpc.ChatServiceServicer):
             raise
         finally:
             _note(call, tally)
-        _note_answer(call, answer.completion)
+        _note_answer(call, answer)
         end_generation(span, answer, tally)
         return to_response(answer, tally)
 
@@ -78,13 +78,19 @@ def _note(call: Call, tally: Tally) -> None:
     facts["upstream_requests"] = tally.upstream_requests
     facts["retries"] = tally.retries
     facts["fallbacks"] = tally.fallbacks
+    if tally.adapted:
+        facts["adapted"] = list(tally.adapted)
     if tally.details:
         facts["upstream"] = list(tally.details)
 
 
-def _note_answer(call: Call, completion: Completion) -> None:
+def _note_answer(call: Call, answer: Answer) -> None:
+    completion = answer.completion
     facts = call.facts
+    facts["provider"] = answer.provider
     facts["model"] = completion.model
     facts["input_tokens"] = completion.usage.input_tokens
     facts["output_tokens"] = completion.usage.output_tokens
+    if answer.cost is not None:
+        facts["cost_nano_usd"] = answer.cost.nano_usd
     facts["finish_reason"] = str(completion.finish_reason)

@@ -22,6 +22,19 @@ class UpstreamFault(Exception):  # noqa: N818  as lakehouse.errors.Fault
     """For chatd's own log, never for a caller: what happened, and the endpoint's words, cut and without keys."""
     field: str = ""
     """For BAD_REQUEST: the field of CompleteRequest that the endpoint named."""
+    unsupported: str = ""
+    """What the endpoint says that it cannot bear, of a refusal that was not billed, by a neutral name: `temperature`,
+    `top_p`, `seed`, `stop`, `max_tokens`, `response_format`, `response_schema` (its json_schema form alone),
+    `stream_options`, `system_role`, `stream_only` (it only streams), `tools`, `tool_choice`, `logprobs`; or the
+    endpoint's own name of another field of the body."""
+
+    key_changed: bool = False
+    """Whether the key that was refused has been replaced since: the same call with the new one may succeed."""
+    generated: str | None = None
+    """Not None: the endpoint says that the model made no valid output, and this is what it made, as far as it shows it.
+    Such a fault is an answer with the finish reason MALFORMED."""
+    no_connection: bool = False
+    """Whether nobody was reached at all: that speaks against the endpoint, not against the model."""
 
     def __post_init__(self) -> None:
         Exception.__init__(self, f"{self.reason}: {self.detail}")

@@ -46,6 +46,8 @@ _FINISH_REASONS: Final = {
     FinishReason.LENGTH: chatd_pb2.FINISH_REASON_LENGTH,
     FinishReason.TOOL_CALLS: chatd_pb2.FINISH_REASON_TOOL_CALLS,
     FinishReason.CONTENT_FILTER: chatd_pb2.FINISH_REASON_CONTENT_FILTER,
+    FinishReason.REFUSAL: chatd_pb2.FINISH_REASON_REFUSAL,
+    FinishReason.MALFORMED: chatd_pb2.FINISH_REASON_MALFORMED,
 }
 _TYPE: Final = chatd_pb2.ResponseFormat
 _JSON_OBJECT: Final = ResponseFormat("json_object")
@@ -109,11 +111,16 @@ def to_response(answer: Answer, tally: Tally) -> chatd_pb2.CompleteResponse:
         response.reasoning = completion.reasoning
     for call in completion.tool_calls:
         response.tool_calls.add(id=call.id, name=call.name, arguments_json=call.arguments_json)
+    if usage.cache_write_tokens:
+        told.cache_write_input_tokens = usage.cache_write_tokens
+    if completion.text_from_reasoning:
+        response.text_from_reasoning = True
     cost = answer.cost
     if cost is not None:
-        response.cost.input_usd = cost.input_usd
-        response.cost.output_usd = cost.output_usd
-        response.cost.total_usd = cost.total_usd
+        response.cost.input_usd = float(cost.input_usd)
+        response.cost.output_usd = float(cost.output_usd)
+        response.cost.total_usd = float(cost.total_usd)
+        response.cost_nano_usd = cost.nano_usd
     return response
 
 

@@ -9,6 +9,7 @@ if __name__ == "__main__":
 
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 from prometheus_client import Counter
 
@@ -17,8 +18,10 @@ from iterate.hops import ChatHop, GateHop, hop_credentials
 from iterate.loop import Limits
 from iterate.servicer import IterateServicer
 from iterate.session import Sessions
+from iterate.session_log.config import session_log_advice
 from iterate.session_log.counts import GAUGES
 from iterate.session_log.logger import SessionLogger
+from iterate.session_trace import trace_recovered_session
 from lakehouse.clients import AsyncChatClient, AsyncValidateClient
 from lakehouse.iterate.v1 import iterate_pb2, iterate_pb2_grpc
 from lakehouse.server.bootstrap import Registration, Runtime, run
@@ -40,7 +43,7 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
     credentials = hop_credentials(config.hop_tls)
     async with contextlib.AsyncExitStack() as stack:
         tracing = await stack.enter_async_context(open_tracing(config, runtime, service="iterate"))
-        log = SessionLogger(config)
+        log = SessionLogger(config, on_recovered=partial(trace_recovered_session, tracing))
         runtime.metrics.export("lakehouse_session_log", log.counts, gauges=GAUGES)
         await log.start()
         stack.push_async_callback(log.close)
@@ -70,7 +73,13 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
 
 
 def main() -> None:
-    run("iterate", IterateConfig, compose, description="The loop: ask the model, validate, feed the findings back.")
+    run(
+        "iterate",
+        IterateConfig,
+        compose,
+        description="The loop: ask the model, validate, feed the findings back.",
+        advise=session_log_advice,
+    )
 
 
 if __name__ == "__main__":

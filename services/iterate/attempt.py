@@ -6,13 +6,18 @@ What the two hops answer stands here too, in plain values: a `ModelAnswer` of ch
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Final, Literal, cast
 
 from iterate.task import ModelTarget
 from lakehouse.errors import Fault
 from lakehouse.sessions.record import AttemptVerdict, ErrorRecord, FindingRecord, SessionAttemptRecord, Where
 from lakehouse.sessions.row import cut_raw
 from lakehouse.validated.v1.validated_pb2 import Finding
+
+AnswerEnd = Literal["whole", "cut_short", "filtered", "refused", "malformed"]
+"""How an answer ended: by the model; by the token limit; by the endpoint's filter; as a refusal; as output that the
+endpoint itself calls invalid."""
+_CUT_SHORT: Final = "it was cut off at the token limit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +29,40 @@ class ModelAnswer:
     model: str
     input_tokens: int
     output_tokens: int
-    cut_short: bool
-    """Whether the token limit ended it."""
+    end: AnswerEnd = "whole"
+    reasoned: bool = False
+    """Whether the model showed reasoning, which is no part of `text`."""
+    calls_tools: bool = False
+    """Whether the model called a tool; it has none."""
+    cost_nano_usd: int | None = None
+    """None: not known."""
+    from_reasoning: bool = False
+    """Whether the endpoint gave `text` as reasoning."""
+
+    @property
+    def problem(self) -> str:
+        """Why there is nothing to read for an artifact; "" where the text is to be read."""
+        if self.end == "refused":
+            return "the model refused to answer"
+        if self.end == "malformed":
+            return "the model endpoint reported that the model made no valid output"
+        if self.text.strip():
+            return ""
+        if self.end == "cut_short":
+            return f"the answer is empty: {_CUT_SHORT}{' while the model was still reasoning' * self.reasoned}"
+        if self.calls_tools:
+            return "the answer is empty: the model called a tool, and there is none; answer in text"
+        if self.reasoned:
+            return "the answer is empty: the model's reasoning did not end in an answer"
+        return "the answer is empty"
+
+    def read_problem(self, problem: str) -> str:
+        """`problem`, which was found in the text, or what explains it."""
+        if self.end == "cut_short":
+            return f"{_CUT_SHORT}, so answer more briefly ({problem})"
+        if self.end == "filtered":
+            return f"the model endpoint's content filter cut it short ({problem})"
+        return problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +82,7 @@ class Attempt:
 
     record: SessionAttemptRecord
     findings: tuple[Finding, ...] = ()
-    parse_problem: str = ""
+    from_reasoning: bool = False
 
 
 @dataclass(slots=True)
@@ -62,11 +99,15 @@ class Draft:
     judged: bool = False
     findings: tuple[Finding, ...] = ()
     parse_problem: str = ""
+    withheld: bool = False
+    """Whether the answer is kept out of the conversation."""
     input_tokens: int = 0
     output_tokens: int = 0
     chat_ms: int = 0
     validate_ms: int = 0
     roster: str | None = None
+    cost_nano_usd: int | None = None
+    from_reasoning: bool = False
 
     def finish(self, error: ErrorRecord | None) -> Attempt:
         raw, truncated = cut_raw(self.raw)
@@ -88,8 +129,10 @@ class Draft:
             chat_ms=self.chat_ms,
             validate_ms=self.validate_ms,
             roster=self.roster,
+            cost_nano_usd=self.cost_nano_usd,
+            parse_problem=self.parse_problem or None,
         )
-        return Attempt(record=record, findings=self.findings, parse_problem=self.parse_problem)
+        return Attempt(record=record, findings=self.findings, from_reasoning=self.from_reasoning)
 
 
 def error_record(fault: Fault) -> ErrorRecord:

@@ -3,6 +3,9 @@
 The rule that keeps a conversation within `context_bytes_max` (UTF-8 bytes over all messages): the instructions, the
 task and the newest answer with its feedback always stay; of the rest the oldest answer-and-feedback pairs are left out
 first. If that is still too long, the newest answer is cut in the middle, with a mark.
+
+Many endpoints refuse an assistant's turn without words, and two user's turns in a row. An attempt that gave nothing to
+send back (empty, thinking alone, a refusal) has no turn: its feedback joins the user's turn before it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from lakehouse.server.specs import Spec
 
 _FINDINGS_MAX = 20
 _CUT_MARK = "\n[… cut …]\n"
+_BETWEEN = "\n\n"
 
 _INSTRUCTIONS = (
     "Answer with exactly one JSON object and nothing else: no prose, no code fence. A program checks your answer "
@@ -61,12 +65,18 @@ class Conversation:
         shape = _SHAPES.get(spec.kind, "")
         task = prompt if spec.text is None else f"{prompt}\n\nWhat is asked for, as JSON:\n{spec.text}"
         self._opening = (Turn("system", f"{_INSTRUCTIONS} {shape}".rstrip()), Turn("user", task))
-        self._pairs: list[tuple[Turn, Turn]] = []
+        self._pairs: list[tuple[Turn | None, Turn]] = []
         self._context_bytes_max = context_bytes_max
 
     def add(self, answer: str, feedback: str) -> None:
-        """Append an attempt's answer and what was wrong with it."""
-        self._pairs.append((Turn("assistant", answer), Turn("user", feedback)))
+        """Append an attempt's answer and what was wrong with it; "" and white space are no answer to send back."""
+        if answer.strip():
+            self._pairs.append((Turn("assistant", answer), Turn("user", feedback)))
+            return
+        if self._pairs and self._pairs[-1][0] is None:
+            # The one before it says nothing that this one does not.
+            self._pairs.pop()
+        self._pairs.append((None, Turn("user", feedback)))
 
     @property
     def last(self) -> str:
@@ -74,18 +84,24 @@ class Conversation:
         return self._pairs[-1][1].content if self._pairs else self._opening[1].content
 
     def turns(self) -> list[Turn]:
-        """The messages to send, oldest first, within the context."""
+        """The messages to send, oldest first, within the context; user and assistant by turns."""
         room = self._context_bytes_max - sum(turn.size for turn in self._opening)
-        kept: list[tuple[Turn, Turn]] = []
+        kept: list[tuple[Turn | None, Turn]] = []
         for answer, feedback in reversed(self._pairs):
-            size = answer.size + feedback.size
+            size = feedback.size + (len(_BETWEEN) if answer is None else answer.size)
             if size > room:
                 if not kept:
-                    kept.append((_cut(answer, max(room - feedback.size, 0)), feedback))
+                    kept.append((answer and _cut(answer, max(room - feedback.size, 0)), feedback))
                 break
             kept.append((answer, feedback))
             room -= size
-        return [*self._opening, *(turn for pair in reversed(kept) for turn in pair)]
+        turns = [*self._opening]
+        for answer, feedback in reversed(kept):
+            if answer is None:
+                turns[-1] = Turn("user", f"{turns[-1].content}{_BETWEEN}{feedback.content}")
+            else:
+                turns += (answer, feedback)
+        return turns
 
 
 def rejected_feedback(findings: Sequence[FindingLike], left_out: int = 0) -> str:
@@ -104,10 +120,17 @@ def rejected_feedback(findings: Sequence[FindingLike], left_out: int = 0) -> str
     )
 
 
-def unparsable_feedback(problem: str, *, cut_short: bool) -> str:
-    """The turn after an answer from which no artifact could be read."""
-    reason = "it was cut off at the token limit, so answer more briefly" if cut_short else problem
-    return f"Your answer could not be read: {reason}. Answer with exactly one JSON object and nothing else."
+def unparsable_feedback(problem: str) -> str:
+    """What is said after an answer from which no artifact could be read."""
+    return f"Your answer could not be read: {problem}. Answer with exactly one JSON object and nothing else."
+
+
+def refused_feedback() -> str:
+    """What is said after the model refused; what it said in refusing is not shown to it again."""
+    return (
+        "You refused to answer. If the task can be answered as it is asked, answer it now with exactly one JSON object "
+        "and nothing else."
+    )
 
 
 def _cut(turn: Turn, bytes_max: int) -> Turn:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import grpc
 
-from iterate.attempt import Judgement, ModelAnswer
+from iterate.attempt import AnswerEnd, Judgement, ModelAnswer
 from iterate.config import HopTlsTable
 from iterate.conversation import Turn
 from iterate.task import ModelTarget, Task
@@ -35,6 +35,12 @@ _ROLES = {
     "user": chatd_pb2.ROLE_USER,
     "assistant": chatd_pb2.ROLE_ASSISTANT,
 }
+_ENDS: Mapping[int, AnswerEnd] = {
+    chatd_pb2.FINISH_REASON_LENGTH: "cut_short",
+    chatd_pb2.FINISH_REASON_CONTENT_FILTER: "filtered",
+    chatd_pb2.FINISH_REASON_REFUSAL: "refused",
+    chatd_pb2.FINISH_REASON_MALFORMED: "malformed",
+}
 _JSON_OBJECT = chatd_pb2.ResponseFormat(type=chatd_pb2.ResponseFormat.TYPE_JSON_OBJECT)
 
 
@@ -51,14 +57,16 @@ class ChatHop:
         *,
         iteration: int,
         target: ModelTarget,
+        fallbacks: Sequence[ModelTarget],
         trace: TraceContext,
         span_id: str | None,
         timeout_s: float,
     ) -> ModelAnswer:
-        """The model's answer. Raises Fault."""
+        """The answer of `target`, or of the first of `fallbacks` that gives one. Raises Fault."""
         request = chatd_pb2.CompleteRequest(
             messages=[chatd_pb2.Message(role=_ROLES[turn.role], content=turn.content) for turn in turns],
-            target=chatd_pb2.Target(provider=target.provider, model=target.model),
+            target=_target(target),
+            fallbacks=[_target(each) for each in fallbacks],
             temperature=task.temperature,
             max_tokens=task.max_tokens,
             response_format=_response_format(task.spec),
@@ -73,7 +81,11 @@ class ChatHop:
             model=response.model,
             input_tokens=response.usage.input_tokens,
             output_tokens=response.usage.output_tokens,
-            cut_short=response.finish_reason == chatd_pb2.FINISH_REASON_LENGTH,
+            end=_ENDS.get(response.finish_reason, "whole"),
+            reasoned=bool(response.reasoning),
+            calls_tools=bool(response.tool_calls),
+            cost_nano_usd=response.cost_nano_usd if response.HasField("cost_nano_usd") else None,
+            from_reasoning=response.text_from_reasoning,
         )
 
 
@@ -102,6 +114,10 @@ class GateHop:
             grounded_in_roster=response.grounded_in_roster if response.HasField("grounded_in_roster") else None,
             roster=response.roster.version if response.HasField("roster") else None,
         )
+
+
+def _target(target: ModelTarget) -> chatd_pb2.Target:
+    return chatd_pb2.Target(provider=target.provider, model=target.model)
 
 
 def _response_format(spec: Spec) -> chatd_pb2.ResponseFormat:

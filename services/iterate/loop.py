@@ -14,7 +14,7 @@ from typing import Protocol
 
 from iterate.answer import Unparsable, read_artifact
 from iterate.attempt import Attempt, Draft, Judgement, ModelAnswer, error_record
-from iterate.conversation import Conversation, Turn, rejected_feedback, unparsable_feedback
+from iterate.conversation import Conversation, Turn, refused_feedback, rejected_feedback, unparsable_feedback
 from iterate.span_texts import attempt_input, attempt_output
 from iterate.task import ModelTarget, Task
 from lakehouse.errors import Fault, Reason
@@ -43,6 +43,7 @@ class Chat(Protocol):
         *,
         iteration: int,
         target: ModelTarget,
+        fallbacks: Sequence[ModelTarget],
         trace: TraceContext,
         span_id: str | None,
         timeout_s: float,
@@ -131,11 +132,12 @@ class Loop:
             attempt = draft.finish(error)
             self.progress.attempts.append(attempt)
             self.on_attempt(attempt.record)
-            _end_span(span, attempt.record)
+            _end_span(span, attempt)
         if self.listener is not None:
             await self.listener.attempt_finished(attempt)
         if feedback is not None:
-            conversation.add(draft.raw, feedback)
+            # A refusal and broken output are no turns to go on from: shown to the model they invite more of the same.
+            conversation.add("" if draft.withheld else draft.raw, feedback)
 
     async def _ask_and_judge(self, draft: Draft, conversation: Conversation) -> str | None:
         """One attempt; the feedback for the next one, None where the artifact passed."""
@@ -147,11 +149,12 @@ class Loop:
         if self.listener is not None:
             await self.listener.model_answered(draft.iteration, answer, draft.chat_ms)
         try:
-            artifact = read_artifact(answer.text, bytes_max=self.limits.artifact_bytes_max)
+            artifact = self._read(answer)
         except Unparsable as unparsable:
             draft.verdict = "unparsable"
             draft.parse_problem = unparsable.problem
-            return unparsable_feedback(unparsable.problem, cut_short=answer.cut_short)
+            draft.withheld = answer.end in {"refused", "malformed"}
+            return refused_feedback() if answer.end == "refused" else unparsable_feedback(unparsable.problem)
         progress = self.progress
         progress.artifact, progress.grounded_in_roster = artifact, None
         judgement = await self._judge(draft, artifact)
@@ -163,6 +166,15 @@ class Loop:
         draft.verdict = "rejected"
         return rejected_feedback(judgement.findings, judgement.findings_left_out)
 
+    def _read(self, answer: ModelAnswer) -> str:
+        """The artifact in `answer`. Raises Unparsable."""
+        if answer.problem:
+            raise Unparsable(answer.problem)
+        try:
+            return read_artifact(answer.text, bytes_max=self.limits.artifact_bytes_max)
+        except Unparsable as unparsable:
+            raise Unparsable(answer.read_problem(unparsable.problem)) from None
+
     async def _ask(self, draft: Draft, conversation: Conversation) -> ModelAnswer:
         timeout_s = self._left_s()
         started = time.monotonic()
@@ -172,6 +184,7 @@ class Loop:
                 conversation.turns(),
                 iteration=draft.iteration,
                 target=draft.target,
+                fallbacks=self.task.fallbacks_of(draft.iteration),
                 trace=self.trace,
                 span_id=draft.span_id,
                 timeout_s=timeout_s,
@@ -181,6 +194,7 @@ class Loop:
         draft.raw = answer.text
         draft.provider, draft.model = answer.provider, answer.model
         draft.input_tokens, draft.output_tokens = answer.input_tokens, answer.output_tokens
+        draft.cost_nano_usd, draft.from_reasoning = answer.cost_nano_usd, answer.from_reasoning
         return answer
 
     async def _judge(self, draft: Draft, artifact: str) -> Judgement:
@@ -207,15 +221,22 @@ class Loop:
         return self.deadline_s - time.monotonic()
 
 
-def _end_span(span: Span, record: SessionAttemptRecord) -> None:
+def _end_span(span: Span, attempt: Attempt) -> None:
     if not span.recording:
         return
+    record = attempt.record
+    facts: dict[str, int | bool] = {}
+    if record.cost_nano_usd is not None:
+        facts["cost_nano_usd"] = record.cost_nano_usd
+    if attempt.from_reasoning:
+        facts["text_from_reasoning"] = True
     accepted = record.verdict == "accepted"
     message = record.verdict if record.error is None else record.error.message
     span.end(
         output=attempt_output(record),
         level="" if accepted else "WARNING",
         status_message="" if accepted else message,
+        metadata=facts or None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from typing import Any
 
 from iterate.attempt import Attempt, ModelAnswer
@@ -24,6 +25,8 @@ _VERDICTS = {
     "infra_error": iterate_pb2.VERDICT_INFRA_ERROR,
 }
 _NAME_CHARS_MAX = 200
+# As many as chatd takes as `fallbacks`.
+_ESCALATION_MAX = 8
 
 
 class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
@@ -49,15 +52,19 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
     ) -> iterate_pb2.IterateResponse:
         call = current_call()
         task = self._task(request)
-        call.session_id = task.session_id
+        call.session_id = request.session_id
         call.facts["kind"] = task.kind
         left_s = call.seconds_left()
         deadline_s = time.monotonic() + (self._config.session_ms_max / 1000 if left_s is None else left_s)
-        await context.send_initial_metadata(
-            ((TRACE_ID_HEADER, call.trace.trace_id), (SESSION_ID_HEADER, task.session_id))
-        )
+
+        async def on_begun() -> None:
+            # Not before: nobody holds the id of a session that leaves no row.
+            call.session_id = task.session_id
+            metadata = ((TRACE_ID_HEADER, call.trace.trace_id), (SESSION_ID_HEADER, task.session_id))
+            await _sent(context.send_initial_metadata(metadata), call)
+
         listener = _Events(context, call, task, deadline_s) if stream else None
-        end = await self._sessions.run(task, call, listener, deadline_s)
+        end = await self._sessions.run(task, call, listener, deadline_s, on_begun)
         record = end.record
         call.facts.update(final_verdict=record.final_verdict, iterations=record.iterations)
         return _response(end)
@@ -106,8 +113,8 @@ def _violations(request: iterate_pb2.IterateRequest, config: IterateConfig) -> l
         refuse("temperature", "must be 0 to 2")
     if request.HasField("max_tokens") and not 1 <= request.max_tokens <= 1_000_000:
         refuse("max_tokens", f"is {request.max_tokens}; it must be 1 to 1000000")
-    if len(request.escalation) > 10:
-        refuse("escalation", f"has {len(request.escalation)} targets; at most 10 are taken")
+    if len(request.escalation) > _ESCALATION_MAX:
+        refuse("escalation", f"has {len(request.escalation)} targets; at most {_ESCALATION_MAX} are taken")
     for field in ("provider", "model"):
         if len(getattr(request, field)) > _NAME_CHARS_MAX:
             refuse(field, f"is longer than {_NAME_CHARS_MAX} characters")
@@ -161,8 +168,13 @@ class _Events:
 
 
 async def _write(context: Any, event: iterate_pb2.StreamIterateResponse, call: Call) -> None:
+    await _sent(context.write(event), call)
+
+
+async def _sent(sending: Awaitable[None], call: Call) -> None:
+    """Raises Fault where the caller is gone."""
     try:
-        await context.write(event)
+        await sending
     except Exception as error:
         raise call.fault_of(error) from error
 
@@ -177,6 +189,8 @@ def _response(end: SessionEnd) -> iterate_pb2.IterateResponse:
         output_tokens=record.output_tokens,
         duration_ms=record.duration_ms,
     )
+    if record.cost_nano_usd is not None:
+        response.cost_nano_usd = record.cost_nano_usd
     if record.grounded_in_roster is not None:
         response.grounded_in_roster = record.grounded_in_roster
     if record.final_verdict == "accepted":
@@ -197,11 +211,12 @@ def _attempt(attempt: Attempt) -> iterate_pb2.Attempt:
         raw=record.raw,
         raw_truncated=record.raw_truncated,
         findings=attempt.findings,
-        parse_problem=attempt.parse_problem,
+        parse_problem=record.parse_problem,
         input_tokens=record.input_tokens,
         output_tokens=record.output_tokens,
         chat_ms=record.chat_ms,
         validate_ms=record.validate_ms,
         roster=record.roster or "",
         span_id=record.span_id or "",
+        cost_nano_usd=record.cost_nano_usd,
     )

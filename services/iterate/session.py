@@ -1,27 +1,29 @@
 """One session from its beginning to its row.
 
-What is promised, and where: the beginning is in the kernel's hands before the first model call (`begin`), the row is
-handed over in a `finally`, before anything there is awaited, and the answer leaves only after the row was written or
-waited for (`written`). However the session ends, it leaves exactly one row.
+What is promised, and where: the beginning is in the kernel's hands (`begun`) before the caller gets the session's ids
+(`on_begun`) and before the first model call, the row is handed over in a `finally`, before anything there is awaited,
+and the answer leaves only after the row was written or waited for (`written`). However the session ends, it leaves
+exactly one row; one that a strict log refuses at its beginning is none.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from iterate.attempt import Attempt, error_record
 from iterate.loop import Chat, Gate, Limits, Loop, Progress, SessionListener
 from iterate.session_log.logger import OpenSession, SessionLogger, SessionLogUnavailable
-from iterate.span_texts import outcome_text, request_text
+from iterate.session_trace import end_session_trace, start_session_trace
 from iterate.task import Task
 from lakehouse.errors import Fault, Reason
 from lakehouse.sessions.record import PROCESS_DIED, ErrorRecord, FinalVerdict, SessionRecord, rfc3339
 from lakehouse.trace_context import TraceContext
 from lakehouse.tracing import Span, Tracing
+from lakehouse.wall_clock import ClockAnchor
 
 
 class Caller(Protocol):
@@ -55,8 +57,15 @@ class Sessions:
     """Called with every row that is handed over; for counters."""
     _running: set[str] = field(default_factory=set)
 
-    async def run(self, task: Task, caller: Caller, listener: SessionListener | None, deadline_s: float) -> SessionEnd:
-        """Run one session, at most until `deadline_s` (time.monotonic).
+    async def run(
+        self,
+        task: Task,
+        caller: Caller,
+        listener: SessionListener | None,
+        deadline_s: float,
+        on_begun: Callable[[], Awaitable[None]],
+    ) -> SessionEnd:
+        """Run one session, at most until `deadline_s` (time.monotonic). `on_begun` gives the caller the session's ids.
 
         Raises Fault, the one that the row names. A status, too, leaves only after the row was written or waited for; a
         cancellation that ends the call goes on at once, with the row handed over.
@@ -65,25 +74,35 @@ class Sessions:
             raise Fault(Reason.SESSION_ID_IN_FLIGHT, where="iterate")
         self._running.add(task.session_id)
         try:
-            return await self._run(task, caller, listener, deadline_s)
+            return await self._run(task, caller, listener, deadline_s, on_begun)
         finally:
             self._running.discard(task.session_id)
 
-    async def _run(self, task: Task, caller: Caller, listener: SessionListener | None, deadline_s: float) -> SessionEnd:
-        started = time.monotonic()
+    async def _run(
+        self,
+        task: Task,
+        caller: Caller,
+        listener: SessionListener | None,
+        deadline_s: float,
+        on_begun: Callable[[], Awaitable[None]],
+    ) -> SessionEnd:
+        clock = ClockAnchor.now()
         trace = caller.trace
-        begun = self._begun(task, trace)
-        try:
-            open_session = self.log.begin(begun)
-        except SessionLogUnavailable:
-            raise Fault(Reason.SESSION_LOG_UNAVAILABLE, where="iterate") from None
+        begun = self._begun(task, trace, clock)
+        open_session = self.log.begin(begun, parent_span_id=trace.parent_span_id)
         progress = Progress()
         root: Span | None = None
         error: ErrorRecord | None = None
         failure: Fault | None = None
+        refused = False
         try:
-            root = self._start_trace(task, trace)
+            await open_session.begun()
+            await on_begun()
+            root = start_session_trace(self.tracing, begun, trace, clock)
             await self._loop(task, caller, listener, deadline_s, root, progress, open_session).run()
+        except SessionLogUnavailable:
+            refused = True
+            raise Fault(Reason.SESSION_LOG_UNAVAILABLE, where="iterate") from None
         except BaseException as raised:
             failure = caller.fault_of(raised)
             error = error_record(failure)
@@ -93,27 +112,19 @@ class Sessions:
                 failure.__cause__ = raised
             failure.where = failure.where or "iterate"
         finally:
-            record = _ended(begun, progress, error, int((time.monotonic() - started) * 1000))
-            handover = open_session.hand_over(record)
-            self.on_end(record)
-            if root is not None:
-                self._end_trace(root, record)
+            if not refused:
+                record = _ended(begun, progress, error, clock)
+                handover = open_session.hand_over(record)
+                self.on_end(record)
+                if root is not None:
+                    end_session_trace(self.tracing, root, record)
         written = await handover.written()
         if failure is not None:
             raise failure
         if written != "written" and self.log.strict:
-            raise Fault(Reason.SESSION_LOG_UNAVAILABLE, where="iterate")
+            raise Fault(Reason.SESSION_NOT_LOGGED, where="iterate")
         return SessionEnd(
             record=record, attempts=tuple(progress.attempts), token_budget_spent=progress.token_budget_spent
-        )
-
-    def _start_trace(self, task: Task, trace: TraceContext) -> Span:
-        return self.tracing.start_root(
-            f"iterate.{task.kind}",
-            context=trace,
-            session_id=task.session_id,
-            input=request_text(task) if self.tracing.enabled else "",
-            kind=task.kind,
         )
 
     def _loop(
@@ -140,11 +151,11 @@ class Sessions:
             on_attempt=open_session.attempt_finished,
         )
 
-    def _begun(self, task: Task, trace: TraceContext) -> SessionRecord:
+    def _begun(self, task: Task, trace: TraceContext, clock: ClockAnchor) -> SessionRecord:
         """The session's row if the process died now."""
         return SessionRecord(
             session_id=task.session_id,
-            timestamp=rfc3339(time.time_ns() // 1000),
+            timestamp=rfc3339(clock.unix_ns // 1000),
             daemon=self.daemon,
             trace_id=trace.trace_id,
             caller_trace=trace.caller_trace,
@@ -159,40 +170,24 @@ class Sessions:
             duration_ms=0,
         )
 
-    def _end_trace(self, root: Span, record: SessionRecord) -> None:
-        if not root.recording:
-            return
-        error = record.error
-        root.end(
-            output=outcome_text(record),
-            level="ERROR" if error else "",
-            status_message=error.message if error else "",
-            trace_metadata={"kind": record.kind, "final_verdict": record.final_verdict},
-        )
-        self.tracing.score_session(
-            record.trace_id,
-            accepted=record.final_verdict == "accepted",
-            iterations=record.iterations,
-            grounded_in_roster=record.grounded_in_roster,
-        )
-
 
 def _asked_for_by_nobody(raised: BaseException, fault: Fault) -> bool:
     """Whether a cancellation came of a bug: its caller is there and reads the status."""
     return isinstance(raised, asyncio.CancelledError) and fault.reason is Reason.BUG
 
 
-def _ended(begun: SessionRecord, progress: Progress, error: ErrorRecord | None, duration_ms: int) -> SessionRecord:
+def _ended(begun: SessionRecord, progress: Progress, error: ErrorRecord | None, clock: ClockAnchor) -> SessionRecord:
+    duration_ns = time.monotonic_ns() - clock.monotonic_ns
     verdict: FinalVerdict = "infra_error"
     if error is None:
         verdict = "accepted" if progress.accepted else "max_iter_exhausted"
     return replace(
         begun,
-        timestamp=rfc3339(time.time_ns() // 1000),
+        timestamp=rfc3339((clock.unix_ns + duration_ns) // 1000),
         final_verdict=verdict,
         error=error,
         artifact=progress.artifact,
         grounded_in_roster=progress.grounded_in_roster,
         attempts=tuple(each.record for each in progress.attempts),
-        duration_ms=duration_ms,
+        duration_ms=duration_ns // 1_000_000,
     )

@@ -8,20 +8,20 @@ from collections.abc import Mapping
 
 import orjson
 
-from iterate.task import ModelTarget, Task
+from iterate.task import ModelTarget
 from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord, SessionRecord
 
 
-def request_text(task: Task) -> str:
+def request_text(record: SessionRecord) -> str:
     """Input of the root: the request."""
     request = {
-        "kind": task.kind,
-        "provider": task.target.provider,
-        "model": task.target.model,
-        "max_iterations": task.max_iterations,
-        "prompt": task.prompt,
+        "kind": record.kind,
+        "provider": record.provider,
+        "model": record.model,
+        "max_iterations": record.max_iterations,
+        "prompt": record.prompt,
     }
-    return _with_json(request, spec=task.spec.text)
+    return _with_json(request, spec=record.spec)
 
 
 def outcome_text(record: SessionRecord) -> str:

@@ -39,6 +39,10 @@ class Task:
             return self.target
         return self.escalation[min(iteration - 2, len(self.escalation) - 1)]
 
+    def fallbacks_of(self, iteration: int) -> tuple[ModelTarget, ...]:
+        """Who answers attempt `iteration` where its target cannot: those whose turn would come after it."""
+        return self.escalation[iteration - 1 :]
+
 
 def new_session_id() -> str:
     """A UUIDv7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then random bits, so that ids sort by time."""

@@ -63,11 +63,12 @@ class Table(BaseModel):
         name = info.field_name or ""
         if isinstance(value, Path) and name.endswith("_file"):
             secret = name.removesuffix("_file")
-            given = info.data.get(secret) if secret in cls.model_fields else None
-            if given is not None and given.get_secret_value():
+            # A table with a file of further entries, such as prices, is no secret.
+            given = info.data.get(secret)
+            if isinstance(given, SecretStr) and given.get_secret_value():
                 raise ValueError(f"set {secret} or {name}, not both")
             try:
-                _check_file(value, holds_secret=secret in cls.model_fields)
+                _check_file(value, holds_secret=isinstance(given, SecretStr))
             except ValueError as error:
                 raise machine_error(str(error)) from None
         return value

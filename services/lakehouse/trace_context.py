@@ -128,6 +128,16 @@ def parse_traceparent(value: str) -> tuple[str, str] | None:
     return trace_id, span_id
 
 
+def root_span_id(trace_id: str, session_id: str, try_number: int = 1) -> str:
+    """Return the span id of a session's root: 16 hex digits, always the same for one use of a session's id.
+
+    So whoever finds the session in a journal can send the root that its process could not send, with the children
+    that were sent already below it; and a root that is sent twice replaces itself.
+    """
+    digest = hashlib.sha256(f"root {trace_id} {session_id} {try_number}".encode()).hexdigest()[:16]
+    return digest if digest != _ZERO_SPAN_ID else _ZERO_SPAN_ID[:-1] + "1"
+
+
 def format_traceparent(trace_id: str, span_id: str) -> str:
     """Return a version 00 `traceparent` with the sampled flag set."""
     return f"00-{trace_id}-{span_id}-01"

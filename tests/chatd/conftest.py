@@ -35,6 +35,7 @@ def _load(name: str) -> ModuleType:
 
 
 _load("fake_endpoint")
+_load("vendor_errors")
 
 
 @dataclass

@@ -125,7 +125,7 @@ async def test_the_answer_has_its_blocks_sorted(anthropic_chatd: Any) -> None:
     assert response.finish_reason == chatd_pb2.FINISH_REASON_TOOL_CALLS
     # The API leaves cached tokens out of its input_tokens; ours have them in.
     assert response.usage == chatd_pb2.Usage(
-        input_tokens=12, output_tokens=7, cached_input_tokens=3, reasoning_tokens=2
+        input_tokens=12, output_tokens=7, cached_input_tokens=3, reasoning_tokens=2, cache_write_input_tokens=1
     )
 
 
@@ -141,7 +141,7 @@ async def test_a_stream_gives_pieces_and_then_the_whole(anthropic_chatd: Any) ->
     assert response.reasoning == "Hm."
     assert response.finish_reason == chatd_pb2.FINISH_REASON_STOP
     assert response.usage == chatd_pb2.Usage(
-        input_tokens=12, output_tokens=7, cached_input_tokens=3, reasoning_tokens=2
+        input_tokens=12, output_tokens=7, cached_input_tokens=3, reasoning_tokens=2, cache_write_input_tokens=1
     )
 
 
@@ -188,11 +188,6 @@ def _error(status: int, kind: str, message: str = "no") -> Any:
         (_error(529, "overloaded_error"), "PROVIDER_UNREACHABLE", 3),
         (_error(500, "api_error"), "PROVIDER_FAILED", 1),
         (respond(200, {"type": "message"}), "PROVIDER_BAD_ANSWER", 1),
-        (
-            respond(200, fakes.anthropic_message({"type": "text", "text": ""}, stop_reason="refusal")),
-            "CONTENT_FILTERED",
-            1,
-        ),
     ],
 )
 async def test_its_refusals_have_their_reasons(
@@ -228,4 +223,85 @@ async def test_a_stream_that_breaks_off_is_a_fault_after_its_pieces(
 
     assert pieces == [("text_delta", "Once")]
     assert fault.reason == reason
+    assert len(endpoint.exchanges) == 1
+
+
+@pytest.mark.parametrize("text", ["", "I can tell you that"])
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_refusal_is_an_answer_that_says_so(text: str, streamed: bool, anthropic_chatd: Any) -> None:
+    whole = fakes.anthropic_message({"type": "text", "text": text}, stop_reason="refusal")
+    events = [each.replace(b"end_turn", b"refusal") for each in fakes.anthropic_events(text)]
+    async with anthropic_chatd([fakes.stream(*events) if streamed else respond(200, whole)]) as (chatd, _):
+        response = (await chatd.stream())[1] if streamed else await chatd.ask()
+
+    assert response.text == text
+    assert response.finish_reason == chatd_pb2.FINISH_REASON_REFUSAL
+
+
+@pytest.mark.parametrize(
+    ("stop_reason", "expected"),
+    [("max_tokens", "LENGTH"), ("model_context_window_exceeded", "LENGTH"), ("pause_turn", "LENGTH")],
+)
+async def test_an_answer_that_was_cut_says_so(stop_reason: str, expected: str, anthropic_chatd: Any) -> None:
+    async with anthropic_chatd([respond(200, fakes.anthropic_message(stop_reason=stop_reason))]) as (chatd, _):
+        response = await chatd.ask()
+
+    assert chatd_pb2.FinishReason.Name(response.finish_reason) == f"FINISH_REASON_{expected}"
+
+
+BIG = '{"n":123456789012345678901234567890}'
+
+
+async def test_integers_of_a_tools_input_keep_every_digit_there_and_back(anthropic_chatd: Any) -> None:
+    block = '{"type":"tool_use","id":"toolu_1","name":"look_up","input":BIG}'.replace("BIG", BIG)
+    body = '{"content":[BLOCK],"stop_reason":"tool_use"}'.replace("BLOCK", block)
+    start = fakes.event('{"type":"content_block_start","index":0,"content_block":BLOCK}'.replace("BLOCK", block))
+    end = fakes.event({"type": "message_delta", "delta": {"stop_reason": "tool_use"}})
+    async with anthropic_chatd([respond(200, body), fakes.stream(start, end)]) as (chatd, endpoint):
+        answered = await chatd.ask()
+        call = answered.tool_calls[0]
+        turns = [
+            chatd_pb2.Message(role=chatd_pb2.ROLE_USER, content="How many?"),
+            chatd_pb2.Message(role=chatd_pb2.ROLE_ASSISTANT, tool_calls=[call]),
+            chatd_pb2.Message(role=chatd_pb2.ROLE_TOOL, content="3", tool_call_id=call.id),
+        ]
+        _, streamed = await chatd.stream(messages=turns)
+
+    assert call.arguments_json == streamed.tool_calls[0].arguments_json == BIG
+    assert f'"input":{BIG}'.encode() in endpoint.exchanges[1].body
+
+
+async def test_thinking_in_the_text_is_reasoning_here_too(anthropic_chatd: Any) -> None:
+    text = "<thinking>hm</thinking>\n{}"
+    events = fakes.anthropic_events(*text)
+    whole = fakes.anthropic_message({"type": "text", "text": text})
+    async with anthropic_chatd([respond(200, whole), fakes.stream(*events)]) as (chatd, _):
+        answered = await chatd.ask()
+        pieces, streamed = await chatd.stream()
+
+    for response in (answered, streamed):
+        assert (response.text, response.reasoning) == ("{}", "hm")
+    assert "".join(text for kind, text in pieces if kind == "text_delta") == "{}"
+
+
+async def test_a_stream_that_breaks_after_its_stop_reason_is_whole(anthropic_chatd: Any) -> None:
+    async def then(exchange: Any) -> None:
+        exchange.reset()
+
+    events = fakes.anthropic_events("All.")[:-1]
+    async with anthropic_chatd([fakes.stream(*events, end=False, then=then), fakes.stream(*events)]) as (chatd, _):
+        _, broken = await chatd.stream()
+        _, ended = await chatd.stream()
+
+    assert broken.text == ended.text == "All."
+
+
+@pytest.mark.parametrize("kind", ["overloaded_error", "rate_limit_error", "api_error"])
+async def test_an_error_after_text_is_aborted_whatever_its_words(kind: str, anthropic_chatd: Any) -> None:
+    late = fakes.event({"type": "error", "error": {"type": kind, "message": "no"}}, "error")
+    async with anthropic_chatd([fakes.stream(*fakes.anthropic_events("Once")[:4], late)]) as (chatd, endpoint):
+        pieces, fault = await chatd.stream()
+
+    assert pieces == [("text_delta", "Once")]
+    assert fault.code == "ABORTED"
     assert len(endpoint.exchanges) == 1

@@ -65,6 +65,19 @@ def test_a_key_may_come_in_a_table_of_the_environment(variable: str, read: Any) 
     assert config.providers["main"].api_key.get_secret_value() == "sk-1"
 
 
+def test_secret_headers_come_by_the_environment(read: Any) -> None:
+    config = read(OPENAI, CHATD_PROVIDERS__MAIN__SECRET_HEADERS='{"X-Token": "sk-from-environment"}')
+
+    assert config.providers["main"].secret_headers["X-Token"].get_secret_value() == "sk-from-environment"
+    assert "sk-from-environment" not in repr(config)
+
+
+def test_the_older_name_of_a_price_still_works(read: Any) -> None:
+    config = read(OPENAI + "prices = {m = {input = 0.15, output = 0.6, cached_input = 0.075}}")
+
+    assert str(config.providers["main"].prices["m"].cache_read) == "0.075"
+
+
 def test_a_key_in_the_file_is_refused_and_not_repeated(read: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         read(OPENAI + 'api_key = "sk-in-the-file"')
@@ -84,7 +97,19 @@ def test_a_key_in_the_file_is_refused_and_not_repeated(read: Any) -> None:
         ('[chatd.providers.main]\ntype = "openai"\nbase_url = "http://h/v1?key=1"', "must not hold a query"),
         (OPENAI + 'headers = {Authorization = "Bearer x"}', "api_key_file"),
         (OPENAI + 'headers = {"X\\n" = "y"}', "not a usable HTTP header"),
+        (OPENAI + 'headers = {X-Gateway-Token = "x"}', "secret_headers"),
         (OPENAI + "extra_body = {model = 1}", "is set by chatd"),
+        (OPENAI + 'models = {"m" = {extra_body = {model = 1}}}', "is set by chatd"),
+        ('[chatd.providers.main]\ntype = "anthropic"\nextra_body = {system = "x"}', "is set by chatd"),
+        (OPENAI + 'drop = ["messages"]', "drop"),
+        (OPENAI + 'models = {"m" = {temperature = 1}}', "unknown key"),
+        (OPENAI + 'secret_headers = {X-Token = "sk-in-the-file"}', "CHATD_PROVIDERS__MAIN__SECRET_HEADERS"),
+        (OPENAI + 'proxy_password = "sk-in-the-file"', "proxy_password_file"),
+        (OPENAI + 'proxy_user = "me"', "proxy_user"),
+        (OPENAI + 'proxy = "http://u:p@h"', "must not hold a user"),
+        (OPENAI + 'headers = {X-A = "1"}\nsecret_headers_file = {x-a = "/f"}', "is set twice"),
+        (OPENAI + 'prices_file = "/nonexistent/prices.toml"', "/nonexistent/prices.toml"),
+        (OPENAI + "prices = {m = {input = -1, output = 1}}", "prices.m.input"),
         (OPENAI + "max_concurency = 3", "unknown key"),
         (OPENAI + "retry = {max_retries = 99}", "retry.max_retries"),
         (OPENAI.replace("main", "Main"), "names are 1-64"),

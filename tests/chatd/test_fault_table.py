@@ -128,6 +128,26 @@ CASES = [
     Case("stream cut in the middle of an event, repeats allowed",
          [fakes.stream(*half, b'data: {"cho', end=False, then=fakes.close())], "ABORTED", "PROVIDER_FAILED",
          stream=True, pieces=2, config=BILLED_TOO),
+    # Pieces of the answer are out: ABORTED, whatever the words.
+    *(
+        Case(f"{what} after text, in a stream", [fakes.stream(*half, fakes.event(data), *end)], "ABORTED",
+             "PROVIDER_BAD_ANSWER" if what == "invalid output" else "PROVIDER_FAILED", stream=True, pieces=2)
+        for what, data in (
+            ("429", {"error": {"code": 429, "message": "Rate limit"}}),
+            ("503", {"error": {"code": 503, "message": "overloaded"}}),
+            ("529", {"error": {"type": "overloaded_error", "message": "Overloaded"}}),
+            ("quota", {"error": {"code": "insufficient_quota", "message": "no"}}),
+            ("filter", {"error": {"code": "content_filter", "message": "no"}}),
+            ("length", {"error": {"message": "prompt is too long"}}),
+            ("401", {"error": {"code": 401, "message": "no"}}),
+            ("400", {"error": {"code": 400, "message": "temperature is not supported"}}),
+            ("invalid output", {"error": {"code": "json_validate_failed", "failed_generation": "{"}}),
+        )
+        for end in ([], [fakes.event("[DONE]")])
+        if what in {"429", "503"} or not end
+    ),
+    Case("429 before any text, in a stream", [fakes.stream(fakes.event({"error": {"code": 429, "message": "no"}}))],
+         "RESOURCE_EXHAUSTED", "PROVIDER_RATE_LIMITED", requests=3, stream=True),
     # Silent.
     Case("slow headers", [fakes.hang()], "DEADLINE_EXCEEDED", "PROVIDER_TIMEOUT", config=SILENT),
     Case("stalled body", [fakes.raw(head(500) + b'{"choices"')], "DEADLINE_EXCEEDED", "PROVIDER_TIMEOUT",
@@ -180,6 +200,8 @@ async def test_an_endpoint_that(case: Case, openai_chatd: Any) -> None:
         assert (line["upstream_requests"], line["retries"]) == (case.requests, case.requests - 1)
         assert elapsed_s < (OWN_STATUS_S if case.reason == "DEADLINE" else DEADLINE_S / 2)
         assert case.pieces == -1 or len(pieces) == case.pieces
+        if pieces:
+            assert fault.code in {"ABORTED", "DEADLINE_EXCEEDED"}
         if case.retry_delay_ms is not None:
             assert fault.retry_delay_ms == case.retry_delay_ms
         if case.violation:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import time
 from typing import Any
 
 import pytest
 
+from lakehouse.chatd.v1.chatd_pb2 import Target
 from lakehouse.errors import Fault
 
 fakes = sys.modules["chatd_tests_fake_endpoint"]
@@ -102,6 +104,28 @@ async def test_a_failing_endpoint_is_left_alone_and_probed(openai_chatd: Any) ->
     assert reason is None
 
 
+async def test_ten_failures_of_a_model_leave_another_model_of_the_provider_alone(openai_chatd: Any) -> None:
+    async def fail_a(exchange: Any) -> None:
+        await (fakes.error(500) if exchange.json["model"] == "a" else respond(200, completion()))(exchange)
+
+    async with openai_chatd([fail_a]) as (chatd, _):
+        reasons = [await _reason(chatd, model="a") for _ in range(11)]
+        answer = await chatd.ask(target=Target(model="b"))
+
+    assert reasons == ["PROVIDER_FAILED"] * 10 + ["CIRCUIT_OPEN"]
+    assert answer.text == "Hello."
+
+
+async def test_a_host_that_nobody_reaches_is_left_alone_for_all_models(openai_chatd: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        async with openai_chatd([], base_url=url, breaker={"failures": 2}, retry={"max_retries": 0}) as (chatd, _):
+            reasons = [await _reason(chatd, model=model) for model in "abc"]
+
+    assert reasons == ["PROVIDER_UNREACHABLE"] * 2 + ["CIRCUIT_OPEN"]
+
+
 async def test_refusals_do_not_open_the_circuit(openai_chatd: Any) -> None:
     async with openai_chatd([fakes.error(401)], breaker={"failures": 2}) as (chatd, _):
         reasons = [await _reason(chatd) for _ in range(5)]
@@ -118,9 +142,9 @@ async def test_an_outage_spends_the_retry_budget_and_no_more(openai_chatd: Any) 
     assert len(endpoint.exchanges) == 10 + 3
 
 
-async def _reason(chatd: Any) -> str | None:
+async def _reason(chatd: Any, model: str = "") -> str | None:
     try:
-        await chatd.ask()
+        await chatd.ask(target=Target(model=model))
     except Fault as fault:
         return fault.reason
     return None

@@ -46,6 +46,29 @@ def test_retry_after_is_read_as_endpoints_write_it(headers: dict[str, str], expe
     assert read_retry_after_ms(headers) == expected_ms
 
 
+@pytest.mark.parametrize(
+    ("words", "expected_ms"),
+    [
+        ("Please try again in 7.66s. Visit x.", 7660),
+        ("Please try again in 120ms.", 120),
+        ("try again in 1h12m3.5s", 4_323_500),
+        ("Please try again in 3m30.816s.", 210_816),
+        ("Please retry in 36.6004s.", 36_600),
+        ("Please retry after 20 seconds.", 20_000),
+        ("Please wait 40000 seconds before retrying.", 40_000_000),
+        ("Try again in 2 minutes", 120_000),
+        ("try again in 99999h", 24 * 3600 * 1000),
+        ("try again in a while", None),
+        ("again in 5 something", None),
+        ("it took 7.66s", None),
+        ("", None),
+    ],
+)
+def test_a_wait_may_stand_in_the_words(words: str, expected_ms: int | None) -> None:
+    assert read_retry_after_ms({}, words) == expected_ms
+    assert read_retry_after_ms({"Retry-After": "2"}, words) == 2000, "the header is the more exact one"
+
+
 def test_retry_after_may_be_a_date() -> None:
     moment = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
 

@@ -39,7 +39,7 @@ tool = chatd_pb2.ToolDefinition(name="f", parameters_json="{}")
         ({"messages": []}, ["messages"]),
         ({"messages": [hi] * 1001}, ["messages"]),
         ({"messages": [Message(content="Hi.")]}, ["messages[0].role"]),
-        ({"messages": [Message(role=9, content="Hi.")]}, ["messages[0].role"]),
+        ({"messages": [Message(role=9, content="Hi.")]}, ["messages[0].role"]),  # type: ignore[arg-type]
         ({"messages": [Message(role=USER)]}, ["messages[0].content"]),
         ({"messages": [hi, Message(role=TOOL, content="3")]}, ["messages[1].tool_call_id"]),
         ({"messages": [Message(role=USER, content="Hi.", tool_call_id="x")]}, ["messages[0].tool_call_id"]),
@@ -62,7 +62,7 @@ tool = chatd_pb2.ToolDefinition(name="f", parameters_json="{}")
          ["response_format.schema_name", "response_format.schema_json"]),
         ({"response_format": ResponseFormat(type=SCHEMA, schema_json="[" * 100_000)}, ["response_format.schema_json"]),
         ({"response_format": ResponseFormat(schema_json="{}")}, ["response_format.type"]),
-        ({"response_format": ResponseFormat(type=7)}, ["response_format.type"]),
+        ({"response_format": ResponseFormat(type=7)}, ["response_format.type"]),  # type: ignore[arg-type]
         ({"target": Target(model="x" * 257), "fallbacks": [Target(model="a\nb")]},
          ["target.model", "fallbacks[0].model"]),
         ({"fallbacks": [Target()] * 9}, ["fallbacks"]),

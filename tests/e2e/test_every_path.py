@@ -7,6 +7,7 @@ trees from the bytes that the three processes exported.
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -43,6 +44,17 @@ async def tree_of(stack: Any, trace_id: str, spans: int) -> TraceTree:
     tree = await asyncio.to_thread(stack.receiver.wait_for, whole, 15)
     assert isinstance(tree, TraceTree)
     return tree
+
+
+async def top_of(stack: Any, trace_id: str) -> Any:
+    """The session's root, with its scores there as well."""
+
+    def found(receiver: Any) -> Any:
+        tree = receiver.tree(trace_id)
+        roots = [span for span in tree.spans if span.name.startswith("iterate.")] if tree is not None else []
+        return roots[0] if roots and receiver.scores(trace_id) else None
+
+    return await asyncio.to_thread(stack.receiver.wait_for, found, 15.0)
 
 
 def shape(tree: TraceTree) -> list[tuple[str, str, str]]:
@@ -261,8 +273,14 @@ async def test_a_killed_iterate_leaves_a_row_for_each_session_at_its_next_start(
     async with start_stack() as stack, AsyncIterateClient(stack.address) as client:
         finished = await client.iterate(make_request(session_id="finished"), timeout_s=30)
         sessions = [
-            asyncio.create_task(client.iterate(make_request(model="hang", session_id=f"killed-{n}"), timeout_s=30))
-            for n in range(3)
+            asyncio.create_task(
+                client.iterate(
+                    make_request(model="hang", session_id=f"killed-{n}"),
+                    timeout_s=30,
+                    metadata=trace_metadata(f"{n}d" * 16, "1b" * 8 if n == 2 else None),
+                )
+            )
+            for n in (1, 2, 3)
         ]
         async with asyncio.timeout(15):
             while sum(request["model"] == "hang" for request in stack.endpoint.requests) < 3:
@@ -270,12 +288,25 @@ async def test_a_killed_iterate_leaves_a_row_for_each_session_at_its_next_start(
         await stack.stack.stop_service("iterate", signal.SIGKILL)
         ends = await asyncio.gather(*sessions, return_exceptions=True)
         await stack.stack.start_service("iterate")
-        rows = [await row_of(stack, f"killed-{n}") for n in range(3)]
+        rows = [await row_of(stack, f"killed-{n}") for n in (1, 2, 3)]
         await row_of(stack, finished.session_id)
+        tops = [await top_of(stack, f"{n}d" * 16) for n in (1, 2, 3)]
+        scores = [stack.receiver.scores(f"{n}d" * 16) for n in (1, 2, 3)]
 
     assert all(isinstance(end, Fault) and end.code == grpc.StatusCode.UNAVAILABLE.name for end in ends)
     assert [(row["final_verdict"], row["error"]["code"]) for row in rows] == [("infra_error", "PROCESS_DIED")] * 3
     assert rows[0]["prompt"] == make_request().prompt
+    assert [(top.name, top.parent_span_id) for top in tops] == [
+        ("iterate.fill", None),
+        ("iterate.fill", "1b" * 8),
+        ("iterate.fill", None),
+    ]
+    for row, top, found in zip(rows, tops, scores, strict=True):
+        assert json.loads(str(top.attributes["langfuse.observation.output"]))["error"]["code"] == "PROCESS_DIED"
+        assert json.loads(str(top.attributes["langfuse.observation.input"]))["prompt"] == row["prompt"]
+        assert row["duration_ms"] <= top.duration_ms < row["duration_ms"] + 1
+        accepted = [score for score in found.values() if score["name"] == "accepted"]
+        assert [(score["value"], score["observationId"]) for score in accepted] == [(0.0, top.span_id)]
 
 
 async def test_a_bug_in_the_loop_is_an_internal_status_and_a_row(start_stack: Any, make_request: Request) -> None:

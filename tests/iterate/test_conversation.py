@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iterate.attempt import ModelAnswer
 from iterate.conversation import Conversation, rejected_feedback, unparsable_feedback
 from lakehouse.server.specs import Spec
 from lakehouse.sessions.record import FindingRecord
@@ -54,8 +58,50 @@ def test_a_flood_of_findings_is_cut_and_counted() -> None:
 
 
 def test_an_answer_cut_at_the_token_limit_is_told_so() -> None:
-    assert "token limit" in unparsable_feedback("the answer's JSON object is not complete", cut_short=True)
-    assert "not complete" in unparsable_feedback("the answer's JSON object is not complete", cut_short=False)
+    cut = ModelAnswer(text='{"a":', provider="p", model="m", input_tokens=1, output_tokens=1, end="cut_short")
+
+    assert "token limit" in cut.read_problem("not complete")
+    assert "token limit" in unparsable_feedback(cut.read_problem("not complete"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"text": ""}, "empty"),
+        ({"text": " \n\t"}, "empty"),
+        ({"text": "", "reasoned": True}, "reasoning did not end"),
+        ({"text": "", "reasoned": True, "end": "cut_short"}, "token limit while the model was still reasoning"),
+        ({"text": "", "calls_tools": True}, "called a tool"),
+        ({"text": "I can't", "end": "refused"}, "refused"),
+        ({"text": '{"a":1}', "end": "malformed"}, "no valid output"),
+    ],
+)
+def test_an_answer_that_is_none_says_why(answer: dict[str, Any], words: str) -> None:
+    assert words in ModelAnswer(provider="p", model="m", input_tokens=1, output_tokens=1, **answer).problem
+
+
+def test_an_answer_with_words_is_read() -> None:
+    for end in ("whole", "cut_short", "filtered"):
+        answer = ModelAnswer(text="x", provider="p", model="m", input_tokens=1, output_tokens=1, reasoned=True, end=end)
+        assert answer.problem == ""
+
+
+@pytest.mark.parametrize("empty", ["", "  \n", "\u2003\u00a0"])
+def test_an_empty_turn_is_never_sent_and_its_feedback_joins_the_turn_before(empty: str) -> None:
+    talk = conversation()
+    talk.add(empty, "that was empty")
+    first = talk.turns()
+    talk.add("my answer", "your findings")
+    talk.add(empty, "empty again")
+    talk.add(empty, "and once more")
+    turns = talk.turns()
+
+    assert [turn.role for turn in first] == ["system", "user"]
+    assert first[1].content.startswith("Fill the shift")
+    assert first[1].content.endswith("\n\nthat was empty")
+    assert [turn.role for turn in turns] == ["system", "user", "assistant", "user"]
+    assert turns[3].content == "your findings\n\nand once more"
+    assert talk.last == "and once more"
 
 
 def test_beyond_the_context_the_oldest_pairs_are_left_out_first() -> None:
@@ -84,5 +130,6 @@ def test_any_conversation_keeps_task_and_newest_feedback_and_its_bound(
     assert sum(turn.size for turn in turns) <= context_bytes_max
     assert [turn.role for turn in turns[:2]] == ["system", "user"]
     assert [turn.role for turn in turns[2:]] == ["assistant", "user"] * ((len(turns) - 2) // 2)
+    assert all(turn.content.strip() for turn in turns if turn.role == "assistant")
     if pairs:
-        assert turns[-1].content == pairs[-1][1]
+        assert turns[-1].content.endswith(pairs[-1][1])

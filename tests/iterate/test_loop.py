@@ -27,24 +27,36 @@ from lakehouse.validated.v1.validated_pb2 import Finding
 TRACE = TraceContext("0af7651916cd43dd8448eb211c80319c")
 PHANTOM = Finding(code="PHANTOM_WORKER", path="/workers/0/worker_id", message="W-9 is not in the roster")
 
-Step = str | BaseException | Callable[[], Any]
+Step = str | ModelAnswer | BaseException | Callable[[], Any]
 
 
 @dataclass
 class ScriptedChat:
     steps: list[Step]
     asked: list[tuple[list[Turn], ModelTarget, float]] = field(default_factory=list)
+    fallbacks: list[Sequence[ModelTarget]] = field(default_factory=list)
 
     async def complete(
-        self, task: Task, turns: Sequence[Turn], *, iteration: int, target: ModelTarget, timeout_s: float, **_: Any
+        self,
+        task: Task,
+        turns: Sequence[Turn],
+        *,
+        iteration: int,
+        target: ModelTarget,
+        fallbacks: Sequence[ModelTarget],
+        timeout_s: float,
+        **_: Any,
     ) -> ModelAnswer:
+        self.fallbacks.append(fallbacks)
         self.asked.append((list(turns), target, timeout_s))
         step = self.steps[iteration - 1]
         if isinstance(step, BaseException):
             raise step
+        if isinstance(step, ModelAnswer):
+            return step
         if not isinstance(step, str):
             step = await step()
-        return ModelAnswer(text=step, provider="p", model="m", input_tokens=10, output_tokens=5, cut_short=False)
+        return ModelAnswer(text=step, provider="p", model="m", input_tokens=10, output_tokens=5)
 
 
 @dataclass
@@ -163,8 +175,43 @@ async def test_an_answer_without_json_is_an_unparsable_attempt_with_feedback_of_
 
     assert session.verdicts == ["unparsable", "accepted"]
     assert session.progress.attempts[0].record.findings is None
-    assert "no JSON object" in session.progress.attempts[0].parse_problem
+    assert "no JSON object" in str(session.progress.attempts[0].record.parse_problem)
     assert "no JSON object" in session.chat.asked[1][0][-1].content
+    assert session.gate.judged == ["{}"]
+
+
+def ended(text: str, **how: Any) -> ModelAnswer:
+    return ModelAnswer(text=text, provider="p", model="m", input_tokens=10, output_tokens=5, **how)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "raw"),
+    [
+        (ended(""), "empty", ""),
+        (ended("  \n"), "empty", "  \n"),
+        (ended("", reasoned=True), "reasoning did not end", ""),
+        (ended("", calls_tools=True), "called a tool", ""),
+        (ended('{"workers": [', end="malformed"), "no valid output", '{"workers": ['),
+        (ended("I will not", end="refused"), "refused", "I will not"),
+        # Whatever stands in a refusal is no answer.
+        (ended('{"a":1}', end="refused"), "refused", '{"a":1}'),
+    ],
+    ids=["empty", "white space", "thinking", "tool call", "malformed", "refused", "refused with JSON"],
+)
+async def test_an_answer_that_is_none_is_an_attempt_and_no_turn(answer: ModelAnswer, words: str, raw: str) -> None:
+    session = Session([answer, "{}"], [passed()])
+
+    await session.loop.run()
+
+    assert session.verdicts == ["unparsable", "accepted"]
+    first = session.progress.attempts[0]
+    assert words in str(first.record.parse_problem)
+    assert first.record.raw == raw
+    assert first.record.findings is None
+    turns = session.chat.asked[1][0]
+    assert [turn.role for turn in turns] == ["system", "user"]
+    assert "one JSON object" in turns[1].content.removeprefix(session.chat.asked[0][0][1].content)
+    assert not raw.strip() or raw not in turns[1].content
     assert session.gate.judged == ["{}"]
 
 
@@ -274,6 +321,15 @@ async def test_escalation_goes_by_attempt_and_its_last_target_answers_the_rest()
     await session.loop.run()
 
     assert [asked[1] for asked in session.chat.asked] == [ModelTarget("cheap", "small"), strong, stronger, stronger]
+
+
+async def test_those_whose_turn_comes_later_are_fallbacks() -> None:
+    strong, stronger = ModelTarget("dear", "big"), ModelTarget("dear", "biggest")
+    session = Session(["{}"] * 4, [rejected()] * 4, max_iterations=4, escalation=(strong, stronger))
+
+    await session.loop.run()
+
+    assert session.chat.fallbacks == [(strong, stronger), (stronger,), (), ()]
 
 
 async def test_every_attempt_is_journalled_once_and_in_order() -> None:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import grpc
-import grpc_testing  # type: ignore[import-untyped]  # ships no types
+import grpc_testing
 import pytest
 
 from lakehouse.chatd.v1 import chatd_pb2

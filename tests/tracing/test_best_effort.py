@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ended_roots import ended_root
 
 import lakehouse
 from lakehouse.trace_context import mint_trace_id, read_root_context, trace_metadata
@@ -35,7 +36,7 @@ def run_sessions(tracing: Tracing, count: int) -> float:
         for name in ("attempt-1", "attempt-2"):
             root.start_child(name, input="x" * 2_000).end(output="y" * 500)
         root.end(output=str(number))
-        tracing.score_session(context.trace_id, accepted=True, iterations=2, grounded_in_roster=None)
+        tracing.score_session(root, accepted=True, iterations=2, grounded_in_roster=None)
         longest_s = max(longest_s, time.monotonic() - started_s)
     return longest_s
 
@@ -140,7 +141,7 @@ def test_spans_that_end_after_close_are_dropped_and_counted(
     span = tracing.start_root("iterate.fill", context=read_root_context([]), session_id="s", input="", kind="fill")
     tracing.close()
     span.end()
-    tracing.score_session("1" * 32, accepted=True, iterations=1, grounded_in_roster=True)
+    tracing.score_session(ended_root("1" * 32), accepted=True, iterations=1, grounded_in_roster=True)
     assert tracing.counts()["spans_dropped:shutdown"] == 1
     assert tracing.counts()["scores_dropped:shutdown"] == 1
     assert receiver.trees() == []
@@ -182,7 +183,7 @@ def test_scores_are_sent_again_where_that_may_help(
     monkeypatch.setattr("lakehouse.tracing.http_sender._FIRST_PAUSE_S", 0.0)
     langfuse = flaky_langfuse([status, status])
     tracing = start_tracing(langfuse.url)
-    tracing.score_session("1" * 32, accepted=True, iterations=1, grounded_in_roster=None)
+    tracing.score_session(ended_root("1" * 32), accepted=True, iterations=1, grounded_in_roster=None)
     assert tracing.flush(5.0)
     assert tracing.counts()["scores_exported"] == 1
     first, second, third = (body for _, _, body in langfuse.bodies)
@@ -198,7 +199,7 @@ def test_scores_are_given_up_after_three_tries(
     monkeypatch.setattr("lakehouse.tracing.http_sender._FIRST_PAUSE_S", 0.0)
     langfuse = flaky_langfuse([500, 500, 500])
     tracing = start_tracing(langfuse.url)
-    tracing.score_session("1" * 32, accepted=True, iterations=1, grounded_in_roster=None)
+    tracing.score_session(ended_root("1" * 32), accepted=True, iterations=1, grounded_in_roster=None)
     assert tracing.flush(5.0)
     assert tracing.counts()["scores_dropped:export_failed"] == 1
     assert len(langfuse.bodies) == 3
@@ -274,7 +275,7 @@ def test_without_keys_tracing_is_off_and_silent(caplog: pytest.LogCaptureFixture
     child = root.start_child("attempt-1")
     assert (root.span_id, root.recording, child) == (None, False, root)
     child.end()
-    tracing.score_session("1" * 32, accepted=True, iterations=1, grounded_in_roster=True)
+    tracing.score_session(ended_root("1" * 32), accepted=True, iterations=1, grounded_in_roster=True)
     assert tracing.flush(0.0)
     tracing.close()
     assert not any(tracing.counts().values())
@@ -342,8 +343,9 @@ config = TracingConfig(
 )
 tracing = Tracing(config, service="iterate")
 context = read_root_context([])
-tracing.start_root("r", context=context, session_id="s", input="", kind="fill").end()
-tracing.score_session(context.trace_id, accepted=True, iterations=1, grounded_in_roster=None)
+root = tracing.start_root("r", context=context, session_id="s", input="", kind="fill")
+root.end()
+tracing.score_session(root, accepted=True, iterations=1, grounded_in_roster=None)
 while tracing.counts()["scores_queued"] or tracing.counts()["spans_queued"]:
     time.sleep(0.01)
 print(time.time())

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from ended_roots import ended_root
 from langfuse import Langfuse, propagate_attributes
 from langfuse._utils.serializer import EventSerializer
 from opentelemetry import baggage
@@ -21,11 +22,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
-from lakehouse.trace_context import TraceContext, read_hop_context, read_root_context, trace_metadata
+from lakehouse.trace_context import TraceContext, read_hop_context, read_root_context, root_span_id, trace_metadata
 from lakehouse.tracing import Tracing
 from lakehouse.tracing.otlp import SCORES_PATH, TRACES_PATH
 from lakehouse.tracing.receiver import TraceReceiver
 from lakehouse.tracing.score_export import SessionScores, encode_scores
+from lakehouse.tracing.span import RecordedSpan
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -123,6 +125,8 @@ def test_a_generation_is_exported_as_the_sdk_exports_it(
         model="asked",
         model_parameters='{"temperature": 0.2, "max_tokens": 100}',
     )
+    assert isinstance(span, RecordedSpan)
+    offset_ns = span._anchor.unix_ns_at(0)
     span.end(
         output='{"workers": [1, 2]}',
         level="ERROR",
@@ -130,7 +134,7 @@ def test_a_generation_is_exported_as_the_sdk_exports_it(
         model="answered",
         usage_details={"input": 10, "output": 3, "total": 13},
         cost_details={"input": 0.1, "output": 1e-7, "total": 3.0},
-        completion_start_unix_ns=STARTED_UNIX_NS,
+        completion_start_monotonic_ns=STARTED_UNIX_NS - offset_ns,
         metadata=METADATA,
     )
     assert tracing.flush(5.0)
@@ -253,6 +257,53 @@ def test_only_the_root_carries_root_marks_and_trace_fields(
     assert attributes["langfuse.trace.metadata.final_verdict"] == '"accepted"'
 
 
+def test_under_a_callers_span_the_root_sets_nothing_of_the_callers_trace(
+    receiver: TraceReceiver, start_tracing: Callable[..., Tracing]
+) -> None:
+    tracing = start_tracing(receiver.url)
+    context = read_root_context(trace_metadata(TRACE_ID, PARENT))
+    root = tracing.start_root("iterate.fill", context=context, session_id="s-1", input="{}", kind="fill", tags=["x"])
+    root.end(trace_metadata={"final_verdict": "accepted"})
+    assert tracing.flush(5.0)
+    tree = receiver.tree(TRACE_ID)
+    assert tree is not None
+    (span,) = tree.spans
+    assert (span.parent_span_id, span.attributes["session.id"]) == (PARENT, "s-1")
+    assert not [key for key in span.attributes if key.startswith(("langfuse.trace.", "langfuse.internal."))]
+    assert span.attributes["langfuse.observation.metadata.final_verdict"] == '"accepted"'
+    assert span.attributes["langfuse.observation.metadata.kind"] == '"fill"'
+
+
+def test_a_callers_span_that_is_ignored_leaves_the_root_at_the_top_of_the_callers_trace_id(
+    receiver: TraceReceiver, start_tracing: Callable[..., Tracing]
+) -> None:
+    tracing = start_tracing(receiver.url, caller_span="ignore")
+    context = read_root_context(trace_metadata(TRACE_ID, PARENT))
+    tracing.start_root("iterate.fill", context=context, session_id="s-1", input="{}", kind="fill").end()
+    assert tracing.flush(5.0)
+    tree = receiver.tree(TRACE_ID)
+    assert tree is not None
+    (span,) = tree.spans
+    assert span.parent_span_id is None
+    assert span.attributes["langfuse.trace.name"] == "iterate.fill"
+
+
+def test_two_sessions_on_one_trace_keep_two_sets_of_scores(
+    receiver: TraceReceiver, start_tracing: Callable[..., Tracing]
+) -> None:
+    tracing = start_tracing(receiver.url)
+    first, second = ended_root(TRACE_ID, "s-1"), ended_root(TRACE_ID, "s-2")
+    tracing.score_session(first, accepted=True, iterations=1, grounded_in_roster=True)
+    tracing.score_session(second, accepted=False, iterations=3, grounded_in_roster=False)
+    assert tracing.flush(5.0)
+    scores = receiver.scores(TRACE_ID).values()
+    assert len(scores) == 6
+    assert {(s["observationId"], s["value"]) for s in scores if s["name"] == "accepted"} == {
+        (first.span_id, 1.0),
+        (second.span_id, 0.0),
+    }
+
+
 def test_environment_release_and_service_stand_on_the_resource(
     receiver: TraceReceiver, start_tracing: Callable[..., Tracing]
 ) -> None:
@@ -274,14 +325,15 @@ def test_scores_are_posted_with_ids_that_a_repeat_replaces(
 ) -> None:
     tracing = start_tracing(receiver.url, environment="staging")
     for _ in range(2):
-        tracing.score_session(TRACE_ID, accepted=True, iterations=3, grounded_in_roster=False)
-    tracing.score_session("1" * 32, accepted=False, iterations=1, grounded_in_roster=None)
+        tracing.score_session(ended_root(TRACE_ID, "s-1"), accepted=True, iterations=3, grounded_in_roster=False)
+    tracing.score_session(ended_root("1" * 32), accepted=False, iterations=1, grounded_in_roster=None)
     assert tracing.flush(5.0)
     scores = receiver.scores(TRACE_ID)
+    prefix = f"s-1-{root_span_id(TRACE_ID, 's-1')}"
     assert {key: (s["name"], s["value"], s["dataType"]) for key, s in scores.items()} == {
-        f"{TRACE_ID}-accepted": ("accepted", 1.0, "BOOLEAN"),
-        f"{TRACE_ID}-iterations": ("iterations", 3.0, "NUMERIC"),
-        f"{TRACE_ID}-grounded_in_roster": ("grounded_in_roster", 0.0, "BOOLEAN"),
+        f"{prefix}-accepted": ("accepted", 1.0, "BOOLEAN"),
+        f"{prefix}-iterations": ("iterations", 3.0, "NUMERIC"),
+        f"{prefix}-grounded_in_roster": ("grounded_in_roster", 0.0, "BOOLEAN"),
     }
     assert {s["environment"] for s in scores.values()} == {"staging"}
     assert sorted(s["name"] for s in receiver.scores("1" * 32).values()) == ["accepted", "iterations"]
@@ -297,8 +349,9 @@ def test_scores_are_posted_as_the_sdk_posts_them(
         ("grounded_in_roster", 0, "BOOLEAN"),
     ):
         plain_sdk.create_score(
-            score_id=f"{TRACE_ID}-{name}",
+            score_id=f"s-1-{root_span_id(TRACE_ID, 's-1')}-{name}",
             trace_id=TRACE_ID,
+            observation_id=root_span_id(TRACE_ID, "s-1"),
             name=name,
             value=float(value),
             data_type=data_type,  # type: ignore[call-overload]  # one of the overloads' for each
@@ -307,7 +360,7 @@ def test_scores_are_posted_as_the_sdk_posts_them(
         )
     plain_sdk.flush()
     tracing = start_tracing(body_recorder.url, environment="prod")
-    tracing.score_session(TRACE_ID, accepted=True, iterations=2, grounded_in_roster=False)
+    tracing.score_session(ended_root(TRACE_ID, "s-1"), accepted=True, iterations=2, grounded_in_roster=False)
     assert tracing.flush(5.0)
     posted = [(headers, json.loads(body)) for path, headers, body in body_recorder.bodies if path == SCORES_PATH]
     (expected_headers, expected), (headers, ours) = posted
@@ -324,7 +377,7 @@ def test_scores_are_posted_as_the_sdk_posts_them(
 def test_a_scores_time_is_written_as_the_sdk_writes_it(microsecond: int) -> None:
     moment = STARTED.replace(microsecond=microsecond)
     unix_ns = int(STARTED.timestamp()) * 1_000_000_000 + microsecond * 1_000
-    scores = SessionScores(TRACE_ID, unix_ns, accepted=True, iterations=1, grounded_in_roster=None)
+    scores = SessionScores(TRACE_ID, "1" * 16, "s", unix_ns, accepted=True, iterations=1, grounded_in_roster=None)
     written = {json.loads(score)["timestamp"] for score in encode_scores(scores, environment="")}
     assert written == {json.loads(json.dumps(moment, cls=EventSerializer))}
 
@@ -336,13 +389,18 @@ def test_durations_survive_a_step_of_the_wall_clock(
     context = read_root_context([])
     root = tracing.start_root("r", context=context, session_id="s", input="", kind="fill")
     long_ago_ns = time.time_ns() - 3_600 * 1_000_000_000
-    monkeypatch.setattr("lakehouse.tracing.span.time.time_ns", lambda: long_ago_ns)
+    monkeypatch.setattr("lakehouse.wall_clock.time.time_ns", lambda: long_ago_ns)
+    child = root.start_child("attempt-1")
+    child.end(completion_start_monotonic_ns=time.monotonic_ns())
     root.end()
     monkeypatch.undo()
     assert tracing.flush(5.0)
     tree = receiver.tree(context.trace_id)
     assert tree is not None
-    assert 0 <= tree.spans[0].duration_ms < 5_000
+    spans = {span.name: span for span in tree.spans}
+    assert 0 <= spans["attempt-1"].duration_ms <= spans["r"].duration_ms < 5_000
+    assert spans["r"].start_unix_ns <= spans["attempt-1"].start_unix_ns
+    assert spans["attempt-1"].end_unix_ns <= spans["r"].end_unix_ns
 
 
 def test_a_span_ends_once(receiver: TraceReceiver, start_tracing: Callable[..., Tracing]) -> None:

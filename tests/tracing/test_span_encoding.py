@@ -87,7 +87,7 @@ def readable(span: RecordedSpan) -> ReadableSpan:
 
 def attributes(span: RecordedSpan) -> dict[str, Any]:
     made: dict[str, Any] = {"langfuse.observation.type": span.type}
-    if span.is_root or span.parent_span_id is None:
+    if span.parent_span_id is None:
         made["langfuse.internal.is_app_root"] = True
     if span.session_id is not None:
         made["session.id"] = span.session_id
@@ -101,12 +101,14 @@ def attributes(span: RecordedSpan) -> dict[str, Any]:
         made["langfuse.observation.status_message"] = shown(span.status_message)
     if span.type == "generation":
         made |= generation(span)
-    made |= metadata("langfuse.observation.metadata", span.metadata or {})
-    if span.is_root:
+    top = span.parent_span_id is None
+    of_trace = span.trace_metadata or {} if span.is_root else {}
+    made |= metadata("langfuse.observation.metadata", {**(span.metadata or {}), **({} if top else of_trace)})
+    if span.is_root and top:
         made["langfuse.trace.name"] = span.name
         if span.tags:
             made["langfuse.trace.tags"] = span.tags
-        made |= metadata("langfuse.trace.metadata", span.trace_metadata or {})
+        made |= metadata("langfuse.trace.metadata", of_trace)
     return made
 
 
@@ -185,10 +187,10 @@ def ended_spans(draw: st.DrawFn) -> RecordedSpan:
         model=draw(words),
         usage_details=draw(st.none() | st.dictionaries(text, st.integers(0, 2**70), max_size=3)),
         cost_details=draw(st.none() | st.dictionaries(text, st.floats(), max_size=3)),
-        completion_start_unix_ns=draw(st.none() | st.integers(0, 2**55)),
         metadata=draw(st.none() | facts),
         trace_metadata=draw(st.none() | facts),
     )
+    span.completion_start_unix_ns = draw(st.none() | st.integers(0, 2**55))
     return sink.span
 
 

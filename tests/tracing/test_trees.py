@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ended_roots import ended_root
 
 import lakehouse
 from lakehouse.trace_context import (
@@ -23,7 +24,7 @@ from lakehouse.trace_context import (
     read_root_context,
     trace_metadata,
 )
-from lakehouse.tracing import Tracing
+from lakehouse.tracing import NOOP_SPAN, Tracing
 from lakehouse.tracing.receiver import TraceReceiver
 from lakehouse.tracing.span import Level
 from lakehouse.tracing.tree import TraceTree, render_tree
@@ -206,7 +207,8 @@ async def test_three_services_sample_the_same_traces(
     recorded = set()
     for context in contexts:
         spans = await gateway.session(context, "s", ["accepted"])
-        gateway.iterate.score_session(context.trace_id, accepted=True, iterations=1, grounded_in_roster=True)
+        root = NOOP_SPAN if spans == [None] else ended_root(context.trace_id)
+        gateway.iterate.score_session(root, accepted=True, iterations=1, grounded_in_roster=True)
         if spans != [None]:
             recorded.add(context.trace_id)
     gateway.flush()

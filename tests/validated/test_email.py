@@ -13,11 +13,11 @@ import pytest
 from rosters import LIMITS, POSTGRES, judge, write_csv
 
 from validated.config import RosterTable
+from validated.datasets.file import FileRoster
+from validated.datasets.names import name_key, table_key, table_key_sql
+from validated.datasets.postgres import PostgresRoster
 from validated.kinds.email import EmailValidator
 from validated.kinds.validator import Tools
-from validated.roster.file import FileRoster
-from validated.roster.names import name_key, table_key, table_key_sql
-from validated.roster.postgres import PostgresRoster
 
 SPEC: dict[str, Any] = {"worker_ids": ["W-000002", "W-000007"]}
 GOOD = {

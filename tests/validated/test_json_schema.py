@@ -14,9 +14,9 @@ from rosters import judge
 
 from lakehouse.errors import Fault, Reason
 from validated.config import LimitsTable
+from validated.datasets.worker import Question, RosterUnavailable
 from validated.kinds.json_schema import JsonSchemaValidator
 from validated.kinds.validator import Tools
-from validated.roster.worker import Question, RosterUnavailable
 
 SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

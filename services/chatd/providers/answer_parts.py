@@ -1,16 +1,38 @@
-"""``AnswerParts``: an answer as it grows, with its bounds; and the bounds of an answer that came whole."""
+"""``AnswerParts``: an answer as it grows, with its bounds; and what is done to every answer at its end."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Final
+
 from chatd.completion import ANSWER_BYTES_MAX, Completion, Delta, FinishReason, ToolCall, Usage, fits
+from chatd.providers.json_text import mend_surrogates
+from chatd.providers.thinking import (
+    ThinkingSplitter,
+    json_in,
+    may_begin_thinking,
+    may_end_thinking,
+    split_thinking,
+    split_unopened,
+)
 from chatd.upstream_fault import UpstreamFault
 from lakehouse.errors import Reason
 
-_COUNT_MAX = 2**31 - 1
+_COUNT_MAX: Final = 2**31 - 1
 
 
 class UnreadableAnswerError(Exception):
     """The endpoint's answer is JSON, and still no answer; the text says why, without quoting it."""
+
+
+class ErrorInAnswerError(Exception):
+    """The endpoint put an error where the answer should be."""
+
+    def __init__(self, words: Mapping[str, Any], *, begun: bool) -> None:
+        """`words`: the error, in any of its forms; `begun`: whether a part of an answer stands before it."""
+        super().__init__("an error in place of the answer")
+        self.words = words
+        self.begun = begun
 
 
 class AnswerParts:
@@ -18,31 +40,43 @@ class AnswerParts:
 
     def __init__(self) -> None:
         self._text: list[str] = []
+        self._text_half = ""
         self._text_chars = 0
         self._reasoning: list[str] = []
+        self._reasoning_half = ""
         self._reasoning_chars = 0
         self._calls: list[ToolCall] = []
         self._call_chars = 0
         self._fresh: list[Delta] = []
+        self._splitter = ThinkingSplitter()
 
     @property
     def has_text(self) -> bool:
         """Whether any of the answer's text has come."""
-        return self._text_chars > 0
+        return bool(self._text)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the model has begun to answer, be it by reasoning or a tool call."""
+        return bool(self._text_chars or self._reasoning_chars or self._calls or self._call_chars)
 
     def add_text(self, text: str) -> None:
-        """Grow the answer."""
-        if text:
-            self._text_chars = _grown(self._text_chars, text)
-            self._text.append(text)
-            self._fresh.append(Delta(text=text))
+        """Grow the answer; thinking between marks at its head goes to the reasoning."""
+        if not text:
+            return
+        self._text_chars = _grown(self._text_chars, text)
+        if self._text_half or not text.isascii():
+            text, self._text_half = _join_halves(self._text_half + text)
+        self._take(*self._splitter.feed(text))
 
     def add_reasoning(self, text: str) -> None:
         """Grow the reasoning."""
-        if text:
-            self._reasoning_chars = _grown(self._reasoning_chars, text)
-            self._reasoning.append(text)
-            self._fresh.append(Delta(reasoning=text))
+        if not text:
+            return
+        self._reasoning_chars = _grown(self._reasoning_chars, text)
+        if self._reasoning_half or not text.isascii():
+            text, self._reasoning_half = _join_halves(self._reasoning_half + text)
+        self._take("", text)
 
     def count_tool_call_chars(self, chars: int) -> None:
         """Bound arguments that are still growing."""
@@ -71,33 +105,79 @@ class AnswerParts:
     def completion(
         self, *, model: str, usage: Usage, finish_reason: FinishReason, sent: float, first_token: float
     ) -> Completion:
-        """The whole answer, see `checked`."""
-        return checked(
+        """The whole answer, see `settled`. Deltas that its end has made clear wait in `take_deltas`."""
+        if self._reasoning_half:
+            self._take("", "\ufffd")
+        if self._text_half:
+            self._take(*self._splitter.feed("\ufffd"))
+        self._take(*self._splitter.rest())
+        completion = settled(
             Completion(
                 text="".join(self._text),
-                model=model,
+                model=mend_surrogates(model),
                 sent=sent,
                 first_token=first_token,
                 reasoning="".join(self._reasoning),
                 tool_calls=tuple(self._calls),
                 usage=usage,
                 finish_reason=finish_reason,
-            )
+            ),
+            thought_in_text=self._splitter.thought,
         )
+        if completion.text_from_reasoning:
+            self._fresh.append(Delta(text=completion.text))
+        return completion
+
+    def _take(self, text: str, reasoning: str) -> None:
+        if reasoning:
+            self._reasoning.append(reasoning)
+            self._fresh.append(Delta(reasoning=reasoning))
+        if text:
+            self._text.append(text)
+            self._fresh.append(Delta(text=text))
 
 
-def checked(completion: Completion) -> Completion:
-    """`completion`, which is within its bounds and holds an answer.
+def settled_whole(completion: Completion) -> Completion:
+    """As `settled`, for an answer whose text came whole: thinking at its head goes to the reasoning."""
+    if not may_begin_thinking(completion.text):
+        return settled(completion, thought_in_text=False)
+    split = split_thinking(completion.text)
+    # Marks with nothing between them leave no reasoning, and are gone all the same.
+    thought = split.text != completion.text
+    if thought:
+        completion = completion._replace(text=split.text, reasoning=completion.reasoning + split.reasoning)
+    return settled(completion, thought_in_text=thought)
+
+
+def settled(completion: Completion, *, thought_in_text: bool) -> Completion:
+    """`completion` as it is handed on: within its bounds, and an answer.
+
+    Where no text came and the endpoint's own field for reasoning holds one JSON object, that object is the answer: some
+    endpoints file the whole of it there. Never after thinking in the text, nor where the answer was cut short: then it
+    is a draft.
 
     Raises UnreadableAnswerError beyond ANSWER_BYTES_MAX of text, of reasoning, or of tool calls together, and
     UpstreamFault (CONTENT_FILTERED) where a filter has left nothing of it.
     """
+    if not thought_in_text and may_end_thinking(completion.text):
+        split = split_unopened(completion.text)
+        if split.text != completion.text:
+            completion = completion._replace(text=split.text, reasoning=completion.reasoning + split.reasoning)
+            thought_in_text = True
+    if completion.reasoning and not (completion.text.strip() or completion.tool_calls or thought_in_text):
+        found = json_in(completion.reasoning) if completion.finish_reason in _WHOLE else ""
+        if found:
+            completion = completion._replace(text=found, text_from_reasoning=True)
     # A character is at most four bytes: nearly every answer fits on sight.
     if completion.tool_calls or (len(completion.text) + len(completion.reasoning)) * 4 > ANSWER_BYTES_MAX:
         _check_sizes(completion)
     if completion.finish_reason is FinishReason.CONTENT_FILTER and not (completion.text or completion.tool_calls):
         raise UpstreamFault(Reason.CONTENT_FILTERED, billed=True, detail="the filter left no answer")
     return completion
+
+
+# Ends of an answer that the model itself made.
+_WHOLE: Final = frozenset({FinishReason.STOP, FinishReason.UNSPECIFIED})
 
 
 def _check_sizes(completion: Completion) -> None:
@@ -114,6 +194,12 @@ def token_count(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         return 0
     return int(min(value, _COUNT_MAX))
+
+
+def _join_halves(text: str) -> tuple[str, str]:
+    """`text` with its surrogate pairs joined, and the half at its end that waits for the other."""
+    half = text[-1] if "\ud800" <= text[-1] <= "\udbff" else ""
+    return mend_surrogates(text.removesuffix(half)) if half else mend_surrogates(text), half
 
 
 def _grown(chars: int, text: str) -> int:

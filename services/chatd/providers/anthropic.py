@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import aiohttp
 import orjson
 from yarl import URL
 
 from chatd.completion import Completion, CompletionRequest, Message, OnDelta, ToolDefinition
 from chatd.config import AnthropicTable
-from chatd.providers.answer_parts import UnreadableAnswerError
 from chatd.providers.anthropic_answer import StreamedMessage, read_message
-from chatd.providers.http import HttpEndpoint, bad_answer, broke_off, parse_answer
+from chatd.providers.http import HttpEndpoint
 
 
 class AnthropicProvider:
@@ -31,36 +29,18 @@ class AnthropicProvider:
         self, request: CompletionRequest, model: str, deadline_s: float, on_delta: OnDelta | None
     ) -> Completion:
         """See ``Provider.complete``."""
-        body = self._body(request, model, stream=on_delta is not None)
+        body = self._body(request, model, stream=on_delta is not None or request.form.stream)
         return await self._http.ask(
-            self._url, body, model, deadline_s, on_delta, whole=read_message, streamed=self._read_stream
+            self._url, body, model, deadline_s, on_delta, whole=read_message, streamed=StreamedMessage
         )
 
     async def close(self) -> None:
         """See ``Provider.close``."""
         await self._http.close()
 
-    async def _read_stream(
-        self, response: aiohttp.ClientResponse, model: str, sent: float, on_delta: OnDelta
-    ) -> Completion:
-        message = StreamedMessage(model, sent)
-        try:
-            async for events in self._http.events(response):
-                for event in events:
-                    content = parse_answer(event.data)
-                    self._http.raise_error_in(content)
-                    message.add(content)
-                # What came in one network read goes out as one piece.
-                for delta in message.take_deltas():
-                    await on_delta(delta)
-                if message.stopped:
-                    return message.finish()
-        except UnreadableAnswerError as error:
-            raise bad_answer(str(error)) from None
-        raise broke_off("the stream ended before the answer did")
-
     def _body(self, request: CompletionRequest, model: str, *, stream: bool) -> dict[str, Any]:
         body: dict[str, Any] = {
+            **request.form.extra_body,
             "model": model,
             "max_tokens": request.max_tokens or self._table.default_max_tokens,
             "messages": _turns(request.messages),
@@ -77,7 +57,11 @@ class AnthropicProvider:
         wanted = request.response_format
         if wanted is not None and wanted.form == "json_schema" and self._table.json_mode == "json_schema":
             schema = orjson.Fragment(wanted.schema_json)
-            body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+            # The operator's `effort` stands in the same table.
+            body["output_config"] = {
+                **body.get("output_config", {}),
+                "format": {"type": "json_schema", "schema": schema},
+            }
         if request.tools:
             body["tools"] = [_tool(each) for each in request.tools]
         if request.tool_choice:
@@ -119,10 +103,11 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
 def _arguments(text: str) -> object:
     """The API wants an object; arguments that are none were the model's own slip, and are shown to it as they were."""
     try:
-        value = orjson.loads(text)
+        readable = isinstance(orjson.loads(text), dict)
     except orjson.JSONDecodeError:
-        return {"unreadable_arguments": text}
-    return value if isinstance(value, dict) else {"unreadable_arguments": text}
+        readable = False
+    # As it is: read and printed again, a long integer would lose digits.
+    return orjson.Fragment(text) if readable else {"unreadable_arguments": text}
 
 
 def _tool(tool: ToolDefinition) -> dict[str, Any]:

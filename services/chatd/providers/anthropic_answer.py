@@ -7,19 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
-
 from chatd.completion import Completion, Delta, FinishReason, ToolCall, Usage
 from chatd.providers.answer_parts import AnswerParts, UnreadableAnswerError, token_count
+from chatd.providers.finish_reasons import read_finish_reason
+from chatd.providers.json_text import mend_surrogates, print_json
 
-_STOP: Final[Mapping[str, FinishReason]] = {
-    "end_turn": FinishReason.STOP,
-    "stop_sequence": FinishReason.STOP,
-    "max_tokens": FinishReason.LENGTH,
-    "model_context_window_exceeded": FinishReason.LENGTH,
-    "tool_use": FinishReason.TOOL_CALLS,
-    "refusal": FinishReason.CONTENT_FILTER,
-}
 _BLOCKS_MAX: Final = 1000
 
 
@@ -38,7 +30,7 @@ def read_message(answer: Mapping[str, Any], asked_model: str, sent: float) -> Co
             case "thinking":
                 parts.add_reasoning(_text(block.get("thinking")))
             case "tool_use":
-                arguments = orjson.dumps(block.get("input") or {}).decode()
+                arguments = print_json(block.get("input") or {})
                 parts.count_tool_call_chars(len(arguments))
                 parts.add_tool_call(_tool_call(block, arguments))
             case _:
@@ -47,14 +39,14 @@ def read_message(answer: Mapping[str, Any], asked_model: str, sent: float) -> Co
     return parts.completion(
         model=_text(answer.get("model"))[:256] or asked_model,
         usage=_Counts().take(answer.get("usage")).usage(),
-        finish_reason=_stop(answer.get("stop_reason")),
+        finish_reason=read_finish_reason(answer.get("stop_reason")),
         sent=sent,
         first_token=time.monotonic(),
     )
 
 
 class StreamedMessage:
-    """Puts the events of a streamed message together."""
+    """Puts the events of a streamed message together; see ``http.AnswerStream``."""
 
     def __init__(self, asked_model: str, sent: float) -> None:
         """`sent` is when the request was sent, `time.monotonic()`."""
@@ -65,8 +57,14 @@ class StreamedMessage:
         self._counts = _Counts()
         self._finish_reason = FinishReason.UNSPECIFIED
         self._first_token: float | None = None
-        self.stopped = False
-        """Whether `message_stop` came: the answer is whole."""
+        self.done = False
+        self.finished = False
+        """Whether a stop reason came: the answer is whole."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether any of the answer has come."""
+        return self._parts.begun or bool(self._calls)
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Take one event's data in. Raises UnreadableAnswerError."""
@@ -81,9 +79,12 @@ class StreamedMessage:
                 self._grow_block(event)
             case "message_delta":
                 self._counts.take(event.get("usage"))
-                self._finish_reason = _stop(_object(event.get("delta")).get("stop_reason"))
+                stop_reason = _object(event.get("delta")).get("stop_reason")
+                if stop_reason:
+                    self._finish_reason = read_finish_reason(stop_reason)
+                    self.finished = True
             case "message_stop":
-                self.stopped = True
+                self.done = self.finished = True
             case _:
                 # ping, content_block_stop, and kinds that the API may add: its documentation says to skip them.
                 pass
@@ -96,7 +97,9 @@ class StreamedMessage:
         """The whole answer. Raises UnreadableAnswerError."""
         for index in sorted(self._calls):
             block, arguments = self._calls[index]
-            self._parts.add_tool_call(_tool_call(block, "".join(arguments) or "{}"))
+            # Some endpoints give the input whole with the block's start.
+            whole = "".join(arguments) or print_json(block.get("input") or {})
+            self._parts.add_tool_call(_tool_call(block, whole))
         return self._parts.completion(
             model=self._model,
             usage=self._counts.usage(),
@@ -137,7 +140,7 @@ class StreamedMessage:
 
     def _add_text(self, text: str) -> None:
         self._parts.add_text(text)
-        if self._first_token is None and text:
+        if self._first_token is None and self._parts.has_text:
             self._first_token = time.monotonic()
 
 
@@ -165,20 +168,16 @@ class _Counts:
     def usage(self) -> Usage:
         # The API's input_tokens leave out what was read from and written to the cache.
         told = self.told.get
-        cached = told("cache_read_input_tokens", 0)
-        total = told("input_tokens", 0) + cached + told("cache_creation_input_tokens", 0)
-        return Usage(token_count(total), told("output_tokens", 0), cached, told("thinking_tokens", 0))
+        cached, written = told("cache_read_input_tokens", 0), told("cache_creation_input_tokens", 0)
+        total = token_count(told("input_tokens", 0) + cached + written)
+        return Usage(total, told("output_tokens", 0), cached, told("thinking_tokens", 0), written)
 
 
 def _tool_call(block: Mapping[str, Any], arguments: str) -> ToolCall:
     name = _text(block.get("name"))
     if not name:
         raise UnreadableAnswerError("a tool call has no name")
-    return ToolCall(_text(block.get("id")), name, arguments)
-
-
-def _stop(value: object) -> FinishReason:
-    return _STOP.get(value, FinishReason.UNSPECIFIED) if isinstance(value, str) else FinishReason.UNSPECIFIED
+    return ToolCall(mend_surrogates(_text(block.get("id"))), mend_surrogates(name), mend_surrogates(arguments))
 
 
 def _index(event: Mapping[str, Any]) -> int:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 from urllib.parse import quote
 
-import aiohttp
 import orjson
 from yarl import URL
 
 from chatd.completion import Completion, CompletionRequest, Message, OnDelta, ResponseFormat, ToolDefinition
 from chatd.config import OpenAiTable
-from chatd.providers.http import HttpEndpoint, bad_answer, broke_off, parse_answer
-from chatd.providers.openai_answer import StreamedAnswer, UnreadableAnswerError, read_answer
-
-_DONE: Final = b"[DONE]"
+from chatd.providers.http import HttpEndpoint
+from chatd.providers.openai_answer import StreamedAnswer, read_answer
 
 
 class OpenAiProvider:
@@ -35,49 +32,21 @@ class OpenAiProvider:
         self, request: CompletionRequest, model: str, deadline_s: float, on_delta: OnDelta | None
     ) -> Completion:
         """See ``Provider.complete``."""
-        body = self._body(request, model, stream=on_delta is not None)
+        body = self._body(request, model, stream=on_delta is not None or request.form.stream)
         url = self._azure_url(model) if self._azure else self._url
-        return await self._http.ask(
-            url, body, model, deadline_s, on_delta, whole=read_answer, streamed=self._read_stream
-        )
+        return await self._http.ask(url, body, model, deadline_s, on_delta, whole=read_answer, streamed=StreamedAnswer)
 
     async def close(self) -> None:
         """See ``Provider.close``."""
         await self._http.close()
-
-    async def _read_stream(
-        self, response: aiohttp.ClientResponse, model: str, sent: float, on_delta: OnDelta
-    ) -> Completion:
-        answer = StreamedAnswer(model, sent)
-        done = False
-        try:
-            async for events in self._http.events(response):
-                for event in events:
-                    if event.data == _DONE:
-                        done = True
-                        break
-                    chunk = parse_answer(event.data)
-                    self._http.raise_error_in(chunk)
-                    answer.add(chunk)
-                # What came in one network read goes out as one piece.
-                for delta in answer.take_deltas():
-                    await on_delta(delta)
-                if done:
-                    break
-            # Some endpoints end without [DONE]; one that gave no finish reason either was cut off.
-            if not done and not answer.finished:
-                raise broke_off("the stream ended before the answer did")
-            return answer.finish()
-        except UnreadableAnswerError as error:
-            raise bad_answer(str(error)) from None
 
     def _azure_url(self, model: str) -> URL:
         path = f"{self._table.base_url}/openai/deployments/{quote(model, safe='')}/chat/completions"
         return URL(path, encoded=True).with_query(self._table.query or None)
 
     def _body(self, request: CompletionRequest, model: str, *, stream: bool) -> dict[str, Any]:
-        table = self._table
-        body: dict[str, Any] = {**table.extra_body, "model": model}
+        form = request.form
+        body: dict[str, Any] = {**form.extra_body, "model": model}
         body["messages"] = [
             _tool_turn(each) if each.tool_calls or each.tool_call_id else {"role": each.role, "content": each.content}
             for each in request.messages
@@ -87,12 +56,12 @@ class OpenAiProvider:
         if request.top_p is not None:
             body["top_p"] = request.top_p
         if request.max_tokens is not None:
-            body[table.max_tokens_field] = request.max_tokens
+            body[form.max_tokens_field] = request.max_tokens
         if request.stop:
             body["stop"] = request.stop
         if request.seed is not None:
             body["seed"] = request.seed
-        if request.response_format is not None and table.json_mode != "none":
+        if request.response_format is not None and self._table.json_mode != "none":
             body["response_format"] = self._response_format(request.response_format)
         if request.tools:
             body["tools"] = [_tool(each) for each in request.tools]
@@ -100,7 +69,7 @@ class OpenAiProvider:
             body["tool_choice"] = _tool_choice(request.tool_choice)
         if stream:
             body["stream"] = True
-            if table.stream_usage:
+            if form.stream_usage:
                 body["stream_options"] = {"include_usage": True}
         return body
 

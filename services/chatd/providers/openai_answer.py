@@ -4,89 +4,89 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
-
-import orjson
+from typing import Any, Final, NamedTuple
 
 from chatd.completion import Completion, Delta, FinishReason, ToolCall, Usage
-from chatd.providers.answer_parts import AnswerParts, UnreadableAnswerError, checked, token_count
+from chatd.providers.answer_parts import AnswerParts, ErrorInAnswerError, UnreadableAnswerError, settled_whole
+from chatd.providers.finish_reasons import finish_word, is_broken, read_finish_reason
+from chatd.providers.json_text import mend_surrogates, print_json
+from chatd.providers.openai_tool_calls import ToolCalls
+from chatd.providers.openai_usage import find_usage, read_usage
+from chatd.upstream_fault import UpstreamFault
+from lakehouse.errors import Reason
 
-__all__ = ["StreamedAnswer", "UnreadableAnswerError", "read_answer"]
-
-_FINISH: Final[Mapping[str, FinishReason]] = {
-    "stop": FinishReason.STOP,
-    "eos": FinishReason.STOP,
-    "length": FinishReason.LENGTH,
-    "max_tokens": FinishReason.LENGTH,
-    "tool_calls": FinishReason.TOOL_CALLS,
-    "function_call": FinishReason.TOOL_CALLS,
-    "content_filter": FinishReason.CONTENT_FILTER,
-}
-_TOOL_CALLS_MAX: Final = 128
+DONE: Final = b"[DONE]"
 
 
 def read_answer(answer: Mapping[str, Any], asked_model: str, sent: float) -> Completion:
-    """The completion in a whole `chat.completion` object. Raises UnreadableAnswerError."""
+    """The completion in a whole `chat.completion` object. Raises UnreadableAnswerError, ErrorInAnswerError."""
     choice = _first_choice(answer)
-    if choice is None:
-        raise UnreadableAnswerError("no choices")
     message = choice.get("message")
     if not isinstance(message, dict):
+        # The form of OpenAI's older endpoint, and of servers that answer a stream's form in one piece.
+        message = {"content": choice["text"]} if isinstance(choice.get("text"), str) else choice.get("delta")
+    word = finish_word(choice)
+    if not isinstance(message, dict):
+        _raise_broken(choice, word, begun=False)
         raise UnreadableAnswerError("no message")
-    text, reasoning = _read_turn(message)
-    calls = message.get("tool_calls")
-    return checked(
+    turn = _read_turn(message)
+    calls = _read_calls(message)
+    _raise_broken(choice, word, begun=bool(turn.text or turn.reasoning or calls))
+    return settled_whole(
         Completion(
-            text=text,
+            text=turn.text,
             model=_model(answer, asked_model),
             sent=sent,
             first_token=time.monotonic(),
-            reasoning=reasoning,
-            tool_calls=tuple(_ToolCallParts().add(each).done() for each in _list(calls)) if calls else (),
-            usage=read_usage(answer.get("usage")),
-            finish_reason=_finish_reason(choice.get("finish_reason")),
+            reasoning=turn.reasoning,
+            tool_calls=calls,
+            usage=read_usage(find_usage(answer, choice)),
+            finish_reason=_finish_reason(word, refused=turn.refused),
         )
     )
 
 
 class StreamedAnswer:
-    """Puts `chat.completion.chunk` objects together."""
+    """Puts `chat.completion.chunk` objects together; see ``http.AnswerStream``."""
 
     def __init__(self, asked_model: str, sent: float) -> None:
         """`sent` is when the request was sent, `time.monotonic()`."""
         self._sent = sent
         self._parts = AnswerParts()
-        self._calls: dict[int, _ToolCallParts] = {}
+        self._calls = ToolCalls()
         self._usage = Usage()
         self._model = asked_model
-        self._finish_reason = FinishReason.UNSPECIFIED
+        self._finish_word: object = None
+        self._refused = False
         self._first_token: float | None = None
-        self.finished = False
+        self.done = False
+
+    @property
+    def finished(self) -> bool:
         """Whether a finish reason came: the answer is whole."""
+        return self._finish_word is not None
+
+    @property
+    def begun(self) -> bool:
+        """Whether any of the answer has come."""
+        return self._parts.begun
 
     def add(self, chunk: Mapping[str, Any]) -> None:
-        """Take one chunk in. Raises UnreadableAnswerError."""
+        """Take one chunk in. Raises UnreadableAnswerError, ErrorInAnswerError."""
         self._model = _model(chunk, self._model)
-        if isinstance(chunk.get("usage"), dict):
-            self._usage = read_usage(chunk["usage"])
-        choice = _first_choice(chunk)
-        if choice is None:
+        choices = chunk.get("choices")
+        if not choices:
             # The chunk with the usage has no choices, nor has Azure's first one.
+            self._take_usage(find_usage(chunk))
             return
-        delta = choice.get("delta")
-        if isinstance(delta, dict):
-            text, reasoning = _read_turn(delta)
-            self._parts.add_reasoning(reasoning)
-            self._parts.add_text(text)
-            for each in _list(delta.get("tool_calls")):
-                self._add_call(each)
-        if self._first_token is None and self._parts.has_text:
-            self._first_token = time.monotonic()
-        reason = choice.get("finish_reason")
-        if reason:
-            self._finish_reason = _finish_reason(reason)
-            self.finished = True
+        if not isinstance(choices, list):
+            raise UnreadableAnswerError("choices are no list")
+        for choice in choices:
+            if not isinstance(choice, dict):
+                raise UnreadableAnswerError("a choice is no object")
+            if not _number(choice.get("index")):
+                self._add_choice(choice)
+                self._take_usage(find_usage(chunk, choice))
 
     def take_deltas(self) -> list[Delta]:
         """The pieces since the last time, in the order in which they came."""
@@ -94,129 +94,174 @@ class StreamedAnswer:
 
     def finish(self) -> Completion:
         """The whole answer. Raises UnreadableAnswerError."""
-        for index in sorted(self._calls):
-            self._parts.add_tool_call(self._calls[index].done())
+        for call in self._calls.done():
+            self._parts.add_tool_call(call)
         return self._parts.completion(
             model=self._model,
             usage=self._usage,
-            finish_reason=self._finish_reason,
+            finish_reason=_finish_reason(self._finish_word, refused=self._refused),
             sent=self._sent,
             first_token=time.monotonic() if self._first_token is None else self._first_token,
         )
 
-    def _add_call(self, call: object) -> None:
-        index = call.get("index") if isinstance(call, dict) else None
-        if not isinstance(index, int):
-            index = len(self._calls)
-        if index not in self._calls and len(self._calls) >= _TOOL_CALLS_MAX:
-            raise UnreadableAnswerError("too many tool calls")
-        before = self._calls.setdefault(index, _ToolCallParts())
-        self._parts.count_tool_call_chars(before.add(call).take_grown())
+    def _add_choice(self, choice: Mapping[str, Any]) -> None:
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            # Servers that stream in the form of a whole answer; some repeat that whole at the end.
+            delta = choice.get("message") if not self.begun else None
+        if isinstance(delta, dict):
+            turn = _read_turn(delta)
+            self._refused = self._refused or turn.refused
+            self._parts.add_reasoning(turn.reasoning)
+            self._parts.add_text(turn.text)
+            for each in _calls_of(delta):
+                self._parts.count_tool_call_chars(self._calls.add_piece(each))
+        elif isinstance(choice.get("text"), str):
+            self._parts.add_text(choice["text"])
+        if self._first_token is None and self._parts.has_text:
+            self._first_token = time.monotonic()
+        word = finish_word(choice)
+        _raise_broken(choice, word, begun=self.begun)
+        if word:
+            self._finish_word = word
+
+    def _take_usage(self, usage: Mapping[str, Any] | None) -> None:
+        if usage:
+            self._usage = read_usage(usage)
 
 
-def read_usage(usage: object) -> Usage:
-    """Usage in OpenAI's words; what is missing or no count is 0."""
-    if not isinstance(usage, dict):
-        return Usage()
-    asked = usage.get("prompt_tokens_details")
-    answered = usage.get("completion_tokens_details")
-    return Usage(
-        input_tokens=token_count(usage.get("prompt_tokens")),
-        output_tokens=token_count(usage.get("completion_tokens")),
-        cached_input_tokens=token_count(asked.get("cached_tokens")) if isinstance(asked, dict) else 0,
-        reasoning_tokens=token_count(answered.get("reasoning_tokens")) if isinstance(answered, dict) else 0,
-    )
+class _Turn(NamedTuple):
+    text: str
+    reasoning: str
+    refused: bool
 
 
-@dataclass(slots=True)
-class _ToolCallParts:
-    id: str = ""
-    name: str = ""
-    arguments: list[str] = field(default_factory=list)
-    grown: int = 0
-
-    def add(self, call: object) -> _ToolCallParts:
-        if not isinstance(call, dict):
-            raise UnreadableAnswerError("a tool call is no object")
-        function = call.get("function")
-        if not isinstance(function, dict):
-            function = {}
-        self.id = self.id or _text(call.get("id"))
-        self.name = self.name or _text(function.get("name"))
-        arguments = function.get("arguments")
-        # Ollama once sent the arguments as an object.
-        text = orjson.dumps(arguments).decode() if isinstance(arguments, dict) else _text(arguments)
-        self.arguments.append(text)
-        self.grown += len(text)
-        return self
-
-    def take_grown(self) -> int:
-        grown, self.grown = self.grown, 0
-        return grown
-
-    def done(self) -> ToolCall:
-        if not self.name:
-            raise UnreadableAnswerError("a tool call has no name")
-        return ToolCall(self.id, self.name, "".join(self.arguments))
-
-
-def _read_turn(turn: Mapping[str, Any]) -> tuple[str, str]:
+def _read_turn(turn: Mapping[str, Any]) -> _Turn:
     """The text and the reasoning of a message, or of a piece of one.
 
     A piece that holds both tells the reasoning first: it is what the model did first.
     """
     content = turn.get("content")
+    thoughts = ""
+    refusal = _text(turn.get("refusal"))
     if isinstance(content, str):
-        text, thoughts = content, ""
-    elif isinstance(content, list):
-        text, thoughts = _read_parts(content)
+        text = content
     elif content is None:
-        text = thoughts = ""
+        text = ""
+    elif isinstance(content, list | dict):
+        text, thoughts, refused = _read_parts(content if isinstance(content, list) else [content])
+        refusal = refusal or refused
     else:
         raise UnreadableAnswerError("content is neither text nor parts")
     # Reasoning stands in a field of its own: `reasoning_content` (DeepSeek, vLLM, llama.cpp), `reasoning`
     # (OpenRouter, Groq, Ollama). An endpoint that sends both says the same twice.
-    reasoning = _text(turn.get("reasoning_content")) or _text(turn.get("reasoning"))
+    reasoning = turn.get("reasoning_content") or turn.get("reasoning") or turn.get("thinking")
+    if not isinstance(reasoning, str):
+        reasoning = _details(reasoning or turn.get("reasoning_details"))
     # `refusal`: the model's own words when it declines; they are its answer.
-    return text + _text(turn.get("refusal")), reasoning + thoughts
+    if refusal and text != refusal:
+        text += refusal
+    return _Turn(text, reasoning + thoughts, bool(refusal))
 
 
-def _read_parts(parts: Sequence[Any]) -> tuple[str, str]:
+def _read_parts(parts: Sequence[Any]) -> tuple[str, str, str]:
+    """Text, reasoning and refusal."""
     text: list[str] = []
     thoughts: list[str] = []
+    refusal: list[str] = []
     for part in parts:
+        if isinstance(part, str):
+            text.append(part)
+            continue
         if not isinstance(part, dict):
             raise UnreadableAnswerError("a part of the content is no object")
-        if part.get("type") == "thinking":
-            thoughts += (_text(each.get("text")) for each in _list(part.get("thinking")) if isinstance(each, dict))
-        else:
-            text.append(_text(part.get("text")))
-    return "".join(text), "".join(thoughts)
+        kind = part.get("type")
+        if kind in {"thinking", "reasoning", "reasoning_content"}:
+            inner = next((part[name] for name in ("thinking", "reasoning", "text", "content") if part.get(name)), "")
+            thoughts.append(_text(inner) or _details(inner))
+        elif kind == "refusal":
+            refusal.append(_text(part.get("refusal")))
+        elif isinstance(part.get("text"), str):
+            text.append(part["text"])
+        elif isinstance(part.get("text"), dict):
+            text.append(_text(part["text"].get("value")))
+        elif "type" not in part:
+            # A server that has parsed the model's JSON already.
+            text.append(print_json(part))
+    return "".join(text), "".join(thoughts), "".join(refusal)
 
 
-def _first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _details(value: object) -> str:
+    """The text in a list of pieces of reasoning: OpenRouter's `reasoning_details`, Mistral's `thinking`."""
+    pieces = value if isinstance(value, list) else [value]
+    return "".join(_text(each.get("text")) or _text(each.get("summary")) for each in pieces if isinstance(each, dict))
+
+
+def _first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The choice with the lowest index; one without an index has its place in the list."""
     choices = answer.get("choices")
+    if isinstance(choices, dict):
+        choices = [choices]
     if not isinstance(choices, list) or not choices:
-        return None
-    choice = choices[0]
-    if not isinstance(choice, dict):
+        _raise_blocked(answer)
+        raise UnreadableAnswerError("no choices")
+    if len(choices) == 1 and isinstance(choices[0], dict):
+        return choices[0]
+    if not all(isinstance(each, dict) for each in choices):
         raise UnreadableAnswerError("a choice is no object")
-    if choice.get("finish_reason") == "error" or choice.get("error"):
-        raise UnreadableAnswerError("the choice is an error")
-    return choice
+    found = min(range(len(choices)), key=lambda at: _number(choices[at].get("index"), otherwise=at))
+    return choices[found]  # type: ignore[no-any-return]
 
 
-def _finish_reason(value: object) -> FinishReason:
-    return _FINISH.get(value, FinishReason.UNSPECIFIED) if isinstance(value, str) else FinishReason.UNSPECIFIED
+def _raise_blocked(answer: Mapping[str, Any]) -> None:
+    """Gemini's way of refusing a prompt: no choices, and why."""
+    feedback = answer.get("promptFeedback") or answer.get("prompt_feedback")
+    if isinstance(feedback, dict) and (feedback.get("blockReason") or feedback.get("block_reason")):
+        raise UpstreamFault(Reason.CONTENT_FILTERED, billed=False, detail="the endpoint blocked the prompt")
+
+
+def _raise_broken(choice: Mapping[str, Any], word: object, *, begun: bool) -> None:
+    """Raise where the choice is an error, by an object or by its finish reason alone."""
+    error = choice.get("error")
+    if error or is_broken(word):
+        words = {"error": error} if error else {"message": f"finish_reason {word}"}
+        raise ErrorInAnswerError(words, begun=begun)
+
+
+def _finish_reason(word: object, *, refused: bool) -> FinishReason:
+    return FinishReason.REFUSAL if refused else read_finish_reason(word)
+
+
+def _read_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    found = _calls_of(message)
+    if not found:
+        return ()
+    calls = ToolCalls()
+    for each in found:
+        calls.add_whole(each)
+    return calls.done()
+
+
+def _calls_of(turn: Mapping[str, Any]) -> Sequence[Any]:
+    calls = turn.get("tool_calls")
+    if isinstance(calls, list) and calls:
+        return calls if None not in calls else [each for each in calls if each is not None]
+    # OpenAI's first form of tool calls: one, without an id.
+    call = turn.get("function_call")
+    return [{"function": call}] if isinstance(call, dict) else ()
+
+
+def _number(index: object, *, otherwise: int = 0) -> int:
+    """An index, which some write as text."""
+    if isinstance(index, str) and index.isdecimal() and len(index) < 10:
+        return int(index)
+    return index if isinstance(index, int) else otherwise
 
 
 def _model(answer: Mapping[str, Any], otherwise: str) -> str:
-    return _text(answer.get("model"))[:256] or otherwise
+    model = answer.get("model")
+    return mend_surrogates(model[:256]) if isinstance(model, str) and model else otherwise
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _list(value: object) -> Sequence[Any]:
-    return value if isinstance(value, list) else ()

@@ -24,7 +24,7 @@ class EventTooLargeError(ValueError):
 class EventReader:
     """Feed it chunks as they come; it works on bytes, so a chunk may end inside a character or a line end.
 
-    An event that the stream's end cuts off is dropped, as the standard says.
+    An event that the stream's end cuts off is dropped, as the standard says, unless `end` is asked for it.
     """
 
     def __init__(self) -> None:
@@ -58,6 +58,10 @@ class EventReader:
         if len(self._line) + self._data_bytes > EVENT_BYTES_MAX:
             raise EventTooLargeError
         return events
+
+    def end(self) -> list[Event]:
+        """The event that the stream's end has left without its blank line, which some endpoints forget; maybe cut."""
+        return self.feed(b"\n\n")
 
     def _take(self, line: bytes, events: list[Event]) -> None:
         if self._at_start:

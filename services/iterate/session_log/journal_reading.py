@@ -19,6 +19,8 @@ class UnfinishedSession:
     begun: SessionRecord | None = None
     """The row to write if nothing more were known."""
     position: LogPosition = field(default_factory=LogPosition)
+    parent_span_id: str | None = None
+    """The caller's span."""
     attempts: list[SessionAttemptRecord] = field(default_factory=list)
     ended: SessionRecord | None = None
 
@@ -66,7 +68,7 @@ def _read_line(line: bytes, contents: JournalContents) -> None:
     sessions = contents.unfinished
     if isinstance(entry, Beginning):
         begun = decode_row(entry.row)
-        sessions[entry.number] = UnfinishedSession(begun, entry.position)
+        sessions[entry.number] = UnfinishedSession(begun, entry.position, entry.parent_span_id)
         alive_unix_us = parse_rfc3339(begun.timestamp)
     elif isinstance(entry, End):
         ended = decode_row(entry.row)

@@ -8,6 +8,9 @@ Where a file that may hold such a row cannot be read to its end, the journal sta
 Two sweepers never work on one journal, since one of them holds its lock. A sweeper that is killed leaves the next one
 what it needs: it writes the row that it is about to append into the journal and then appends it, so that the next one
 finds that very row in the log, or appends it. A journal goes when all of its rows stand.
+
+Spills are swept likewise, and first: an owner's journal may still hold the beginning of a session whose end he had just
+spilled, and that session's row is in the log then. While his spill cannot be swept, his journal waits.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import os
 import stat
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -29,14 +33,29 @@ from lakehouse.sessions.record import SessionRecord, parse_rfc3339, rfc3339
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.store.append import LogFile
 from lakehouse.sessions.store.disk import identity_of
-from lakehouse.sessions.store.journal import end_line, is_in_the_making, list_journals, unread_path
+from lakehouse.sessions.store.journal import (
+    end_line,
+    is_in_the_making,
+    list_journals,
+    list_spills,
+    owner_of,
+    unread_path,
+)
 
 # How long a sweep waits for the log's lock before it leaves the rest to the next one.
 LOCK_WAIT_S: Final = 2.0
-_JOURNALS_AT_A_TIME: Final = 64
+_FILES_AT_A_TIME: Final = 64
 _LOCK_STEP_S: Final = 0.005
 
 _log = structlog.get_logger(__name__)
+
+
+OnRecovered = Callable[[SessionRecord, int, str | None], None]
+"""Called with a row that a sweep wrote, when its session began (microseconds since 1970), and its caller's span."""
+
+
+def ignore_recovered(record: SessionRecord, begun_unix_us: int, parent_span_id: str | None) -> None:
+    """Nobody wants to know."""
 
 
 class SweepStoppedError(Exception):
@@ -55,30 +74,51 @@ class DeadJournal:
 def sweep(
     log_path: str,
     *,
+    spill_dir: str = "",
     counts: SessionLogCounts,
     warning: MinuteWarning,
     stop: threading.Event | None = None,
     synced: bool = True,
+    on_recovered: OnRecovered = ignore_recovered,
 ) -> int:
     """Recovers the sessions of every dead process that logged to ``log_path``. Returns the number of rows written.
 
-    ``synced``: rows are fsynced before their journal goes. Never raises OSError: what a bad disk leaves undone is
-    warned of, counted and done by a later sweep.
+    ``spill_dir``: where their spills stand; empty: none. ``synced``: rows are fsynced before their journal goes. Never
+    raises OSError: what a bad disk leaves undone is warned of, counted and done by a later sweep.
     """
-    try:
-        journals = list_journals(log_path)
-    except OSError:
-        return 0  # whoever appends warns of a missing folder
     log = LogFile(log_path, synced=synced)
+
+    def sweep_all(paths: list[str]) -> int:
+        # Many at a time: the log is searched once for all of them, and each holds a descriptor meanwhile.
+        return sum(
+            _sweep_batch(
+                paths[start : start + _FILES_AT_A_TIME],
+                log,
+                counts=counts,
+                warning=warning,
+                stop=stop,
+                on_recovered=on_recovered,
+            )
+            for start in range(0, len(paths), _FILES_AT_A_TIME)
+        )
+
     recovered = 0
     try:
-        # Many at a time: the log is searched once for all of them, and each holds a descriptor meanwhile.
-        for start in range(0, len(journals), _JOURNALS_AT_A_TIME):
-            batch = journals[start : start + _JOURNALS_AT_A_TIME]
-            recovered += _sweep_batch(batch, log, counts=counts, warning=warning, stop=stop)
+        left: set[str] = set()
+        if spill_dir:
+            try:
+                recovered += sweep_all(list_spills(spill_dir, log_path))
+                left = {owner_of(path) for path in list_spills(spill_dir, log_path)}
+            except OSError as error:
+                counts.add_error("sweep_errors", error)
+                warning.warn("session_log_spill_unreadable", errno_name(error), spill_dir=spill_dir)
+        try:
+            journals = list_journals(log_path)
+        except OSError:
+            return recovered  # whoever appends warns of a missing folder
+        return recovered + sweep_all([path for path in journals if owner_of(path) not in left])
     finally:
         log.close()
-    return recovered
 
 
 def _sweep_batch(
@@ -88,6 +128,7 @@ def _sweep_batch(
     counts: SessionLogCounts,
     warning: MinuteWarning,
     stop: threading.Event | None,
+    on_recovered: OnRecovered,
 ) -> int:
     dead: list[DeadJournal] = []
     recovered = 0
@@ -118,7 +159,7 @@ def _sweep_batch(
                 left(journal.path, ScanIncompleteError(unknown[journal.path]))
                 continue
             try:
-                recovered += _recover(journal, log, counts=counts, stop=stop)
+                recovered += _recover(journal, log, counts=counts, stop=stop, on_recovered=on_recovered)
                 _remove(journal, counts=counts)
             except (OSError, SweepStoppedError) as error:
                 left(journal.path, error)
@@ -187,7 +228,14 @@ def _is_named(path: str, opened: os.stat_result) -> bool:
     return identity_of(found) == identity_of(opened)
 
 
-def _recover(journal: DeadJournal, log: LogFile, *, counts: SessionLogCounts, stop: threading.Event | None) -> int:
+def _recover(
+    journal: DeadJournal,
+    log: LogFile,
+    *,
+    counts: SessionLogCounts,
+    stop: threading.Event | None,
+    on_recovered: OnRecovered,
+) -> int:
     """Appends the rows of the journal's unfinished sessions; returns how many."""
     fd, contents = journal.fd, journal.contents
     if not contents.unfinished:
@@ -200,6 +248,7 @@ def _recover(journal: DeadJournal, log: LogFile, *, counts: SessionLogCounts, st
             _write_end(fd, contents, number, encode_row(session.ended))
         _append(log, encode_row(session.ended), stop)
         counts.add("sessions_recovered")
+        on_recovered(session.ended, _begun_unix_us(session), session.parent_span_id)
     for descriptor in log.take_unsynced():
         try:
             os.fsync(descriptor)
@@ -218,9 +267,16 @@ def _sought(session: UnfinishedSession) -> SoughtSession:
         known=session.ended or replace(known, attempts=tuple(session.attempts)),
         ended=session.ended is not None,
         position=session.position,
-        # An end alone says when it began as well.
-        begun_unix_us=parse_rfc3339(known.timestamp) - known.duration_ms * 1000,
+        begun_unix_us=_begun_unix_us(session),
     )
+
+
+def _begun_unix_us(session: UnfinishedSession) -> int:
+    known = session.begun or session.ended
+    if known is None:  # the reader makes no session without one of them
+        raise ValueError("a session without a beginning and an end")
+    # An end alone says when it began as well.
+    return parse_rfc3339(known.timestamp) - known.duration_ms * 1000
 
 
 def _process_died(session: UnfinishedSession, last_alive_unix_us: int) -> SessionRecord:

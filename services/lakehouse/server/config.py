@@ -37,7 +37,7 @@ _ORCHESTRATOR = re.compile(r"(SERVICE_(HOST|PORT(_.*)?)|PORT(_\d+_(TCP|UDP)(_.*)
 
 # Keys that hold a secret. They come by the environment, or from a file of their own by the key `<name>_file`; the
 # configuration file is for everybody to read. A test holds that every SecretStr of a service is among them.
-SECRET_KEYS = frozenset({"api_key", "conninfo", "secret_key"})
+SECRET_KEYS = frozenset({"api_key", "conninfo", "proxy_password", "secret_headers", "secret_key"})
 
 
 class TlsTable(Table):

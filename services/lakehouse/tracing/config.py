@@ -63,6 +63,10 @@ class TracingConfig(Table):
     """A version of the deployment. Empty: none is sent."""
     sample_rate: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of traces that are recorded. The trace id decides, so that three processes with the same rate agree."""
+    caller_span: Literal["parent", "ignore"] = "parent"
+    """What a caller's span is to a session's root. `parent`: the session hangs in the caller's tree, which keeps its
+    name and tags. `ignore`, for callers whose spans never reach this Langfuse project: the trace id is kept, and the
+    session's root is the trace's. iterate alone heeds it."""
     mask_keys: tuple[str, ...] = DEFAULT_MASK_KEYS
     """Names of JSON members, in any case, whose values are never captured; in place of the default list."""
     mask_patterns: tuple[str, ...] = DEFAULT_MASK_PATTERNS

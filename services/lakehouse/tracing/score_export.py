@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -16,24 +15,29 @@ from lakehouse.tracing.export_thread import ExportThread
 if TYPE_CHECKING:
     from lakehouse.tracing.config import TracingConfig
     from lakehouse.tracing.losses import ExportCounts
+    from lakehouse.tracing.span import RecordedSpan
 
 # Some 600 bytes each: far below the 1 MB that a request may have.
 _SESSIONS_PER_REQUEST_MAX: Final = 128
 
 
 class SessionScores(NamedTuple):
-    """What is said about a whole trace at its end."""
+    """What is said about a session at its end, on its root observation."""
 
     trace_id: str
+    root_span_id: str
+    session_id: str
     unix_ns: int
     accepted: bool
     iterations: int
     grounded_in_roster: bool | None
 
     def as_json(self, environment: str) -> list[dict[str, Any]]:
-        """Return the scores as Langfuse's API names things; their ids follow from the trace id."""
+        """Return the scores as Langfuse's API names things. Their ids follow from session and name, so that sessions
+        on one trace keep a set each, and a set that is sent twice replaces itself."""
         common = {
             "traceId": self.trace_id,
+            "observationId": self.root_span_id,
             "timestamp": datetime.fromtimestamp(self.unix_ns / 1_000_000_000, UTC),
         }
         if environment:
@@ -45,7 +49,13 @@ class SessionScores(NamedTuple):
         if self.grounded_in_roster is not None:
             values.append(("grounded_in_roster", float(self.grounded_in_roster), ScoreDataType.BOOLEAN))
         return [
-            {"id": f"{self.trace_id}-{name}", "name": name, "value": value, "dataType": data_type, **common}
+            {
+                "id": f"{self.session_id}-{self.root_span_id}-{name}",
+                "name": name,
+                "value": value,
+                "dataType": data_type,
+                **common,
+            }
             for name, value, data_type in values
         ]
 
@@ -78,9 +88,17 @@ class ScoreExport(ExportThread[SessionScores]):
         self._environment = config.environment
         self._sessions_max = config.queue_scores_max
 
-    def submit(self, trace_id: str, *, accepted: bool, iterations: int, grounded_in_roster: bool | None) -> None:
-        """Queue the scores of one session, or drop and count them."""
-        scores = SessionScores(trace_id, time.time_ns(), accepted, iterations, grounded_in_roster)
+    def submit(self, root: RecordedSpan, *, accepted: bool, iterations: int, grounded_in_roster: bool | None) -> None:
+        """Queue the scores of the session whose root has ended, or drop and count them."""
+        scores = SessionScores(
+            root.trace_id,
+            root.span_id,
+            root.session_id or "",
+            root.end_unix_ns,
+            accepted,
+            iterations,
+            grounded_in_roster,
+        )
         with self._lock:
             if self._closing:
                 self._counts.add("scores_dropped:shutdown", 1)

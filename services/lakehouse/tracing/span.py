@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal, Protocol
 
 from lakehouse.trace_context import mint_span_id
+from lakehouse.wall_clock import ClockAnchor
 
 SpanType = Literal["agent", "span", "generation", "guardrail", "tool", "chain", "retriever", "evaluator"]
 Level = Literal["", "WARNING", "ERROR"]
@@ -46,7 +47,7 @@ class Span:
         model: str = "",
         usage_details: Mapping[str, int] | None = None,
         cost_details: Mapping[str, float] | None = None,
-        completion_start_unix_ns: int | None = None,
+        completion_start_monotonic_ns: int | None = None,
         metadata: Mapping[str, MetadataValue] | None = None,
         trace_metadata: Mapping[str, MetadataValue] | None = None,
     ) -> None:
@@ -59,7 +60,7 @@ class Span:
             model: Who answered; "" keeps what `start_remote` was given.
             usage_details: Tokens by kind, such as `input` and `output`.
             cost_details: US dollars by kind; give `total` as well.
-            completion_start_unix_ns: When the first token came, in nanoseconds since 1970.
+            completion_start_monotonic_ns: When the first token came, on `time.monotonic_ns`.
             metadata: Facts to filter on.
             trace_metadata: Facts about the whole trace; they are kept on a span of `start_root` alone.
         """
@@ -85,9 +86,9 @@ class RecordedSpan(Span):
     """
 
     __slots__ = (
+        "_anchor",
         "_ended",
         "_sink",
-        "_start_monotonic_ns",
         "completion_start_unix_ns",
         "cost_details",
         "end_unix_ns",
@@ -133,10 +134,13 @@ class RecordedSpan(Span):
         trace_metadata: Mapping[str, MetadataValue] | None = None,
         model: str = "",
         model_parameters: str = "",
+        span_id: str | None = None,
+        anchor: ClockAnchor | None = None,
+        start_monotonic_ns: int | None = None,
     ) -> None:
         self._sink = sink
         self._ended = False
-        self.span_id = mint_span_id()
+        self.span_id = span_id or mint_span_id()
         self.name = name
         self.type = type
         self.trace_id = trace_id
@@ -150,12 +154,23 @@ class RecordedSpan(Span):
         self.model_parameters = model_parameters
         self.input = input[: sink.text_chars_max]  # the same object unless it is longer
         self.input_chars = len(input)
-        self.start_unix_ns = time.time_ns()
-        self._start_monotonic_ns = time.monotonic_ns()
+        self._anchor = anchor or ClockAnchor.now()
+        self.start_unix_ns = (
+            self._anchor.unix_ns if start_monotonic_ns is None else self._anchor.unix_ns_at(start_monotonic_ns)
+        )
 
     def start_child(self, name: str, *, type: SpanType = "span", input: str = "") -> Span:  # noqa: A002 - as above
         return RecordedSpan(
-            self._sink, name, type, self.trace_id, self.span_id, self.session_id, input, parent_is_remote=False
+            self._sink,
+            name,
+            type,
+            self.trace_id,
+            self.span_id,
+            self.session_id,
+            input,
+            parent_is_remote=False,
+            anchor=self._anchor,
+            start_monotonic_ns=time.monotonic_ns(),
         )
 
     def end(
@@ -167,15 +182,15 @@ class RecordedSpan(Span):
         model: str = "",
         usage_details: Mapping[str, int] | None = None,
         cost_details: Mapping[str, float] | None = None,
-        completion_start_unix_ns: int | None = None,
+        completion_start_monotonic_ns: int | None = None,
         metadata: Mapping[str, MetadataValue] | None = None,
         trace_metadata: Mapping[str, MetadataValue] | None = None,
     ) -> None:
         if self._ended:
             return
         self._ended = True
-        # A step of the wall clock must not turn a duration around.
-        self.end_unix_ns = self.start_unix_ns + time.monotonic_ns() - self._start_monotonic_ns
+        # A step of the wall clock must not turn a duration or an order around: the root's anchor counts for all below.
+        self.end_unix_ns = self._anchor.unix_ns_now()
         self.output = output[: self._sink.text_chars_max]
         self.output_chars = len(output)
         self.level = level
@@ -184,7 +199,9 @@ class RecordedSpan(Span):
             self.model = model
         self.usage_details = usage_details
         self.cost_details = cost_details
-        self.completion_start_unix_ns = completion_start_unix_ns
+        self.completion_start_unix_ns = (
+            None if completion_start_monotonic_ns is None else self._anchor.unix_ns_at(completion_start_monotonic_ns)
+        )
         self.metadata = metadata
         if trace_metadata:
             self.trace_metadata = {**(self.trace_metadata or {}), **trace_metadata}

@@ -119,9 +119,9 @@ class SpanEncoder:
         attributes = message.attributes
         append, add = attributes.append, attributes.add
         append(_TYPES[span.type])
-        # A span without a parent heads its trace whoever started it; besides it only a session's root, which a
-        # caller's span may hold, says so.
-        if span.is_root or span.parent_span_id is None:
+        # Under a caller's span the trace is the caller's: its name, its tags and its root stay what he made them.
+        is_top = span.parent_span_id is None
+        if is_top:
             append(_IS_APP_ROOT)
         if span.session_id is not None:
             add(key=_SESSION_ID).value.string_value = span.session_id
@@ -135,9 +135,12 @@ class SpanEncoder:
             append(self._made_text(Key.OBSERVATION_STATUS_MESSAGE, span.status_message))
         if span.type == "generation":
             self._write_generation(span, attributes)
-        if span.metadata:
-            self._write_metadata(Key.OBSERVATION_METADATA, span.metadata, append)
-        if span.is_root:
+        metadata = span.metadata
+        if span.is_root and span.trace_metadata and not is_top:
+            metadata = {**(metadata or {}), **span.trace_metadata}
+        if metadata:
+            self._write_metadata(Key.OBSERVATION_METADATA, metadata, append)
+        if span.is_root and is_top:
             append(_text_attribute(Key.TRACE_NAME, span.name))
             if span.tags:
                 tags = ArrayValue(values=[AnyValue(string_value=tag) for tag in span.tags])

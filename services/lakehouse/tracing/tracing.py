@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
+from lakehouse.trace_context import root_span_id
 from lakehouse.tracing.losses import ExportCounts
 from lakehouse.tracing.masking import Capture, Masker
 from lakehouse.tracing.sampling import TraceSampler
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from lakehouse.tracing.langfuse_client import LangfuseConnection
     from lakehouse.tracing.score_export import ScoreExport
     from lakehouse.tracing.span_export import SpanExport
+    from lakehouse.wall_clock import ClockAnchor
 
 _logger = logging.getLogger("lakehouse.tracing")
 
@@ -89,11 +91,14 @@ class Tracing:
         input: str,  # noqa: A002 - the word of Langfuse and of this API
         kind: str,
         tags: Sequence[str] = (),
+        begun: ClockAnchor | None = None,
+        try_number: int = 1,
     ) -> Span:
-        """Start a session's root, an agent.
+        """Start a session's root, an agent; `begun` is when, now without it.
 
-        It has no parent, or the caller's span where `context` (of `read_root_context`) names one. It alone
-        carries the trace's name, tags and metadata: the kind, and the caller's own trace string if it was mapped.
+        It has no parent, or the caller's span where `context` (of `read_root_context`) names one and `caller_span` is
+        `parent`. Without a parent it alone carries the trace's name, tags and metadata: the kind, and the caller's own
+        trace string if it was mapped. Its id is `root_span_id`'s.
         """
         if self._spans is None or (self._sampler and not self._sampler.is_sampled(context.trace_id)):
             return NOOP_SPAN
@@ -105,13 +110,15 @@ class Tracing:
             name,
             "agent",
             context.trace_id,
-            context.parent_span_id,
+            None if self._config.caller_span == "ignore" else context.parent_span_id,
             session_id,
             input,
             parent_is_remote=True,
             is_root=True,
             tags=tuple(tags),
             trace_metadata=trace_metadata,
+            span_id=root_span_id(context.trace_id, session_id, try_number),
+            anchor=begun,
         )
 
     def start_remote(
@@ -145,11 +152,12 @@ class Tracing:
             model_parameters=model_parameters,
         )
 
-    def score_session(self, trace_id: str, *, accepted: bool, iterations: int, grounded_in_roster: bool | None) -> None:
-        """Score a trace as a whole: `accepted`, `iterations` and, unless None, `grounded_in_roster`."""
-        if self._scores is None or (self._sampler and not self._sampler.is_sampled(trace_id)):
+    def score_session(self, root: Span, *, accepted: bool, iterations: int, grounded_in_roster: bool | None) -> None:
+        """Score a session on its root, which has ended: `accepted`, `iterations` and, unless None,
+        `grounded_in_roster`. Nothing for a root that records nothing."""
+        if self._scores is None or not isinstance(root, RecordedSpan):
             return
-        self._scores.submit(trace_id, accepted=accepted, iterations=iterations, grounded_in_roster=grounded_in_roster)
+        self._scores.submit(root, accepted=accepted, iterations=iterations, grounded_in_roster=grounded_in_roster)
 
     def counts(self) -> Mapping[str, int]:
         """Return what was exported and dropped since the start, by cause, and what waits now.

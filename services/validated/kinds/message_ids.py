@@ -55,11 +55,16 @@ class IdSearch:
         for match in _PARTS.finditer(self._view):
             parts = list(_PART.finditer(match[0]))
             offset = match.start()
-            for first, last in itertools.combinations_with_replacement(range(len(parts)), 2):
-                if last - first < _PARTS_MAX:
-                    text = match[0][parts[first].start() : parts[last].end()]
+            for first, part in enumerate(parts):
+                for last in parts[first : first + _PARTS_MAX]:
+                    text = match[0][part.start() : last.end()]
                     for form in {text, text.translate(_DASH)}:
-                        yield from self._note(form, offset + parts[first].start(), offset + parts[last].end())
+                        yield from self._note(form, offset + part.start(), offset + last.end())
+        # An id may have a space in it.
+        for one, other in itertools.pairwise(_PARTS.finditer(self._view)):
+            text = self._view[one.start() : other.end()]
+            if other.start() - one.end() == 1 and any(map(str.isdigit, text)) and not text.replace(" ", "").isdecimal():
+                yield from self._note(text, one.start(), other.end())
         for shape in itertools.islice({_shape(each) for each in own_ids if not each.isalnum()}, _SHAPES_MAX):
             for match in regex.finditer(_pattern(shape), self._view, overlapped=True):
                 yield from self._note(match[0], match.start(), match.end())

@@ -7,9 +7,9 @@ from typing import Final, Literal, NamedTuple
 
 import regex
 
+from validated.datasets.names import name_key
+from validated.datasets.worker import Worker
 from validated.kinds.message_text import Word, cased, words
-from validated.roster.names import name_key
-from validated.roster.worker import Worker
 
 WORDS_MAX: Final = 6
 _GAP_CHARS_MAX: Final = 16
@@ -66,8 +66,12 @@ class NameSearch:
         spans = [
             run for run in self._runs if run.key in own_keys and self._counts(run, (own_keys[run.key],), any_case=True)
         ]
-        # What is a name as it stands is not somebody else's the other way round.
-        plain = [run for run in spans if run.order == "plain"]
+        # What is a name as it stands is not somebody else's the other way round, and "Last, First" is no list.
+        readings = {
+            "plain": [run for run in spans if run.order == "plain"],
+            "inverted": [run for run in spans if run.order != "comma"],
+            "comma": spans,
+        }
         found: dict[str, str] = {}
         last = -1
         for run in sorted(self._runs, key=lambda run: (run.first, -run.last)):
@@ -76,7 +80,7 @@ class NameSearch:
                 continue
             if not self._counts(run, [worker.name for worker in bearers[run.key]], any_case=False):
                 continue
-            if self._is_explained(run, plain if run.order == "plain" else spans, own_words):
+            if self._is_explained(run, readings[run.order], own_words):
                 continue
             last = run.last
             found[run.key] = self._view[self._words[run.first].start : self._words[run.last].end].replace("\n", " ")
@@ -141,7 +145,10 @@ class NameSearch:
         return previous.key in _BEFORE_A_MONTH or _DAY_OR_YEAR.fullmatch(previous.text) is not None
 
     def _find(self) -> Iterator[_Run]:
-        for first in range(len(self._words)):
+        for first, word in enumerate(self._words):
+            # No name begins with a number: long tables of them are no names.
+            if word.key.isdecimal():
+                continue
             weight = 0.0
             commas: list[int] = []
             for last in range(first, len(self._words)):
@@ -174,7 +181,7 @@ class NameSearch:
             for key in _spellings(run):
                 yield _Run(first, last, key, "comma" if commas else "plain")
             inner = [word for at, word in enumerate(run) if not self._is_extra(first, at, len(run))]
-            if len(inner) < len(run):
+            if 1 < len(inner) < len(run) and len(inner[0].key) > 1 < len(inner[-1].key):
                 for key in _spellings(inner):
                     yield _Run(first, last, key, "comma" if commas else "plain")
         if len(run) == 1:
@@ -200,7 +207,7 @@ class NameSearch:
         if at in (0, count - 1):
             return False
         here = first + at
-        if len(self._words[here].key) == 1 and self._words[here].weight == 1:
+        if len(self._words[here].key) == 1 and self._words[here].weight < 0.5:
             return True
         return bool(_OPENS.search(self._gaps[here - 1]) and _CLOSES.search(self._gaps[here]))
 

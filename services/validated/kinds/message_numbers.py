@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from functools import partial
 from typing import Final
@@ -11,6 +11,7 @@ import phonenumbers
 import regex
 
 _DIGITS_MIN: Final = 7
+_DIGITS_MAX: Final = 24
 # So many runs of one text are held against the numbering plan; what is beyond them counts as foreign.
 _PARSED_MAX: Final = 300
 _DATE: Final = regex.compile(
@@ -30,7 +31,7 @@ _ZIP: Final = regex.compile(r"(?<![\d-])\d{5}[-\u2010-\u2015]\d{4}(?![\d-])")
 _DEGREES: Final = regex.compile(r"(?<![\d.])[-+\u2212]?(\d{1,3})\.\d{4,15}(?![\d.])")
 _MONEY: Final = regex.compile(r"[$\u20ac\u00a3\u00a5]\s?\d{1,3}(?:[,. ]\d{3})*(?:[.,]\d{1,2})?(?!\d)")
 # Digits, with what people put between those of one number.
-_RUN: Final = regex.compile(r"[+(]{0,2}\d(?:[^\w,;:|]{0,4}\d){6,}")
+_RUN: Final = regex.compile(r"[+(]{0,2}\d(?:[^\p{L}\p{N},;:|]{0,4}\d){6,}")
 _GROUPED: Final = regex.compile(r"(?<!\d)\d{3}[^0-9A-Za-z]{1,4}\d{3}[^0-9A-Za-z]{1,4}\d{4}(?!\d)")
 _GROUP: Final = regex.compile(r"\d+")
 
@@ -50,6 +51,7 @@ class NumberSearch:
             if digits:
                 self._own.add(digits)
                 self._own.update(self._international(number))
+        self._ends = {digits[-_DIGITS_MIN:] for digits in self._own}
 
     def foreign(self, view: str) -> list[str]:
         """The numbers of `view` that are nobody's who may be named, as they stand; distinct."""
@@ -87,7 +89,7 @@ class NumberSearch:
         free: list[tuple[int, int]] = []
         at = begin = 0
         while at < len(groups):
-            for end in range(len(groups), at, -1):
+            for end in _ends(groups, at):
                 start = groups[at].start()
                 if start and run[start - 1] == "+":
                     start -= 1
@@ -106,7 +108,8 @@ class NumberSearch:
 
     def _is_own(self, text: str, *, in_short: bool) -> bool:
         digits = _digits(text)
-        if len(digits) < _DIGITS_MIN:
+        # However a number is written, it ends alike.
+        if not _DIGITS_MIN <= len(digits) <= _DIGITS_MAX or digits[-_DIGITS_MIN:] not in self._ends:
             return False
         if digits in self._own or (in_short and any(own.endswith(digits) for own in self._own)):
             return True
@@ -119,6 +122,9 @@ class NumberSearch:
         return [f"{number.country_code}{number.national_number}"]
 
     def _is_valid(self, text: str) -> bool:
+        """Whether the plan of the region has such a number; taken for granted past `_PARSED_MAX`."""
+        if self._parsed >= _PARSED_MAX:
+            return True
         number = self._parse(text)
         return number is not None and phonenumbers.is_valid_number(number)
 
@@ -131,6 +137,21 @@ class NumberSearch:
             return phonenumbers.parse(plain, self._region)
         except phonenumbers.NumberParseException:
             return None
+
+
+def _ends(groups: Sequence[regex.Match[str]], first: int) -> list[int]:
+    """Where a number that begins with group `first` may end, the longest first: no number has more digits than some
+    twenty, however long the run is.
+    """
+    ends: list[int] = []
+    digits = 0
+    for end in range(first, len(groups)):
+        digits += groups[end].end() - groups[end].start()
+        if digits > _DIGITS_MAX:
+            break
+        if digits >= _DIGITS_MIN:
+            ends.append(end + 1)
+    return ends[::-1]
 
 
 def _is_date(match: regex.Match[str]) -> bool:

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import regex
 
-from validated.roster.names import INVISIBLE, name_key
+from validated.datasets.names import INVISIBLE, name_key
 
 _INVISIBLE: Final = regex.compile(f"[{INVISIBLE}]+")
 _LINE_END: Final = regex.compile("\r\n|[\r\n\u0085\u2028\u2029]")
@@ -21,7 +21,7 @@ _TAG: Final = regex.compile(r"</?[A-Za-z][^<>]{0,500}>")
 _LINK_TARGET: Final = regex.compile(r"\]\([^()\n]{0,500}\)|\]\[[^\[\]\n]{0,100}\]")
 _EMPHASIS: Final = regex.compile(r"[*_~`\\]+|(?<=\p{L})-\n(?=\p{L})")
 # Letters of scripts that put no space between words: each is a word, and more of them make a name.
-_UNSPACED: Final = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Bopomofo}\p{Tibetan}\u30fc"
+_UNSPACED: Final = r"\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Bopomofo}\p{Tibetan}"
 # UAX 29's words, except that they end at a dot and an underscore, too: addresses are made of names.
 _WORD: Final = regex.compile(
     rf"(?V1)[{_UNSPACED}]\p{{M}}*"
@@ -97,8 +97,11 @@ def _words(view: str) -> Iterator[Word]:
             continue
         owner = name_key(_POSSESSIVE.sub("", text)) if len(text) > 2 and not text.isalnum() else key
         weight = 1.0
+        if len(key) == 1:
+            # Letters that stand apart may be a name that is spaced out.
+            weight = 0.4
         if not text.isascii() and _UNSPACED_WORD.match(text):
-            weight = 0.25 if text >= "\u0e00" and text < "\u1800" else 0.5
+            weight = 0.25 if "\u0e00" <= text < "\u1800" else 0.75
         yield Word(text, match.start(), match.end(), key, owner, weight)
 
 

@@ -64,8 +64,11 @@ class ChatServiceServicer(object):
         caller's deadline: a call that the endpoint refused or never received (no connection, HTTP 429, 503, 529). What it
         does not: a call that may have been billed (any other 5xx, a connection that broke after the request was sent, an
         answer that cannot be read, silence), unless the provider is configured with `retry.repeat_billed`.
-        `fallbacks` and routes are tried after either. Where all targets fail, the status is that of the first, unless a
-        later one may have been billed: then it is the later one's.
+        `fallbacks` and routes go on to their next target after either, after every other refusal of an endpoint (a key, a
+        quota, a length, a parameter, a filter that another may not have) and after a model that declined or made no valid
+        output; final are DEADLINE and chatd's own argument checks. Where no target answers, the response is the last
+        FINISH_REASON_REFUSAL or FINISH_REASON_MALFORMED, if there was one; else the status is that of the first target,
+        unless a later one may have been billed: then it is the later one's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,7 +76,8 @@ class ChatServiceServicer(object):
 
     def StreamComplete(self, request, context):
         """StreamComplete sends the answer as it is made, then one last event with what Complete would have returned.
-        The statuses are those of Complete; one after the first delta means that the answer broke off.
+        The statuses are those of Complete; one after the first delta means that the answer broke off: ABORTED or
+        DEADLINE_EXCEEDED, and no other target is tried.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

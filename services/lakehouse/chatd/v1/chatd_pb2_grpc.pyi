@@ -46,12 +46,16 @@ class ChatServiceStub:
     caller's deadline: a call that the endpoint refused or never received (no connection, HTTP 429, 503, 529). What it
     does not: a call that may have been billed (any other 5xx, a connection that broke after the request was sent, an
     answer that cannot be read, silence), unless the provider is configured with `retry.repeat_billed`.
-    `fallbacks` and routes are tried after either. Where all targets fail, the status is that of the first, unless a
-    later one may have been billed: then it is the later one's.
+    `fallbacks` and routes go on to their next target after either, after every other refusal of an endpoint (a key, a
+    quota, a length, a parameter, a filter that another may not have) and after a model that declined or made no valid
+    output; final are DEADLINE and chatd's own argument checks. Where no target answers, the response is the last
+    FINISH_REASON_REFUSAL or FINISH_REASON_MALFORMED, if there was one; else the status is that of the first target,
+    unless a later one may have been billed: then it is the later one's.
     """
     StreamComplete: _grpc.UnaryStreamMultiCallable[_chatd_pb2.StreamCompleteRequest, _chatd_pb2.StreamCompleteResponse]
     """StreamComplete sends the answer as it is made, then one last event with what Complete would have returned.
-    The statuses are those of Complete; one after the first delta means that the answer broke off.
+    The statuses are those of Complete; one after the first delta means that the answer broke off: ABORTED or
+    DEADLINE_EXCEEDED, and no other target is tried.
     """
 
 @_typing.type_check_only
@@ -72,12 +76,16 @@ class ChatServiceAsyncStub(ChatServiceStub):
     caller's deadline: a call that the endpoint refused or never received (no connection, HTTP 429, 503, 529). What it
     does not: a call that may have been billed (any other 5xx, a connection that broke after the request was sent, an
     answer that cannot be read, silence), unless the provider is configured with `retry.repeat_billed`.
-    `fallbacks` and routes are tried after either. Where all targets fail, the status is that of the first, unless a
-    later one may have been billed: then it is the later one's.
+    `fallbacks` and routes go on to their next target after either, after every other refusal of an endpoint (a key, a
+    quota, a length, a parameter, a filter that another may not have) and after a model that declined or made no valid
+    output; final are DEADLINE and chatd's own argument checks. Where no target answers, the response is the last
+    FINISH_REASON_REFUSAL or FINISH_REASON_MALFORMED, if there was one; else the status is that of the first target,
+    unless a later one may have been billed: then it is the later one's.
     """
     StreamComplete: _aio.UnaryStreamMultiCallable[_chatd_pb2.StreamCompleteRequest, _chatd_pb2.StreamCompleteResponse]  # type: ignore[assignment]
     """StreamComplete sends the answer as it is made, then one last event with what Complete would have returned.
-    The statuses are those of Complete; one after the first delta means that the answer broke off.
+    The statuses are those of Complete; one after the first delta means that the answer broke off: ABORTED or
+    DEADLINE_EXCEEDED, and no other target is tried.
     """
 
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -101,8 +109,11 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         caller's deadline: a call that the endpoint refused or never received (no connection, HTTP 429, 503, 529). What it
         does not: a call that may have been billed (any other 5xx, a connection that broke after the request was sent, an
         answer that cannot be read, silence), unless the provider is configured with `retry.repeat_billed`.
-        `fallbacks` and routes are tried after either. Where all targets fail, the status is that of the first, unless a
-        later one may have been billed: then it is the later one's.
+        `fallbacks` and routes go on to their next target after either, after every other refusal of an endpoint (a key, a
+        quota, a length, a parameter, a filter that another may not have) and after a model that declined or made no valid
+        output; final are DEADLINE and chatd's own argument checks. Where no target answers, the response is the last
+        FINISH_REASON_REFUSAL or FINISH_REASON_MALFORMED, if there was one; else the status is that of the first target,
+        unless a later one may have been billed: then it is the later one's.
         """
 
     @_abc_1.abstractmethod
@@ -112,7 +123,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_chatd_pb2.StreamCompleteResponse], _abc.AsyncIterator[_chatd_pb2.StreamCompleteResponse]]:
         """StreamComplete sends the answer as it is made, then one last event with what Complete would have returned.
-        The statuses are those of Complete; one after the first delta means that the answer broke off.
+        The statuses are those of Complete; one after the first delta means that the answer broke off: ABORTED or
+        DEADLINE_EXCEEDED, and no other target is tried.
         """
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

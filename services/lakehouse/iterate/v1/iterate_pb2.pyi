@@ -59,7 +59,7 @@ class StreamIterateRequest(_message.Message):
     def __init__(self, request: _Optional[_Union[IterateRequest, _Mapping]] = ...) -> None: ...
 
 class Attempt(_message.Message):
-    __slots__ = ("iteration", "provider", "model", "verdict", "raw", "raw_truncated", "findings", "parse_problem", "input_tokens", "output_tokens", "chat_ms", "validate_ms", "roster", "span_id")
+    __slots__ = ("iteration", "provider", "model", "verdict", "raw", "raw_truncated", "findings", "parse_problem", "input_tokens", "output_tokens", "chat_ms", "validate_ms", "roster", "span_id", "cost_nano_usd")
     ITERATION_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +74,7 @@ class Attempt(_message.Message):
     VALIDATE_MS_FIELD_NUMBER: _ClassVar[int]
     ROSTER_FIELD_NUMBER: _ClassVar[int]
     SPAN_ID_FIELD_NUMBER: _ClassVar[int]
+    COST_NANO_USD_FIELD_NUMBER: _ClassVar[int]
     iteration: int
     provider: str
     model: str
@@ -88,7 +89,8 @@ class Attempt(_message.Message):
     validate_ms: int
     roster: str
     span_id: str
-    def __init__(self, iteration: _Optional[int] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., raw: _Optional[str] = ..., raw_truncated: bool = ..., findings: _Optional[_Iterable[_Union[_validated_pb2.Finding, _Mapping]]] = ..., parse_problem: _Optional[str] = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., chat_ms: _Optional[int] = ..., validate_ms: _Optional[int] = ..., roster: _Optional[str] = ..., span_id: _Optional[str] = ...) -> None: ...
+    cost_nano_usd: int
+    def __init__(self, iteration: _Optional[int] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., raw: _Optional[str] = ..., raw_truncated: bool = ..., findings: _Optional[_Iterable[_Union[_validated_pb2.Finding, _Mapping]]] = ..., parse_problem: _Optional[str] = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., chat_ms: _Optional[int] = ..., validate_ms: _Optional[int] = ..., roster: _Optional[str] = ..., span_id: _Optional[str] = ..., cost_nano_usd: _Optional[int] = ...) -> None: ...
 
 class Accepted(_message.Message):
     __slots__ = ("artifact_json",)
@@ -105,7 +107,7 @@ class MaxIterExhausted(_message.Message):
     def __init__(self, artifact_json: _Optional[str] = ..., token_budget_spent: bool = ...) -> None: ...
 
 class IterateResponse(_message.Message):
-    __slots__ = ("session_id", "trace_id", "accepted", "max_iter_exhausted", "attempts", "grounded_in_roster", "input_tokens", "output_tokens", "duration_ms")
+    __slots__ = ("session_id", "trace_id", "accepted", "max_iter_exhausted", "attempts", "grounded_in_roster", "input_tokens", "output_tokens", "duration_ms", "cost_nano_usd")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +117,7 @@ class IterateResponse(_message.Message):
     INPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     DURATION_MS_FIELD_NUMBER: _ClassVar[int]
+    COST_NANO_USD_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     trace_id: str
     accepted: Accepted
@@ -124,7 +127,8 @@ class IterateResponse(_message.Message):
     input_tokens: int
     output_tokens: int
     duration_ms: int
-    def __init__(self, session_id: _Optional[str] = ..., trace_id: _Optional[str] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., max_iter_exhausted: _Optional[_Union[MaxIterExhausted, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., grounded_in_roster: bool = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., duration_ms: _Optional[int] = ...) -> None: ...
+    cost_nano_usd: int
+    def __init__(self, session_id: _Optional[str] = ..., trace_id: _Optional[str] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., max_iter_exhausted: _Optional[_Union[MaxIterExhausted, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., grounded_in_roster: bool = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., duration_ms: _Optional[int] = ..., cost_nano_usd: _Optional[int] = ...) -> None: ...
 
 class AttemptStarted(_message.Message):
     __slots__ = ("iteration", "max_iterations", "provider", "model")

@@ -1,0 +1,74 @@
+"""Keys in quoted words of an endpoint: none of them reaches a log, be it our own, a piece of it, or somebody else's."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+MASK: Final = "***"
+# So many characters of our key in a row are no chance.
+_WINDOW: Final = 8
+# Words that keys start with, and that say so by themselves.
+_KNOWN: Final = re.compile(
+    r"(?<![A-Za-z0-9])(?:sk|pk|rk|gsk|xai|hf|pplx|nvapi|fw|tgp|csk|r8|key|glpat|ghp|gho|github_pat|AIza|AKIA|ASIA|ya29|"
+    r"eyJ|Bearer|Basic)[-_.]?[A-Za-z0-9*•…][A-Za-z0-9_\-.*•…+/=]{5,4000}"
+)
+_AFTER_NAME: Final = re.compile(
+    r"(?i)((?:api[-_ ]?key|access[-_ ]?key|\bkey|token|secret|password|authorization)s?(?: provided| id)?"
+    r"[\"']?\s{0,2}[:=]\s{0,2}[\"']?(?:bearer |basic )?)([^\s\"',;{}]{6,4000})"
+)
+_BEARER: Final = re.compile(r"(?i)\b(bearer|basic) [A-Za-z0-9_\-.~+/=]{6,4000}")
+_UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+# A run without a break that is too long and too mixed to be a word, a number or a model's name.
+_RUN: Final = re.compile(r"[A-Za-z0-9+/=*•…]{16,4000}")
+
+
+def masked(text: str, *keys: str) -> str:
+    """`text` with every key-like word, and every piece of `keys`, as `***`."""
+    for key in keys:
+        text = _without(text, key)
+    text = _BEARER.sub(rf"\1 {MASK}", text)
+    text = _AFTER_NAME.sub(_mask_after_name, text)
+    text = _KNOWN.sub(_mask_known, text)
+    text = _UUID.sub(MASK, text)
+    return _RUN.sub(_mask_run, text)
+
+
+def _without(text: str, key: str) -> str:
+    if not key:
+        return text
+    if len(key) < _WINDOW:
+        return text.replace(key, MASK)
+    pieces = {key[at : at + _WINDOW] for at in range(len(key) - _WINDOW + 1)}
+    kept: list[str] = []
+    at = covered = 0
+    while at < len(text):
+        if text[at : at + _WINDOW] in pieces:
+            if at > covered or not kept or kept[-1] != MASK:
+                kept.append(MASK)
+            covered = at + _WINDOW
+        elif at >= covered:
+            kept.append(text[at])
+        at += 1
+    return "".join(kept)
+
+
+def _mask_after_name(match: re.Match[str]) -> str:
+    value = match[2]
+    # "invalid token: unexpected end of input" names no token.
+    if value.isalpha() and value.islower():
+        return match[0]
+    return match[1] + MASK
+
+
+def _mask_known(match: re.Match[str]) -> str:
+    word = match[0]
+    return MASK if any(each.isdigit() or each in "*•…" for each in word) or len(word) >= 24 else word
+
+
+def _mask_run(match: re.Match[str]) -> str:
+    run = match[0]
+    mixed = any(each.isdigit() for each in run) and any(each.isalpha() for each in run)
+    # A path or a model's name is words between slashes.
+    longest = max(len(piece) for piece in run.split("/"))
+    return MASK if (mixed and longest >= 16) or (longest >= 32 and not run.isdecimal()) else run
