@@ -183,6 +183,9 @@ STEPS = st.sampled_from(["queued", "done", "done", "locked", "full"])
 DOOMS = st.builds(Doom, st.integers(0, 5), st.sampled_from([0.0, 0.1, 0.5, 0.9, 0.999, 1.0]))
 
 
+MAYBE_DOOMED = st.none() | st.none() | DOOMS
+
+
 class Crashes(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -242,13 +245,24 @@ class Crashes(RuleBasedStateMachine):
     @precondition(lambda self: self.living())
     @rule(
         data=st.data(),
-        doom=st.none() | DOOMS,
+        doom=MAYBE_DOOMED,
         prompt_size=st.sampled_from([1, 300, 3_000]),
         reused=st.booleans(),
         step=STEPS,
     )
     def begin(self, data: st.DataObject, doom: Doom | None, prompt_size: int, reused: bool, step: str) -> None:
-        process, logger = data.draw(st.sampled_from(self.living()))
+        self.begin_session(*data.draw(st.sampled_from(self.living())), doom, prompt_size, step, reused=reused)
+
+    def begin_session(
+        self,
+        process: Process,
+        logger: SessionLogger,
+        doom: Doom | None,
+        prompt_size: int,
+        step: str,
+        *,
+        reused: bool = False,
+    ) -> None:
         # A caller may send both ids of an earlier session again, as after a process died.
         number = 0 if reused else len(self.sessions) + 1
         begun = SessionRecord(
@@ -272,7 +286,7 @@ class Crashes(RuleBasedStateMachine):
         self.turn(process, logger, doom, step)
 
     @precondition(lambda self: self.open_sessions())
-    @rule(data=st.data(), doom=st.none() | DOOMS, size=st.integers(0, 2_000), step=STEPS)
+    @rule(data=st.data(), doom=MAYBE_DOOMED, size=st.integers(0, 2_000), step=STEPS)
     def finish_attempt(self, data: st.DataObject, doom: Doom | None, size: int, step: str) -> None:
         session = data.draw(st.sampled_from(self.open_sessions()))
         attempt = SessionAttemptRecord(iteration=len(session.attempts) + 1, verdict="rejected", raw="\u2028" * size)
@@ -282,9 +296,16 @@ class Crashes(RuleBasedStateMachine):
         self.turn(session.process, self.loggers[session.process.name][1], doom, step)
 
     @precondition(lambda self: self.open_sessions())
-    @rule(data=st.data(), doom=st.none() | DOOMS, step=STEPS)
-    def hand_over(self, data: st.DataObject, doom: Doom | None, step: str) -> None:
-        session = data.draw(st.sampled_from(self.open_sessions()))
+    @rule(data=st.data(), doom=MAYBE_DOOMED)
+    def hand_over_on_a_full_disk(self, data: st.DataObject, doom: Doom | None) -> None:
+        self.hand_over(data.draw(st.sampled_from(self.open_sessions())), doom, "full")
+
+    @precondition(lambda self: self.open_sessions())
+    @rule(data=st.data(), doom=MAYBE_DOOMED, step=STEPS)
+    def hand_over_somehow(self, data: st.DataObject, doom: Doom | None, step: str) -> None:
+        self.hand_over(data.draw(st.sampled_from(self.open_sessions())), doom, step)
+
+    def hand_over(self, session: Simulated, doom: Doom | None, step: str) -> None:
         session.record = replace(
             session.begun,
             timestamp=rfc3339(time.time_ns() // 1000),
@@ -299,48 +320,39 @@ class Crashes(RuleBasedStateMachine):
         self.turn(session.process, self.loggers[session.process.name][1], doom, step)
 
     @precondition(lambda self: self.living())
-    @rule(data=st.data(), doom=st.none() | DOOMS, step=STEPS)
+    @rule(data=st.data(), doom=MAYBE_DOOMED, step=STEPS)
     def go_on(self, data: st.DataObject, doom: Doom | None, step: str) -> None:
         process, logger = data.draw(st.sampled_from(self.living()))
         self.turn(process, logger, doom, step)
 
     @precondition(lambda self: self.living())
-    @rule(data=st.data(), doom=st.none() | DOOMS, full=st.booleans())
-    def stop(self, data: st.DataObject, doom: Doom | None, full: bool) -> None:
-        """SIGTERM: the drain is over, and what is left is spilled."""
-        process, logger = data.draw(st.sampled_from(self.living()))
-        process.full = full
-        self.run(process, doom, self.writer_of(logger)._finish)
-        process.die()
+    @rule(
+        data=st.data(), doom=MAYBE_DOOMED, how=st.sampled_from(["SIGKILL", "SIGTERM", "SIGTERM, full", "SIGTERM, hung"])
+    )
+    def end_process(self, data: st.DataObject, doom: Doom | None, how: str) -> None:
+        """SIGTERM: the drain is over, and what is left is spilled; by another thread, where the writer's hangs in the
+        log's disk."""
+        self.end(*data.draw(st.sampled_from(self.living())), doom, how)
 
-    @precondition(lambda self: self.living())
-    @rule(data=st.data(), doom=st.none() | DOOMS)
-    def stop_hung(self, data: st.DataObject, doom: Doom | None) -> None:
-        """SIGTERM while the thread hangs in the log's disk: another one spills in its place."""
-        process, logger = data.draw(st.sampled_from(self.living()))
-        process.full = True  # not a byte gets there
+    def end(self, process: Process, logger: SessionLogger, doom: Doom | None, how: str) -> None:
+        writer = self.writer_of(logger)
+        process.full = how in {"SIGTERM, full", "SIGTERM, hung"}  # not a byte gets there
         waiting = [
             session
             for session in self.sessions
             if session.process is process and session.handover is not None and session.handover.outcome is None
         ]
+        if how == "SIGTERM, hung":
+            if self.run(process, doom, writer.rescue):
+                for session in waiting:
+                    session.rescued = True
+        elif how != "SIGKILL":
+            self.run(process, doom, writer._finish)
+        if not process.dead:
+            process.die()
+            self.kills += 1
 
-        def rescue() -> None:
-            self.writer_of(logger).rescue()
-            for session in waiting:
-                session.rescued = True
-
-        self.run(process, doom, rescue)
-        process.die()
-
-    @precondition(lambda self: self.living())
-    @rule(data=st.data())
-    def kill(self, data: st.DataObject) -> None:
-        process, _ = data.draw(st.sampled_from(self.living()))
-        process.die()
-        self.kills += 1
-
-    @rule(doom=st.none() | DOOMS)
+    @rule(doom=MAYBE_DOOMED)
     def sweep(self, doom: Doom | None) -> None:
         self.run(Process("sweeper"), doom, self.sweep_once)
 
@@ -464,10 +476,31 @@ def test_a_crash_after_any_byte_leaves_one_row_for_every_session() -> None:
         Crashes,
         settings=settings(
             derandomize=True,
-            max_examples=120,
+            max_examples=150,
             stateful_step_count=40,
             deadline=None,
             phases=[Phase.generate],  # shrinking takes minutes and is worth them by hand only
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGTERM, full", "SIGTERM, hung"])
+@pytest.mark.parametrize("step", ["queued", "done", "locked", "full"])
+@pytest.mark.parametrize("begin_step", ["done", "full"])
+def test_a_crash_at_each_call_of_an_end_leaves_its_row(begin_step: str, step: str, how: str) -> None:
+    for struck in ("at the hand-over", "at the end of the process"):
+        for calls in range(8):
+            for share in (0.0, 0.5, 1.0):
+                machine = Crashes()
+                try:
+                    machine.start()
+                    ((process, logger),) = machine.living()
+                    machine.begin_session(process, logger, None, 1, "done")
+                    machine.begin_session(process, logger, None, 1, begin_step)
+                    doom = Doom(calls, share)
+                    machine.hand_over(machine.sessions[1], doom if struck == "at the hand-over" else None, step)
+                    if machine.living():
+                        machine.end(process, logger, doom if struck == "at the end of the process" else None, how)
+                finally:
+                    machine.teardown()

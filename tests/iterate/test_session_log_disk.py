@@ -334,6 +334,18 @@ async def test_a_removed_folder_costs_no_row_either(path: Path) -> None:
     assert rows(path) == Counter({"s": 1})
 
 
+async def test_what_the_log_alone_refuses_is_spilled_too(path: Path) -> None:
+    logger = SessionLogger(configured(path, append_wait_ms=5_000))
+    await logger.start()
+    path.unlink()
+    path.mkdir()
+    assert await answered(logger, "s") == "spilled"
+    await logger.close()
+    path.rmdir()
+    await recovered(path)
+    assert rows(path) == Counter({"s": 1})
+
+
 async def test_spilled_rows_are_in_the_log_once_the_disk_takes_them_again(path: Path, disk: Disk) -> None:
     logger = SessionLogger(configured(path, append_wait_ms=5_000))
     await logger.start()
