@@ -3,8 +3,8 @@
     python bench/session_reading.py [--rows 300000] [--long-rows 12] [--folder DIR]
 
 Writes rotated files and a live one with ``encode_row`` (1.3 KB a row, 90 days, four kinds and models, some rows of
-10 MB among them), runs the commands as a user would, each in its own process, compacts, and runs them again. Needs about three times the log's size on disk
-in ``--folder`` (default: a temporary one, removed afterwards).
+10 MB among them), runs the commands as a user would, each in its own process, compacts, and runs them again. Needs
+about three times the log's size on disk in ``--folder`` (default: a temporary one, removed afterwards).
 """
 
 from __future__ import annotations

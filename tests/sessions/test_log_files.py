@@ -128,7 +128,7 @@ def test_copies_are_named_by_verify_and_do_not_fail_it(tmp_path: Path) -> None:
         write_segment(tmp_path / name, rows(1, 2))
 
     with SessionReader(live) as reader:
-        found = verify_log(reader, canonical=False, problems_max=10)
+        found = verify_log(reader.snapshot, canonical=False, problems_max=10)
         (notice,) = reader.warnings
 
     assert found.passed
@@ -154,7 +154,7 @@ def test_a_rotated_file_in_a_compression_that_is_not_read_fails_verify(tmp_path:
     (tmp_path / "sessions.jsonl.1.xz").write_bytes(b"\xfd7zXZ\0")
 
     with SessionReader(live) as reader:
-        found = verify_log(reader, canonical=False, problems_max=10)
+        found = verify_log(reader.snapshot, canonical=False, problems_max=10)
 
     assert not found.passed
     assert "sessions.jsonl.1.xz is compressed in a way that is not read" in found.problems[0].detail
