@@ -22,7 +22,7 @@ from lakehouse.sessions.query.reader import SessionReader
 from lakehouse.sessions.record import SessionRecord
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.store.append import LogPosition
-from lakehouse.sessions.store.archive import Archive, new_segment
+from lakehouse.sessions.store.archive import Archive, Manifest, new_segment
 from lakehouse.sessions.store.log_files import list_log_files
 from lakehouse.sessions.upkeep.compaction import compact
 from lakehouse.sessions.upkeep.verification import verify_log
@@ -88,7 +88,9 @@ def test_the_sweep_searches_the_files_that_the_readers_read(
         wanted.mkdir(parents=True, exist_ok=True)
     elsewhere = write_segment(folder / "elsewhere", encode_row(record(1)))
     for segment in committed:
-        (archive.manifests / f"{segment}.json").write_bytes(b"{}")
+        made_of = {"source": "sessions.jsonl.9", "source_sha256": "", "source_bytes": 0, "content": ""}
+        manifest = Manifest(segment=segment, lines=0, torn=0, files=(), **made_of)  # type: ignore[arg-type]  # by name
+        (archive.manifests / f"{segment}.json").write_bytes(manifest.to_json())
     records = {LIVE: record(0)}
     for number, (name, kind) in enumerate(names.items(), 2):
         path = folder / name
