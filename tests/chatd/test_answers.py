@@ -283,8 +283,11 @@ async def test_thinking_that_the_prompt_opened_is_no_answer(openai_chatd: Any) -
 
 @pytest.mark.parametrize(
     "content",
-    ['{"body":"a </think> b"}', "<thinker>no</thinker>", "<b>bold</b>", "[1, 2]", "< 3", "  ", "I <think> so"]
-    + ['Here: {"body": "a </think> b"}', '```json\n{"body": "<think>a</think> b"}\n```', '{"a":1}\n{"b":"</think>"}'],
+    [
+        *('{"body":"a </think> b"}', "<thinker>no</thinker>", "<b>bold</b>", "[1, 2]", "< 3", "  ", "I <think> so"),
+        *('Here: {"body": "a </think> b"}', '{"a":1}\n{"b":"</think>"}'),
+        '```json\n{"body": "<think>a</think> b"}\n```',
+    ],
 )
 async def test_text_that_is_no_thinking_stays_as_it_is(content: str, openai_chatd: Any) -> None:
     events = [*(delta_event(content=each) for each in content), delta_event("stop"), DONE]

@@ -205,6 +205,10 @@ def is_error(answer: Mapping[str, Any]) -> bool:
     if answer.get("error") or answer.get("object") == "error" or answer.get("type") == "error":
         return True
     # {"message": "…", "code": …}, {"detail": […]}: words for a person, and nothing of an answer.
+    # {"choices": null, "base_resp": {"status_msg": …}}: MiniMax.
+    base = answer.get("base_resp")
+    if isinstance(base, dict) and base.get("status_code") and answer.get("choices") is None:
+        return True
     if "choices" in answer or "content" in answer:
         return False
     return any(isinstance(answer.get(key), str | list) and answer[key] for key in _ERROR_KEYS)

@@ -25,8 +25,8 @@ class EventReader:
     """Feed it chunks as they come; it works on bytes, so a chunk may end inside a character or a line end.
 
     An event that the stream's end cuts off is dropped, as the standard says, unless `end` is asked for it. Beyond the
-    standard, which would drop them unseen: a field `error` (llama.cpp), and a line that is an object without any field's
-    name, are events of their own.
+    standard, which would drop them unseen, a field `error` (llama.cpp) and a line that is an object without the name
+    of any field are events of their own.
     """
 
     def __init__(self) -> None:
