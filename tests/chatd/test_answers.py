@@ -52,6 +52,8 @@ def kinds(pieces: list[tuple[str, str]]) -> tuple[str, str]:
     [
         *((word, "STOP") for word in ("stop", "STOP", "eos", "eos_token", "stop_sequence", "COMPLETE", "end_turn")),
         *((word, "LENGTH") for word in ("length", "MAX_TOKENS", "max_tokens", "model_length", "max_output_tokens")),
+        *((word, "LENGTH") for word in ("max_new_tokens", "truncated", "incomplete")),
+        *((word, "CONTENT_FILTER") for word in ("filtered", "policy_violation", "safety_violation")),
         *((word, "LENGTH") for word in ("model_context_window_exceeded", "pause_turn", "FinishReason.MAX_TOKENS")),
         *((word, "CONTENT_FILTER") for word in ("SAFETY", "RECITATION", "PROHIBITED_CONTENT", "content_filter")),
         *((word, "CONTENT_FILTER") for word in ("BLOCKLIST", "SPII", "guardrail_intervened", "sensitive")),
@@ -158,11 +160,16 @@ def piece(id_: str | None, name: str | None, arguments: str, index: Any = 0) -> 
         [piece("a", "one", '{"n"'), piece("a", None, ":1}"), piece("b", "two", '{"n":2}')],
         [piece("a", "one", '{"n"'), piece("a", "one", ":1}"), piece("b", "two", '{"n":2}')],
         [piece("a", "one", '{"n"'), piece("x", None, ":1}"), piece("b", "two", '{"n":2}')],
+        [piece("a", "one", '{"n"'), piece("b", "two", '{"n"'), piece("a", None, ":1}"), piece("b", None, ":2}")],
+        [piece("a", "o", ""), piece(None, "ne", ""), piece(None, None, '{"n":1}'), piece("b", "two", '{"n":2}', 1)],
         [piece("a", "one", '{"n":1}', None), piece("b", "two", '{"n":', None), piece(None, None, "2}", None)],
         [piece("a", "one", '{"n":', "0"), piece("b", "two", '{"n":2}', "1"), piece(None, None, "1}", "0")],
         [piece("a", "one", '{"n":', 1), piece("b", "two", '{"n":2}', 2), piece(None, None, "1}", 1)],
     ],
-    ids=["one index", "grown", "named again", "ids made up", "no index", "index as text", "from 1"],
+    ids=[
+        *("one index", "grown", "named again", "ids made up", "by turns", "name in pieces"),
+        *("no index", "index as text", "from 1"),
+    ],
 )  # fmt: skip
 async def test_tool_calls_are_told_apart_however_they_are_numbered(pieces: list[bytes], openai_chatd: Any) -> None:
     async with openai_chatd([fakes.stream(*pieces, delta_event("tool_calls"), DONE)]) as (chatd, _):

@@ -398,6 +398,26 @@ def test_no_key_like_word_reaches_the_log(secret: str, sentence: str) -> None:
     assert "***" in detail
 
 
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        *("Invalid token {}", "token '{}' not found", "password '{}' is wrong", "x-api-key header '{}' is invalid"),
+        *("api key [{}]", "API key <{}>", "apikey%3D{}", "https://user:{}@host/v1", "?key={}&alt=sse", "key of `{}`"),
+    ],
+)
+def test_a_short_secret_is_known_by_what_stands_before_it(sentence: str) -> None:
+    assert "q7f9w2k1" not in masked(sentence.format("q7f9w2k1"))
+
+
+@pytest.mark.parametrize("words", ["token 'expected' at 3", "tokens 131072", "key messages", "token limit (131072)"])
+def test_a_word_behind_the_name_of_a_secret_is_left(words: str) -> None:
+    assert masked(words, OWN_KEY) == words
+
+
+def test_our_key_in_capitals_is_masked() -> None:
+    assert masked(f"wrong: {OWN_KEY.upper()}.", OWN_KEY) == "wrong: ***."
+
+
 def test_a_key_at_the_cut_is_masked_before_the_cut() -> None:
     for length in range(200, 320):
         detail = read(400, {"error": {"message": "x " * (length // 2) + OWN_KEY}}, hidden=OWN_KEY).detail
