@@ -9,6 +9,7 @@ from lakehouse.sessions.query.views import JsonSource
 from lakehouse.sessions.row_lines import is_read_alike, read_row_line
 from lakehouse.sessions.row_reading import RowBreach
 from lakehouse.sessions.store.lines import SegmentDamagedError, read_lines
+from lakehouse.sessions.store.names import LOG_EXTENSION
 from lakehouse.sessions.store.segments import Segment
 
 
@@ -21,7 +22,7 @@ def source_of(segment: Segment, folder: Path) -> JsonSource:
     try:
         if all(not line.too_long and is_read_alike(line.data) for line in read_lines(segment)):
             return JsonSource(segment.source, segment.compression)
-        copy = folder / f"rows-{segment.identity[0]}-{segment.identity[1]}.jsonl"
+        copy = folder / f"rows-{segment.identity[0]}-{segment.identity[1]}{LOG_EXTENSION}"
         with copy.open("wb") as file:
             _copy_rows(segment, file)
     except SegmentDamagedError:
