@@ -26,9 +26,9 @@ import message_cases  # noqa: E402  after the path
 from rosters import judge, write_csv  # noqa: E402
 
 from validated.config import LimitsTable, RosterTable  # noqa: E402
+from validated.datasets.file import FileRoster  # noqa: E402
 from validated.kinds.email import EmailValidator  # noqa: E402
 from validated.kinds.validator import Tools  # noqa: E402
-from validated.roster.file import FileRoster  # noqa: E402
 
 
 async def run(cases: int, seed: int) -> int:

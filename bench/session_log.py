@@ -23,8 +23,8 @@ from typing import get_args
 
 import uvloop
 
+from iterate.session_log.fsync import FsyncPolicy
 from iterate.session_log.logger import SessionLogConfig, SessionLogger
-from iterate.session_log.writer import FsyncPolicy
 from lakehouse.sessions.record import PROCESS_DIED, FindingRecord, SessionAttemptRecord, SessionRecord, rfc3339
 from lakehouse.sessions.row import encode_row
 
@@ -106,10 +106,13 @@ async def time_sessions(config: SessionLogConfig, sessions: int, prompt: str, ra
         t0 = time.perf_counter()
         session = begun(number, prompt)
         opened = logger.begin(session)
+        spent_s = time.perf_counter() - t0
+        await opened.begun()
+        t0 = time.perf_counter()
         for attempt in tries:
             opened.attempt_finished(attempt)
         handover = opened.hand_over(ended(session, tries))
-        spent_us.append((time.perf_counter() - t0) * 1e6)
+        spent_us.append((spent_s + time.perf_counter() - t0) * 1e6)
         await handover.written()
     await logger.close()
     return spent_us, logger.counts()["rows_late"]
@@ -161,6 +164,7 @@ async def write_logged(path: Path, rows: list[SessionRecord], sessions: list[Ses
     await logger.start()
     for session, row in zip(sessions, rows, strict=True):
         opened = logger.begin(session)
+        await opened.begun()
         for attempt in row.attempts:
             opened.attempt_finished(attempt)
         await opened.hand_over(row).written()

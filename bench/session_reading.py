@@ -1,10 +1,10 @@
-"""What reading a session log of a million rows costs, as JSONL and compacted: time and peak memory of each command.
+"""What reading a session log of 300,000 rows costs, as JSONL and compacted: time and peak memory of each command.
 
-    python bench/session_reading.py [--rows 1000000] [--folder DIR]
+    python bench/session_reading.py [--rows 300000] [--long-rows 12] [--folder DIR]
 
-Writes rotated files and a live one with ``encode_row`` (2 KB a row, 90 days, four kinds and models), runs the commands
-as a user would, each in its own process, compacts, and runs them again. Needs about three times the log's size on disk
-in ``--folder`` (default: a temporary one, removed afterwards).
+Writes rotated files and a live one with ``encode_row`` (1.3 KB a row, 90 days, four kinds and models, some rows of
+10 MB among them), runs the commands as a user would, each in its own process, compacts, and runs them again. Needs
+about three times the log's size on disk in ``--folder`` (default: a temporary one, removed afterwards).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -40,7 +41,8 @@ ERRORS = (
 WORKERS = ",".join(f'{{"name":"Worker {n} of Toledo","worker_id":"W-{n:04d}"}}' for n in range(5))
 ARTIFACT = f'{{"note":"forklift, Saturday, early shift","workers":[{WORKERS}]}}'
 PHANTOM = FindingRecord("PHANTOM_WORKER", "/workers/0/worker_id", "W-9999 is not in the roster of 2026-11-24")
-PROMPT = "Fill 5 forklift operators in Toledo for Saturday, early shift, licence needed, nearest first. " * 3
+PROMPT = "Fill 5 forklift operators in Toledo for Saturday, early shift, licence needed, nearest first. "
+LONG = "word " * 2_000_000
 
 
 def records(count: int, seed: int = 7) -> Iterator[SessionRecord]:
@@ -98,15 +100,19 @@ def records(count: int, seed: int = 7) -> Iterator[SessionRecord]:
         )
 
 
-def write_log(folder: Path, count: int) -> Path:
+def write_log(folder: Path, count: int, long_rows: int) -> Path:
     """Rotated files ``.9`` to ``.1`` and the live one, a tenth of the rows each. Returns the live path."""
     live = folder / "sessions.jsonl"
     rows = records(count)
+    long_every = count // long_rows if long_rows else count + 1
+    written = 0
     for number in range(FILES - 1, -1, -1):
         path = live.with_name(f"{live.name}.{number}") if number else live
         with path.open("wb") as file:
             for _ in range(count // FILES):
-                file.write(encode_row(next(rows)))
+                record = next(rows)
+                written += 1
+                file.write(encode_row(replace(record, prompt=LONG) if written % long_every == 0 else record))
         if number:
             age_s = time.time() - 3600 - number
             os.utime(path, (age_s, age_s))
@@ -130,9 +136,9 @@ def size_mib(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
 
 
-def measure(folder: Path, count: int) -> None:
+def measure(folder: Path, count: int, long_rows: int) -> None:
     started = time.perf_counter()
-    live = write_log(folder, count)
+    live = write_log(folder, count, long_rows)
     seconds = time.perf_counter() - started
     print(f"{count} rows written in {seconds:.1f} s, {size_mib(folder):.0f} MiB, {os.cpu_count()} cores")
     log = ("--log", str(live))
@@ -155,15 +161,16 @@ def measure(folder: Path, count: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int, default=300_000)
+    parser.add_argument("--long-rows", type=int, default=12, help="of 10 MB")
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
     if arguments.folder is not None:
         arguments.folder.mkdir(parents=True, exist_ok=True)
-        measure(arguments.folder, arguments.rows)
+        measure(arguments.folder, arguments.rows, arguments.long_rows)
         return
     with tempfile.TemporaryDirectory(prefix="session-reading-") as folder:
-        measure(Path(folder), arguments.rows)
+        measure(Path(folder), arguments.rows, arguments.long_rows)
 
 
 if __name__ == "__main__":

@@ -193,8 +193,9 @@ class Healing:
 
     def again(self, fault: UpstreamFault) -> CompletionRequest | None:
         """The request to repeat at once after `fault`; None where nothing is to be done about it."""
-        if fault.billed or self._repeats >= REPEATS_MAX:
+        if fault.billed:
             return None
+        spent = self._repeats >= REPEATS_MAX
         if fault.key_changed and not self._key_changed:
             self._key_changed = True
         elif fault.unsupported:
@@ -210,15 +211,24 @@ class Healing:
             elif step in self.steps:
                 return None
             else:
-                self.steps = (*self.steps, step)
+                # Another thing is refused now: what was done about the ones before has helped, however the call ends.
+                # Of one that takes several tries, as a schema does, only the answer tells.
+                self._remember(tuple(each for each in self.steps if not each.startswith("response_")))
+                if not spent:
+                    self.steps = (*self.steps, step)
         else:
+            return None
+        if spent:
             return None
         self._repeats += 1
         return self._adapter.adapt(self._request, self._model, self.steps)
 
     def helped(self) -> None:
         """The endpoint answered: remember what was new."""
-        self._adapter.remember(self._model, tuple(each for each in self.steps if each not in self._remembered))
+        self._remember(self.steps)
+
+    def _remember(self, steps: tuple[str, ...]) -> None:
+        self._adapter.remember(self._model, tuple(each for each in steps if each not in self._remembered))
 
 
 def fold_system(messages: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -17,6 +17,14 @@ _AFTER_NAME: Final = re.compile(
     r"(?i)((?:api[-_ ]?key|access[-_ ]?key|\bkey|token|secret|password|authorization)s?(?: provided| id)?"
     r"[\"']?\s{0,2}[:=]\s{0,2}[\"']?(?:bearer |basic )?)([^\s\"',;{}]{6,4000})"
 )
+# "token 'q7f9w2k1' not found", "api key <q7f9w2k1>": what stands in marks behind such a name, and a word with a digit.
+_QUOTED: Final = re.compile(
+    r"(?i)((?:\bkey|api[-_ ]?key|token|secret|password|credential|authorization)s?"
+    r"(?: header| value| provided| is| of| id)?"
+    r"(?:%3D|\s{0,2}[\"'`\u2018\u201c\[<(]{1,2}|\s))([A-Za-z0-9_\-.~+/=*•…]{6,4000})"
+)
+# A user and a password in a URL.
+_USER_INFO: Final = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}://)[^\s/@\"'<>]{1,1000}@")
 _BEARER: Final = re.compile(r"(?i)\b(bearer|basic) [A-Za-z0-9_\-.~+/=]{6,4000}")
 _UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 # A run without a break that is too long and too mixed to be a word, a number or a model's name.
@@ -28,7 +36,9 @@ def masked(text: str, *keys: str) -> str:
     for key in keys:
         text = _without(text, key)
     text = _BEARER.sub(rf"\1 {MASK}", text)
+    text = _USER_INFO.sub(rf"\1{MASK}@", text)
     text = _AFTER_NAME.sub(_mask_after_name, text)
+    text = _QUOTED.sub(_mask_quoted, text)
     text = _KNOWN.sub(_mask_known, text)
     text = _UUID.sub(MASK, text)
     return _RUN.sub(_mask_run, text)
@@ -39,11 +49,13 @@ def _without(text: str, key: str) -> str:
         return text
     if len(key) < _WINDOW:
         return text.replace(key, MASK)
+    key = key.lower()
     pieces = {key[at : at + _WINDOW] for at in range(len(key) - _WINDOW + 1)}
+    lower = "".join(each.lower() if each.isascii() else each for each in text)
     kept: list[str] = []
     at = covered = 0
     while at < len(text):
-        if text[at : at + _WINDOW] in pieces:
+        if lower[at : at + _WINDOW] in pieces:
             if at > covered or not kept or kept[-1] != MASK:
                 kept.append(MASK)
             covered = at + _WINDOW
@@ -59,6 +71,13 @@ def _mask_after_name(match: re.Match[str]) -> str:
     if value.isalpha() and value.islower():
         return match[0]
     return match[1] + MASK
+
+
+def _mask_quoted(match: re.Match[str]) -> str:
+    value = match[2]
+    # Words of the sentence, such as "token limit", and counts, such as "tokens (131072)".
+    mixed = any(each.isdigit() for each in value) and any(each.isalpha() for each in value)
+    return match[1] + MASK if mixed or (len(value) >= 16 and not value.strip(".").islower()) else match[0]
 
 
 def _mask_known(match: re.Match[str]) -> str:

@@ -78,6 +78,14 @@ def cost_of(usage: Usage, price: PriceTable) -> Cost | None:
     return Cost(_EXACT.divide(total, _TOKENS), _EXACT.divide(output, _TOKENS))
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object each of whose names stands once, as TOML wants it too: of two prices for one model none is believed."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
 def read_prices(inline: Prices, file: Path | None) -> Prices:
     """The prices of `file`, a TOML or JSON table by model, and over them those of the configuration itself.
 
@@ -88,13 +96,13 @@ def read_prices(inline: Prices, file: Path | None) -> Prices:
     try:
         if file.stat().st_size > FILE_BYTES_MAX:
             raise ValueError(f"{file}: larger than {FILE_BYTES_MAX} bytes")
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
     try:
         # Decimals as they are written: a double would have rounded them already.
         document: Any = (
-            json.loads(text, parse_float=Decimal)
+            json.loads(text, parse_float=Decimal, object_pairs_hook=_once)
             if text.lstrip()[:1] == "{"
             else tomllib.loads(text, parse_float=Decimal)
         )

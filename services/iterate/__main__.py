@@ -18,6 +18,7 @@ from iterate.hops import ChatHop, GateHop, hop_credentials
 from iterate.loop import Limits
 from iterate.servicer import IterateServicer
 from iterate.session import Sessions
+from iterate.session_log.config import session_log_advice
 from iterate.session_log.counts import GAUGES
 from iterate.session_log.logger import SessionLogger
 from iterate.session_trace import trace_recovered_session
@@ -72,7 +73,13 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
 
 
 def main() -> None:
-    run("iterate", IterateConfig, compose, description="The loop: ask the model, validate, feed the findings back.")
+    run(
+        "iterate",
+        IterateConfig,
+        compose,
+        description="The loop: ask the model, validate, feed the findings back.",
+        advise=session_log_advice,
+    )
 
 
 if __name__ == "__main__":

@@ -69,8 +69,9 @@ class Conversation:
         self._context_bytes_max = context_bytes_max
 
     def add(self, answer: str, feedback: str) -> None:
-        """Append an attempt's answer and what was wrong with it; "" and white space are no answer to send back."""
-        if answer.strip():
+        """Append an attempt's answer and what was wrong with it; what has no visible character is no answer
+        to send back."""
+        if any(each.isprintable() and not each.isspace() for each in answer):
             self._pairs.append((Turn("assistant", answer), Turn("user", feedback)))
             return
         if self._pairs and self._pairs[-1][0] is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from typing import Any
 
 from iterate.attempt import Attempt, ModelAnswer
@@ -51,15 +52,19 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
     ) -> iterate_pb2.IterateResponse:
         call = current_call()
         task = self._task(request)
-        call.session_id = task.session_id
+        call.session_id = request.session_id
         call.facts["kind"] = task.kind
         left_s = call.seconds_left()
         deadline_s = time.monotonic() + (self._config.session_ms_max / 1000 if left_s is None else left_s)
-        await context.send_initial_metadata(
-            ((TRACE_ID_HEADER, call.trace.trace_id), (SESSION_ID_HEADER, task.session_id))
-        )
+
+        async def on_begun() -> None:
+            # Not before: nobody holds the id of a session that leaves no row.
+            call.session_id = task.session_id
+            metadata = ((TRACE_ID_HEADER, call.trace.trace_id), (SESSION_ID_HEADER, task.session_id))
+            await _sent(context.send_initial_metadata(metadata), call)
+
         listener = _Events(context, call, task, deadline_s) if stream else None
-        end = await self._sessions.run(task, call, listener, deadline_s)
+        end = await self._sessions.run(task, call, listener, deadline_s, on_begun)
         record = end.record
         call.facts.update(final_verdict=record.final_verdict, iterations=record.iterations)
         return _response(end)
@@ -163,8 +168,13 @@ class _Events:
 
 
 async def _write(context: Any, event: iterate_pb2.StreamIterateResponse, call: Call) -> None:
+    await _sent(context.write(event), call)
+
+
+async def _sent(sending: Awaitable[None], call: Call) -> None:
+    """Raises Fault where the caller is gone."""
     try:
-        await context.write(event)
+        await sending
     except Exception as error:
         raise call.fault_of(error) from error
 

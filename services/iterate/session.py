@@ -1,15 +1,16 @@
 """One session from its beginning to its row.
 
-What is promised, and where: the beginning is in the kernel's hands before the first model call (`begin`), the row is
-handed over in a `finally`, before anything there is awaited, and the answer leaves only after the row was written or
-waited for (`written`). However the session ends, it leaves exactly one row.
+What is promised, and where: the beginning is in the kernel's hands (`begun`) before the caller gets the session's ids
+(`on_begun`) and before the first model call, the row is handed over in a `finally`, before anything there is awaited,
+and the answer leaves only after the row was written or waited for (`written`). However the session ends, it leaves
+exactly one row; one that a strict log refuses at its beginning is none.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -56,8 +57,15 @@ class Sessions:
     """Called with every row that is handed over; for counters."""
     _running: set[str] = field(default_factory=set)
 
-    async def run(self, task: Task, caller: Caller, listener: SessionListener | None, deadline_s: float) -> SessionEnd:
-        """Run one session, at most until `deadline_s` (time.monotonic).
+    async def run(
+        self,
+        task: Task,
+        caller: Caller,
+        listener: SessionListener | None,
+        deadline_s: float,
+        on_begun: Callable[[], Awaitable[None]],
+    ) -> SessionEnd:
+        """Run one session, at most until `deadline_s` (time.monotonic). `on_begun` gives the caller the session's ids.
 
         Raises Fault, the one that the row names. A status, too, leaves only after the row was written or waited for; a
         cancellation that ends the call goes on at once, with the row handed over.
@@ -66,25 +74,35 @@ class Sessions:
             raise Fault(Reason.SESSION_ID_IN_FLIGHT, where="iterate")
         self._running.add(task.session_id)
         try:
-            return await self._run(task, caller, listener, deadline_s)
+            return await self._run(task, caller, listener, deadline_s, on_begun)
         finally:
             self._running.discard(task.session_id)
 
-    async def _run(self, task: Task, caller: Caller, listener: SessionListener | None, deadline_s: float) -> SessionEnd:
+    async def _run(
+        self,
+        task: Task,
+        caller: Caller,
+        listener: SessionListener | None,
+        deadline_s: float,
+        on_begun: Callable[[], Awaitable[None]],
+    ) -> SessionEnd:
         clock = ClockAnchor.now()
         trace = caller.trace
         begun = self._begun(task, trace, clock)
-        try:
-            open_session = self.log.begin(begun, parent_span_id=trace.parent_span_id)
-        except SessionLogUnavailable:
-            raise Fault(Reason.SESSION_LOG_UNAVAILABLE, where="iterate") from None
+        open_session = self.log.begin(begun, parent_span_id=trace.parent_span_id)
         progress = Progress()
         root: Span | None = None
         error: ErrorRecord | None = None
         failure: Fault | None = None
+        refused = False
         try:
+            await open_session.begun()
+            await on_begun()
             root = start_session_trace(self.tracing, begun, trace, clock)
             await self._loop(task, caller, listener, deadline_s, root, progress, open_session).run()
+        except SessionLogUnavailable:
+            refused = True
+            raise Fault(Reason.SESSION_LOG_UNAVAILABLE, where="iterate") from None
         except BaseException as raised:
             failure = caller.fault_of(raised)
             error = error_record(failure)
@@ -94,16 +112,17 @@ class Sessions:
                 failure.__cause__ = raised
             failure.where = failure.where or "iterate"
         finally:
-            record = _ended(begun, progress, error, clock)
-            handover = open_session.hand_over(record)
-            self.on_end(record)
-            if root is not None:
-                end_session_trace(self.tracing, root, record)
+            if not refused:
+                record = _ended(begun, progress, error, clock)
+                handover = open_session.hand_over(record)
+                self.on_end(record)
+                if root is not None:
+                    end_session_trace(self.tracing, root, record)
         written = await handover.written()
         if failure is not None:
             raise failure
         if written != "written" and self.log.strict:
-            raise Fault(Reason.SESSION_LOG_UNAVAILABLE, where="iterate")
+            raise Fault(Reason.SESSION_NOT_LOGGED, where="iterate")
         return SessionEnd(
             record=record, attempts=tuple(progress.attempts), token_budget_spent=progress.token_budget_spent
         )

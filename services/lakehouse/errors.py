@@ -43,6 +43,7 @@ class Reason(StrEnum):
     SHUTTING_DOWN = "SHUTTING_DOWN"
     PROVIDER_FAILED = "PROVIDER_FAILED"
     PROVIDER_BAD_ANSWER = "PROVIDER_BAD_ANSWER"
+    SESSION_NOT_LOGGED = "SESSION_NOT_LOGGED"
     DEADLINE = "DEADLINE"
     PROVIDER_TIMEOUT = "PROVIDER_TIMEOUT"
     CALLER_GONE = "CALLER_GONE"
@@ -81,6 +82,9 @@ _MEANINGS: Final[Mapping[Reason, _Meaning]] = {
     Reason.SHUTTING_DOWN: _Meaning("UNAVAILABLE", "The service is shutting down.", 1000),
     Reason.PROVIDER_FAILED: _Meaning("ABORTED", "The model endpoint failed; the call may have been billed."),
     Reason.PROVIDER_BAD_ANSWER: _Meaning("ABORTED", "The model endpoint's answer could not be read; it may be billed."),
+    Reason.SESSION_NOT_LOGGED: _Meaning(
+        "ABORTED", "The session ended, but its row was not logged in time; its model calls may have been billed."
+    ),
     Reason.DEADLINE: _Meaning("DEADLINE_EXCEEDED", "The time for this request ran out."),
     Reason.PROVIDER_TIMEOUT: _Meaning("DEADLINE_EXCEEDED", "The model endpoint did not answer in time."),
     Reason.CALLER_GONE: _Meaning("CANCELLED", "The caller went away."),

@@ -21,12 +21,14 @@ from lakehouse.settings import read_secret
 from lakehouse.trace_context import read_hop_context
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
 from validated.config import ValidatedTable
+from validated.datasets.file import FileRoster
+from validated.datasets.postgres import PostgresRoster
+from validated.datasets.worker import WorkerLookup
 from validated.kinds import KindError, find_kinds, make_validators
 from validated.kinds.validator import Tools
-from validated.roster.file import FileRoster
-from validated.roster.postgres import PostgresRoster
-from validated.roster.worker import WorkerLookup
 from validated.servicer import ValidateServicer
+
+_ROSTER_GAUGES = ("rows", "age_seconds", "refused", "too_old", "assignments_unknown", "do_not_send_unknown")
 
 
 @contextlib.asynccontextmanager
@@ -46,6 +48,7 @@ async def compose(config: ValidatedTable, runtime: Runtime) -> AsyncIterator[Reg
             service_names=(validated_pb2.DESCRIPTOR.services_by_name["ValidateService"].full_name,),
             add=lambda server: validated_pb2_grpc.add_ValidateServiceServicer_to_server(servicer, server),
             read_context=read_hop_context,
+            is_ready=roster.is_ready if isinstance(roster, PostgresRoster) else None,
         )
 
 
@@ -55,11 +58,11 @@ async def _open_roster(config: ValidatedTable, runtime: Runtime) -> AsyncIterato
     if table.backend == "postgres":
         conninfo = read_secret(table.postgres.conninfo, table.postgres.conninfo_file)
         async with PostgresRoster(table, conninfo, near_ms=config.limits.suggestions_ms).open() as database:
-            runtime.metrics.export("lakehouse_roster", database.counts)
+            runtime.metrics.export("lakehouse_roster", database.counts, gauges=("ready",))
             yield database
         return
     async with FileRoster(table, near_ms=config.limits.suggestions_ms).open() as files:
-        runtime.metrics.export("lakehouse_roster", files.counts, gauges=("rows",))
+        runtime.metrics.export("lakehouse_roster", lambda: {**files.counts(), **files.state()}, gauges=_ROSTER_GAUGES)
         with _on_sighup(files):
             yield files
 
@@ -90,11 +93,6 @@ def check(config: ValidatedTable) -> Iterator[str]:
         except psycopg.Error:
             # Its message may repeat the password.
             yield "roster.postgres.conninfo: neither a libpq connection string nor a URI"
-        return
-    for key in ("path", "assignments_path", "do_not_send_path"):
-        path = getattr(table, key)
-        if path is not None and path.is_dir():
-            yield f"roster.{key}: {path} is a folder: name a file"
 
 
 def main() -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal
 
 import phonenumbers
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from lakehouse.server.config import ServerTable
 from lakehouse.settings import Milliseconds, Table
-from validated.roster.columns import WORKER_COLUMNS
+from validated.datasets.columns import WORKER_COLUMNS
 
 Name = Annotated[str, Field(min_length=1, max_length=63)]
 
@@ -24,7 +25,7 @@ class PostgresTable(Table):
     schema_name: Name = "public"
     table: Name = "workers"
     """Its names are asked for by an expression: with more than some 50,000 rows it should have an index on it
-    (`python -m validated.roster.names` prints the statement).
+    (`python -m validated.datasets.names` prints the statement).
     """
     assignments_table: Annotated[str, Field(max_length=63)] = ""
     """Table in the same schema with worker_id, shift_start, shift_end (timestamptz). Empty: no overlap is known."""
@@ -39,6 +40,11 @@ class PostgresTable(Table):
     """The longest look-up; a nearer deadline of the caller counts instead."""
     connect_timeout_ms: Annotated[int, Field(ge=10, le=600_000)] = 2000
     """The longest wait for a connection out of the pool."""
+    audit_s: Annotated[int, Field(ge=1, le=86_400)] = 300
+    """How often the tables are looked at beside the look-ups: columns, types, rights, spaces in companions."""
+    row_security: Literal["refuse", "allow"] = "refuse"
+    """`refuse`: a companion table whose rows row-level security may hide from this role is refused, since a line that
+    cannot be seen would count as none. On the workers' table hidden people are phantoms, and that is reported."""
     similarity: Literal["auto", "off"] = "auto"
     """`auto`: suggestions use pg_trgm where it is installed; `off`: only workers who fit the spec are suggested."""
 
@@ -48,30 +54,75 @@ class RosterTable(Table):
 
     backend: Literal["file", "postgres"] = "file"
     path: Path = Path("examples/roster/workers.csv")
-    """The workers: .csv, .tsv, .jsonl, .ndjson or .parquet. Replace it by a rename; it is then loaded by itself."""
+    """The workers: .csv, .tsv, .jsonl, .ndjson (these also with .gz or .zst) or .parquet, in any case; or a folder of
+    such files. Taken to the letter. Replace it by a rename; it is then loaded by itself."""
     assignments_path: Path | None = None
     """Existing assignments: worker_id, shift_start, shift_end."""
     do_not_send_path: Path | None = None
     """Whom clients refuse: client_id, worker_id."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Our column name to the file's or the table's, where they differ: {worker_id = "emp_no"}."""
+    ignore_columns: tuple[str, ...] = ()
+    """Columns of the file or table that look like ours and are not. Such a column is refused unless it stands in
+    `columns` or here: a column `Active` that nobody reads would make everybody active."""
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    """What parts the columns of .csv (.tsv has tabs)."""
+    encoding: str = "utf-8"
+    """How .csv, .tsv and .jsonl are encoded: a name that Python knows, such as "cp1252"."""
+    companions_unknown_max: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """The share of assignments or do-not-send lines that may name a worker who is not in the roster. Fewer are reported
+    with a warning; more are refused: the ids are then written in another way, and nobody would be refused."""
+    shrink_max: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """A new roster that has lost more than this share of its workers, of its active workers or of its do-not-send lines
+    is refused, and the old one stays. SIGHUP while it lies there loads it all the same, once; 1: no limit."""
+    allow_shrink: bool = False
+    """Take rosters that have shrunk beyond `shrink_max`."""
+    max_age_s: Annotated[int, Field(ge=0, le=315_360_000)] = 0
+    """How old the workers' file may be, by its time of modification; past it there is a warning each minute. 0: any."""
+    max_age_action: Literal["warn", "close"] = "warn"
+    """`close`: past `max_age_s` look-ups answer ROSTER_UNAVAILABLE."""
+    index_dir: Path | None = None
+    """Where built indexes are kept, so that a restart with unchanged files loads at once; made with mode 0700, some 200
+    bytes a worker. None: `lakehouse/datasets` in $XDG_CACHE_HOME or ~/.cache; where that cannot be written, a temporary
+    folder. Processes may share it."""
     poll_ms: Annotated[int, Field(ge=50, le=3_600_000)] = 2000
     """How often the files are looked at. A change is loaded once it has held still for one such time; SIGHUP loads at
-    once."""
+    once; a load that failed for a reason that may pass (a permission, a killed reader) is tried again each time."""
     rows_max: Annotated[int, Field(ge=1, le=50_000_000)] = 10_000_000
     load_ms: Annotated[int, Field(ge=1000, le=3_600_000)] = 600_000
     """The longest load; past it the old roster stays."""
-    load_memory_mb: Annotated[int, Field(ge=64, le=65_536)] = 192
+    load_memory_mb: Annotated[int, Field(ge=64, le=65_536)] = 512
     """What the reader's engine may use before it spills to a temporary folder."""
     region: Annotated[str, Field(pattern="^[A-Z]{2}$")] = "US"
     """Where the phone numbers of the roster and of messages are from that have no country code: ISO 3166."""
     postgres: PostgresTable = PostgresTable()
 
+    @field_validator("delimiter")
+    @classmethod
+    def _parts_columns(cls, delimiter: str) -> str:
+        if not delimiter.isascii() or delimiter in '"\r\n\x00\x1f' or delimiter.isalnum():
+            raise ValueError("must be one character that stands in no value, such as ; or |")
+        return delimiter
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, encoding: str) -> str:
+        try:
+            "".encode(encoding)
+        except LookupError:
+            raise ValueError(f'"{encoding}" is no encoding of texts; use utf-8, cp1252, iso-8859-1, …') from None
+        return encoding
+
     @model_validator(mode="after")
     def _usable(self) -> RosterTable:
-        for name in self.columns:
+        for name, theirs in self.columns.items():
             if name not in WORKER_COLUMNS:
                 raise ValueError(f'columns: "{name}" is no column of ours; they are {", ".join(WORKER_COLUMNS)}')
+            if theirs in self.ignore_columns:
+                raise ValueError(f'columns: "{theirs}" stands in ignore_columns, too')
+        twice = [theirs for theirs, count in Counter(self.columns.values()).items() if count > 1]
+        if twice:
+            raise ValueError(f'columns: "{twice[0]}" cannot stand for two columns')
         given = bool(self.postgres.conninfo.get_secret_value()) + (self.postgres.conninfo_file is not None)
         if self.region not in phonenumbers.SUPPORTED_REGIONS:
             raise ValueError(f'region: "{self.region}" is no region with phone numbers; two letters such as US, GB, DE')

@@ -16,9 +16,9 @@ from lakehouse.strict_json.parser import JsonBreach, JsonValue, read_canonical
 from lakehouse.tracing import Span, Tracing
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
 from validated.config import LimitsTable
+from validated.datasets.worker import RosterUnavailable, RosterVersion
 from validated.findings import Finding, Findings
 from validated.kinds.validator import Ground, Validator
-from validated.roster.worker import RosterUnavailable, RosterVersion
 
 _log = structlog.get_logger()
 WHERE = "validated"

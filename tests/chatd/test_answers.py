@@ -52,6 +52,8 @@ def kinds(pieces: list[tuple[str, str]]) -> tuple[str, str]:
     [
         *((word, "STOP") for word in ("stop", "STOP", "eos", "eos_token", "stop_sequence", "COMPLETE", "end_turn")),
         *((word, "LENGTH") for word in ("length", "MAX_TOKENS", "max_tokens", "model_length", "max_output_tokens")),
+        *((word, "LENGTH") for word in ("max_new_tokens", "truncated", "incomplete")),
+        *((word, "CONTENT_FILTER") for word in ("filtered", "policy_violation", "safety_violation")),
         *((word, "LENGTH") for word in ("model_context_window_exceeded", "pause_turn", "FinishReason.MAX_TOKENS")),
         *((word, "CONTENT_FILTER") for word in ("SAFETY", "RECITATION", "PROHIBITED_CONTENT", "content_filter")),
         *((word, "CONTENT_FILTER") for word in ("BLOCKLIST", "SPII", "guardrail_intervened", "sensitive")),
@@ -158,11 +160,16 @@ def piece(id_: str | None, name: str | None, arguments: str, index: Any = 0) -> 
         [piece("a", "one", '{"n"'), piece("a", None, ":1}"), piece("b", "two", '{"n":2}')],
         [piece("a", "one", '{"n"'), piece("a", "one", ":1}"), piece("b", "two", '{"n":2}')],
         [piece("a", "one", '{"n"'), piece("x", None, ":1}"), piece("b", "two", '{"n":2}')],
+        [piece("a", "one", '{"n"'), piece("b", "two", '{"n"'), piece("a", None, ":1}"), piece("b", None, ":2}")],
+        [piece("a", "o", ""), piece(None, "ne", ""), piece(None, None, '{"n":1}'), piece("b", "two", '{"n":2}', 1)],
         [piece("a", "one", '{"n":1}', None), piece("b", "two", '{"n":', None), piece(None, None, "2}", None)],
         [piece("a", "one", '{"n":', "0"), piece("b", "two", '{"n":2}', "1"), piece(None, None, "1}", "0")],
         [piece("a", "one", '{"n":', 1), piece("b", "two", '{"n":2}', 2), piece(None, None, "1}", 1)],
     ],
-    ids=["one index", "grown", "named again", "ids made up", "no index", "index as text", "from 1"],
+    ids=[
+        *("one index", "grown", "named again", "ids made up", "by turns", "name in pieces"),
+        *("no index", "index as text", "from 1"),
+    ],
 )  # fmt: skip
 async def test_tool_calls_are_told_apart_however_they_are_numbered(pieces: list[bytes], openai_chatd: Any) -> None:
     async with openai_chatd([fakes.stream(*pieces, delta_event("tool_calls"), DONE)]) as (chatd, _):
@@ -224,6 +231,10 @@ async def test_the_first_form_of_a_tool_call_is_read(openai_chatd: Any) -> None:
         ('<think>Draft: {"ok": false} no, wait</think>' + JSON, 'Draft: {"ok": false} no, wait'),
         ("<think></think>" + JSON, ""),
         ("<think>a</think><think>b</think>" + JSON, "ab"),
+        ('<think lang="en">hm</think>' + JSON, "hm"),
+        ("<think >hm</think >" + JSON, "hm"),
+        ("<thinking>hm</think>" + JSON, "hm"),
+        ("<think>hm</thinking>" + JSON, "hm"),
         (JSON, ""),
     ],
 )
@@ -247,6 +258,25 @@ async def test_thinking_that_never_ends_leaves_no_answer(content: str, openai_ch
     assert kinds(pieces)[0] == ""
 
 
+@pytest.mark.parametrize(
+    ("content", "reasoning"),
+    [
+        ('a {"ok": 1} b</Think>\n' + JSON, 'a {"ok": 1} b'),
+        ('a</think>b {"ok": 1}</think>' + JSON, 'a</think>b {"ok": 1}'),
+        ('<think>a<think>b</think>c {"ok": 1}</think>' + JSON, 'a<think>bc {"ok": 1}'),
+        (JSON + '\n<think>hm {"ok": 1}</think>', 'hm {"ok": 1}'),
+        (JSON + '<think>hm {"ok": 1}', 'hm {"ok": 1}'),
+    ],
+    ids=["mixed case", "closed twice", "nested", "after the answer", "after the answer, open"],
+)
+async def test_a_draft_is_no_answer_wherever_it_stands(content: str, reasoning: str, openai_chatd: Any) -> None:
+    events = [*(delta_event(content=each) for each in content), delta_event("stop"), DONE]
+    answered, _, streamed = await both_ways(openai_chatd, respond(200, completion(content)), events)
+
+    for response in (answered, streamed):
+        assert (response.text, response.reasoning) == (JSON, reasoning)
+
+
 async def test_thinking_that_the_prompt_opened_is_no_answer(openai_chatd: Any) -> None:
     content = 'Draft: {"ok": false} no, wait\n</think>\n\n' + JSON
     events = [*(delta_event(content=each) for each in content), delta_event("stop"), DONE]
@@ -260,7 +290,11 @@ async def test_thinking_that_the_prompt_opened_is_no_answer(openai_chatd: Any) -
 
 @pytest.mark.parametrize(
     "content",
-    ['{"body":"a </think> b"}', "<thinker>no</thinker>", "<b>bold</b>", "[1, 2]", "< 3", "  ", "I <think> so"],
+    [
+        *('{"body":"a </think> b"}', "<thinker>no</thinker>", "<b>bold</b>", "[1, 2]", "< 3", "  ", "I <think> so"),
+        *('Here: {"body": "a </think> b"}', '{"a":1}\n{"b":"</think>"}'),
+        '```json\n{"body": "<think>a</think> b"}\n```',
+    ],
 )
 async def test_text_that_is_no_thinking_stays_as_it_is(content: str, openai_chatd: Any) -> None:
     events = [*(delta_event(content=each) for each in content), delta_event("stop"), DONE]
@@ -430,10 +464,11 @@ async def test_the_last_event_may_lack_its_blank_line(openai_chatd: Any) -> None
 
 async def test_events_without_blank_lines_between_them_are_read(openai_chatd: Any) -> None:
     lines = b"".join(each[:-1] for each in (delta_event(content="All."), delta_event("stop"), DONE))
-    async with openai_chatd([fakes.stream(lines + b"\n")]) as (chatd, _):
-        _, response = await chatd.stream()
+    for end in (b"\n", b""):
+        async with openai_chatd([fakes.stream(lines + end)]) as (chatd, _):
+            _, response = await chatd.stream()
 
-    assert response.text == "All."
+        assert (response.text, response.finish_reason) == ("All.", chatd_pb2.FINISH_REASON_STOP)
 
 
 @pytest.mark.parametrize("late", [b"data: {oops\n\n", event("[done]"), event({"choices": "none"}), event("bye")])
@@ -546,9 +581,16 @@ async def test_an_error_with_status_200_is_read_in_any_form(body: Any, openai_ch
         event({"message": "boom"}, "error"),
         event("boom", "error"),
         event({"object": "error", "message": "boom", "code": 429}),
+        event({"Message": "boom"}, "modelStreamErrorException"),
+        event({"Message": "boom"}),
+        b'error: {"code": 500, "message": "boom"}\n\n',
+        b'{"error": {"message": "boom"}}\n\n',
         chunk_of({"index": 0, "delta": {"content": ""}, "error": RATE, "finish_reason": "error"}),
     ],
-    ids=["429", "503", "529", "bare message", "no JSON", "vLLM", "in a choice"],
+    ids=[
+        *("429", "503", "529", "bare message", "no JSON", "vLLM", "Bedrock", "Bedrock without a name"),
+        *("llama.cpp", "without data", "in a choice"),
+    ],
 )
 @pytest.mark.parametrize("listening", [True, False])
 async def test_an_error_after_text_is_aborted_whatever_its_words(

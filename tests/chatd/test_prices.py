@@ -191,3 +191,13 @@ async def test_a_fault_states_no_cost(openai_chatd: Any) -> None:
         with pytest.raises(Fault):
             await chatd.ask()
         assert "cost_nano_usd" not in chatd.last_line
+
+
+def test_a_price_file_may_begin_with_a_byte_order_mark_and_prices_no_model_twice(tmp_path: Path) -> None:
+    file = tmp_path / "prices.json"
+    file.write_text('{"m": {"input": 1, "output": 2}}', encoding="utf-8-sig")
+    assert read_prices({}, file)["m"].output == 2
+
+    file.write_text('{"m": {"input": 1, "output": 2}, "m": {"input": 3, "output": 4}}', encoding="utf-8")
+    with pytest.raises(ValueError, match="stands twice"):
+        read_prices({}, file)

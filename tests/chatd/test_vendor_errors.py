@@ -128,6 +128,111 @@ async def test_alone_the_caller_gets_the_reason_of(case: Any, pair: Any) -> None
         assert len(refuser.exchanges) == 3
 
 
+# The same said in other words; by what it means and the thing that is not borne.
+SENTENCES = {
+    ("BAD_REQUEST", "seed"): (
+        "seed is not a supported parameter",
+        "Parameter 'seed' not recognized",
+        "Unexpected parameter: seed",
+        "You may not set seed for this model",
+        "Model foo: the field `seed` that you sent is currently not supported",
+        "Unexpected field 'seed' in request body",
+        "Additional properties are not allowed ('seed' was unexpected)",
+        "must NOT have additional properties: seed",
+        "The following parameters are not supported: seed, top_p",
+        "{'type': 'extra_forbidden', 'loc': ('body', 'seed'), 'msg': 'Extra inputs are not permitted'}",
+    ),
+    ("BAD_REQUEST", "response_format"): ("This model does not support structured output",),
+    ("BAD_REQUEST", "stream_only"): ("Non-stream mode is not supported",),
+    ("BAD_REQUEST", "temperature"): (
+        "This model only supports temperature=1",
+        "reasoning models do not accept the temperature parameter",
+        "Invalid value: temperature. Only the default value is supported.",
+        "Unsupported option: temperature",
+        "temperature parameter cannot be used here",
+    ),
+    ("BAD_REQUEST", "top_p"): ("`top_p` must be at least 0.95 or unset when thinking is enabled.",),
+    ("BAD_REQUEST", "max_tokens"): ("this model is not supported MaxTokens, please use MaxCompletionTokens",),
+    ("BAD_REQUEST", "stream_options"): (
+        "stream_options should be set along with stream = true",
+        "The 'stream_options' parameter is only allowed when 'stream' is enabled",
+    ),
+    ("BAD_REQUEST", "response_schema"): (
+        "response_format: unknown variant `json_schema`, expected `text` or `json_object` at line 1 column 300",
+        "response_format: Input should be 'text' or 'json_object'",
+        "Unknown name \"responseSchema\" at 'generation_config': Cannot find field.",
+    ),
+    ("BAD_REQUEST", "system_role"): (
+        "System messages are not allowed for this model",
+        "Unexpected role 'system'",
+        "Invalid role: system",
+        "Unsupported message role: system",
+        "system_instruction is not supported for this model",
+        "Invalid value: 'system'. Supported values are: 'user' and 'assistant'.",
+    ),
+    ("BAD_REQUEST", ""): (
+        "Invalid value for 'temperature': 2.5 must be between 0 and 2",
+        "temperature must be 1 or less",
+        "top_p: must be 1 or less",
+        "Invalid schema for function 'f': None is not of type 'object'",
+        "Invalid key in messages[0]",
+        "Invalid role: tool. Use system, user or assistant.",
+        "max_tokens is too large: 100000. This model supports at most 16384 completion tokens",
+    ),
+    ("CONTEXT_TOO_LONG", ""): (
+        "too many tokens: size limit exceeded by 11326 tokens. Try using shorter or fewer inputs",
+        "Total tokens of image and text exceed max message tokens",
+        "total message token length exceed model limit",
+        "Prompt length exceeds the model's limit",
+        "Please reduce the length of the input messages.",
+        "the input token count is 1048577 but model only supports up to 1048576",
+        "Your input is 9000 tokens but the limit is 8192",
+        "The conversation history is too long",
+        "Sequence length 9000 exceeds maximum sequence length 8192",
+    ),
+    ("PROVIDER_QUOTA", ""): (
+        "Your account is suspended, please check your plan and billing details",
+        "Your prepaid balance is exhausted. Top up to continue.",
+        "Your account balance is insufficient",
+        "Monthly quota exceeded",
+        "Insufficient account balance",
+        "You've hit your usage limit",
+    ),
+    ("CONTENT_FILTERED", ""): (
+        "input sensitive content detected",
+        "The request failed because the input text may contain sensitive information.",
+        "Your request was blocked by moderation",
+        "Your input was flagged for violence. No credits were charged.",
+    ),
+    ("PROVIDER_AUTH", ""): (
+        "Missing or invalid Authorization header.",
+        "Malformed API key",
+        "The API key provided is invalid",
+        "Your API key is not valid",
+        "API key is missing",
+        "Authentication parameter not received in Header",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("meaning", "sentence"), [(meaning, each) for meaning, sentences in SENTENCES.items() for each in sentences]
+)
+def test_a_sentence_is_read_whoever_writes_it(meaning: tuple[str, str], sentence: str) -> None:
+    fault = read(400, {"error": {"message": sentence, "type": "invalid_request_error", "param": None, "code": None}})
+
+    assert (fault.reason, fault.unsupported, fault.billed) == (*meaning, False)
+
+
+async def test_an_error_beside_choices_that_are_none_is_read(openai_chatd: Any) -> None:
+    body = {"choices": None, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}
+    async with openai_chatd([respond(200, body)]) as (chatd, _):
+        with pytest.raises(Fault) as caught:
+            await chatd.ask()
+
+    assert caught.value.reason == "PROVIDER_QUOTA"
+
+
 def test_every_rule_stands_where_it_can_be_reached() -> None:
     """Each phrase of the table, alone in an error, means what its own rule says: none above it takes it away."""
     for rule in packaged_rules():
@@ -310,6 +415,26 @@ def test_no_key_like_word_reaches_the_log(secret: str, sentence: str) -> None:
     kept = [piece for piece in re.findall(r"[A-Za-z0-9]{9,}", secret) if piece in detail]
     assert not kept
     assert "***" in detail
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        *("Invalid token {}", "token '{}' not found", "password '{}' is wrong", "x-api-key header '{}' is invalid"),
+        *("api key [{}]", "API key <{}>", "apikey%3D{}", "https://user:{}@host/v1", "?key={}&alt=sse", "key of `{}`"),
+    ],
+)
+def test_a_short_secret_is_known_by_what_stands_before_it(sentence: str) -> None:
+    assert "q7f9w2k1" not in masked(sentence.format("q7f9w2k1"))
+
+
+@pytest.mark.parametrize("words", ["token 'expected' at 3", "tokens 131072", "key messages", "token limit (131072)"])
+def test_a_word_behind_the_name_of_a_secret_is_left(words: str) -> None:
+    assert masked(words, OWN_KEY) == words
+
+
+def test_our_key_in_capitals_is_masked() -> None:
+    assert masked(f"wrong: {OWN_KEY.upper()}.", OWN_KEY) == "wrong: ***."
 
 
 def test_a_key_at_the_cut_is_masked_before_the_cut() -> None:

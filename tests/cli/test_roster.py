@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from rosters import EXAMPLES, people, small_table, write_csv
+from rosters import EXAMPLES, POSTGRES, people, small_table, write_csv
 
 from lakehouse.cli.roster import command
 
@@ -30,7 +30,7 @@ def test_every_problem_is_listed_with_its_row(tmp_path: Path) -> None:
     rows[4]["name"] = " "
     path = write_csv(tmp_path / "w.csv", rows)
     result = _run("check", path)
-    assert result.exit_code == 3
+    assert result.exit_code == 1
     assert "row 2, worker_id: 'W-000001' stands in row 1" in result.output
     assert "row 5, name: is empty" in result.output
     assert "2 problems; validated refuses this roster" in result.output
@@ -77,3 +77,53 @@ def test_columns_with_other_names_are_mapped(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "[b]Ana[/b] Silva" in result.output
     assert _run("check", path, "--column", "worker_id").exit_code == 2
+
+
+def test_check_says_what_is_read_ignored_and_taken_for_granted(tmp_path: Path) -> None:
+    rows = [
+        {"emp": "W-1", "name": "Ana Silva", "phone": "+1 419 555 0101", "salary": "9"},
+        {"emp": "w-1", "name": "ana  silva", "phone": "419-555-0101", "salary": "9"},
+        {"emp": "W-3", "name": "\u0410na Silva", "phone": "", "salary": "9"},
+    ]
+    path = write_csv(tmp_path / "w.csv", rows)
+    gone = [{"client_id": "acme", "worker_id": f"W-{number}"} for number in (1, 9)]
+    companions = ("--do-not-send", write_csv(tmp_path / "d.csv", gone))
+    result = _run("check", path, "--column", "worker_id=emp", *companions)
+    assert result.exit_code == 1
+    assert "1 of 2 rows name a worker who is not in the roster (row 2 'W-9')" in result.output
+    result = _run("check", path, "--column", "worker_id=emp")
+    assert result.exit_code == 0
+    assert "workers: 3 rows; read: worker_id = emp, name, phone" in result.output
+    assert "workers: ignored: salary" in result.output
+    assert "workers: no active: everybody counts as active" in result.output
+    report = json.loads(_run("check", path, "--column", "worker_id=emp", "--json").output)
+    assert report["confusable_ids"]["shown"] == [["W-1", "w-1"]]
+    assert report["confusable_names"]["total"] == 1
+    assert report["one_person_under_two_ids"]["shown"] == [["W-1", "w-1"]]
+
+
+def test_check_takes_the_roster_of_the_configuration_by_its_rules(tmp_path: Path) -> None:
+    (tmp_path / "w.csv").write_text("worker_id;name;status\nW-1;Ana Silva;yes\n", encoding="utf-8")
+    config = tmp_path / "lakehouse.toml"
+    text = f'[validated.roster]\npath = "{tmp_path / "w.csv"}"\ndelimiter = ";"\n'
+    config.write_text(text, encoding="utf-8")
+    refused = _run("check", "--config", config)
+    assert refused.exit_code == 1
+    assert '"status" looks like it; map it: roster.columns = {active = "status"}' in refused.output
+    config.write_text(f'{text}columns = {{active = "status"}}\n', encoding="utf-8")
+    assert _run("check", "--config", config).exit_code == 0
+    config.write_text(f"{text}nonsense = 1\n", encoding="utf-8")
+    assert _run("check", "--config", config).exit_code == 2
+    assert _run("check", tmp_path / "none.csv").exit_code == 2
+    assert _run("check", tmp_path / "w.csv", "--delimiter", "ab").exit_code == 2
+
+
+@pytest.mark.skipif(not POSTGRES, reason="LAKEHOUSE_TEST_POSTGRES is not set: no PostgreSQL server")
+def test_check_looks_at_postgres_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VALIDATED_ROSTER__POSTGRES__CONNINFO", POSTGRES)
+    config = tmp_path / "lakehouse.toml"
+    config.write_text('[validated.roster]\nbackend = "postgres"\npostgres = {table = "no such"}\n', encoding="utf-8")
+    result = _run("check", "--config", config, "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.output)["problems"][0]["text"].startswith("there is no such table")
+    assert _run("info", "--config", config).exit_code == 2

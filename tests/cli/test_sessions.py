@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from session_rows import PHANTOM, UNREACHABLE, attempt, record, rows, write_log,
 
 from lakehouse.cli.sessions import command
 from lakehouse.cli.sessions_output import safe
+from lakehouse.sessions.record import BriefRecord, DatasetRecord
 from lakehouse.sessions.row import encode_row
 
 
@@ -156,11 +158,62 @@ def test_an_answer_cannot_steer_the_terminal(tmp_path: Path) -> None:
     assert safe("a\tb\nc\u200f") == "a\tb\nc\\u200f"
 
 
-def test_a_row_of_another_shape_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_a_row_of_another_shape_is_no_row_for_anybody(tmp_path: Path) -> None:
     odd = {"schema": "session.iterate.v1", "session_id": "odd", "attempts": [1, {"findings": [2], "raw": 5}]}
     live = write_segment(tmp_path / "sessions.jsonl", json.dumps(odd).encode() + b"\n")
 
-    assert "Session odd" in printed(live, "show", "odd")
+    assert run(live, "show", "odd").exit_code == 1
+    assert "No session fits" in run(live, "ls").output
+    assert printed(live, "tail") == ""
+    assert json.loads(printed(live, "verify", "--json"))["invalid"] == 1
+
+
+def test_show_has_what_was_given_and_what_would_pass(tmp_path: Path) -> None:
+    hint = replace(PHANTOM, suggestions=('{"name":"Anna Aida","worker_id":"W-7"}',))
+    session = record(
+        5,
+        caller="desk",
+        try_number=3,
+        token_budget_spent=True,
+        no_progress=True,
+        brief=BriefRecord(
+            grounding="candidates",
+            candidates=2,
+            candidates_total=9,
+            candidates_total_is_floor=True,
+            infeasible=True,
+            degraded=True,
+            findings=(replace(PHANTOM, code="TOO_FEW"),),
+            roster="r7",
+            brief_ms=12,
+        ),
+        attempts=(
+            attempt(
+                1, verdict="rejected", findings=(hint,), cost_nano_usd=1_250_000, datasets=(DatasetRecord("d", "v3"),)
+            ),
+            attempt(2, verdict="unparsable", findings=None, cost_nano_usd=2_000_000_000, parse_problem="no JSON\x1b"),
+        ),
+    )
+    live = write_segment(tmp_path / "sessions.jsonl", encode_row(session))
+
+    text = printed(live, "show", "session-0005")
+
+    for part in (
+        "caller     desk",
+        "try        3: the id was used before",
+        "cost       2.00125 USD",
+        "the form and candidates; 2 given of at least 9 who qualify; roster r7; 12 ms",
+        "degraded: the candidates",
+        "infeasible: fewer qualify",
+        "TOO_FEW at /workers/0",
+        "name Anna Aida, worker_id W-7",
+        "0.00125 USD; datasets d v3",
+        "not read: no JSON\\u001b",
+        "2.00 USD",
+        "ended early: the token budget was spent",
+        "ended early: the model gave an answer again",
+    ):
+        assert part in text, part
 
 
 def test_stats_json_is_stable(live: Path) -> None:

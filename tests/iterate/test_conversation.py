@@ -86,7 +86,7 @@ def test_an_answer_with_words_is_read() -> None:
         assert answer.problem == ""
 
 
-@pytest.mark.parametrize("empty", ["", "  \n", "\u2003\u00a0"])
+@pytest.mark.parametrize("empty", ["", "  \n", "\u2003\u00a0", "\u200b", "\ufeff\n", "\x00"])
 def test_an_empty_turn_is_never_sent_and_its_feedback_joins_the_turn_before(empty: str) -> None:
     talk = conversation()
     talk.add(empty, "that was empty")

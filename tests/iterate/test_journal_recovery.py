@@ -1,7 +1,9 @@
 """A crash after any byte of any write: every session that began has exactly one row after the next sweep.
 
 Processes are simulated in one: the modules that write see an ``os`` that dies in the middle of a chosen call, keeps
-the bytes written so far, and closes the dead process's descriptors, which releases its locks as the kernel would.
+the bytes written so far, and closes the dead process's descriptors, which releases its locks as the kernel would. The
+writer's thread is not started: its turns are steps of the machine, so that whatever is queued may be queued still when
+the process dies. The log's disk may be full at any step; the spill stands on another.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +27,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 import iterate.session_log.journal
+import iterate.session_log.log_health
 import iterate.session_log.sweep
 import lakehouse.sessions.store.append
 from iterate.session_log.counts import MinuteWarning, SessionLogCounts
-from iterate.session_log.logger import OpenSession, SessionLogConfig, SessionLogger
+from iterate.session_log.exchange import settle_all
+from iterate.session_log.logger import Handover, OpenSession, SessionLogConfig, SessionLogger
 from iterate.session_log.sweep import sweep
+from iterate.session_log.writer import LogWriter
 from lakehouse.sessions.record import PROCESS_DIED, SessionAttemptRecord, SessionRecord, rfc3339
 from lakehouse.sessions.row_reading import RowBreach, decode_row
 
@@ -53,7 +59,8 @@ class Process:
     doom: Doom | None = None
     dead: bool = False
     full: bool = False
-    """The disk takes no new bytes for the journal; overwriting one works."""
+    """The log's disk takes no new bytes, for neither log nor journal; overwriting one works."""
+    was_full: bool = False
     descriptors: set[int] = field(default_factory=set)
 
     def die(self) -> None:
@@ -101,8 +108,15 @@ class MortalOs:
             self.current.descriptors.discard(fd)
             os.close(fd)
 
+    def _check_room(self, fd: int) -> None:
+        """The spill stands on another disk."""
+        assert self.current is not None
+        if self.current.full and Path(f"/proc/self/fd/{fd}").readlink().suffix not in {".spill", ".new"}:
+            raise OSError(errno.ENOSPC, "full")
+
     def write(self, fd: int, data: bytes) -> int:
         share = self._strike()
+        self._check_room(fd)
         if share is None:
             return os.write(fd, data)
         os.write(fd, bytes(data)[: int(len(data) * share)])
@@ -110,10 +124,8 @@ class MortalOs:
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
         share = self._strike()
-        assert self.current is not None
-        if self.current.full and len(data) > 1:
-            os.pwrite(fd, bytes(data)[: len(data) // 2], offset)
-            raise OSError(errno.ENOSPC, "full")
+        if len(data) > 1:
+            self._check_room(fd)
         if share is None:
             return os.pwrite(fd, data, offset)
         os.pwrite(fd, bytes(data)[: int(len(data) * share)], offset)
@@ -159,20 +171,29 @@ class Simulated:
     process: Process
     open: OpenSession | None = None
     attempts: list[SessionAttemptRecord] = field(default_factory=list)
-    attempts_offered: int = 0
+    attempts_written: int = 0
+    """At least so many of them stand."""
     record: SessionRecord | None = None
-    handed_over: bool = False
+    handover: Handover | None = None
+    rescued: bool = False
     started: float = field(default_factory=time.monotonic)
 
 
+STEPS = st.sampled_from(["queued", "done", "done", "locked", "full"])
 DOOMS = st.builds(Doom, st.integers(0, 5), st.sampled_from([0.0, 0.1, 0.5, 0.9, 0.999, 1.0]))
+
+
+MAYBE_DOOMED = st.none() | st.none() | DOOMS
 
 
 class Crashes(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name) / "sessions.jsonl"
+        self.path = Path(self.folder.name) / "log" / "sessions.jsonl"
+        self.spill_dir = Path(self.folder.name) / "spill"
+        self.path.parent.mkdir()
+        self.spill_dir.mkdir()
         self.os = MortalOs()
         self.patch = pytest.MonkeyPatch()
         for module in WRITERS:
@@ -181,6 +202,9 @@ class Crashes(RuleBasedStateMachine):
         self.patch.setattr(iterate.session_log.journal, "EMPTY_BYTES_MIN", 1_500)
         self.patch.setattr(iterate.session_log.journal, "DEAD_BYTES_MAX", 600)
         self.patch.setattr(iterate.session_log.journal, "RETRY_S", 0.0)
+        self.patch.setattr(iterate.session_log.log_health, "_BACKOFF_MAX_S", 0.0)
+        self.patch.setattr(iterate.session_log.log_health, "_BACKOFF_MIN_S", 0.0)
+        self.patch.setattr(iterate.session_log.log_health, "_LOCK_STEP_MIN_S", 0.0)
         self.loggers: dict[str, tuple[Process, SessionLogger]] = {}
         self.sessions: list[Simulated] = []
         self.started = 0
@@ -208,12 +232,37 @@ class Crashes(RuleBasedStateMachine):
         if len(self.living()) < 3:
             self.started += 1
             name = f"p{self.started}"
-            self.loggers[name] = (Process(name), SessionLogger(SessionLogConfig(session_log_path=str(self.path))))
+            config = SessionLogConfig(
+                session_log_path=str(self.path),
+                spill_dir=str(self.spill_dir),
+                fsync="never",
+                queue_rows_max=10_000,
+            )
+            logger = SessionLogger(config)
+            self.writer_of(logger)._report = settle_all
+            self.loggers[name] = (Process(name), logger)
 
     @precondition(lambda self: self.living())
-    @rule(data=st.data(), doom=st.none() | DOOMS, prompt_size=st.sampled_from([1, 300, 3_000]), reused=st.booleans())
-    def begin(self, data: st.DataObject, doom: Doom | None, prompt_size: int, reused: bool) -> None:
-        process, logger = data.draw(st.sampled_from(self.living()))
+    @rule(
+        data=st.data(),
+        doom=MAYBE_DOOMED,
+        prompt_size=st.sampled_from([1, 300, 3_000]),
+        reused=st.booleans(),
+        step=STEPS,
+    )
+    def begin(self, data: st.DataObject, doom: Doom | None, prompt_size: int, reused: bool, step: str) -> None:
+        self.begin_session(*data.draw(st.sampled_from(self.living())), doom, prompt_size, step, reused=reused)
+
+    def begin_session(
+        self,
+        process: Process,
+        logger: SessionLogger,
+        doom: Doom | None,
+        prompt_size: int,
+        step: str,
+        *,
+        reused: bool = False,
+    ) -> None:
         # A caller may send both ids of an earlier session again, as after a process died.
         number = 0 if reused else len(self.sessions) + 1
         begun = SessionRecord(
@@ -233,29 +282,30 @@ class Crashes(RuleBasedStateMachine):
         session = Simulated(begun, process)
         self.sessions.append(session)
 
-        def run() -> None:
-            session.open = logger.begin(begun)
-
-        self.run(process, doom, run)
+        session.open = logger.begin(begun)
+        self.turn(process, logger, doom, step)
 
     @precondition(lambda self: self.open_sessions())
-    @rule(data=st.data(), doom=st.none() | DOOMS, size=st.integers(0, 2_000))
-    def finish_attempt(self, data: st.DataObject, doom: Doom | None, size: int) -> None:
+    @rule(data=st.data(), doom=MAYBE_DOOMED, size=st.integers(0, 2_000), step=STEPS)
+    def finish_attempt(self, data: st.DataObject, doom: Doom | None, size: int, step: str) -> None:
         session = data.draw(st.sampled_from(self.open_sessions()))
-        attempt = SessionAttemptRecord(iteration=session.attempts_offered + 1, verdict="rejected", raw="\u2028" * size)
-        session.attempts_offered += 1
-
-        def run() -> None:
-            assert session.open is not None
-            session.open.attempt_finished(attempt)
-            session.attempts.append(attempt)
-
-        self.run(session.process, doom, run)
+        attempt = SessionAttemptRecord(iteration=len(session.attempts) + 1, verdict="rejected", raw="\u2028" * size)
+        assert session.open is not None
+        session.attempts.append(attempt)
+        session.open.attempt_finished(attempt)
+        self.turn(session.process, self.loggers[session.process.name][1], doom, step)
 
     @precondition(lambda self: self.open_sessions())
-    @rule(data=st.data(), doom=st.none() | DOOMS, trouble=st.sampled_from(["", "", "locked", "full"]))
-    def hand_over(self, data: st.DataObject, doom: Doom | None, trouble: str) -> None:
-        session = data.draw(st.sampled_from(self.open_sessions()))
+    @rule(data=st.data(), doom=MAYBE_DOOMED)
+    def hand_over_on_a_full_disk(self, data: st.DataObject, doom: Doom | None) -> None:
+        self.hand_over(data.draw(st.sampled_from(self.open_sessions())), doom, "full")
+
+    @precondition(lambda self: self.open_sessions())
+    @rule(data=st.data(), doom=MAYBE_DOOMED, step=STEPS)
+    def hand_over_somehow(self, data: st.DataObject, doom: Doom | None, step: str) -> None:
+        self.hand_over(data.draw(st.sampled_from(self.open_sessions())), doom, step)
+
+    def hand_over(self, session: Simulated, doom: Doom | None, step: str) -> None:
         session.record = replace(
             session.begun,
             timestamp=rfc3339(time.time_ns() // 1000),
@@ -265,35 +315,44 @@ class Crashes(RuleBasedStateMachine):
             attempts=tuple(session.attempts),
             duration_ms=int((time.monotonic() - session.started) * 1000),
         )
-
-        def run() -> None:
-            assert session.open is not None
-            assert session.record is not None
-            handover = session.open.hand_over(session.record)
-            # With the journal full and the row queued there is nothing that could survive.
-            session.handed_over = trouble != "full" or handover.outcome == "written"
-
-        session.process.full = trouble == "full"
-        if trouble == "locked":  # the row is queued, and no thread runs here that would write it
-            holder = lakehouse.sessions.store.append.LogFile(self.path)
-            self.os.current = Process("holder")
-            assert holder.try_lock()
-            self.run(session.process, doom, run)
-            self.os.current = Process("holder")
-            holder.unlock()
-            holder.close()
-        else:
-            self.run(session.process, doom, run)
-        session.process.full = False
+        assert session.open is not None
+        session.handover = session.open.hand_over(session.record)
+        self.turn(session.process, self.loggers[session.process.name][1], doom, step)
 
     @precondition(lambda self: self.living())
-    @rule(data=st.data())
-    def kill(self, data: st.DataObject) -> None:
-        process, _ = data.draw(st.sampled_from(self.living()))
-        process.die()
-        self.kills += 1
+    @rule(data=st.data(), doom=MAYBE_DOOMED, step=STEPS)
+    def go_on(self, data: st.DataObject, doom: Doom | None, step: str) -> None:
+        process, logger = data.draw(st.sampled_from(self.living()))
+        self.turn(process, logger, doom, step)
 
-    @rule(doom=st.none() | DOOMS)
+    @precondition(lambda self: self.living())
+    @rule(
+        data=st.data(), doom=MAYBE_DOOMED, how=st.sampled_from(["SIGKILL", "SIGTERM", "SIGTERM, full", "SIGTERM, hung"])
+    )
+    def end_process(self, data: st.DataObject, doom: Doom | None, how: str) -> None:
+        """SIGTERM: the drain is over, and what is left is spilled; by another thread, where the writer's hangs in the
+        log's disk."""
+        self.end(*data.draw(st.sampled_from(self.living())), doom, how)
+
+    def end(self, process: Process, logger: SessionLogger, doom: Doom | None, how: str) -> None:
+        writer = self.writer_of(logger)
+        process.full = how in {"SIGTERM, full", "SIGTERM, hung"}  # not a byte gets there
+        waiting = [
+            session
+            for session in self.sessions
+            if session.process is process and session.handover is not None and session.handover.outcome is None
+        ]
+        if how == "SIGTERM, hung":
+            if self.run(process, doom, writer.rescue):
+                for session in waiting:
+                    session.rescued = True
+        elif how != "SIGKILL":
+            self.run(process, doom, writer._finish)
+        if not process.dead:
+            process.die()
+            self.kills += 1
+
+    @rule(doom=MAYBE_DOOMED)
     def sweep(self, doom: Doom | None) -> None:
         self.run(Process("sweeper"), doom, self.sweep_once)
 
@@ -311,6 +370,29 @@ class Crashes(RuleBasedStateMachine):
 
     # Machinery.
 
+    def turn(self, process: Process, logger: SessionLogger, doom: Doom | None, step: str) -> None:
+        if step == "queued":
+            return
+        process.full = step == "full"
+        holder = None
+        if step == "locked":
+            holder = lakehouse.sessions.store.append.LogFile(self.path)
+            self.os.current = Process("holder")
+            assert holder.try_lock()
+        if self.run(process, doom, self.writer_of(logger).turn):
+            for session in self.sessions:
+                if session.process is process and not process.was_full:
+                    session.attempts_written = len(session.attempts)
+        if holder is not None:
+            self.os.current = Process("holder")
+            holder.unlock()
+            holder.close()
+            self.os.current = None
+
+    def writer_of(self, logger: SessionLogger) -> LogWriter:
+        assert logger._writer is not None
+        return logger._writer
+
     def living(self) -> list[tuple[Process, SessionLogger]]:
         return [(process, logger) for process, logger in self.loggers.values() if not process.dead]
 
@@ -321,20 +403,25 @@ class Crashes(RuleBasedStateMachine):
             if session.open is not None and session.record is None and not session.process.dead
         ]
 
-    def run(self, process: Process, doom: Doom | None, action: Any) -> None:
+    def run(self, process: Process, doom: Doom | None, action: Callable[[], object]) -> bool:
+        """False where it was struck down."""
         self.os.current = process
         process.doom = replace(doom) if doom is not None else None
+        process.was_full |= process.full
         try:
             action()
         except KilledError:
             self.kills += 1
+            return False
+        else:
+            return True
         finally:
             process.doom = None
             self.os.current = None
 
     def sweep_once(self) -> None:
         counts = SessionLogCounts()
-        sweep(str(self.path), counts=counts, warning=MinuteWarning(), synced=False)
+        sweep(str(self.path), spill_dir=str(self.spill_dir), counts=counts, warning=MinuteWarning(), synced=False)
         errors = {key: n for key, n in counts.snapshot().items() if key.startswith("sweep_errors")}
         assert not errors
         assert counts.snapshot()["journal_lines_skipped"] <= self.kills
@@ -346,25 +433,27 @@ class Crashes(RuleBasedStateMachine):
         self.run(Process("last sweeper"), None, self.sweep_once)
         self.run(Process("one more"), None, self.sweep_once)
         assert [path.name for path in self.path.parent.iterdir() if path.name.startswith(".")] == []
+        assert list(self.spill_dir.iterdir()) == []
         rows, torn = self.read_log()
         assert torn <= self.kills
         assert set(Counter(row.spec for row in rows).values()) <= {1}, "a session has two rows"
         row_of = {row.spec: row for row in rows}
         for session in self.sessions:
             row = row_of.get(session.begun.spec)
-            if session.open is not None:
+            assert session.open is not None
+            in_flight = session.open._session
+            assert in_flight is not None
+            if in_flight.begun.outcome == "journaled":
                 assert row is not None, "a session that began has no row"
-            if row is None:
-                continue
-            assert row.prompt == session.begun.prompt
-            if session.handed_over:
+            outcome = session.handover.outcome if session.handover is not None else None
+            if outcome in {"written", "spilled"} or session.rescued:
                 assert row == session.record, "the log contradicts an answer"
-            elif row != session.record:
+            elif row is not None and row != session.record:
+                assert row.prompt == session.begun.prompt
                 assert row.final_verdict == "infra_error"
                 assert row.error == PROCESS_DIED
-                # An attempt whose entry the kill cut short may be missing or, when it cut the return, be there.
-                assert row.attempts[: len(session.attempts)] == tuple(session.attempts)
-                assert len(row.attempts) <= session.attempts_offered
+                assert row.attempts == tuple(session.attempts[: len(row.attempts)])
+                assert len(row.attempts) >= session.attempts_written
 
     def read_log(self) -> tuple[list[SessionRecord], int]:
         rows, torn = [], 0
@@ -387,10 +476,31 @@ def test_a_crash_after_any_byte_leaves_one_row_for_every_session() -> None:
         Crashes,
         settings=settings(
             derandomize=True,
-            max_examples=120,
+            max_examples=150,
             stateful_step_count=40,
             deadline=None,
             phases=[Phase.generate],  # shrinking takes minutes and is worth them by hand only
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGTERM, full", "SIGTERM, hung"])
+@pytest.mark.parametrize("step", ["queued", "done", "locked", "full"])
+@pytest.mark.parametrize("begin_step", ["done", "full"])
+def test_a_crash_at_each_call_of_an_end_leaves_its_row(begin_step: str, step: str, how: str) -> None:
+    for struck in ("at the hand-over", "at the end of the process"):
+        for calls in range(8):
+            for share in (0.0, 0.5, 1.0):
+                machine = Crashes()
+                try:
+                    machine.start()
+                    ((process, logger),) = machine.living()
+                    machine.begin_session(process, logger, None, 1, "done")
+                    machine.begin_session(process, logger, None, 1, begin_step)
+                    doom = Doom(calls, share)
+                    machine.hand_over(machine.sessions[1], doom if struck == "at the hand-over" else None, step)
+                    if machine.living():
+                        machine.end(process, logger, doom if struck == "at the end of the process" else None, how)
+                finally:
+                    machine.teardown()

@@ -36,16 +36,21 @@ class RecordingLog:
     outcome: str = "written"
     strict: bool = False
     available: bool = True
+    begins: asyncio.Event | None = None
     events: list[str] = field(default_factory=list)
     beginnings: list[SessionRecord] = field(default_factory=list)
     rows: list[SessionRecord] = field(default_factory=list)
 
     def begin(self, begun: SessionRecord, *, parent_span_id: str | None) -> RecordingLog:
-        if not self.available:
-            raise SessionLogUnavailable("no disk")
-        self.events.append("begin")
         self.beginnings.append(begun)
         return self
+
+    async def begun(self) -> None:
+        if not self.available:
+            raise SessionLogUnavailable("no disk")
+        if self.begins is not None:
+            await self.begins.wait()
+        self.events.append("begun")
 
     def attempt_finished(self, attempt: Any) -> None:
         self.events.append("attempt")
@@ -91,7 +96,14 @@ class Caller:
         return Fault(self.cancellation if isinstance(error, asyncio.CancelledError) else Reason.BUG)
 
 
-async def run(log: RecordingLog, step: Any = None, caller: Caller | None = None) -> SessionEnd:
+async def run(
+    log: RecordingLog, step: Any = None, caller: Caller | None = None, ids: Fault | None = None
+) -> SessionEnd:
+    async def on_begun() -> None:
+        log.events.append("ids")
+        if ids is not None:
+            raise ids
+
     hops = Hops(step, log.events)
     sessions = Sessions(
         chat=hops,
@@ -101,15 +113,15 @@ async def run(log: RecordingLog, step: Any = None, caller: Caller | None = None)
         limits=LIMITS,
         daemon="iterate-blue",
     )
-    return await sessions.run(TASK, caller or Caller(), None, time.monotonic() + 10)
+    return await sessions.run(TASK, caller or Caller(), None, time.monotonic() + 10, on_begun)
 
 
-async def test_the_beginning_stands_before_the_model_call_and_the_row_before_the_answer() -> None:
+async def test_the_beginning_stands_before_the_ids_and_the_model_call_and_the_row_before_the_answer() -> None:
     log = RecordingLog()
 
     end = await run(log)
 
-    assert log.events == ["begin", "model", "attempt", "row", "waited"]
+    assert log.events == ["begun", "ids", "model", "attempt", "row", "waited"]
     assert end.record is log.rows[0]
     assert end.record.final_verdict == "accepted"
 
@@ -128,7 +140,7 @@ async def test_a_status_leaves_only_after_its_row_was_waited_for(step: BaseExcep
     with pytest.raises(Fault) as caught:
         await run(log, step, Caller(cancellation=Reason.BUG))
 
-    assert log.events == ["begin", "model", "attempt", "row", "waited"]
+    assert log.events == ["begun", "ids", "model", "attempt", "row", "waited"]
     error = log.rows[0].error
     assert error is not None
     assert error.reason == reason == caught.value.reason
@@ -146,19 +158,21 @@ async def test_a_cancellation_hands_the_row_over_and_waits_for_nothing() -> None
     with pytest.raises(asyncio.CancelledError):
         await session
 
-    assert log.events == ["begin", "model", "attempt", "row"]
+    assert log.events == ["begun", "ids", "model", "attempt", "row"]
     error = log.rows[0].error
     assert error is not None
     assert error.reason == "CALLER_GONE"
 
 
-@pytest.mark.parametrize("outcome", ["late", "dropped"])
+@pytest.mark.parametrize("outcome", ["late", "dropped", "spilled"])
 async def test_best_effort_answers_without_the_row_and_strict_does_not(outcome: str) -> None:
     assert (await run(RecordingLog(outcome))).record.final_verdict == "accepted"
     with pytest.raises(Fault) as caught:
         await run(RecordingLog(outcome, strict=True))
 
-    assert caught.value.reason is Reason.SESSION_LOG_UNAVAILABLE
+    assert caught.value.reason is Reason.SESSION_NOT_LOGGED
+    assert caught.value.code == "ABORTED"
+    assert caught.value.retry_delay_ms is None, "a repetition would be billed again"
 
 
 async def test_strict_spends_no_model_call_on_a_log_that_takes_nothing() -> None:
@@ -169,6 +183,33 @@ async def test_strict_spends_no_model_call_on_a_log_that_takes_nothing() -> None
 
     assert caught.value.reason is Reason.SESSION_LOG_UNAVAILABLE
     assert log.events == []
+
+
+async def test_a_session_that_is_cancelled_before_its_beginning_stands_leaves_its_row_and_shows_no_ids() -> None:
+    log = RecordingLog(begins=asyncio.Event())
+    session = asyncio.create_task(run(log))
+    async with asyncio.timeout(5):
+        while not log.beginnings:
+            await asyncio.sleep(0)
+
+    session.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await session
+
+    assert log.events == ["row"]
+    error = log.rows[0].error
+    assert error is not None
+    assert error.reason == "CALLER_GONE"
+
+
+async def test_a_caller_who_is_gone_when_the_ids_are_sent_costs_no_model_call_and_leaves_a_row() -> None:
+    log = RecordingLog()
+
+    with pytest.raises(Fault) as caught:
+        await run(log, ids=Fault(Reason.CALLER_GONE))
+
+    assert caught.value.reason is Reason.CALLER_GONE
+    assert log.events == ["begun", "ids", "row", "waited"]
 
 
 async def test_a_session_that_failed_says_so_even_when_a_strict_log_is_late() -> None:

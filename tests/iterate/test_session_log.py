@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import stat
@@ -13,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from iterate.session_log.fsync import FsyncPolicy
 from iterate.session_log.journal import Journal
 from iterate.session_log.logger import OpenSession, SessionLogConfig, SessionLogger, SessionLogUnavailable
-from iterate.session_log.writer import INLINE_BYTES_MAX, FsyncPolicy
 from lakehouse.sessions.record import PROCESS_DIED, SessionAttemptRecord, SessionRecord
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.row_reading import decode_row
@@ -41,8 +42,12 @@ def begun(session_id: str = "s1", prompt: str = "Fill 3 forklift operators") -> 
     )
 
 
-def begin(logger: SessionLogger, session_id: str = "s1", prompt: str = "Fill 3 forklift operators") -> OpenSession:
-    return logger.begin(begun(session_id, prompt))
+async def begin(
+    logger: SessionLogger, session_id: str = "s1", prompt: str = "Fill 3 forklift operators"
+) -> OpenSession:
+    session = logger.begin(begun(session_id, prompt))
+    await session.begun()
+    return session
 
 
 def ended(session_id: str = "s1", prompt: str = "Fill 3 forklift operators") -> SessionRecord:
@@ -87,7 +92,7 @@ async def test_a_handed_over_row_is_in_the_log_before_the_answer_leaves(
         SessionLogConfig(session_log_path=str(path), fsync=fsync, journal=journal, append_wait_ms=10_000)
     )
     await logger.start()
-    session = begin(logger)
+    session = await begin(logger)
     session.attempt_finished(ATTEMPT)
     assert await session.hand_over(ended()).written() == "written"
     assert path.read_bytes() == encode_row(ended())
@@ -99,19 +104,43 @@ async def test_a_handed_over_row_is_in_the_log_before_the_answer_leaves(
     assert journals(path) == []
 
 
-async def test_without_contention_the_row_is_appended_before_hand_over_returns(path: Path) -> None:
-    logger = SessionLogger(SessionLogConfig(session_log_path=str(path)))
+async def test_the_event_loops_thread_makes_no_call_that_a_disk_can_hold_up(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = SessionLogConfig(session_log_path=str(path), fsync="row", append_wait_ms=10_000)
+    calls: list[str] = []
+    for module in (os, fcntl):
+        for name in (
+            *("open", "stat", "fstat", "lstat", "scandir", "pread", "pwrite", "write", "fsync", "ftruncate"),
+            *("flock", "fcntl", "unlink", "rename"),
+        ):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, noted(getattr(module, name), threading.get_ident(), calls))
+    logger = SessionLogger(config)
     await logger.start()
-    handover = begin(logger).hand_over(ended())
-    assert read_rows(path) == [ended()]
-    assert handover.outcome == "written"
+    for number in range(3):
+        session = await begin(logger, f"s{number}")
+        session.attempt_finished(ATTEMPT)
+        assert await session.hand_over(ended(f"s{number}")).written() == "written"
+        await asyncio.to_thread(path.rename, path.with_name(f"sessions.jsonl.{number}"))
+        logger.counts()
     await logger.close()
+    assert calls == []
+
+
+def noted(call: Callable[..., object], thread: int, calls: list[str]) -> Callable[..., object]:
+    def wrapper(*arguments: object, **named: object) -> object:
+        if threading.get_ident() == thread:
+            calls.append(call.__name__)
+        return call(*arguments, **named)
+
+    return wrapper
 
 
 async def test_an_empty_path_disables_the_log(tmp_path: Path) -> None:
     logger = SessionLogger(SessionLogConfig())
     await logger.start()
-    session = begin(logger)
+    session = await begin(logger)
     session.attempt_finished(ATTEMPT)
     assert await session.hand_over(ended()).written() == "disabled"
     await logger.close()
@@ -121,7 +150,7 @@ async def test_an_empty_path_disables_the_log(tmp_path: Path) -> None:
 async def test_handing_over_twice_writes_one_row(path: Path) -> None:
     logger = SessionLogger(SessionLogConfig(session_log_path=str(path)))
     await logger.start()
-    session = begin(logger)
+    session = await begin(logger)
     assert session.hand_over(ended()) is session.hand_over(replace(ended(), final_verdict="infra_error"))
     await logger.close()
     assert read_rows(path) == [ended()]
@@ -132,7 +161,7 @@ async def test_an_answer_waits_at_most_append_wait_ms_and_the_row_follows(path: 
     await logger.start()
     holder = LogFile(path)
     assert holder.try_lock()
-    sessions = [begin(logger, f"s{n}") for n in range(3)]
+    sessions = [await begin(logger, f"s{n}") for n in range(3)]
     loop = asyncio.get_running_loop()
     began = loop.time()
     handovers = [session.hand_over(ended(f"s{n}")) for n, session in enumerate(sessions)]
@@ -142,7 +171,7 @@ async def test_an_answer_waits_at_most_append_wait_ms_and_the_row_follows(path: 
     assert logger.counts()["rows_late"] == 3
     assert logger.counts()["rows_queued"] == 3
     assert not path.read_bytes()
-    next_session = begin(logger, "s3")
+    next_session = await begin(logger, "s3")
     holder.unlock()
     next_session.hand_over(ended("s3"))  # the lock is free, but rows are queued
     await until(lambda: logger.counts()["rows_queued"] == 0, "the queue was not emptied")
@@ -158,7 +187,7 @@ async def test_cancelling_the_wait_does_not_cut_the_writing_short(path: Path) ->
     await logger.start()
     holder = LogFile(path)
     assert holder.try_lock()
-    handover = begin(logger).hand_over(ended())
+    handover = (await begin(logger)).hand_over(ended())
     waits = [asyncio.create_task(handover.written()) for _ in range(2)]
     await asyncio.sleep(0)
     waits[0].cancel()
@@ -174,9 +203,9 @@ async def test_cancelling_the_wait_does_not_cut_the_writing_short(path: Path) ->
 async def test_a_row_behind_a_queued_one_keeps_its_place(path: Path) -> None:
     logger = SessionLogger(SessionLogConfig(session_log_path=str(path), append_wait_ms=10_000))
     await logger.start()
-    long = "x" * (INLINE_BYTES_MAX + 1)  # goes to the thread
-    first = begin(logger, "long", long).hand_over(ended("long", long))
-    second = begin(logger, "short").hand_over(ended("short"))
+    long = "x" * 300_000
+    first = (await begin(logger, "long", long)).hand_over(ended("long", long))
+    second = (await begin(logger, "short")).hand_over(ended("short"))
     assert await second.written() == "written"
     assert await first.written() == "written"
     assert [row.session_id for row in read_rows(path)] == ["long", "short"]
@@ -187,13 +216,16 @@ async def test_a_row_behind_a_queued_one_keeps_its_place(path: Path) -> None:
 async def test_a_full_queue_drops_the_newest_row_and_counts_it(path: Path, rows_max: int, bytes_max: int) -> None:
     logger = SessionLogger(
         SessionLogConfig(
-            session_log_path=str(path), append_wait_ms=0, queue_rows_max=rows_max, queue_bytes_max=bytes_max
+            session_log_path=str(path), append_wait_ms=500, queue_rows_max=rows_max, queue_bytes_max=bytes_max
         )
     )
     await logger.start()
     holder = LogFile(path)
     assert holder.try_lock()
-    handovers = [begin(logger, f"s{n}").hand_over(ended(f"s{n}")) for n in range(4)]
+    handovers = []
+    for number in range(4):
+        handovers.append((await begin(logger, f"s{number}")).hand_over(ended(f"s{number}")))
+        await until(lambda: logger._writer is None or not len(logger._writer._jobs), "the thread takes nothing")
     assert [await handover.written() for handover in handovers] == ["late", "late", "dropped", "dropped"]
     assert logger.counts()["rows_dropped:queue_full"] == 2
     holder.unlock()
@@ -214,8 +246,8 @@ async def test_what_close_cannot_write_in_time_is_left_to_the_next_process(path:
     await logger.start()
     holder = LogFile(path)
     assert holder.try_lock()
-    handover = begin(logger, "queued").hand_over(ended("queued"))
-    begin(logger, "open")
+    handover = (await begin(logger, "queued")).hand_over(ended("queued"))
+    await begin(logger, "open")
     await logger.close()
     await until(lambda: handover.outcome == "dropped", "the hand-over was not settled")
     assert logger.counts()["rows_dropped:drain"] == 1
@@ -238,7 +270,7 @@ async def test_what_close_cannot_write_in_time_is_left_to_the_next_process(path:
 async def test_a_row_that_cannot_be_encoded_becomes_a_bug_row(path: Path) -> None:
     logger = SessionLogger(SessionLogConfig(session_log_path=str(path)))
     await logger.start()
-    session = begin(logger)
+    session = await begin(logger)
     assert await session.hand_over(replace(ended(), artifact="[not an object]")).written() == "written"
     await logger.close()
     (row,) = read_rows(path)
@@ -261,7 +293,7 @@ async def test_the_daemon_of_a_killed_sessions_row_is_who_began_it(path: Path) -
 
 
 async def test_a_bug_in_the_writer_does_not_end_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iterate.session_log.writer._BACKOFF_MAX_S", 0.01)
+    monkeypatch.setattr("iterate.session_log.log_health._BACKOFF_MAX_S", 0.01)
     logger = SessionLogger(SessionLogConfig(session_log_path=str(path), append_wait_ms=10_000))
     await logger.start()
     real, struck = LogFile.append, threading.Event()
@@ -273,8 +305,8 @@ async def test_a_bug_in_the_writer_does_not_end_it(path: Path, monkeypatch: pyte
         real(self, line)
 
     monkeypatch.setattr(LogFile, "append", append)
-    long = "x" * (INLINE_BYTES_MAX + 1)
-    assert await begin(logger, "s1", long).hand_over(ended("s1", long)).written() == "written"
+    long = "x" * 300_000
+    assert await (await begin(logger, "s1", long)).hand_over(ended("s1", long)).written() == "written"
     assert struck.is_set()
     await logger.close()
     assert len(read_rows(path)) == 1
@@ -289,7 +321,7 @@ class TestStrict:
         logger = SessionLogger(config)
         await logger.start()
         assert logger.strict
-        assert await begin(logger).hand_over(ended()).written() == "written"
+        assert await (await begin(logger)).hand_over(ended()).written() == "written"
         await logger.close()
 
     async def test_no_session_begins_without_a_folder_and_sessions_begin_again_with_it(self, tmp_path: Path) -> None:
@@ -299,16 +331,14 @@ class TestStrict:
         )
         await logger.start()
         with pytest.raises(SessionLogUnavailable):
-            begin(logger)
+            await begin(logger)
         folder.mkdir()
 
-        def begins() -> OpenSession | None:
-            try:
-                return begin(logger)
-            except SessionLogUnavailable:
-                return None
-
-        await until(begins, "the log did not recover")
+        async with asyncio.timeout(10):
+            while True:
+                with contextlib.suppress(SessionLogUnavailable):
+                    await begin(logger)
+                    break
         await logger.close()
 
     async def test_a_full_disk_at_the_journal_refuses_the_session(
@@ -322,14 +352,14 @@ class TestStrict:
 
         monkeypatch.setattr(Journal, "begin", full)
         with pytest.raises(SessionLogUnavailable):
-            begin(logger)
+            await begin(logger)
         assert logger.counts()["journal_errors:ENOSPC"] == 1
         await logger.close()
 
     async def test_a_row_that_is_late_says_so(self, path: Path, config: SessionLogConfig) -> None:
         logger = SessionLogger(config)
         await logger.start()
-        session = begin(logger)
+        session = await begin(logger)
         with path.open("rb") as holder:
             fcntl.flock(holder, fcntl.LOCK_EX)
             assert await session.hand_over(ended()).written() == "late"
@@ -354,7 +384,7 @@ async def test_a_failed_fsync_is_not_taken_for_written(path: Path, monkeypatch: 
     logger = SessionLogger(SessionLogConfig(session_log_path=str(path), fsync="row", append_wait_ms=10_000))
     await logger.start()
     monkeypatch.setattr(os, "fsync", fail)
-    assert await begin(logger).hand_over(ended()).written() == "late"
+    assert await (await begin(logger)).hand_over(ended()).written() == "late"
     monkeypatch.undo()
     assert logger.counts()["fsync_errors"] == 1
     await logger.close()

@@ -70,3 +70,50 @@ asyncio.run(main())
 """)
     assert [line["number"] for line in lines] == [1, 2, 3]
     assert lines[1]["odd"] == "\ud83d"
+
+
+def test_a_reader_that_stands_still_holds_up_no_logger_and_the_loss_is_said_when_it_reads_again() -> None:
+    script = """
+import sys, time
+for number in range(60_000):
+    structlog.get_logger().warning("mine", number=number)
+sys.stderr.write("logged\\n")
+sys.stderr.flush()
+sys.stdin.readline()
+log.flush()
+structlog.get_logger().warning("last")
+print(log.counts()["lines_dropped"], file=sys.stderr)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HEAD + script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stderr is not None
+    assert process.stderr.readline() == "logged\n", "the loggers waited for the reader"
+    process.stdin.write("go on\n")
+    process.stdin.close()
+    process.stdin = None
+    out, err = process.communicate(timeout=60)
+    lines = [json.loads(line) for line in out.splitlines()]
+    dropped = int(err)
+    assert dropped > 0
+    said = [line["lines"] for line in lines if line["event"] == "log_lines_dropped"]
+    assert sum(said) == dropped
+    numbers = [line["number"] for line in lines if line["event"] == "mine"]
+    assert len(numbers) == 60_000 - dropped
+    assert numbers == sorted(numbers), "the order was lost"
+    assert lines[-1]["event"] == "last"
+
+
+def test_the_end_of_the_process_does_not_wait_for_a_reader_that_stands_still() -> None:
+    script = "for number in range(10_000): structlog.get_logger().warning('x' * 100)"
+    process = subprocess.Popen([sys.executable, "-c", HEAD + script], stdout=subprocess.PIPE)
+    try:
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.communicate()

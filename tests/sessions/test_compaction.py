@@ -17,11 +17,11 @@ from session_rows import HOSTILE_LINES, contents, rows, session_ids, stored_line
 from lakehouse.sessions.query.reader import SessionReader
 from lakehouse.sessions.store.archive import Archive
 from lakehouse.sessions.store.journal import new_journal_path
-from lakehouse.sessions.store.segments import open_snapshot
+from lakehouse.sessions.store.parquet_rows import connect_bare, stored_lines
+from lakehouse.sessions.store.segments import SessionLogUnavailableError, open_snapshot
 from lakehouse.sessions.upkeep import closing, compaction, parquet_writer
 from lakehouse.sessions.upkeep.closing import CompactionRefusedError
 from lakehouse.sessions.upkeep.compaction import SegmentOutcome, compact
-from lakehouse.sessions.upkeep.parquet_writer import connect_bare, stored_lines
 
 STEPS = ("claimed", "written", "verified", "placed", "committed", "removed")
 
@@ -346,3 +346,16 @@ def test_files_are_made_for_the_group_alone(tmp_path: Path) -> None:
     files = [path for path in (tmp_path / "sessions.parquet").rglob("*") if path.is_file()]
     assert {oct(path.stat().st_mode & 0o777) for path in files} == {"0o640"}
     assert compaction.SETTLE_S == 60
+
+
+def test_more_rotated_files_than_readers_open_are_compacted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lakehouse.sessions.store.segments.SEGMENTS_MAX", 5)
+    live = write_segment(tmp_path / "sessions.jsonl", rows(99))
+    for number in range(8):
+        write_segment(tmp_path / f"sessions.jsonl.{number + 1}", rows(number))
+    with pytest.raises(SessionLogUnavailableError, match="run `lakehouse sessions compact`"):
+        SessionReader(live)
+
+    assert all(outcome.compacted for outcome in compact(live))
+
+    assert len(session_ids(live)) == 9

@@ -22,7 +22,7 @@ from lakehouse.sessions.query.reader import SessionReader
 from lakehouse.sessions.record import SessionRecord
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.store.append import LogPosition
-from lakehouse.sessions.store.archive import Archive, new_segment
+from lakehouse.sessions.store.archive import Archive, Manifest, new_segment
 from lakehouse.sessions.store.log_files import list_log_files
 from lakehouse.sessions.upkeep.compaction import compact
 from lakehouse.sessions.upkeep.verification import verify_log
@@ -88,7 +88,9 @@ def test_the_sweep_searches_the_files_that_the_readers_read(
         wanted.mkdir(parents=True, exist_ok=True)
     elsewhere = write_segment(folder / "elsewhere", encode_row(record(1)))
     for segment in committed:
-        (archive.manifests / f"{segment}.json").write_bytes(b"{}")
+        made_of = {"source": "sessions.jsonl.9", "source_sha256": "", "source_bytes": 0, "content": ""}
+        manifest = Manifest(segment=segment, lines=0, torn=0, files=(), **made_of)  # type: ignore[arg-type]  # by name
+        (archive.manifests / f"{segment}.json").write_bytes(manifest.to_json())
     records = {LIVE: record(0)}
     for number, (name, kind) in enumerate(names.items(), 2):
         path = folder / name
@@ -128,7 +130,7 @@ def test_copies_are_named_by_verify_and_do_not_fail_it(tmp_path: Path) -> None:
         write_segment(tmp_path / name, rows(1, 2))
 
     with SessionReader(live) as reader:
-        found = verify_log(reader, canonical=False, problems_max=10)
+        found = verify_log(reader.snapshot, canonical=False, problems_max=10)
         (notice,) = reader.warnings
 
     assert found.passed
@@ -154,7 +156,7 @@ def test_a_rotated_file_in_a_compression_that_is_not_read_fails_verify(tmp_path:
     (tmp_path / "sessions.jsonl.1.xz").write_bytes(b"\xfd7zXZ\0")
 
     with SessionReader(live) as reader:
-        found = verify_log(reader, canonical=False, problems_max=10)
+        found = verify_log(reader.snapshot, canonical=False, problems_max=10)
 
     assert not found.passed
     assert "sessions.jsonl.1.xz is compressed in a way that is not read" in found.problems[0].detail

@@ -11,14 +11,14 @@ from session_rows import HOSTILE_LINES, record, rows, write_log, write_segment
 
 from lakehouse.sessions.query.reader import SessionReader
 from lakehouse.sessions.row import encode_row
+from lakehouse.sessions.store.parquet_rows import connect_bare
 from lakehouse.sessions.upkeep.compaction import compact
-from lakehouse.sessions.upkeep.parquet_writer import connect_bare
 from lakehouse.sessions.upkeep.verification import Verification, verify_log
 
 
 def verified(live: Path, *, canonical: bool = False, problems_max: int = 100) -> Verification:
     with SessionReader(live) as reader:
-        return verify_log(reader, canonical=canonical, problems_max=problems_max)
+        return verify_log(reader.snapshot, canonical=canonical, problems_max=problems_max)
 
 
 def counts(found: Verification) -> tuple[int, int, int, int, int]:
@@ -132,3 +132,59 @@ def test_every_hostile_line_is_counted_once(tmp_path: Path) -> None:
     blank = sum(not line.strip() for line in HOSTILE_LINES)
 
     assert sum(counts(verified(live))) == len(HOSTILE_LINES) - blank
+
+
+def test_the_same_id_with_another_try_is_no_fault(tmp_path: Path) -> None:
+    tried = encode_row(record(1)) + encode_row(record(1, try_number=2)) + encode_row(record(1, try_number=3))
+    live = write_segment(tmp_path / "sessions.jsonl", tried)
+
+    found = verified(live)
+
+    assert (found.whole, found.duplicates, found.reused, found.passed) == (3, 0, 0, True)
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+@pytest.mark.parametrize(
+    ("later", "recall_hours", "duplicates", "reused"),
+    [
+        ("2026-11-21T06:00:00.000000Z", 24.0, 1, 0),
+        ("2026-11-21T06:00:00.000001Z", 24.0, 0, 1),
+        ("2026-11-21T06:00:00.000000Z", 23.0, 0, 1),
+        ("2026-11-21T07:00:00.000000Z", 26.0, 1, 0),
+        ("2026-11-20T06:00:00.000000Z", 0.0, 1, 0),
+        ("soon", 0.0, 1, 0),
+    ],
+)
+def test_a_pair_further_apart_than_recall_hours_is_reused(
+    tmp_path: Path, compacted: bool, later: str, recall_hours: float, duplicates: int, reused: int
+) -> None:
+    live = write_segment(tmp_path / "sessions.jsonl", b"")
+    pair = [record(1, timestamp=moment) for moment in (later, "2026-11-20T06:00:00.000000Z")]
+    write_segment(tmp_path / "sessions.jsonl.1", b"".join(map(encode_row, pair)))
+    if compacted:
+        list(compact(live))
+
+    with SessionReader(live) as reader:
+        found = verify_log(reader.snapshot, canonical=False, problems_max=9, recall_hours=recall_hours)
+
+    assert (found.whole, found.duplicates, found.reused) == (2, duplicates, reused)
+    assert found.passed == (not duplicates)
+    assert [problem.kind for problem in found.problems] == ["reused" if reused else "duplicate"]
+
+
+def test_each_row_is_compared_with_the_one_before_it(tmp_path: Path) -> None:
+    days = [f"2026-11-{day:02d}T00:00:00.000000Z" for day in (1, 3, 3, 5)]
+    live = write_segment(tmp_path / "sessions.jsonl", b"".join(encode_row(record(1, timestamp=day)) for day in days))
+
+    found = verified(live)
+
+    assert (found.whole, found.duplicates, found.reused) == (4, 1, 2)
+
+
+def test_ids_with_equal_keys_are_distinguished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lakehouse.sessions.upkeep.verification._key", lambda _row: 7)
+    live = write_segment(tmp_path / "sessions.jsonl", rows(1, 2, 3, 3))
+
+    found = verified(live)
+
+    assert (found.whole, found.duplicates) == (4, 1)

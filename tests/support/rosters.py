@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 import os
-from collections.abc import Iterable
+import tempfile
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,9 @@ from lakehouse.server.specs import Spec, read_spec
 from lakehouse.strict_json.parser import parse_json
 from lakehouse.validated.v1.validated_pb2 import ValidateRequest
 from validated.config import LimitsTable, RosterTable
+from validated.datasets.build import RosterFiles, build
+from validated.datasets.index import RosterIndex
+from validated.datasets.store import Store
 from validated.findings import Findings
 from validated.kinds.validator import Ground, Validator
 
@@ -97,8 +103,17 @@ def small_table(folder: Path, **changes: Any) -> RosterTable:
         "assignments_path": write_csv(folder / "assignments.csv", ASSIGNMENTS),
         "do_not_send_path": write_csv(folder / "do_not_send.csv", DO_NOT_SEND),
         "poll_ms": 50,
+        "index_dir": folder / "indexes",
     }
     return RosterTable(**{**given, **changes})
+
+
+def load_files(files: RosterFiles, **limits: Any) -> tuple[dict[str, Any], RosterIndex | None]:
+    """What the reader reports of `files`, and the index where it is good."""
+    # The index lives in its open file, whatever becomes of the folder.
+    with tempfile.TemporaryDirectory() as folder:
+        report = build(files, Store(Path(folder)), **{"rows_max": 100_000, "memory_mb": 64, **limits})
+        return report, RosterIndex(Path(report["index"])) if report["index"] else None
 
 
 async def judge(
@@ -114,6 +129,13 @@ async def judge(
 def read(kind: str, **spec: Any) -> Spec:
     member: Any = {kind: spec}
     return read_spec(ValidateRequest(kind=kind, **member))
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = 20.0) -> None:
+    ends_at = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends_at, "it did not come to be in time"
+        await asyncio.sleep(0.01)
 
 
 LIMITS = LimitsTable(suggestions_ms=5000)

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 from rosters import LIMITS, small_table
 
+from validated.datasets.file import FileRoster
 from validated.kinds.email import EmailValidator
 from validated.kinds.fill import FillValidator
 from validated.kinds.validator import Tools
-from validated.roster.file import FileRoster
 
 
 @pytest.fixture(scope="session")

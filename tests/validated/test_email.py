@@ -13,11 +13,11 @@ import pytest
 from rosters import LIMITS, POSTGRES, judge, write_csv
 
 from validated.config import RosterTable
+from validated.datasets.file import FileRoster
+from validated.datasets.names import name_key, table_key, table_key_sql
+from validated.datasets.postgres import PostgresRoster
 from validated.kinds.email import EmailValidator
 from validated.kinds.validator import Tools
-from validated.roster.file import FileRoster
-from validated.roster.names import name_key, table_key, table_key_sql
-from validated.roster.postgres import PostgresRoster
 
 SPEC: dict[str, Any] = {"worker_ids": ["W-000002", "W-000007"]}
 GOOD = {
@@ -193,7 +193,7 @@ async def test_no_way_to_write_a_number_hides_it(crowd: EmailValidator, body: st
 @pytest.mark.parametrize(
     "body",
     [
-        "Ana Silva, Omar Reyes and Mia Nobody", "Ana Silva\nOmar Reyes", "Silva, Ana",
+        "Ana Silva\nOmar has the keys", "Ana Silva, Omar Reyes and Mia Nobody", "Ana Silva\nOmar Reyes", "Silva, Ana",
         "Hello Ana,\nJackson plant is open", "Robert alone", "Brown bags", "madonna", "you may come",
         "May we ask? Will you?", "on May 5", "in May", "5 May 2026", "in Jackson, April 5 at 7", "in Jackson, MI",
         "0700-1500", "0700 \u2013 1500", "05-12-2026", "12/05/2026-12/07/2026", "2026-12-05T07:00:00-05:00",

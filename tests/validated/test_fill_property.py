@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import random
+import tempfile
 from pathlib import Path
 
 from fill_edits import edited, is_right
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rosters import EXAMPLES, example_rows, judge, people, write_csv
+from rosters import EXAMPLES, example_rows, judge, load_files, people, write_csv
 
 from lakehouse.strict_json.parser import JsonBreach, parse_json
 from validated.config import LimitsTable, RosterTable
+from validated.datasets.build import RosterFiles
+from validated.datasets.file import FileRoster
+from validated.datasets.index import RosterIndex
 from validated.kinds.fill import FillValidator
 from validated.kinds.validator import Tools
-from validated.roster.build import build
-from validated.roster.file import FileRoster
-from validated.roster.index import RosterIndex
-from validated.roster.source import RosterFiles
 
 CASES = 2500
 
@@ -66,22 +66,19 @@ _TEXTS = st.text(
 def test_the_index_finds_exactly_the_ids_that_are_in_it(known: dict[str, str], others: list[str]) -> None:
     index = _index(known)
     for worker_id, name in known.items():
-        row = index.row(worker_id)
-        assert row is not None
-        assert (index.worker(row).worker_id, index.worker(row).name) == (worker_id, name)
+        worker = index.worker(worker_id)
+        assert worker is not None
+        assert (worker.worker_id, worker.name) == (worker_id, name)
     for other in others:
-        assert (index.row(other) is not None) == (other in known)
+        assert index.has(other) == (other in known)
 
 
 def _index(known: dict[str, str]) -> RosterIndex:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as out:
+    with tempfile.TemporaryDirectory() as folder:
         path = write_csv(Path(folder) / "w.csv", [{"worker_id": key, "name": value} for key, value in known.items()])
-        report = build(RosterFiles(path), out, rows_max=1000, memory_mb=64)
-        assert report["problems"] == []
-        out.flush()
-        return RosterIndex(out.fileno())
+        report, index = load_files(RosterFiles.read({"workers": str(path)}))
+    assert index is not None, report["problems"]
+    return index
 
 
 _JSON = st.recursive(

@@ -14,9 +14,9 @@ from rosters import judge
 
 from lakehouse.errors import Fault, Reason
 from validated.config import LimitsTable
+from validated.datasets.worker import Question, RosterUnavailable
 from validated.kinds.json_schema import JsonSchemaValidator
 from validated.kinds.validator import Tools
-from validated.roster.worker import Question, RosterUnavailable
 
 SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -102,7 +102,15 @@ async def test_a_schema_that_cannot_be_used_is_refused_with_a_reason(
 
 
 _PETS = {
-    "cat": {"properties": {"kind": {"const": "cat"}, "meows": {"type": "integer"}}, "required": ["kind", "meows"]},
+    "cat": {
+        "properties": {
+            "kind": {"const": "cat"},
+            "meows": {"type": "integer"},
+            "name": {"type": "string"},
+            "age": {"type": "integer"},
+        },
+        "required": ["kind", "meows"],
+    },
     "dog": {"properties": {"kind": {"enum": ["dog"]}, "barks": {"type": "integer"}}, "required": ["kind", "barks"]},
 }
 _PET = {"oneOf": [{"$ref": "#/$defs/cat"}, {"$ref": "#/$defs/dog"}]}
@@ -117,6 +125,11 @@ _OPTIONAL = {"anyOf": [{"type": "integer"}, {"type": "null"}]}
         ({"properties": {"age": _OPTIONAL}}, {"age": "old"}, [("/age", "integer, null")]),
         ({"properties": {"pet": _PET}, **_DEFS}, {"pet": {"kind": "cat", "meows": "x"}}, [("/pet/meows", '"x"')]),
         ({"properties": {"pet": _PET}, **_DEFS}, {"pet": {"kind": "dog", "barks": []}}, [("/pet/barks", "integer")]),
+        (
+            {"properties": {"pet": {"oneOf": [{"$ref": "#/$defs/dog"}, {"$ref": "#/$defs/cat"}]}}, **_DEFS},
+            {"pet": {"kind": "cat", "meows": "x", "name": 1, "age": "x"}},
+            [("/pet/age", "integer"), ("/pet/meows", '"x"'), ("/pet/name", "string")],
+        ),
         (
             {"properties": {"pet": {"anyOf": [_PET, {"type": "null"}]}}, "$defs": _PETS},
             {"pet": {"kind": "dog", "barks": "x"}},

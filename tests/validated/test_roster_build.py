@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
-from rosters import ASSIGNMENTS, DO_NOT_SEND, people, write_csv, write_jsonl
+from rosters import ASSIGNMENTS, DO_NOT_SEND, load_files, people, write_csv, write_jsonl
 
-from validated.roster.build import build
-from validated.roster.index import RosterIndex
-from validated.roster.source import RosterFiles
-from validated.roster.worker import Worker
+from validated.datasets.build import RosterFiles
+from validated.datasets.index import RosterIndex
+from validated.datasets.worker import Worker
 
-LIMITS: dict[str, Any] = {"rows_max": 1000, "memory_mb": 64}
+
+def _files(path: Path, **rules: Any) -> RosterFiles:
+    return RosterFiles.read({"workers": str(path), **rules})
 
 
 def _index(files: RosterFiles) -> RosterIndex:
-    with tempfile.TemporaryFile() as out:
-        report = build(files, out, **LIMITS)
-        assert report["problems"] == []
-        out.flush()
-        return RosterIndex(out.fileno())
+    report, index = load_files(files)
+    assert report["problems"] == []
+    assert index is not None
+    return index
 
 
 def _workers(index: RosterIndex) -> list[Worker]:
-    return [index.worker(row) for row in range(index.row_count)]
+    return list(index.workers())
 
 
-def _problems(path: Path, **files: Any) -> list[tuple[int, str, str]]:
-    report = build(RosterFiles(path, **files), None, **LIMITS)
+def _problems(path: Path, **rules: Any) -> list[tuple[int, str, str]]:
+    report, _ = load_files(_files(path, **rules))
     return [(problem["row"], problem["column"], problem["text"]) for problem in report["problems"]]
 
 
@@ -50,7 +49,7 @@ def _parquet(path: Path, source: Path) -> Path:
 def test_csv_tsv_jsonl_and_parquet_give_the_same_workers(tmp_path: Path) -> None:
     rows = people()
     csv_path = write_csv(tmp_path / "w.csv", rows)
-    expected = _workers(_index(RosterFiles(csv_path)))
+    expected = _workers(_index(_files(csv_path)))
     assert [worker.worker_id for worker in expected] == sorted(row["worker_id"] for row in rows)
     assert expected[0] == Worker(
         worker_id="W-000001",
@@ -73,20 +72,20 @@ def test_csv_tsv_jsonl_and_parquet_give_the_same_workers(tmp_path: Path) -> None
     ]  # fmt: skip
     typed = [{name: value for name, value in row.items() if str(value) != "nan"} for row in typed]
     for path in (tsv_path, write_jsonl(tmp_path / "w.jsonl", typed), _parquet(tmp_path / "w.parquet", csv_path)):
-        assert _workers(_index(RosterFiles(path))) == expected, path
+        assert _workers(_index(_files(path))) == expected, path
 
 
 def test_ids_that_look_like_numbers_keep_their_zeros(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "w.csv", [{"worker_id": "007", "name": "A B"}, {"worker_id": "7", "name": "C D"}])
-    index = _index(RosterFiles(path))
+    index = _index(_files(path))
     assert [worker.worker_id for worker in _workers(index)] == ["007", "7"]
-    assert index.row("07") is None
+    assert not index.has("07")
 
 
 def test_columns_may_have_other_names(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "w.csv", [{"emp no": "A1", "full_name": "A B", "job": "welder"}])
-    index = _index(RosterFiles(path, columns={"worker_id": "emp no", "name": "full_name", "role": "job"}))
-    assert index.worker(0) == Worker("A1", "A B", "welder")
+    index = _index(_files(path, columns={"worker_id": "emp no", "name": "full_name", "role": "job"}))
+    assert index.worker("A1") == Worker("A1", "A B", "welder")
 
 
 @pytest.mark.parametrize(
@@ -129,13 +128,14 @@ def test_every_bad_row_is_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("w.csv", "id,name\n1,A\n", 'no column "worker_id" but id, name'),
+        ("w.csv", "number,name\n1,A\n", 'no column "worker_id" but "number", "name"'),
+        ("w.csv", "id,name\n1,A\n", 'no column "worker_id", and "id" looks like it; map it'),
         ("w.csv", "worker_id,name\n", "has no rows"),
         ("w.csv", "", ""),
         ("w.csv", "worker_id,name\nA,B\nC,D,E,F\n", ""),
         ("w.csv", 'worker_id,name\nA,"B\n', ""),
         ("w.jsonl", '{"worker_id": "A", "name": "B"}\n{"worker_id": \n', ""),
-        ("w.jsonl", '{"id": "A"}\n', "is empty"),
+        ("w.jsonl", '{"no": "A"}\n', 'no column "worker_id"'),
         ("w.parquet", "not parquet", ""),
         ("w.xlsx", "PK", "must end in .csv"),
     ],
@@ -162,11 +162,15 @@ def test_a_missing_file_is_told_without_a_stack_trace(tmp_path: Path) -> None:
 
 def test_companions_are_checked_and_unknown_workers_in_them_are_only_warned_of(tmp_path: Path) -> None:
     workers = write_csv(tmp_path / "w.csv", people())
-    gone = [*ASSIGNMENTS, {**ASSIGNMENTS[0], "worker_id": "W-GONE"}]
-    files = RosterFiles(workers, write_csv(tmp_path / "a.csv", gone), write_csv(tmp_path / "d.csv", DO_NOT_SEND))
-    report = build(files, None, **LIMITS)
+    gone = [*ASSIGNMENTS * 99, {**ASSIGNMENTS[0], "worker_id": "W-GONE"}]
+    rules = {
+        "assignments": write_csv(tmp_path / "a.csv", gone),
+        "do_not_send": write_csv(tmp_path / "d.csv", DO_NOT_SEND),
+    }
+    report, _ = load_files(_files(workers, **rules))
     assert report["problems"] == []
-    assert "'W-GONE' is not in the roster" in report["warnings"][0]
+    assert report["unknown"] == {"assignments": 1, "do_not_send": 0}
+    assert "1 of 100 rows name a worker who is not in the roster (row 100 'W-GONE')" in report["warnings"][0]
     backwards = [{**ASSIGNMENTS[0], "shift_end": ASSIGNMENTS[0]["shift_start"]}]
     ((row, column, _),) = _problems(workers, assignments=write_csv(tmp_path / "b.csv", backwards))
     assert (row, column) == (1, "shift_start")
@@ -178,13 +182,8 @@ def test_the_version_is_of_the_bytes_of_all_files(tmp_path: Path) -> None:
     other = write_csv(tmp_path / "other.csv", people()[:-1])
     companion = write_csv(tmp_path / "d.csv", DO_NOT_SEND)
     versions = [
-        build(files, None, **LIMITS)["version"]
-        for files in (
-            RosterFiles(workers),
-            RosterFiles(same),
-            RosterFiles(other),
-            RosterFiles(workers, do_not_send=companion),
-        )
+        load_files(files)[0]["version"]
+        for files in (_files(workers), _files(same), _files(other), _files(workers, do_not_send=companion))
     ]
     assert versions[0] == versions[1]
     assert len(set(versions)) == 3
@@ -194,6 +193,6 @@ def test_the_version_is_of_the_bytes_of_all_files(tmp_path: Path) -> None:
 def test_nothing_in_a_cell_is_executed(tmp_path: Path) -> None:
     evil = "'); DROP TABLE r; COPY (SELECT 1) TO 'x'; --"
     path = write_csv(tmp_path / "w'ork.csv", [{"worker_id": evil, "name": evil, 'ro"le': "x"}])
-    index = _index(RosterFiles(path, columns={"role": 'ro"le'}))
-    assert index.worker(0) == Worker(evil, evil, "x")
+    index = _index(_files(path, columns={"role": 'ro"le'}))
+    assert index.worker(evil) == Worker(evil, evil, "x")
     assert json.dumps(sorted(each.name for each in tmp_path.iterdir())) == json.dumps(["w'ork.csv"])

@@ -6,30 +6,22 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rosters import judge, people, small_table, write_csv
+from rosters import judge, people, small_table, until, write_csv
 from structlog.testing import capture_logs
 from validated_server import serving
 
 from lakehouse.errors import Fault, Reason
 from validated.config import LimitsTable
+from validated.datasets.file import FileRoster
+from validated.datasets.worker import Question, RosterUnavailable
 from validated.kinds.fill import FillValidator
 from validated.kinds.validator import Tools
-from validated.roster.file import FileRoster
-from validated.roster.worker import Question, RosterUnavailable
 
 SPEC: dict[str, Any] = {"role": "forklift operator", "count": 1}
-
-
-async def until(condition: Callable[[], bool], *, seconds: float = 20.0) -> None:
-    ends_at = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends_at, "it did not come to be in time"
-        await asyncio.sleep(0.01)
 
 
 def _version(roster: FileRoster) -> str:
@@ -119,7 +111,7 @@ async def test_sighup_loads_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_validation_keeps_to_the_version_that_it_began_with(tmp_path: Path) -> None:
-    table = small_table(tmp_path)
+    table = small_table(tmp_path, companions_unknown_max=1.0, allow_shrink=True)
     async with FileRoster(table, near_ms=1000).open() as roster:
         answer = await roster.look_up(Question(("W-000001",)))
         old = _version(roster)
@@ -179,7 +171,8 @@ async def test_swapped_under_load_every_answer_is_of_one_version_and_none_fails(
         for swap in range(3):
             before = roster.counts()["loads"]
             write_csv(table.path, versions["BA"[swap % 2]])
-            await until(lambda before=before: roster.counts()["loads"] > before or any(t.done() for t in tasks))
+            # Awaited in this turn of the loop, so that `before` is this turn's.
+            await until(lambda: roster.counts()["loads"] > before or any(t.done() for t in tasks))  # noqa: B023
         stop.set()
         await asyncio.gather(*tasks)
     assert len(seen) == 2

@@ -14,16 +14,16 @@ from rosters import LIMITS, MISSPELT_ANA, judge, people, small_table, write_csv
 
 from lakehouse.validated.v1.validated_pb2 import FillSpec
 from validated.config import LimitsTable
+from validated.datasets import index
+from validated.datasets.file import FileRoster
+from validated.datasets.near import plain_id
+from validated.datasets.texts import fold
+from validated.datasets.worker import Candidates, Criteria, Found, RosterVersion, Wanted, Worker
 from validated.findings import SUGGESTIONS_MAX, Findings
 from validated.kinds.fill import FillValidator
 from validated.kinds.fill_terms import FillTerms
 from validated.kinds.suggestions import suggest
 from validated.kinds.validator import Tools
-from validated.roster import index
-from validated.roster.file import FileRoster
-from validated.roster.near import plain_id
-from validated.roster.texts import fold
-from validated.roster.worker import Candidates, Criteria, Found, RosterVersion, Wanted, Worker
 
 SPEC: dict[str, Any] = {"role": "forklift operator", "count": 1, "city": "TOLEDO", "state": "oh"}
 TERMS = FillTerms.read(FillSpec(role="welder", count=1))

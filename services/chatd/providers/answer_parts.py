@@ -12,8 +12,8 @@ from chatd.providers.thinking import (
     json_in,
     may_begin_thinking,
     may_end_thinking,
+    split_late,
     split_thinking,
-    split_unopened,
 )
 from chatd.upstream_fault import UpstreamFault
 from lakehouse.errors import Reason
@@ -159,9 +159,10 @@ def settled(completion: Completion, *, thought_in_text: bool) -> Completion:
     Raises UnreadableAnswerError beyond ANSWER_BYTES_MAX of text, of reasoning, or of tool calls together, and
     UpstreamFault (CONTENT_FILTERED) where a filter has left nothing of it.
     """
-    if not thought_in_text and may_end_thinking(completion.text):
-        split = split_unopened(completion.text)
-        if split.text != completion.text:
+    if may_end_thinking(completion.text):
+        split = split_late(completion.text)
+        # After thinking at the head another mark may be a word of the answer, unless the answer's form says otherwise.
+        if split.text != completion.text and (not thought_in_text or split.text.startswith(("{", "[", "```"))):
             completion = completion._replace(text=split.text, reasoning=completion.reasoning + split.reasoning)
             thought_in_text = True
     if completion.reasoning and not (completion.text.strip() or completion.tool_calls or thought_in_text):

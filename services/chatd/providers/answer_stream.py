@@ -25,7 +25,9 @@ _TAIL_S: Final = 10.0
 _ANSWER_S: Final = 0.1
 # Names of events that say no more than that the endpoint lives.
 _HEARTBEATS: Final = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
-_ERROR_KEYS: Final = ("message", "detail", "msg", "errors", "error_msg", "error_message")
+# How names of events end that are an error: `error`, Bedrock's `modelStreamErrorException`.
+_ERROR_NAMES: Final = ("error", "exception")
+_ERROR_KEYS: Final = ("message", "Message", "detail", "msg", "errors", "error_msg", "error_message")
 _DONE: Final = b"[DONE]"
 
 
@@ -124,7 +126,7 @@ def _take(event: Event, answer: AnswerStream, fault_of: FaultOf) -> bool:
         return True
     if not data or event.name in _HEARTBEATS:
         return False
-    if event.name == "error":
+    if event.name.lower().endswith(_ERROR_NAMES):
         raise fault_of(_error_object(data), begun=answer.begun)
     try:
         for piece in _read_pieces(data):
@@ -137,6 +139,7 @@ def _take(event: Event, answer: AnswerStream, fault_of: FaultOf) -> bool:
         # What follows a whole answer takes nothing from it.
         if not answer.finished:
             raise bad_answer(str(error)) from None
+    answer.done = answer.done or data.endswith(b"\n" + _DONE)
     return answer.done
 
 
@@ -163,7 +166,7 @@ class EventStream:
                 else:
                     self._ended = True
                     # What was cut off is no JSON any more, and no part of the answer.
-                    events = [event for event in self._reader.end() if event.data == _DONE or is_json(event.data)]
+                    events = [event for event in self._reader.end() if _is_whole(event.data)]
             except EventTooLargeError:
                 raise bad_answer("an event is too large") from None
             if events:
@@ -178,6 +181,11 @@ async def _hand_over(answer: AnswerStream, on_delta: OnDelta | None) -> None:
             await on_delta(delta)
 
 
+def _is_whole(data: bytes) -> bool:
+    """Whether an event that ended without its blank line is whole, or each of those that were never parted by one."""
+    return is_json(data) or all(line == _DONE or is_json(line) for line in data.split(b"\n") if line)
+
+
 def _read_pieces(data: bytes) -> list[dict[str, Any]]:
     """The objects of one event: one, or one a line where an endpoint forgot the blank line between events.
 
@@ -187,7 +195,7 @@ def _read_pieces(data: bytes) -> list[dict[str, Any]]:
         return [read_piece(data)]
     except NotJsonError:
         lines = [line for line in data.split(b"\n") if line and line != _DONE]
-        if len(lines) < 2:
+        if lines == [data]:
             raise
         return [read_piece(line) for line in lines]
 
@@ -197,11 +205,13 @@ def is_error(answer: Mapping[str, Any]) -> bool:
     if answer.get("error") or answer.get("object") == "error" or answer.get("type") == "error":
         return True
     # {"message": "…", "code": …}, {"detail": […]}: words for a person, and nothing of an answer.
+    # {"choices": null, "base_resp": {"status_msg": …}}: MiniMax.
+    base = answer.get("base_resp")
+    if isinstance(base, dict) and base.get("status_code") and answer.get("choices") is None:
+        return True
     if "choices" in answer or "content" in answer:
         return False
-    return any(
-        isinstance(answer.get(key), str | list) and answer[key] for key in ("message", "detail", "msg", "errors")
-    )
+    return any(isinstance(answer.get(key), str | list) and answer[key] for key in _ERROR_KEYS)
 
 
 def _error_object(data: bytes) -> Mapping[str, Any]:

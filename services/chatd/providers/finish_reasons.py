@@ -14,13 +14,16 @@ from chatd.completion import FinishReason
 _WORDS: Final[Mapping[FinishReason, str]] = {
     # OpenAI; TGI (eos_token, stop_sequence); Anthropic (end_turn); Cohere (complete); IBM, AI21, Together (eos,
     # endoftext).
-    FinishReason.STOP: "stop eos eos_token end_turn stop_sequence complete completed endoftext end_of_text finished",
+    FinishReason.STOP: "stop eos eos_token end_turn stop_sequence complete completed endoftext end_of_text finished"
+    " stop_token eos_token_id eot eot_token end done normal natural_stop",
     # Gemini and Cohere (max_tokens), Mistral (model_length), Anthropic, OpenAI's Responses (max_output_tokens).
     # Anthropic's pause_turn: the server's own limit on a long turn.
     FinishReason.LENGTH: (
         "length max_tokens max_output_tokens max_completion_tokens model_length max_length length_limit token_limit"
         " error_limit model_context_window_exceeded context_window_exceeded context_length_exceeded context_length"
-        " max_tokens_reached time_limit pause_turn"
+        " max_tokens_reached time_limit pause_turn max_new_tokens max_gen_len max_completion_length max_length_exceeded"
+        " max_output_tokens_exceeded max_token token_limit_reached length_capped truncated incomplete"
+        " ctx_length context_limit"
     ),
     FinishReason.TOOL_CALLS: "tool_calls tool_call tool_use function_call function_calls",
     # OpenAI and Azure; Gemini; Bedrock (guardrail_intervened, content_filtered); Cohere (error_toxic); Zhipu
@@ -29,6 +32,8 @@ _WORDS: Final[Mapping[FinishReason, str]] = {
         "content_filter content_filtered content_filtering content_policy content_policy_violation safety recitation"
         " prohibited_content blocklist spii language image_safety image_prohibited_content image_recitation model_armor"
         " guardrail_intervened guardrail guardrails error_toxic sensitive moderation moderated blocked censored"
+        " filtered filter content_filter_error content_blocked safety_violation safety_filter policy policy_violation"
+        " inappropriate inappropriate_content unsafe harmful flagged risk content_risk"
     ),
     FinishReason.REFUSAL: "refusal refused",
     # Gemini; Bedrock.

@@ -40,6 +40,9 @@ class ToolCalls:
             index = int(index[:9])
         if isinstance(index, int):
             known = self._by_index.get(index)
+            if id_ and known is not None and known.id != id_:
+                # Calls that share an index may come by turns: the id then says whose piece it is.
+                known = next((each for each in self._calls if each.id == id_), known)
         else:
             known = next((each for each in self._calls if id_ and each.id == id_), None)
             known = known or (self._calls[-1] if self._calls and not (id_ or name) else None)
@@ -76,7 +79,9 @@ class _Parts:
 
     def grow(self, id_: str, name: str, arguments: str) -> None:
         self.id = self.id or id_
-        self.name = self.name or name
+        if not self.name or (name and name != self.name and not id_ and not any(self.arguments)):
+            # A name in pieces: before any arguments, and without an id that would begin another call.
+            self.name += name
         self.arguments.append(arguments)
 
     def done(self) -> ToolCall:

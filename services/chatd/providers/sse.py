@@ -24,7 +24,9 @@ class EventTooLargeError(ValueError):
 class EventReader:
     """Feed it chunks as they come; it works on bytes, so a chunk may end inside a character or a line end.
 
-    An event that the stream's end cuts off is dropped, as the standard says, unless `end` is asked for it.
+    An event that the stream's end cuts off is dropped, as the standard says, unless `end` is asked for it. Beyond the
+    standard, which would drop them unseen, a field `error` (llama.cpp) and a line that is an object without the name
+    of any field are events of their own.
     """
 
     def __init__(self) -> None:
@@ -68,11 +70,12 @@ class EventReader:
             self._at_start = False
             line = line.removeprefix(b"\xef\xbb\xbf")
         if not line:
-            if self._data:
-                events.append(Event(self._name, b"\n".join(self._data)))
-            self._data = []
-            self._data_bytes = 0
-            self._name = ""
+            self._close(events)
+            return
+        if line[:1] == b"{" and line.endswith(b"}"):
+            name = self._name
+            self._close(events)
+            events.append(Event(name, line))
             return
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
@@ -83,3 +86,14 @@ class EventReader:
                 raise EventTooLargeError
         elif field == b"event":
             self._name = value.decode("utf-8", "replace")
+        elif field == b"error":
+            self._close(events)
+            events.append(Event("error", value))
+
+    def _close(self, events: list[Event]) -> None:
+        """A blank line: what was gathered is an event, if there is any data."""
+        if self._data:
+            events.append(Event(self._name, b"\n".join(self._data)))
+        self._data = []
+        self._data_bytes = 0
+        self._name = ""

@@ -6,6 +6,7 @@ there. A draft in it must not count as the answer.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -23,7 +24,23 @@ _TAGS: Final[Mapping[str, str]] = {
     "<unused94>": "<unused95>",  # MedGemma
     "<|channel|>analysis<|message|>": "<|end|>",  # gpt-oss, where nothing reads its channels
 }
-_CLOSING: Final = {opening: re.compile(re.escape(each), re.IGNORECASE | re.ASCII) for opening, each in _TAGS.items()}
+# Models open by the one and close by the other, and write attributes and spaces into the tags.
+_THINK: Final = "think(?:ing)?"
+_WITH_ATTRIBUTES: Final = re.compile(rf"<({_THINK})\s[^<>]{{0,100}}>", re.IGNORECASE | re.ASCII)
+_MAY_GET_ATTRIBUTES: Final = re.compile(rf"<{_THINK}\s[^<>]{{0,100}}", re.IGNORECASE | re.ASCII)
+_MAY_CLOSE: Final = re.compile(r"<(?:/[a-z:]{0,20}\s{0,8})?\Z", re.IGNORECASE | re.ASCII)
+_TAIL_CHARS_MAX: Final = 32
+
+
+def _closing(opening: str) -> re.Pattern[str]:
+    mark = re.escape(_TAGS[opening])
+    if mark.startswith("</"):
+        name = _THINK if opening in {"<think>", "<thinking>"} else mark[2:-1]
+        mark = rf"</{name}\s{{0,8}}>"
+    return re.compile(mark, re.IGNORECASE | re.ASCII)
+
+
+_CLOSING: Final = {opening: _closing(opening) for opening in _TAGS}
 # What such models put before the answer itself.
 _WRAPPERS: Final = (
     "<|begin_of_solution|>",
@@ -33,7 +50,11 @@ _WRAPPERS: Final = (
 )
 _MARK_CHARS_MAX: Final = max(map(len, (*_TAGS, *_WRAPPERS)))
 _MARK_STARTS: Final = frozenset("<[◁ \t\r\n")
-_UNOPENED: Final = re.compile(r"</think(?:ing)?>|\[/think\]|◁/think▷", re.IGNORECASE)
+_UNOPENED: Final = re.compile(rf"</{_THINK}\s{{0,8}}>|\[/think\]|◁/think▷", re.IGNORECASE | re.ASCII)
+_OPENED: Final = re.compile(rf"<{_THINK}(?:\s[^<>]{{0,100}})?>|\[think\]|◁think▷", re.IGNORECASE | re.ASCII)
+# Bounds the look for objects in hostile text.
+_OBJECTS_MAX: Final = 32
+_DECODER: Final = json.JSONDecoder(strict=False)
 # White space before a mark; more of it is a model that has lost its way, and is not gathered.
 _SPACE_CHARS_MAX: Final = 1000
 _FENCE: Final = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL | re.IGNORECASE)
@@ -71,7 +92,7 @@ class ThinkingSplitter:
             if self._opening:
                 found = _CLOSING[self._opening].search(held)
                 if found is None:
-                    kept = _overlap(held, _TAGS[self._opening])
+                    kept = _held_back(held, _TAGS[self._opening])
                     thoughts.append(held[: len(held) - kept])
                     self._held = held[len(held) - kept :]
                     break
@@ -91,10 +112,15 @@ class ThinkingSplitter:
                 self.thought = True
                 held = bare[len(self._opening) :]
                 continue
+            tagged = _WITH_ATTRIBUTES.match(bare)
+            if tagged:
+                self.thought, self._opening = True, f"<{tagged[1].lower()}>"
+                held = bare[tagged.end() :]
+                continue
             wrapper = next((each for each in _WRAPPERS if head.startswith(each)), "")
             if wrapper:
                 held = bare[len(wrapper) :]
-            elif _may_become_mark(head):
+            elif _may_become_mark(head) or _MAY_GET_ATTRIBUTES.fullmatch(bare):
                 self._held = held
                 break
             self.answering = True
@@ -113,9 +139,9 @@ def may_begin_thinking(text: str) -> bool:
 
 
 def may_end_thinking(text: str) -> bool:
-    """Whether `split_unopened` may find anything."""
+    """Whether `split_late` may find anything."""
     # One character is found ten times as fast as a word.
-    return "/" in text and ("/think" in text or "/THINK" in text)
+    return ("<" in text or "[/" in text or "◁" in text) and bool(_UNOPENED.search(text) or _OPENED.search(text))
 
 
 def split_thinking(text: str) -> Split:
@@ -125,15 +151,26 @@ def split_thinking(text: str) -> Split:
     return Split(first.text + last.text, first.reasoning + last.reasoning)
 
 
-def split_unopened(text: str) -> Split:
-    """Thinking whose opening mark stood in the prompt: all before the closing mark. Only a whole text can tell.
+def split_late(text: str) -> Split:
+    """Thinking that no mark at the head shows: its opening mark stood in the prompt, or it follows the answer. Only a
+    whole text can tell.
 
-    A text that is JSON as a whole is never taken apart.
+    All before the last closing mark is thinking, and where nothing follows that, what an opening mark begins. An
+    opening mark that nothing closes counts right behind an object or a fence alone. A mark inside a JSON object is a
+    part of that object.
     """
-    found = _UNOPENED.search(text) if may_end_thinking(text) else None
-    if found is None or is_json(text):
+    if not may_end_thinking(text):
         return Split(text)
-    return Split(text[found.end() :].lstrip(), text[: found.start()])
+    objects = _objects(text)
+    closed = _last_outside(_UNOPENED, text, objects)
+    if closed is not None and text[closed.end() :].strip():
+        return Split(text[closed.end() :].lstrip(), text[: closed.start()])
+    end = len(text) if closed is None else closed.start()
+    opened = _last_outside(_OPENED, text[:end], objects)
+    before = "" if opened is None else text[: opened.start()].rstrip()
+    if opened is not None and before.endswith(("}", "```") if closed is None else ("",)) and before:
+        return Split(before, text[opened.end() : end])
+    return Split(text) if closed is None else Split("", text[:end])
 
 
 def json_in(reasoning: str) -> str:
@@ -141,7 +178,7 @@ def json_in(reasoning: str) -> str:
     none."""
     if "{" not in reasoning:
         return ""
-    text = split_unopened(split_thinking(reasoning.lstrip()).text).text.strip()
+    text = split_late(split_thinking(reasoning.lstrip()).text).text.strip()
     fenced = _FENCE.fullmatch(text)
     text = fenced[1].strip() if fenced else text
     return text if text.startswith("{") and is_json(text) else ""
@@ -160,7 +197,35 @@ def _may_become_mark(head: str) -> bool:
     return len(head) < _MARK_CHARS_MAX and any(each.startswith(head) for each in (*_TAGS, *_WRAPPERS))
 
 
-def _overlap(text: str, mark: str) -> int:
-    """How many characters at the end of `text` may be the beginning of `mark`."""
+def _objects(text: str) -> list[range]:
+    """Where the outermost JSON objects of `text` stand; the first `_OBJECTS_MAX` that may be one are looked at."""
+    found: list[range] = []
+    start = text.find("{")
+    for _ in range(_OBJECTS_MAX):
+        if start < 0:
+            break
+        try:
+            end = _DECODER.raw_decode(text, start)[1]
+        except (ValueError, RecursionError):
+            end = start + 1
+        else:
+            found.append(range(start, end))
+        start = text.find("{", end)
+    return found
+
+
+def _last_outside(mark: re.Pattern[str], text: str, objects: list[range]) -> re.Match[str] | None:
+    found = None
+    for each in mark.finditer(text):
+        if not any(each.start() in span for span in objects):
+            found = each
+    return found
+
+
+def _held_back(text: str, mark: str) -> int:
+    """How many characters at the end of `text` may be the beginning of the closing `mark`."""
+    if mark.startswith("</"):
+        found = _MAY_CLOSE.search(text[-_TAIL_CHARS_MAX:])
+        return len(found[0]) if found else 0
     tail = text[-(len(mark) - 1) :].lower()
     return next((n for n in range(min(len(tail), len(mark) - 1), 0, -1) if mark.startswith(tail[-n:])), 0)

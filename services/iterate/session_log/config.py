@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from iterate.session_log.writer import FsyncPolicy
+from iterate.session_log.fsync import FsyncPolicy
 from lakehouse.settings import Milliseconds, Table
+
+_WAIT_MS: Final = 20
+_STRICT_WAIT_MS: Final = 1_000
 
 
 class SessionLogConfig(Table):
@@ -24,12 +30,13 @@ class SessionLogConfig(Table):
     journal stands there too). Empty: no log."""
     session_log_guarantee: Literal["best_effort", "strict"] = "best_effort"
     """``best_effort``: the log never fails a request and never holds it up beyond ``append_wait_ms``. ``strict``: no
-    row, no answer (SESSION_LOG_UNAVAILABLE): a session is refused at its beginning while the log is known not to take
-    rows, and at its end if its row was not written in time. The row may still follow then, so that a row without an
-    answer is possible, an answer without a row is not."""
-    append_wait_ms: Annotated[int, Field(ge=0, le=10_000)] = 20
-    """Longest that an answer waits for its row, counted from the row's hand-over; past it the row follows by itself
-    and is counted as late."""
+    row, no answer. A session whose beginning is not in the journal within ``append_wait_ms`` is refused before a model
+    is asked, and so is every session while the log is known not to take rows (SESSION_LOG_UNAVAILABLE); one whose row
+    is not in the log in time ends without its answer (SESSION_NOT_LOGGED). That row may still follow, so that a row
+    without an answer is possible, an answer without a row is not."""
+    append_wait_ms: Annotated[int, Field(ge=0, le=10_000)] = Field(default=None)  # type: ignore[assignment]  # a validator puts a number there
+    """Longest that a session waits for its beginning, and again for its row; 20 unless set, under ``strict`` 1000.
+    Past it the disk's work goes on by itself: the beginning is counted as unjournaled, the row as late."""
     fsync: FsyncPolicy = "interval"
     """``never``: rows survive the death of the process; a power cut loses what the kernel had not written back yet, by
     default up to 30 s of rows. ``interval``: at most ``fsync_interval_ms`` and one fsync's duration of rows. ``row``:
@@ -39,6 +46,10 @@ class SessionLogConfig(Table):
     queue_rows_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     queue_bytes_max: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024 * 1024)] = 64 * 1024 * 1024
     """Rows that wait for the disk; beyond either bound the newest is dropped and counted."""
+    spill_dir: str = ""
+    """A folder on another volume than the log's. It takes what the log's disk refuses before the answer leaves, and at
+    the end of the process the rows that are still queued; the next start, and each sweep, brings them into the log.
+    Empty: such rows wait in memory, and are lost where the process ends first."""
     journal: bool = True
     """The in-flight journal: turns the sessions of a killed process, and its queued rows, into rows. Off: they leave
     none."""
@@ -54,6 +65,32 @@ class SessionLogConfig(Table):
             raise ValueError(f"{path} is a folder: name a file")
         return path
 
+    @field_validator("append_wait_ms", mode="before")
+    @classmethod
+    def _as_guaranteed(cls, wait_ms: object, info: ValidationInfo) -> object:
+        if wait_ms is None:
+            return _STRICT_WAIT_MS if info.data.get("session_log_guarantee") == "strict" else _WAIT_MS
+        return wait_ms
+
+    @field_validator("append_wait_ms")
+    @classmethod
+    def _leaves_time_to_write(cls, wait_ms: int, info: ValidationInfo) -> int:
+        if wait_ms == 0 and info.data.get("session_log_guarantee") == "strict":
+            raise ValueError("with strict and 0 no session begins in time: set it above 0")
+        return wait_ms
+
+    @field_validator("spill_dir")
+    @classmethod
+    def _stands_elsewhere(cls, spill_dir: str, info: ValidationInfo) -> str:
+        log_path = info.data.get("session_log_path")
+        if spill_dir and not log_path:
+            raise ValueError("needs a log: set session_log_path, or leave spill_dir empty")
+        if spill_dir and log_path and Path(spill_dir).absolute() == Path(log_path).absolute().parent:
+            raise ValueError(f"{spill_dir} is the log's own folder: name one on another volume")
+        if spill_dir and Path(spill_dir).exists() and not Path(spill_dir).is_dir():
+            raise ValueError(f"{spill_dir} is no folder")
+        return spill_dir
+
     @field_validator("session_log_guarantee")
     @classmethod
     def _has_a_log(cls, guarantee: str, info: ValidationInfo) -> str:
@@ -61,10 +98,24 @@ class SessionLogConfig(Table):
             raise ValueError("strict needs a log: set session_log_path, or session_log_guarantee to best_effort")
         return guarantee
 
-    @field_validator("fsync")
-    @classmethod
-    def _may_be_awaited(cls, fsync: str, info: ValidationInfo) -> str:
-        strict = info.data.get("session_log_guarantee") == "strict"
-        if strict and fsync == "row" and info.data.get("append_wait_ms") == 0:
-            raise ValueError("with strict and append_wait_ms 0 no fsync ends in time: set append_wait_ms above 0")
-        return fsync
+
+def session_log_advice(config: SessionLogConfig) -> Iterator[str]:
+    """What an operator should know of settings that can be used: one line each, from the key on."""
+    if not config.session_log_path:
+        return
+    if not config.spill_dir:
+        yield (
+            "spill_dir: not set: what the log's disk refuses is lost where the process ends before the disk takes it; "
+            "name a folder on another volume"
+        )
+        return
+    try:
+        spill = Path(config.spill_dir).stat()
+    except OSError as error:
+        yield f"spill_dir: {config.spill_dir}: {error.strerror}: nothing can be spilled until it is there"
+        return
+    if not os.access(config.spill_dir, os.W_OK | os.X_OK):
+        yield f"spill_dir: {config.spill_dir} is not writable: nothing can be spilled"
+    with contextlib.suppress(OSError):
+        if Path(config.session_log_path).parent.stat().st_dev == spill.st_dev:
+            yield f"spill_dir: {config.spill_dir} is on the log's own volume: it fails when the log fails"

@@ -16,13 +16,17 @@ WARN_INTERVAL_S: Final = 60.0
 _log = structlog.get_logger(__name__)
 
 
-GAUGES: Final = ("rows_queued", "bytes_queued", "sessions_open", "journal_bytes")
+GAUGES: Final = ("rows_queued", "bytes_queued", "sessions_open", "journal_bytes", "spill_bytes")
 """Names in ``SessionLogger.counts()`` that go up and down; all others only grow."""
 
 _TOTALS: Final = (
     "rows_written",  # rows of this process's own sessions that stand in the log
     "bytes_written",  # of those rows, LF included
-    "rows_late",  # answers that left before their row was in the log
+    "rows_late",  # answers that left before their row was in the log or in the spill
+    "rows_spilled",  # ends that the log's disk refused and the spill took; each is a row of the log in the end
+    "rows_lost",  # rows given up of which nothing is left on any disk
+    "sessions_unjournaled",  # sessions that went on before their beginning was in the journal or in the spill
+    "attempts_dropped",  # attempts that the full queue did not take on the way to the journal
     "lock_waits",  # tries that found the log locked by another process
     "fsyncs",
     "fsync_errors",
@@ -36,6 +40,7 @@ _CAUSES: Final = {
     "rows_dropped": ("queue_full", "drain", "closed", "unencodable"),
     "append_errors": (),  # failed tries to append, by errno name
     "journal_errors": (),  # journal entries and files that could not be written, by errno name
+    "spill_errors": (),  # the same of the spill
     "sweep_errors": (),  # journals left to a later sweep, by errno name or POSTPONED
 }
 

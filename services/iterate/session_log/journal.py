@@ -5,6 +5,8 @@ The file's name and its lines are described in ``lakehouse.sessions.store.journa
 An entry is one ``pwrite``: in the kernel's hands when the call returns, so that a SIGKILL takes nothing back. A kill
 within it leaves a last line without LF. Overwriting a byte needs no room on the disk, so a full disk never keeps a
 session that was written from being marked as such. Nothing here is ever fsynced: a power cut may lose entries.
+
+The spill is a journal on another volume: it takes what the log's own disk refuses.
 """
 
 from __future__ import annotations
@@ -26,10 +28,13 @@ from lakehouse.sessions.store.journal import (
     beginning_line,
     end_line,
     new_journal_path,
+    new_owner,
     path_in_the_making,
+    spill_path,
 )
 
-# With no session living, the file is emptied once it is so long; truncating more at once would hold up the event loop.
+_SPILL_MODE: Final = 0o600
+# With no session living, the file is emptied once it is so long.
 EMPTY_BYTES_MIN: Final = 1024 * 1024
 # With sessions living, it is rewritten with them alone once so much of it, and half of it, is dead.
 DEAD_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -61,8 +66,18 @@ class Journal:
     is overwritten by the next one.
     """
 
-    def __init__(self, log_path: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.path = new_journal_path(log_path)
+    def __init__(
+        self,
+        log_path: str,
+        *,
+        owner: str = "",
+        spill_dir: str = "",
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``spill_dir``: the file is the owner's spill and stands there, for nobody's eyes but the owner's."""
+        owner = owner or new_owner()
+        self.path = spill_path(spill_dir, log_path, owner) if spill_dir else new_journal_path(log_path, owner)
+        self._mode = _SPILL_MODE if spill_dir else FILE_MODE
         self._new_path = path_in_the_making(self.path)
         self._monotonic = monotonic
         self._lock = threading.Lock()
@@ -121,8 +136,19 @@ class Journal:
             entry.has_end = True
             return entry
 
+    def read_end(self, entry: JournalEntry) -> bytes:
+        """Returns the row that ``end`` was given. Raises OSError, EIO where the file does not hold it any more."""
+        with self._lock:
+            offset, size = entry.lines[-1]
+            line = os.pread(self._fd, size, offset)
+        head = end_line(entry.number, b"")
+        if len(line) != size or not line.startswith(head):
+            raise OSError(errno.EIO, "the row cannot be read back", self.path)
+        return line[len(head) :]
+
     def done(self, entry: JournalEntry) -> None:
-        """Marks a session as written; idempotent. Raises OSError where even one byte cannot be overwritten."""
+        """Marks a session as one to which the file owes nothing; idempotent. Raises OSError where even one byte cannot
+        be overwritten."""
         with self._lock:
             if self._live.pop(entry.number, None) is None:
                 return
@@ -206,10 +232,10 @@ class Journal:
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fd = os.open(self._new_path, flags, FILE_MODE)
+            fd = os.open(self._new_path, flags, self._mode)
         except FileExistsError:
             os.unlink(self._new_path)  # noqa: PTH108  left by a try of ours that failed
-            fd = os.open(self._new_path, flags, FILE_MODE)
+            fd = os.open(self._new_path, flags, self._mode)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             moved: list[tuple[JournalEntry, list[tuple[int, int]]]] = []

@@ -2,20 +2,21 @@
 
 What a session does with it, all on the event loop::
 
-    session = logger.begin(begun)            # in the kernel's hands when it returns, before the first model call
+    session = logger.begin(begun)            # queued
+    await session.begun()                    # in the kernel's hands, before the ids are told and the model is asked
     session.attempt_finished(attempt)        # after each attempt
     handover = session.hand_over(record)     # in a `finally`, before any await there: no cancellation cuts it short
-    await handover.written()                 # before the answer leaves; at most `append_wait_ms`
+    await handover.written()                 # before the answer leaves
 
-The order of the writes is what makes a SIGKILL between any two instructions harmless: beginning (journal), attempts
-(journal), the whole row (journal), the row (log), the mark that it stands (journal). Killed before the third, the
-session gets a PROCESS_DIED row, and no answer had left; after it, its own row, once.
+Each of the two waits takes at most ``append_wait_ms``, whatever the disk does: ``writer`` does the disk's work in a
+thread. The order of its writes is what makes a SIGKILL between any two instructions harmless: beginning (journal),
+attempts (journal), the whole row (journal), the row (log), the mark that it stands (journal). Killed before the third,
+the session gets a PROCESS_DIED row, and no answer had left; after it, its own row, once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import threading
 import time
 from collections.abc import Callable
@@ -25,14 +26,16 @@ from typing import Final
 import structlog
 
 from iterate.session_log.config import SessionLogConfig
-from iterate.session_log.counts import MinuteWarning, SessionLogCounts, errno_name
-from iterate.session_log.handover import Handover, HandoverOutcome
-from iterate.session_log.journal import Journal, JournalEntry
+from iterate.session_log.counts import MinuteWarning, SessionLogCounts
+from iterate.session_log.exchange import Handover, HandoverOutcome, Receipt, resolve, settle_all
+from iterate.session_log.in_flight import InFlightFiles, SessionInFlight
+from iterate.session_log.journal import Journal
 from iterate.session_log.sweep import OnRecovered, ignore_recovered, sweep
-from iterate.session_log.writer import Fate, LogWriter, QueuedRow
+from iterate.session_log.writer import LogWriter, Settled
 from lakehouse.errors import Fault, Reason
 from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord, SessionRecord
 from lakehouse.sessions.row import encode_attempt, encode_row
+from lakehouse.sessions.store.journal import new_owner
 
 __all__ = [
     "Handover",
@@ -43,12 +46,13 @@ __all__ = [
     "SessionLogger",
 ]
 
-# Journal and log stand on one disk: these say that it takes neither.
-_DISK_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
-# Rows that the full queue dropped stay in the journal, for the sweep after this process's end, up to so many bytes.
-_PARKED_BYTES_MAX: Final = 64 * 1024 * 1024
 # A first sweep that takes longer goes on beside the traffic.
 _START_WAIT_S: Final = 10.0
+# How long the end of the process waits for a thread that the log's disk holds, and then for the spill in its place.
+_HUNG_S: Final = 0.5
+_RESCUE_S: Final = 2.0
+# An attempt wakes the writer's thread so long after it came, unless something else does before.
+_ATTEMPT_WAIT_S: Final = 0.005
 
 _log = structlog.get_logger(__name__)
 
@@ -58,26 +62,35 @@ class SessionLogUnavailable(Exception):  # noqa: N818  the reason's name in the 
 
 
 class OpenSession:
-    """One session between its beginning and its hand-over. No method raises or waits for a disk that refuses."""
+    """One session between its beginning and its hand-over. Only ``begun`` raises, and nothing waits for a disk."""
 
-    __slots__ = ("_begun", "_entry", "_handover", "_logger")
+    __slots__ = ("_handover", "_logger", "_record", "_session")
 
-    def __init__(self, logger: SessionLogger, begun: SessionRecord, entry: JournalEntry | None) -> None:
+    def __init__(self, logger: SessionLogger, record: SessionRecord, session: SessionInFlight | None) -> None:
         self._logger = logger
-        self._begun = begun
-        self._entry = entry
+        self._record = record
+        self._session = session
         self._handover: Handover | None = None
 
+    async def begun(self) -> None:
+        """Waits until the beginning stands in the journal, at most until ``append_wait_ms`` after ``begin``.
+
+        Raises SessionLogUnavailable in ``strict`` alone, where it does not stand there by then, or the log is known
+        not to take rows: the session is over then, leaves no row and must not be handed over.
+        """
+        if self._session is not None:
+            await self._logger._begun(self._session)  # noqa: SLF001  two halves of one object
+
     def attempt_finished(self, attempt: SessionAttemptRecord) -> None:
-        """Writes the attempt into the journal, for the row of a killed session."""
-        if self._entry is not None and self._handover is None:
-            self._logger._journal_attempt(self._entry, attempt)  # noqa: SLF001  two halves of one object
+        """Has the attempt written into the journal, for the row of a killed session."""
+        if self._session is not None and self._handover is None:
+            self._logger._attempt_finished(self._session, attempt)  # noqa: SLF001  as above
 
     def hand_over(self, record: SessionRecord) -> Handover:
         """Hands the session's row over: the record that it began with, and what is known now in place of what was not.
         A second call changes nothing and returns the first one's result."""
         if self._handover is None:
-            self._handover = self._logger._hand_over(self._begun, self._entry, record)  # noqa: SLF001  as above
+            self._handover = self._logger._hand_over(self._record, self._session, record)  # noqa: SLF001  as above
         return self._handover
 
 
@@ -98,25 +111,31 @@ class SessionLogger:
         self._warning = MinuteWarning(monotonic=monotonic)
         self._unix_ns = unix_ns
         self._on_recovered = on_recovered
-        self._append_wait_s = config.append_wait_ms / 1000
+        self._wait_s = config.append_wait_ms / 1000
         self._sessions_open = 0
+        self._wake_planned = False
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer: LogWriter | None = None
-        self._journal: Journal | None = None
-        self._sweeper: threading.Thread | None = None
-        if config.session_log_path:
+        path, owner = config.session_log_path, new_owner()
+        self._files = InFlightFiles(
+            Journal(path, owner=owner) if path and config.journal else None,
+            Journal(path, owner=owner, spill_dir=str(config.spill_dir)) if path and config.spill_dir else None,
+            counts=self._counts,
+            warning=self._warning,
+        )
+        if path:
             self._writer = LogWriter(
-                config.session_log_path,
+                path,
+                files=self._files,
                 fsync=config.fsync,
                 fsync_interval_s=config.fsync_interval_ms / 1000,
                 queue_rows_max=config.queue_rows_max,
                 queue_bytes_max=config.queue_bytes_max,
                 counts=self._counts,
                 warning=self._warning,
+                report=self._report,
             )
-            if config.journal:
-                self._journal = Journal(config.session_log_path)
 
     @property
     def strict(self) -> bool:
@@ -124,107 +143,137 @@ class SessionLogger:
         return self.config.session_log_guarantee == "strict"
 
     async def start(self) -> None:
-        """Opens log and journal, recovers dead processes' sessions, and starts the two threads. Never fails for a
+        """Opens log and journal, recovers dead processes' sessions, and starts the threads. Never fails for a
         missing folder, a permission or a disk: it warns, and rows flow when the cause is gone."""
         self._loop = asyncio.get_running_loop()
         if self._writer is None:
             return
         ready = self._loop.create_future()
         self._writer.start()
-        self._sweeper = threading.Thread(
-            target=self._sweep_now_and_then, args=(ready,), name="session-log-sweeper", daemon=True
-        )
-        self._sweeper.start()
+        threading.Thread(
+            target=self._sweep_now_and_then, args=(self._writer, ready), name="session-log-sweeper", daemon=True
+        ).start()
         await asyncio.wait((ready,), timeout=_START_WAIT_S)
 
     def begin(self, begun: SessionRecord, *, parent_span_id: str | None = None) -> OpenSession:
-        """Writes the beginning into the journal; it is in the kernel's hands when this returns.
+        """Queues the beginning; await ``begun`` of the result before anything else.
 
         ``begun`` is the row to write if the process died now: ``infra_error`` by ``PROCESS_DIED``, with the beginning
         as its timestamp, no attempts and a duration of 0. ``parent_span_id`` is the caller's span, for its trace.
-
-        Raises SessionLogUnavailable in ``strict`` alone, when the log is known not to take rows now, or when the disk
-        that it shares with the journal did not take the beginning.
         """
-        entry = None
-        if self._writer is not None:
-            if self.strict and self._writer.failing:
-                raise SessionLogUnavailable("the session log does not take rows now")
-            if self._journal is not None:
-                try:
-                    entry = self._journal.begin(encode_row(begun), self._writer.log.position(), parent_span_id)
-                except OSError as error:
-                    self._journal_refused(error)
-                    if self.strict and error.errno in _DISK_ERRNOS:
-                        raise SessionLogUnavailable("the session log's disk takes nothing now") from error
-                except ValueError:
-                    self._unencodable("session_log_beginning_unencodable", begun.session_id)
         self._sessions_open += 1
-        return OpenSession(self, begun, entry)
+        if self._writer is None:
+            return OpenSession(self, begun, None)
+        session = SessionInFlight(begun.session_id, Receipt(self._wait_s))
+        # Nothing is written of a beginning without a journal, but strict finds out whether the thread still works.
+        if self._files.journal is None and not self.strict:
+            session.begun.settle("journaled")
+            return OpenSession(self, begun, session)
+        try:
+            row = encode_row(begun)
+        except ValueError:
+            self._unencodable("session_log_beginning_unencodable", begun.session_id)
+            session.begun.settle("unjournaled")
+        else:
+            if not self._writer.begin(session, row, parent_span_id):
+                session.begun.settle("unjournaled")
+        return OpenSession(self, begun, session)
 
     async def close(self) -> None:
-        """Writes the queued rows within ``log_drain_ms``, fsyncs as configured, and removes the journal if every
-        session has its row; what is left in it is for the next process's sweep. Idempotent."""
+        """Writes the queued rows within ``log_drain_ms``, spills what is left, fsyncs as configured, and removes the
+        journal if every session has its row; what is left in it is for the next process's sweep. Idempotent."""
         writer = self._writer
         if writer is None or self._loop is None or self._stopping.is_set():
             return
         self._stopping.set()
         drained = self._loop.create_future()
-        writer.close(self.config.log_drain_ms / 1000, lambda: self._on_loop(_resolve, drained))
+        drain_s = self.config.log_drain_ms / 1000
+        writer.close(drain_s, lambda: self._on_loop(resolve, drained))
         # The last fsync may outlast the drain; it is the disk's, and the process does not wait for it.
-        await asyncio.wait((drained,), timeout=self.config.log_drain_ms / 1000 + 0.5)
-        # A thread that hangs in a write may still append: as long as it lives, the journal must stay locked, or a
-        # sibling would append the same row.
-        if drained.done() and self._journal is not None:
-            self._journal.close()
+        await asyncio.wait((drained,), timeout=drain_s + _HUNG_S)
+        if not drained.done():
+            # The thread hangs and may still append: the journal stays locked as long as it lives, or a sibling would
+            # append the same row.
+            rescued = self._loop.create_future()
+
+            def rescue() -> None:
+                writer.rescue()
+                self._on_loop(resolve, rescued)
+
+            threading.Thread(target=rescue, name="session-log-rescue", daemon=True).start()
+            await asyncio.wait((rescued,), timeout=_RESCUE_S)
+            if not rescued.done():
+                self._counts.add("rows_lost", writer.rows_queued)
+        self._say_what_is_left()
 
     def counts(self) -> dict[str, int]:
         """Returns the counters and gauges of ``counts`` at this moment; from any thread."""
-        writer, journal = self._writer, self._journal
+        writer, journal, spill = self._writer, self._files.journal, self._files.spill
         return {
             **self._counts.snapshot(),
             "rows_queued": writer.rows_queued if writer is not None else 0,
             "bytes_queued": writer.bytes_queued if writer is not None else 0,
             "sessions_open": self._sessions_open,
             "journal_bytes": journal.size_bytes if journal is not None else 0,
+            "spill_bytes": spill.size_bytes if spill is not None else 0,
         }
 
-    def _journal_attempt(self, entry: JournalEntry, attempt: SessionAttemptRecord) -> None:
-        if self._journal is None:
+    async def _begun(self, session: SessionInFlight) -> None:
+        outcome = await session.begun.wait()
+        failing = self.strict and self._writer is not None and self._writer.failing
+        if outcome == "journaled" and not failing:
+            return
+        if self.strict:
+            self._sessions_open -= 1
+            if self._writer is not None:
+                self._writer.withdraw(session)
+            raise SessionLogUnavailable("the session log does not take rows now")
+        self._counts.add("sessions_unjournaled")
+
+    def _attempt_finished(self, session: SessionInFlight, attempt: SessionAttemptRecord) -> None:
+        if self._writer is None or self._files.journal is None or not session.attempts_whole:
             return
         try:
-            self._journal.attempt(entry, encode_attempt(attempt), unix_us=self._unix_ns() // 1000)
-        except OSError as error:
-            self._journal_refused(error)
+            text = encode_attempt(attempt)
         except ValueError:
-            self._unencodable("session_log_attempt_unencodable", str(entry.number))
+            self._unencodable("session_log_attempt_unencodable", session.session_id)
+            session.attempts_whole = False
+            return
+        if not self._writer.attempt(session, text, self._unix_ns() // 1000):
+            session.attempts_whole = False
+            self._counts.add("attempts_dropped")
+        elif self._loop is not None and not self._wake_planned:
+            self._wake_planned = True
+            self._loop.call_later(_ATTEMPT_WAIT_S, self._wake)
 
-    def _hand_over(self, begun: SessionRecord, entry: JournalEntry | None, record: SessionRecord) -> Handover:
+    def _wake(self) -> None:
+        self._wake_planned = False
+        if self._writer is not None:
+            self._writer.wake()
+
+    def _hand_over(self, begun: SessionRecord, session: SessionInFlight | None, record: SessionRecord) -> Handover:
         self._sessions_open -= 1
-        handover = Handover(None, time.monotonic() + self._append_wait_s, self._counts)
-        if self._writer is None:
-            handover.settle("disabled")
-            return handover
-        line = self._encode(begun, record)
-        if line is None:
-            self._counts.add_cause("rows_dropped", "unencodable")
-            handover.settle("dropped")
-            if entry is not None:
-                self._mark_done(entry)
-            return handover
-        if self._journal is not None:
-            try:
-                entry = self._journal.end(entry, line)
-            except OSError as error:
-                self._journal_refused(error)
-
-        def settled(fate: Fate) -> None:  # in the writer's thread
-            self._on_loop(handover.settle, self._outcome(fate, entry))
-
-        fate = self._writer.put(QueuedRow(line, settled))
-        if fate is not None:
-            handover.settle(self._outcome(fate, entry))
-        return handover
+        if self._writer is None or session is None:
+            return Handover(Receipt(0, "disabled"), self._counts)
+        row = self._encode(begun, record)
+        session.ended = Receipt(self._wait_s)
+        cause = ""
+        if row is None:
+            cause = "unencodable"
+        elif self._writer.closing:
+            cause = "closed"
+        else:
+            session.row = row
+            if not self._writer.end(session):
+                cause = "queue_full"
+                self._warning.warn("session_log_queue_full", "queue_full", rows_queued=self._writer.rows_queued)
+        if cause:
+            self._counts.add_cause("rows_dropped", cause)
+            self._counts.add("rows_lost")
+            session.ended.settle("dropped")
+            # Its beginning must not stand in the journal: the sweep would contradict the answer.
+            self._writer.withdraw(session)
+        return Handover(session.ended, self._counts)
 
     def _encode(self, begun: SessionRecord, record: SessionRecord) -> bytes | None:
         try:
@@ -244,33 +293,19 @@ class SessionLogger:
         except ValueError:
             return None
 
-    def _outcome(self, fate: Fate, entry: JournalEntry | None) -> HandoverOutcome:
-        if fate == "written":
-            if entry is not None:
-                self._mark_done(entry)
-            return "written"
-        if entry is not None and (
-            fate == "unsynced"
-            or not entry.has_end
-            or (self._journal is not None and self._journal.live_bytes > _PARKED_BYTES_MAX)
-        ):
-            self._mark_done(entry)
-        return "late" if fate == "unsynced" else "dropped"
-
-    def _mark_done(self, entry: JournalEntry) -> None:
-        if self._journal is None:
-            return
-        try:
-            self._journal.done(entry)
-        except OSError as error:
-            self._journal_refused(error)
-
-    def _journal_refused(self, error: OSError) -> None:
-        self._counts.add_error("journal_errors", error)
-        self._warning.warn("session_log_journal_unavailable", errno_name(error), path=self.config.session_log_path)
+    def _say_what_is_left(self) -> None:
+        counts = self._counts.snapshot()
+        if counts["rows_lost"]:
+            _log.error("session_log_rows_lost", rows=counts["rows_lost"], path=self.config.session_log_path)
+        dropped = sum(number for name, number in counts.items() if name.startswith("rows_dropped"))
+        if dropped > counts["rows_lost"]:
+            _log.warning("session_log_rows_left_to_the_next_start", rows=dropped - counts["rows_lost"])
 
     def _unencodable(self, event: str, session_id: str) -> None:
         _log.exception(event, session_id=session_id)
+
+    def _report(self, settled: Settled) -> None:  # in the writer's thread
+        self._on_loop(settle_all, settled)
 
     def _on_loop(self, call: Callable[..., None], *arguments: object) -> None:
         if self._loop is not None:
@@ -279,16 +314,10 @@ class SessionLogger:
             except RuntimeError:
                 return  # the event loop is closed: nobody waits any more
 
-    def _sweep_now_and_then(self, ready: asyncio.Future[None]) -> None:
-        if self._writer is not None:
-            self._writer.probe()
-        if self._journal is not None:
-            try:
-                self._journal.open()
-            except OSError as error:
-                self._journal_refused(error)
+    def _sweep_now_and_then(self, writer: LogWriter, ready: asyncio.Future[None]) -> None:
+        writer.opened.wait(_START_WAIT_S)
         self._sweep()
-        self._on_loop(_resolve, ready)
+        self._on_loop(resolve, ready)
         while not self._stopping.wait(self.config.sweep_interval_ms / 1000):
             self._sweep()
 
@@ -296,6 +325,7 @@ class SessionLogger:
         try:
             sweep(
                 self.config.session_log_path,
+                spill_dir=str(self.config.spill_dir or ""),
                 counts=self._counts,
                 warning=self._warning,
                 stop=self._stopping,
@@ -304,8 +334,3 @@ class SessionLogger:
             )
         except Exception:  # noqa: BLE001  a bug in a sweep must not end later ones
             _log.exception("session_log_sweep_bug")
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -1,8 +1,10 @@
 """Has the log a row of this session already? Asked by the sweep before it writes one.
 
-Searched is all that may hold a row appended after a position: the live file from the position on, and the rotated and
-claimed files, compressed or not. Files rotated into another folder are not found. What could not be read to its end
-might hold the row: the answer is then "not known", and never "no".
+Searched is all that may hold a row appended after a position: the live file from the position on, the rotated and
+claimed files, compressed or not, and the Parquet that a compaction has committed since the session began. Places are
+looked at in the order in which rows move, until a look shows nothing new: so a search and a compaction need no lock
+against one another, and a row that moves on meanwhile is found where it went. Files rotated into another folder are not
+found. What could not be read to its end might hold the row: the answer is then "not known", and never "no".
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ from typing import Final
 from lakehouse.sessions.record import SCHEMA, SessionRecord, parse_rfc3339
 from lakehouse.sessions.row_reading import RowBreach, decode_row
 from lakehouse.sessions.store.append import LogPosition, head_of
+from lakehouse.sessions.store.archive import Archive, ArchiveDamagedError
 from lakehouse.sessions.store.disk import identity_of, open_to_read
 from lakehouse.sessions.store.lines import SegmentDamagedError, read_lines
 from lakehouse.sessions.store.log_files import FoundFile, LogFiles, list_log_files
+from lakehouse.sessions.store.parquet_rows import lines_of_sessions
 from lakehouse.sessions.store.segments import Segment, segment_of
 
 # A file last written so long before a session began holds no row of it. A minute is for clocks that were set back.
@@ -87,25 +91,28 @@ def find_written(log_path: str, sought: Sequence[SoughtSession], stop: threading
 
     Raises ScanIncompleteError when ``stop`` is set, or when the folder cannot be listed.
     """
-    search = _Search(sought, stop)
+    search = _Search(log_path, sought, stop)
     # A file may be rotated or compressed between listing and opening: list until nothing new turns up.
     for _ in range(_LISTINGS_MAX):
         try:
             listing = list_log_files(Path(log_path))
         except OSError as error:
             raise ScanIncompleteError(f"the log's folder cannot be listed: {error.strerror}") from error
-        if not search.run(listing):
+        if not (search.run(listing) or search.run_archive(listing.committed)):
             return search.result(listing)
     raise ScanIncompleteError("the log was rotated faster than it could be searched")
 
 
 class _Search:
-    def __init__(self, sought: Sequence[SoughtSession], stop: threading.Event | None) -> None:
+    def __init__(self, log_path: str, sought: Sequence[SoughtSession], stop: threading.Event | None) -> None:
+        self._archive = Archive(Path(log_path))
         self._sought = sought
         self._stop = stop
         self._found: set[int] = set()
         self._problems: dict[tuple[int, ...], str | None] = {}
         """By version of the file; None for one that was read to its end."""
+        self._archive_problems: dict[str, tuple[float, str | None]] = {}
+        """By committed segment: when it was, and None for one that was read to its end."""
 
     def run(self, listing: LogFiles) -> bool:
         """Searches what is new in a listing. False where nothing is."""
@@ -121,6 +128,42 @@ class _Search:
                 self._problems[_version(file)] = str(error)
         return bool(fresh)
 
+    def run_archive(self, committed: frozenset[str]) -> bool:
+        """Searches the segments that a listing shows for the first time. False where none is."""
+        fresh = [segment for segment in sorted(committed) if segment not in self._archive_problems]
+        for segment in fresh:
+            if self._stop is not None and self._stop.is_set():
+                raise ScanIncompleteError("stopped")
+            committed_unix_s, problem = float("inf"), None
+            try:
+                committed_unix_s = self._archive.committed_unix_s(segment)
+                self._search_segment(segment, committed_unix_s)
+            except (OSError, ArchiveDamagedError) as error:
+                problem = str(error)
+            self._archive_problems[segment] = (committed_unix_s, problem)
+        return bool(fresh)
+
+    def _search_segment(self, segment: str, committed_unix_s: float) -> None:
+        """Adds what one compacted segment holds. Raises ArchiveDamagedError, OSError."""
+        wanted = self._committed_since(committed_unix_s)
+        if not wanted:
+            return
+        manifest = self._archive.read_manifest(segment)
+        self._archive.check_files(manifest)
+        files = [self._archive.folder / file.path for file in manifest.files]
+        for line in lines_of_sessions(files, sorted({self._sought[index].known.session_id for index in wanted})):
+            row = _decode(line)
+            if row is not None:
+                self._found.update(index for index in wanted if self._sought[index].is_written_as(row))
+
+    def _committed_since(self, committed_unix_s: float) -> list[int]:
+        """The sessions, not yet found, whose row may stand in what was committed then."""
+        return [
+            index
+            for index, session in enumerate(self._sought)
+            if index not in self._found and committed_unix_s >= session.begun_unix_us / 1e6 - _MTIME_SLACK_S
+        ]
+
     def result(self, listing: LogFiles) -> SearchResult:
         """A double that is damaged leaves nothing open: its rows stand in the file that it doubles."""
         result = SearchResult(written=self._found)
@@ -129,6 +172,11 @@ class _Search:
         for file, problem in problems:
             if problem is not None:
                 for index in self._candidates(file):
+                    result.unknown.setdefault(index, problem)
+        for segment in listing.committed:
+            committed_unix_s, problem = self._archive_problems[segment]
+            if problem is not None:
+                for index in self._committed_since(committed_unix_s):
                     result.unknown.setdefault(index, problem)
         return result
 

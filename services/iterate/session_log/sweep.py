@@ -8,6 +8,9 @@ Where a file that may hold such a row cannot be read to its end, the journal sta
 Two sweepers never work on one journal, since one of them holds its lock. A sweeper that is killed leaves the next one
 what it needs: it writes the row that it is about to append into the journal and then appends it, so that the next one
 finds that very row in the log, or appends it. A journal goes when all of its rows stand.
+
+Spills are swept likewise, and first: an owner's journal may still hold the beginning of a session whose end he had just
+spilled, and that session's row is in the log then. While his spill cannot be swept, his journal waits.
 """
 
 from __future__ import annotations
@@ -30,11 +33,18 @@ from lakehouse.sessions.record import SessionRecord, parse_rfc3339, rfc3339
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.store.append import LogFile
 from lakehouse.sessions.store.disk import identity_of
-from lakehouse.sessions.store.journal import end_line, is_in_the_making, list_journals, unread_path
+from lakehouse.sessions.store.journal import (
+    end_line,
+    is_in_the_making,
+    list_journals,
+    list_spills,
+    owner_of,
+    unread_path,
+)
 
 # How long a sweep waits for the log's lock before it leaves the rest to the next one.
 LOCK_WAIT_S: Final = 2.0
-_JOURNALS_AT_A_TIME: Final = 64
+_FILES_AT_A_TIME: Final = 64
 _LOCK_STEP_S: Final = 0.005
 
 _log = structlog.get_logger(__name__)
@@ -64,6 +74,7 @@ class DeadJournal:
 def sweep(
     log_path: str,
     *,
+    spill_dir: str = "",
     counts: SessionLogCounts,
     warning: MinuteWarning,
     stop: threading.Event | None = None,
@@ -72,23 +83,42 @@ def sweep(
 ) -> int:
     """Recovers the sessions of every dead process that logged to ``log_path``. Returns the number of rows written.
 
-    ``synced``: rows are fsynced before their journal goes. Never raises OSError: what a bad disk leaves undone is
-    warned of, counted and done by a later sweep.
+    ``spill_dir``: where their spills stand; empty: none. ``synced``: rows are fsynced before their journal goes. Never
+    raises OSError: what a bad disk leaves undone is warned of, counted and done by a later sweep.
     """
-    try:
-        journals = list_journals(log_path)
-    except OSError:
-        return 0  # whoever appends warns of a missing folder
     log = LogFile(log_path, synced=synced)
+
+    def sweep_all(paths: list[str]) -> int:
+        # Many at a time: the log is searched once for all of them, and each holds a descriptor meanwhile.
+        return sum(
+            _sweep_batch(
+                paths[start : start + _FILES_AT_A_TIME],
+                log,
+                counts=counts,
+                warning=warning,
+                stop=stop,
+                on_recovered=on_recovered,
+            )
+            for start in range(0, len(paths), _FILES_AT_A_TIME)
+        )
+
     recovered = 0
     try:
-        # Many at a time: the log is searched once for all of them, and each holds a descriptor meanwhile.
-        for start in range(0, len(journals), _JOURNALS_AT_A_TIME):
-            batch = journals[start : start + _JOURNALS_AT_A_TIME]
-            recovered += _sweep_batch(batch, log, counts=counts, warning=warning, stop=stop, on_recovered=on_recovered)
+        left: set[str] = set()
+        if spill_dir:
+            try:
+                recovered += sweep_all(list_spills(spill_dir, log_path))
+                left = {owner_of(path) for path in list_spills(spill_dir, log_path)}
+            except OSError as error:
+                counts.add_error("sweep_errors", error)
+                warning.warn("session_log_spill_unreadable", errno_name(error), spill_dir=spill_dir)
+        try:
+            journals = list_journals(log_path)
+        except OSError:
+            return recovered  # whoever appends warns of a missing folder
+        return recovered + sweep_all([path for path in journals if owner_of(path) not in left])
     finally:
         log.close()
-    return recovered
 
 
 def _sweep_batch(

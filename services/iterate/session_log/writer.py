@@ -1,319 +1,350 @@
-"""The queue of rows and the thread that empties it; a row that nothing holds up never gets there.
+"""The thread that does all disk work of the log and the journal, and the queue before it.
 
-``put`` is called on the event loop and never waits. It appends the row there and then if no row is queued, the row is
-short and the log's lock is free: a few system calls, and the row is in the kernel's hands when it returns. Everything
-else (another process holds the lock, a long row, a disk that refuses, an fsync) is the thread's.
+The event loop puts jobs (beginning, attempt, end) and never waits for the thread. The thread takes what is queued,
+does it in order, appends the rows that are due, and reports all outcomes to the event loop by one wake-up. What
+becomes of a session, each arrow a step of the thread::
+
+    queued ──B──▶ begun ──A──▶ … ──E──▶ ended ──row──▶ appended ──D──▶ marked, "written"
+      │            in the journal, or         │  │
+      │            where its disk refuses     │  └─ the log refuses ──▶ spilled (E in the spill, D in the journal),
+      │            in the spill               │                        "spilled", tried again until it is appended
+      └─ the queue is full: dropped           └─ locked by another process: tried again; too many such rows: dropped
+
+A kill between any two steps is recovered from (``sweep``): before E the session gets a PROCESS_DIED row, and no answer
+had left; from E on its own row, which the sweep looks for in the log first. A row that is dropped although its E
+stands is the next process's to write. What stands nowhere is lost, and counted as such.
+
+At the end (``close``) the thread goes on until the queue is empty or the time is over, then spills what is left. Where
+it hangs in the log's disk, ``rescue`` spills from another thread.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final
 
 import structlog
 
-from iterate.session_log.counts import MinuteWarning, SessionLogCounts, errno_name
+from iterate.session_log.counts import MinuteWarning, SessionLogCounts
+from iterate.session_log.exchange import HandoverOutcome, JobQueue, Receipt
+from iterate.session_log.fsync import FsyncPolicy, SyncedRows, Syncer, SyncFate
+from iterate.session_log.in_flight import InFlightFiles, SessionInFlight
+from iterate.session_log.log_health import LogHealth
 from lakehouse.sessions.store.append import LogFile
 
-FsyncPolicy = Literal["never", "interval", "row"]
+Settled = list[tuple[Receipt[Any], Any]]
 
-# A longer row is copied into the page cache by the thread, since that holds up the event loop for too long.
-INLINE_BYTES_MAX: Final = 256 * 1024
 # One hold of the lock: long enough to empty a queue quickly, short enough for the other processes' 20 ms.
 _BATCH_ROWS_MAX: Final = 64
 _BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 
-_LOCK_STEP_MIN_S: Final = 0.0005
-_LOCK_STEP_MAX_S: Final = 0.008
-_BACKOFF_MIN_S: Final = 0.05
-_BACKOFF_MAX_S: Final = 2.0
-# With the lock held by others for so long, somebody should know.
-_LOCK_WARN_S: Final = 5.0
-
-# `unsynced`: the row stands in the log, and the fsync that was to make it durable failed.
-Fate = Literal["written", "unsynced", "dropped"]
+# Jobs that are still queued when the drain is over are done for so long: their ends get into the journal.
+_LAST_JOBS_S: Final = 0.25
 
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True, eq=False)
-class QueuedRow:
-    """One LF-ended line on its way. ``on_settled`` is called once, by the writer's thread, and must not raise."""
-
-    line: bytes
-    on_settled: Callable[[Fate], None]
-
-
 class LogWriter:
-    """Appends rows in the order of their ``put``. ``put`` belongs to one thread, the event loop's."""
+    """See the module. ``begin``, ``attempt``, ``end``, ``withdraw`` and ``close`` belong to one thread, the loop's."""
 
     def __init__(
         self,
         path: str,
         *,
+        files: InFlightFiles,
         fsync: FsyncPolicy,
         fsync_interval_s: float,
         queue_rows_max: int,
         queue_bytes_max: int,
         counts: SessionLogCounts,
         warning: MinuteWarning,
+        report: Callable[[Settled], None],
     ) -> None:
+        """``report`` takes the outcomes to the event loop; the thread calls it at most once a turn."""
         self._log = LogFile(path, synced=fsync != "never")
+        self._health = LogHealth(self._log, counts=counts, warning=warning)
+        self._files = files
         self._fsync = fsync
-        self._fsync_interval_s = fsync_interval_s
         self._queue_rows_max = queue_rows_max
         self._queue_bytes_max = queue_bytes_max
         self._counts = counts
         self._warning = warning
-        self._wake = threading.Condition()
-        self._file_lock = threading.Lock()  # around every use of self._log; the event loop only ever tries it
-        self._queue: deque[QueuedRow] = deque()
-        self._queued_bytes = 0
-        self._awaiting_sync: list[QueuedRow] = []
-        self._failing = False
-        self._backoff_s = _BACKOFF_MIN_S
-        self._lock_step_s = _LOCK_STEP_MIN_S
-        self._locked_since: float | None = None
-        self._retry_at = 0.0
-        self._sync_at = 0.0
+        self._report = report
+        self._jobs = JobQueue()
+        self._rows: deque[SessionInFlight] = deque()
+        self._rows_bytes = 0
+        self._spilled: deque[SessionInFlight] = deque()
+        self._newly_spilled: list[SessionInFlight] = []
+        self._unsettled: dict[int, SessionInFlight] = {}
+        self._settled: Settled = []
+        self._syncer = Syncer(self._log, fsync, fsync_interval_s, self._on_synced, counts=counts, warning=warning)
         self._closing = False
         self._drain_until = 0.0
         self._on_closed: Callable[[], None] | None = None
+        self.opened = threading.Event()
         self._thread = threading.Thread(target=self._run, name="session-log-writer", daemon=True)
-
-    @property
-    def log(self) -> LogFile:
-        """For ``position`` alone; the rest is guarded here."""
-        return self._log
 
     @property
     def failing(self) -> bool:
         """True from a refusal of the disk until the next row or probe succeeds."""
-        return self._failing
+        return self._health.failing
 
     @property
     def rows_queued(self) -> int:
-        return len(self._queue)
+        """Beginnings and rows that are held in memory for the disk."""
+        return self._jobs.rows + len(self._rows)
 
     @property
     def bytes_queued(self) -> int:
-        return self._queued_bytes
+        return self._jobs.size_bytes + self._rows_bytes
 
     def start(self) -> None:
+        self._syncer.start()
         self._thread.start()
 
-    def probe(self) -> None:
-        """Finds out whether the log can be opened, so that ``failing`` tells. Raises nothing."""
-        with self._file_lock:
-            try:
-                if self._log.try_lock():
-                    self._log.unlock()
-            except OSError as error:
-                self._refused(error)
-            else:
-                self._accepted()
+    # On the event loop. False: the queue is full, and nothing was put.
 
-    def put(self, row: QueuedRow) -> Fate | None:
-        """Takes a row over. Returns its fate where that is known at once; otherwise ``on_settled`` tells."""
-        if self._closing:
-            self._counts.add_cause("rows_dropped", "closed")
-            return "dropped"
-        if (
-            not self._queue
-            and not self._failing
-            and len(row.line) <= INLINE_BYTES_MAX
-            and self._file_lock.acquire(blocking=False)
-        ):
-            try:
-                if self._append_inline(row):
-                    return "written" if self._fsync != "row" else self._await_sync(row)
-            finally:
-                self._file_lock.release()
-        with self._wake:
-            if len(self._queue) >= self._queue_rows_max or self._queued_bytes + len(row.line) > self._queue_bytes_max:
-                self._counts.add_cause("rows_dropped", "queue_full")
-                self._warning.warn("session_log_queue_full", "queue_full", rows_queued=len(self._queue))
-                return "dropped"
-            self._queue.append(row)
-            self._queued_bytes += len(row.line)
-            self._wake.notify()
-        return None
+    def begin(self, session: SessionInFlight, row: bytes, parent_span_id: str | None) -> bool:
+        return self._put(self._begin, (session, row, parent_span_id), 1, len(row))
+
+    def attempt(self, session: SessionInFlight, attempt: str, unix_us: int) -> bool:
+        """It is done with the next job or at the next ``wake``: the loop does not wake the thread for it alone."""
+        return self._put(self._files.attempt, (session, attempt, unix_us), 0, len(attempt), wake=False)
+
+    def end(self, session: SessionInFlight) -> bool:
+        """``session.row`` is its row."""
+        self._unsettled[id(session)] = session
+        if self._put(self._end, (session,), 1, len(session.row)):
+            return True
+        self._unsettled.pop(id(session), None)
+        return False
+
+    def withdraw(self, session: SessionInFlight) -> None:
+        """The session leaves no row: what the journal holds of it, or is about to hold, is marked."""
+        if len(self._jobs) < 2 * self._queue_rows_max:
+            self._jobs.add(self._files.mark, session)
+
+    def wake(self) -> None:
+        """Has the thread look at the queue; from any thread."""
+        if len(self._jobs):
+            self._jobs.wake()
+
+    @property
+    def closing(self) -> bool:
+        return self._closing
 
     def close(self, drain_s: float, on_closed: Callable[[], None]) -> None:
-        """Has the thread empty the queue for at most ``drain_s``, fsync as configured, and end with ``on_closed``.
-        Rows that are left get the fate `dropped`. Returns at once."""
-        with self._wake:
-            self._on_closed = on_closed
-            self._drain_until = time.monotonic() + drain_s
-            self._retry_at = 0.0
-            self._closing = True
-            self._wake.notify()
+        """Has the thread empty the queue for at most ``drain_s``, spill what is left, fsync as configured, close its
+        files and end with ``on_closed``. Returns at once."""
+        self._on_closed = on_closed
+        self._drain_until = time.monotonic() + drain_s
+        self._health.retry_at = 0.0
+        self._closing = True
+        self._jobs.wake()
 
-    # On the event loop, with self._file_lock held.
+    def _put(
+        self, do: Callable[..., None], arguments: tuple[Any, ...], rows: int, size: int, *, wake: bool = True
+    ) -> bool:
+        # Rows that wait for the log's lock do not keep new ones out of the journal: a part of the bound is theirs.
+        return self._jobs.put(
+            do,
+            arguments,
+            rows=rows,
+            size=size,
+            rows_max=max(self._queue_rows_max - len(self._rows), min(self._queue_rows_max, _BATCH_ROWS_MAX)),
+            bytes_max=max(self._queue_bytes_max - self._rows_bytes, self._queue_bytes_max // 16),
+            wake=wake,
+        )
 
-    def _append_inline(self, row: QueuedRow) -> bool:
-        try:
-            if not self._log.try_lock():
-                self._counts.add("lock_waits")
-                return False
-            try:
-                self._log.append(row.line)
-            finally:
-                self._log.unlock()
-        except OSError as error:
-            self._refused(error)
-            return False
-        self._counts.add_row(len(row.line))
-        return True
+    # In another thread, while the writer's hangs in the log's disk.
 
-    def _await_sync(self, row: QueuedRow) -> Fate | None:
-        with self._wake:
-            if len(self._awaiting_sync) >= self._queue_rows_max:
-                self._counts.add("fsync_errors")
-                return "unsynced"  # the disk's fsync hangs
-            row.line = b""
-            self._awaiting_sync.append(row)
-            self._wake.notify()
-        return None
+    def rescue(self) -> None:
+        """Spills every row that is not settled; what the spill does not take either is lost unless its end stands."""
+        for session in list(self._unsettled.values()):
+            row = session.row
+            if row and not self._files.rescue(session, row):
+                self._counts.add_cause("rows_dropped", "drain")
+                if session.entry is None or not session.entry.has_end:
+                    self._counts.add("rows_lost")
 
     # In the thread.
 
     def _run(self) -> None:
-        self._sync_at = time.monotonic() + self._fsync_interval_s
+        self._health.probe()
+        self._files.open()
+        self.opened.set()
         while not self._is_over():
             try:
                 self._wait_until_due()
-                if time.monotonic() >= self._retry_at:
-                    if self._queue:
-                        self._append_batch()
-                    elif self._failing:
-                        self.probe()
-                if self._awaiting_sync or (self._fsync == "interval" and time.monotonic() >= self._sync_at):
-                    self._sync()
+                self.turn()
             except Exception:  # noqa: BLE001  a bug must not end the only thread that empties the queue
                 _log.exception("session_log_writer_bug")
-                self._retry_at = time.monotonic() + _BACKOFF_MAX_S
-        self._finish()
+                self._health.hold_off()
+        try:
+            self._finish()
+        finally:
+            self._syncer.close()
+            if self._on_closed is not None:
+                self._on_closed()
+
+    def turn(self) -> None:
+        """Does the jobs that are queued, then what is due, then reports."""
+        try:
+            for _ in range(min(len(self._jobs), _BATCH_ROWS_MAX)):
+                self._jobs.do_one()
+            if time.monotonic() >= self._health.retry_at:
+                if self._rows or self._spilled:
+                    self._append_batch()
+                elif self._health.failing:
+                    self._health.probe()
+            if self._health.failing:
+                self._spill_rows()
+            self._synced(self._syncer.sync_if_due(closing=self._closing), "unsynced")
+        finally:
+            self._answer_spilled()
+            if self._settled:
+                settled, self._settled = self._settled, []
+                self._report(settled)
 
     def _is_over(self) -> bool:
         if not self._closing:
             return False
-        return not (self._queue or self._awaiting_sync) or time.monotonic() >= self._drain_until
+        if time.monotonic() >= self._drain_until:
+            return True
+        if len(self._jobs) or self._rows or not self._syncer.is_idle:
+            return False
+        return self._health.failing or not self._spilled
 
     def _wait_until_due(self) -> None:
-        with self._wake:
-            while not self._awaiting_sync and not self._is_over():
-                due = []
-                if self._queue or self._failing:
-                    due.append(self._retry_at)
-                if self._fsync == "interval":
-                    due.append(self._sync_at)
-                if self._closing:
-                    due.append(self._drain_until)
-                wait_s = min(due) - time.monotonic() if due else None
-                if wait_s is not None and wait_s <= 0:
-                    return
-                self._wake.wait(wait_s)
+        if len(self._jobs):
+            return
+        due = []
+        if self._rows or self._spilled or self._health.failing:
+            due.append(self._health.retry_at)
+        if (sync_at := self._syncer.due_at(closing=self._closing)) is not None:
+            due.append(sync_at)
+        if self._closing:
+            due.append(self._drain_until)
+        wait_s = min(due) - time.monotonic() if due else None
+        if wait_s is None or wait_s > 0:
+            self._jobs.wait(wait_s)
+
+    def _begin(self, session: SessionInFlight, row: bytes, parent_span_id: str | None) -> None:
+        outcome = self._files.begin(session, row, self._log.position(), parent_span_id)
+        self._settled.append((session.begun, outcome))
+
+    def _end(self, session: SessionInFlight) -> None:
+        try:
+            self._files.end(session)
+        finally:
+            size = len(session.row)
+            if self._files.is_spilled(session):
+                self._hold_spilled(session)
+            elif len(self._rows) < self._queue_rows_max and self._rows_bytes + size <= self._queue_bytes_max:
+                self._rows.append(session)
+                self._rows_bytes += size
+            else:
+                self._warning.warn("session_log_queue_full", "queue_full", rows_queued=len(self._rows))
+                self._give_up(session, "queue_full")
+
+    def _hold_spilled(self, session: SessionInFlight) -> None:
+        self._spilled.append(session)
+        self._newly_spilled.append(session)
+
+    def _take_row(self) -> SessionInFlight:
+        session = self._rows.popleft()
+        self._rows_bytes -= len(session.row)
+        return session
 
     def _append_batch(self) -> None:
-        appended: list[tuple[QueuedRow, int]] = []
+        appended: list[SessionInFlight] = []
         try:
-            with self._file_lock:
-                if not self._log.try_lock():
-                    self._locked_out()
-                    return
-                try:
-                    size = 0
-                    while self._queue and len(appended) < _BATCH_ROWS_MAX and size < _BATCH_BYTES_MAX:
-                        row = self._queue[0]
-                        self._log.append(row.line)
-                        size += len(row.line)
-                        appended.append((row, len(row.line)))
-                        with self._wake:
-                            self._queue.popleft()
-                            self._queued_bytes -= len(row.line)
-                            if self._fsync == "row":
-                                row.line = b""
-                                self._awaiting_sync.append(row)
-                finally:
-                    self._log.unlock()
-                self._accepted()
+            if not self._log.try_lock():
+                self._health.locked_out(rows_waiting=len(self._rows))
+                return
+            try:
+                self._append_to(appended)
+            finally:
+                self._log.unlock()
+            self._health.accepted(rows_waiting=len(self._rows) + len(self._spilled))
         except OSError as error:
-            self._refused(error)
-        for row, size in appended:
-            self._counts.add_row(size)
-            if self._fsync != "row":
-                row.on_settled("written")
-
-    def _locked_out(self) -> None:
-        now = time.monotonic()
-        self._counts.add("lock_waits")
-        if self._locked_since is None:
-            self._locked_since = now
-        elif now - self._locked_since > _LOCK_WARN_S:
-            self._warning.warn("session_log_locked", "EAGAIN", path=self._log.path, rows_queued=len(self._queue))
-        self._retry_at = now + self._lock_step_s
-        self._lock_step_s = min(2 * self._lock_step_s, _LOCK_STEP_MAX_S)
-
-    def _accepted(self) -> None:
-        if self._failing:
-            _log.info("session_log_recovered", path=self._log.path, rows_queued=len(self._queue))
-        self._failing = False
-        self._locked_since = None
-        self._backoff_s, self._lock_step_s, self._retry_at = _BACKOFF_MIN_S, _LOCK_STEP_MIN_S, 0.0
-
-    def _refused(self, error: OSError) -> None:
-        self._failing = True
-        self._counts.add_error("append_errors", error)
-        self._warning.warn(
-            "session_log_unavailable",
-            errno_name(error),
-            path=self._log.path,
-            detail=os.strerror(error.errno or 0),
-            rows_queued=len(self._queue),
-        )
-        self._retry_at = time.monotonic() + self._backoff_s
-        self._backoff_s = min(2 * self._backoff_s, _BACKOFF_MAX_S)
-
-    def _sync(self) -> None:
-        self._sync_at = time.monotonic() + self._fsync_interval_s
-        fate: Fate = "written"
-        rows: list[QueuedRow] = []
-        descriptors: list[int] = []
-        try:
-            with self._file_lock:
-                rows, self._awaiting_sync = self._awaiting_sync, []
-                if self._log.needs_sync:
-                    descriptors = self._log.take_unsynced()
-            for fd in descriptors:
-                os.fsync(fd)
-                self._counts.add("fsyncs")
-        except OSError as error:
-            # The kernel forgets the failed pages: a second fsync would succeed and prove nothing.
-            fate = "unsynced"
-            self._counts.add("fsync_errors")
-            self._warning.warn("session_log_fsync_failed", errno_name(error), path=self._log.path)
+            self._health.refused(error, rows_waiting=len(self._rows))
         finally:
-            for fd in descriptors:
-                os.close(fd)
-        for row in rows:
-            row.on_settled(fate)
+            for session in appended:
+                if self._fsync != "row":
+                    self._synced([session], "written")
+                elif len(self._syncer.waiting) < self._queue_rows_max:
+                    self._syncer.waiting.append(session)
+                else:  # the disk's fsync hangs
+                    self._counts.add("fsync_errors")
+                    self._synced([session], "unsynced")
+
+    def _append_to(self, appended: list[SessionInFlight]) -> None:
+        """One batch: rows in memory first, since answers wait for them; then what is spilled."""
+        left = _BATCH_BYTES_MAX
+        while (self._rows or self._spilled) and len(appended) < _BATCH_ROWS_MAX and left > 0:
+            waiting = self._rows or self._spilled
+            session = waiting[0]
+            row = session.row if waiting is self._rows else self._files.read_spilled(session)
+            if row is None:
+                self._spilled.popleft()  # what the spill does not give back now is left to a sweep
+                continue
+            self._log.append(row)
+            if waiting is self._rows:
+                self._take_row()
+            else:
+                self._spilled.popleft()
+            session.row = b""
+            appended.append(session)
+            self._counts.add_row(len(row))
+            left -= len(row)
+
+    def _synced(self, rows: SyncedRows, fate: SyncFate) -> None:
+        for session in rows:
+            self._files.mark(session)
+            self._settle(session, "written" if fate == "written" else "late")
+
+    def _settle(self, session: SessionInFlight, outcome: HandoverOutcome) -> None:
+        self._unsettled.pop(id(session), None)
+        self._settled.append((session.ended, outcome))
+
+    def _give_up(self, session: SessionInFlight, cause: str) -> None:
+        self._counts.add_cause("rows_dropped", cause)
+        if not self._files.keeps(session):
+            self._counts.add("rows_lost")
+        session.row = b""
+        self._settle(session, "dropped")
+
+    def _spill_rows(self) -> None:
+        while self._rows and self._files.move_to_spill(self._rows[0]):
+            self._hold_spilled(self._take_row())
+
+    def _answer_spilled(self) -> None:
+        for session in self._newly_spilled:
+            if session.row:  # not appended in the same turn
+                session.row = b""
+                self._settle(session, "spilled")
+        self._newly_spilled.clear()
+
+    def _on_synced(self, rows: SyncedRows, fate: SyncFate) -> None:  # in the syncer's thread
+        self._jobs.add(self._synced, rows, fate)
 
     def _finish(self) -> None:
-        if self._fsync != "never":
-            self._sync()
-        with self._wake:
-            left, self._queue = [*self._queue, *self._awaiting_sync], deque()
-            self._queued_bytes = 0
-        for row in left:
-            self._counts.add_cause("rows_dropped", "drain")
-            row.on_settled("dropped")
-        with self._file_lock:
-            self._log.close()
-        if self._on_closed is not None:
-            self._on_closed()
+        until = time.monotonic() + _LAST_JOBS_S
+        while len(self._jobs) and time.monotonic() < until:
+            self._jobs.do_one()
+        self._spill_rows()
+        self._answer_spilled()
+        self._rows.clear()
+        for session in list(self._unsettled.values()):
+            if session.row:
+                self._give_up(session, "drain")
+            else:  # it stands in the log, and its fsync hangs
+                self._synced([session], "unsynced")
+        if self._settled:
+            self._report(self._settled)
+        self._files.close()
+        self._log.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 import click
-import orjson
 
 from lakehouse.cli.sessions_output import (
     json_option,
@@ -25,6 +25,8 @@ from lakehouse.cli.sessions_output import (
     safe,
 )
 from lakehouse.sessions.query.listing import SessionFilter, list_sessions, parse_moment
+from lakehouse.sessions.row_lines import read_row_line
+from lakehouse.sessions.row_reading import RowBreach
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -81,8 +83,9 @@ def ls(
 ) -> None:
     """List sessions, newest first, one a line."""
     wanted = SessionFilter(verdict=verdict, kind=kind, model=model, since=since, until=until)
-    with open_reader(log_path) as (reader, _):
-        found = list_sessions(reader, wanted, limit=limit)
+    with open_reader(log_path) as (reader, display):
+        display.start("Reading the newest sessions", reader.snapshot.size_bytes)
+        found = list_sessions(reader, wanted, limit=limit, progress=display.advance)
     if as_json:
         print_json([session.to_dict() for session in found])
         return
@@ -175,10 +178,8 @@ def _print_row(line: bytes, *, as_json: bool) -> None:
         click.echo(line)
         return
     try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return
-    if not isinstance(row, dict) or "session_id" not in row or "final_verdict" not in row:
+        row = json.loads(read_row_line(line).text)
+    except RowBreach:
         return
     error = row.get("error")
     reason = f" ({error.get('reason')})" if isinstance(error, dict) else ""

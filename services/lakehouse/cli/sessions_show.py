@@ -11,6 +11,7 @@ import click
 
 from lakehouse.cli.sessions_output import log_option, one_line_errors, open_reader, plural, safe
 from lakehouse.sessions.query.listing import find_rows
+from lakehouse.sessions.row_lines import read_row_line
 
 SESSIONS_MAX: Final = 20
 
@@ -69,8 +70,8 @@ def show(
 
 def langfuse_link(host: str | None, project: str | None, line: bytes) -> str | None:
     """The trace's page; without a project id Langfuse looks the project up itself."""
-    trace_id = json.loads(line).get("trace_id")
-    if not host or not isinstance(trace_id, str) or not trace_id:
+    trace_id = read_row_line(line).trace_id
+    if not host or not trace_id:
         return None
     trace = quote(trace_id, safe="")
     if project:
@@ -79,8 +80,8 @@ def langfuse_link(host: str | None, project: str | None, line: bytes) -> str | N
 
 
 def render(line: bytes, link: str | None) -> str:
-    """The text for one row of our schema; keys that it has not, or not in our shape, are passed over."""
-    row = _Row(json.loads(line))
+    """The text for one row. Raises RowBreach."""
+    row = _Row(json.loads(read_row_line(line).text))
     verdict = row.text("final_verdict")
     out = [f"{click.style('Session ' + row.text('session_id'), bold=True)}  {_verdict(verdict)}"]
     caller = f" (the caller's {row.text('caller_trace')})" if row.has("caller_trace") else ""
@@ -93,7 +94,10 @@ def render(line: bytes, link: str | None) -> str:
         ),
         ("trace", row.text("trace_id") + caller),
         ("Langfuse", link or ""),
+        ("caller", row.text("caller")),
+        ("try", f"{row.number('try')}: the id was used before and ended as infra_error" if row.has("try") else ""),
         ("tokens", f"{row.number('input_tokens')} in, {row.number('output_tokens')} out"),
+        ("cost", _cost(row)),
         ("grounded", _grounded(row.values.get("grounded_in_roster"))),
         ("written by", row.text("daemon")),
     ]
@@ -101,6 +105,8 @@ def render(line: bytes, link: str | None) -> str:
     out += _block("Prompt", row.text("prompt"))
     if row.has("spec"):
         out += _block("Spec", _pretty(row.values["spec"]))
+    if row.has("brief"):
+        out += _brief(_Row(row.values["brief"]))
     attempts = row.values.get("attempts")
     for number, attempt in enumerate(attempts if isinstance(attempts, list) else [], 1):
         out += _attempt(number, _Row(attempt))
@@ -109,6 +115,10 @@ def render(line: bytes, link: str | None) -> str:
         f"{click.style('Outcome', bold=True)}  {_verdict(verdict)} after {plural(row.number('iterations'), 'attempt')}"
     )
     out += _error(row)
+    if row.values.get("token_budget_spent") is True:
+        out.append("  ended early: the token budget was spent")
+    if row.values.get("no_progress") is True:
+        out.append("  ended early: the model gave an answer again that had been rejected")
     if row.has("artifact"):
         name = "Artifact" if verdict == "accepted" else "Last artifact that parsed"
         out += _block(name, _pretty(row.values["artifact"]))
@@ -121,6 +131,57 @@ def _grounded(value: object) -> str:
     return "no: a worker is not in the roster" if value is False else ""
 
 
+def _cost(row: _Row) -> str:
+    """In US dollars, with as many digits as it takes."""
+    if not row.has("cost_nano_usd"):
+        return ""
+    dollars, nano = divmod(row.number("cost_nano_usd"), 10**9)
+    return f"{dollars}.{f'{nano:09d}'.rstrip('0'):0<2} USD"
+
+
+def _brief(brief: _Row) -> list[str]:
+    out = ["", click.style("Brief", bold=True)]
+    facts = ["the form alone" if brief.text("grounding") == "form" else "the form and candidates"]
+    if brief.has("candidates"):
+        total = f"{'at least ' if brief.values.get('candidates_total_is_floor') is True else ''}"
+        facts.append(f"{brief.number('candidates')} given of {total}{brief.number('candidates_total')} who qualify")
+    if brief.has("roster"):
+        facts.append(f"roster {brief.text('roster')}")
+    facts.append(_duration(brief.number("brief_ms")))
+    out.append("  " + "; ".join(facts))
+    if brief.values.get("degraded") is True:
+        out.append("  degraded: the candidates could not be had in time")
+    if brief.values.get("infeasible") is True:
+        out.append("  infeasible: fewer qualify than are needed")
+    return out + (_findings(brief) if brief.has("findings") else [])
+
+
+def _findings(row: _Row) -> list[str]:
+    findings = row.values.get("findings")
+    if not isinstance(findings, list):
+        return []
+    out = ["  findings:" if findings else "  findings: none"]
+    for value in findings:
+        finding = _Row(value)
+        where = finding.text("path") or "(whole artifact)"
+        out.append(f"    {finding.text('code')} at {where}: {finding.text('message')}")
+        suggestions = finding.values.get("suggestions")
+        if isinstance(suggestions, list):
+            out.append("      what would pass:" if suggestions else "      nothing was found that would pass")
+            out += [f"        {_facts(each)}" for each in suggestions]
+    return out
+
+
+def _facts(suggestion: object) -> str:
+    values = suggestion if isinstance(suggestion, dict) else {}
+    shown = (f"{name} {value if isinstance(value, str) else _flat(value)}" for name, value in values.items())
+    return safe(", ".join(shown)).replace("\n", "\\n")
+
+
+def _flat(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _attempt(number: int, attempt: _Row) -> list[str]:
     head = click.style(f"Attempt {attempt.number('iteration') or number}", bold=True)
     out = ["", f"{head}  {_verdict(attempt.text('verdict'))}"]
@@ -129,6 +190,11 @@ def _attempt(number: int, attempt: _Row) -> list[str]:
         f"{attempt.number('input_tokens')} tokens in, {attempt.number('output_tokens')} out",
         f"chat {_duration(attempt.number('chat_ms'))}, validate {_duration(attempt.number('validate_ms'))}",
     ]
+    if attempt.has("cost_nano_usd"):
+        facts.append(_cost(attempt))
+    if attempt.has("datasets"):
+        named = [f"{_Row(each).text('name')} {_Row(each).text('version')}" for each in attempt.values["datasets"]]
+        facts.append(f"datasets {', '.join(named) or 'none'}")
     facts += [
         f"{name} {attempt.text(key)}" for name, key in (("span", "span_id"), ("roster", "roster")) if attempt.has(key)
     ]
@@ -138,13 +204,9 @@ def _attempt(number: int, attempt: _Row) -> list[str]:
         cut = " (cut at 256 KiB)" if attempt.values.get("raw_truncated") is True else ""
         out.append(f"  answer{cut}:")
         out += [f"    {line}" for line in raw.split("\n")]
-    findings = attempt.values.get("findings")
-    if isinstance(findings, list):
-        out.append("  findings:" if findings else "  findings: none")
-        for value in findings:
-            finding = _Row(value)
-            where = finding.text("path") or "(whole artifact)"
-            out.append(f"    {finding.text('code')} at {where}: {finding.text('message')}")
+    if attempt.has("parse_problem"):
+        out.append(f"  not read: {attempt.text('parse_problem')}")
+    out += _findings(attempt)
     out += _error(attempt)
     return out
 

@@ -11,7 +11,6 @@ from lakehouse.cli.sessions_output import (
     json_option,
     log_option,
     one_line_errors,
-    open_reader,
     print_json,
     progress_display,
     safe,
@@ -29,23 +28,45 @@ from lakehouse.cli.sessions_output import (
     show_default=True,
     help="Places to name of each kind.",
 )
+@click.option(
+    "--recall-hours",
+    type=click.FloatRange(min=0),
+    default=24.0,
+    show_default=True,
+    help="iterate's recall_hours: a row of a used id that ended later is `reused` and no duplicate.",
+)
 @json_option
 @one_line_errors
-def verify(log_path: Path, problems_max: int, *, canonical: bool, as_json: bool) -> None:
+def verify(log_path: Path, problems_max: int, recall_hours: float, *, canonical: bool, as_json: bool) -> None:
     """Read every line of the log, Parquet included.
+
+    Two rows with the same session id are no fault where their `try` differs (a session that ended as infra_error was
+    tried again), or where the later one ended more than --recall-hours after the one before (`reused`). Any others are
+    duplicates.
 
     Exit status 0: nothing torn, doubled or unreadable (and all canonical, if asked). 1: something is, or there is no
     log. Rows of other producers, and rows that claim our schema without its keys, are counted and do not fail it.
     """
-    from lakehouse.sessions.upkeep.verification import verify_log  # noqa: PLC0415  what this command alone needs
+    from lakehouse.sessions.store.segments import open_snapshot  # noqa: PLC0415  what this command alone needs
+    from lakehouse.sessions.upkeep.verification import verify_log  # noqa: PLC0415
 
-    with open_reader(log_path) as (reader, display):
-        display.start("Reading every line", reader.snapshot.size_bytes)
-        result = verify_log(reader, canonical=canonical, problems_max=problems_max, progress=display.advance)
+    with progress_display("Reading every line") as display, open_snapshot(log_path) as snapshot:
+        result = verify_log(
+            snapshot,
+            canonical=canonical,
+            problems_max=problems_max,
+            recall_hours=recall_hours,
+            progress=display.advance,
+            on_start=display.start,
+        )
+        for notice in snapshot.notices:
+            click.echo(f"Warning: {notice}", err=True)
     if as_json:
         print_json(result.to_dict())
     else:
-        counts = [(name, getattr(result, name)) for name in ("whole", "torn", "foreign", "invalid", "duplicates")]
+        counts = [
+            (name, getattr(result, name)) for name in ("whole", "torn", "foreign", "invalid", "duplicates", "reused")
+        ]
         counts += [("not canonical", result.not_canonical), ("unreadable files", result.unreadable)]
         for name, count in counts:
             if count is not None:
@@ -70,9 +91,17 @@ def verify(log_path: Path, problems_max: int, *, canonical: bool, as_json: bool)
     show_default=True,
     help="Leave files that were written less than so many seconds ago.",
 )
+@click.option(
+    "--memory",
+    "memory_mib",
+    type=click.IntRange(min=256),
+    default=400,
+    show_default=True,
+    help="MiB that it takes at most, about; what does not fit goes to the disk.",
+)
 @json_option
 @one_line_errors
-def compact(log_path: Path, settle_s: float, *, as_json: bool) -> None:
+def compact(log_path: Path, settle_s: float, memory_mib: int, *, as_json: bool) -> None:
     """Turn the rotated files beside the log into ZSTD Parquet by day, in the folder `<log>.parquet`, and removes each
     once its Parquet was read back and compared with it. The live file is never touched.
 
@@ -88,7 +117,13 @@ def compact(log_path: Path, settle_s: float, *, as_json: bool) -> None:
     outcomes = []
     with progress_display("Compacting") as display:
         try:
-            for outcome in compact_log(log_path, settle_s=settle_s, progress=display.advance, on_start=display.start):
+            for outcome in compact_log(
+                log_path,
+                settle_s=settle_s,
+                memory_bytes=memory_mib * 1024**2,
+                progress=display.advance,
+                on_start=display.start,
+            ):
                 outcomes.append(outcome)
                 if as_json:
                     continue

@@ -36,6 +36,7 @@ from lakehouse.settings import ConfigError
 _log = structlog.get_logger()
 # How long handlers that were cancelled at the end of the drain may take to say so.
 _CANCEL_S = 2.0
+_READINESS_S = 0.5
 
 T = TypeVar("T", bound=ServerTable)
 
@@ -48,6 +49,8 @@ class Registration:
     """Full proto names, for health and reflection."""
     add: Callable[[grpc.aio.Server], None]
     read_context: ReadContext
+    is_ready: Callable[[], bool] | None = None
+    """Whether calls can be answered now; health follows it. None: from the start to the drain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +71,15 @@ def _nothing_more(_: ServerTable) -> Iterable[str]:
 
 
 def run(
-    service: str, model: type[T], compose: Compose[T], *, description: str, check: Check[T] = _nothing_more
+    service: str,
+    model: type[T],
+    compose: Compose[T],
+    *,
+    description: str,
+    check: Check[T] = _nothing_more,
+    advise: Check[T] = _nothing_more,
 ) -> None:
-    """`main` of a service.
+    """`main` of a service. `advise` names what can be used and is not well: a warning each, of `--check` and the start.
 
     `--check` and the start read the configuration alike: what one refuses, the other does. Exits with 2 where the
     configuration is wrong, or where `--check` finds anything; with 1 where the start fails by what may change: a file
@@ -93,9 +102,13 @@ def run(
             print(f"{service}: {problem}", file=sys.stderr)  # noqa: T201  before the log is configured
         sys.exit(2)
     if arguments.check:
+        for advice in advise(config):
+            print(f"{service}: warning: {service}.{advice}", file=sys.stderr)  # noqa: T201  a command's answer
         print(f"{service}: configuration is good")  # noqa: T201  a command's answer
         return
     log.configure(service=service, level=config.log_level, form=config.log_format)
+    for advice in advise(config):
+        _log.warning("configuration", advice=f"{service}.{advice}")
     try:
         _run_loop(serve(service, config, compose))
     except (ConfigError, StartError) as error:
@@ -150,6 +163,7 @@ class RunningServer:
 async def running(service: str, config: T, compose: Compose[T]) -> AsyncIterator[RunningServer]:
     """A serving server for the time of the block; the drain runs at its end. Tests use it in-process."""
     metrics = Metrics()
+    metrics.export("lakehouse_log", log.counts)
     draining = asyncio.Event()
     async with compose(config, Runtime(metrics, draining.is_set)) as registration:
         interceptor = Interceptor(
@@ -166,12 +180,13 @@ async def running(service: str, config: T, compose: Compose[T]) -> AsyncIterator
                 await server.stop(None)
                 raise
             # Health first: the first probe must not find a service that is not known.
-            for name in ("", *registration.service_names):
-                await healthiness.set(name, health_pb2.HealthCheckResponse.SERVING)
+            await _say_readiness(healthiness, registration)
             await server.start()
+            readiness = asyncio.create_task(_follow_readiness(healthiness, registration))
             try:
                 yield RunningServer(address, registration)
             finally:
+                readiness.cancel()
                 await healthiness.enter_graceful_shutdown()
                 await asyncio.sleep(config.drain_delay_ms / 1000)
                 interceptor.refuse_new()
@@ -180,6 +195,22 @@ async def running(service: str, config: T, compose: Compose[T]) -> AsyncIterator
                     await interceptor.cancel_running(_CANCEL_S)
                 # Not before: an open health Watch would hold stop() for the whole of its grace.
                 await server.stop(None)
+
+
+async def _say_readiness(healthiness: health.aio.HealthServicer, registration: Registration) -> bool:
+    is_ready = registration.is_ready is None or registration.is_ready()
+    status = health_pb2.HealthCheckResponse.SERVING if is_ready else health_pb2.HealthCheckResponse.NOT_SERVING
+    for name in ("", *registration.service_names):
+        await healthiness.set(name, status)
+    return is_ready
+
+
+async def _follow_readiness(healthiness: health.aio.HealthServicer, registration: Registration) -> None:
+    said = await _say_readiness(healthiness, registration)
+    while registration.is_ready is not None:
+        await asyncio.sleep(_READINESS_S)
+        if registration.is_ready() != said:
+            said = await _say_readiness(healthiness, registration)
 
 
 def _server(
@@ -255,7 +286,7 @@ def _signals() -> asyncio.Event:
 
     def on_signal() -> None:
         if stop.is_set():
-            log.flush_rpc_lines()
+            log.flush()
             os._exit(130)
         stop.set()
 

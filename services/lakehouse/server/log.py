@@ -1,4 +1,7 @@
-"""Logs: JSON lines on standard output, or readable ones on a terminal. Configured once, by ``bootstrap``."""
+"""Logs: JSON lines on standard output, or readable ones on a terminal. Configured once, by ``bootstrap``.
+
+No line is written by the thread that logs: see ``log_stream``.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,20 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import IO, Any, cast
+from typing import Any, TextIO, cast
 
 import orjson
 import structlog
+
+from lakehouse.server.log_stream import LogStream
 
 _log = structlog.get_logger()
 _LEVELS_WITH_RPC_LINES = ("debug", "info")
 # An RPC's line waits this long for company, or until so many wait: see ``_RpcLines``.
 _RPC_LINES_WAIT_S = 0.05
 _RPC_LINES_MAX = 256
+# How long the end of the process waits at most for a stream that does not move.
+_LAST_LINES_S = 2.0
 
 
 def rpc_line(fields: dict[str, object]) -> None:
@@ -38,12 +45,25 @@ def flush_rpc_lines() -> None:
         _rpc_lines.write()
 
 
+def flush() -> None:
+    """Have every line written that was logged, within two seconds: for an end of the process without any ceremony."""
+    flush_rpc_lines()
+    if _stream is not None:
+        _stream.drain(_LAST_LINES_S)
+
+
+def counts() -> dict[str, int]:
+    """Counters of this process's log: `lines_dropped`, of a stream that did not take them."""
+    return {"lines_dropped": _stream.lines_dropped if _stream is not None else 0}
+
+
 def _by_structlog(fields: dict[str, object]) -> None:
     _log.info("rpc", **fields)
 
 
 _write_rpc_line: Callable[[dict[str, object]], None] = _by_structlog
 _rpc_lines: _RpcLines | None = None
+_stream: LogStream | None = None
 
 _LINE_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 
@@ -57,13 +77,18 @@ def configure(*, service: str, level: str, form: str) -> None:
 
     `form` is `json`, `console`, or `auto`: console on a terminal, else JSON.
     """
-    global _write_rpc_line, _rpc_lines  # noqa: PLW0603  configured once, as structlog itself
+    global _write_rpc_line, _rpc_lines, _stream  # noqa: PLW0603  configured once, as structlog itself
     console = form == "console" or (form == "auto" and sys.stdout.isatty())
     _rpc_lines = None
+    sys.stdout.flush()
+    stream = _stream = LogStream(
+        sys.stdout.fileno(), dropped_line=lambda lines: _dropped_line(service, lines, console=console)
+    )
+    atexit.register(stream.drain, _LAST_LINES_S)
     if console:
         _write_rpc_line = _by_structlog
     elif level in _LEVELS_WITH_RPC_LINES:
-        _rpc_lines = _RpcLines(service, sys.stdout.buffer)
+        _rpc_lines = _RpcLines(service, stream)
         _write_rpc_line = _rpc_lines.add
     else:
         _write_rpc_line = _nothing
@@ -80,10 +105,10 @@ def configure(*, service: str, level: str, form: str) -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", stream)),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -101,7 +126,7 @@ class _RpcLines:
     takes the lines of its last 50 ms with it.
     """
 
-    def __init__(self, service: str, stream: IO[bytes]) -> None:
+    def __init__(self, service: str, stream: LogStream) -> None:
         self._service = service
         self._stream = stream
         # A deque, since whoever logs in a thread writes what waits before its own line.
@@ -128,8 +153,16 @@ class _RpcLines:
                 fields["timestamp"] = datetime.fromtimestamp(cast("float", fields["timestamp"]), UTC)
                 lines.append(_line(fields))
         if lines:
-            self._stream.write(b"".join(lines))
-            self._stream.flush()
+            self._stream.write_lines(b"".join(lines), len(lines))
+
+
+def _dropped_line(service: str, lines: int, *, console: bool) -> bytes:
+    if console:
+        return f"{lines} log lines were dropped: nobody took them\n".encode()
+    now = datetime.now(UTC)
+    return _line(
+        {"event": "log_lines_dropped", "lines": lines, "level": "warning", "timestamp": now, "service": service}
+    )
 
 
 def _line(fields: dict[str, object]) -> bytes:

@@ -24,7 +24,7 @@ from lakehouse.strict_json.parser import JsonBreach, JsonValue, parse_json, prin
 from lakehouse.strict_json.rules import DEPTH_MAX
 
 # A suggestion, itself of at most DEPTH_MAX, stands in a finding of an attempt of the row: six levels down.
-_ROW_DEPTH_MAX: Final = DEPTH_MAX + 6
+ROW_DEPTH_MAX: Final = DEPTH_MAX + 6
 
 BreachKind = Literal["blank", "torn", "foreign", "invalid"]
 
@@ -53,7 +53,7 @@ def decode_row(line: bytes) -> SessionRecord:
     if not line.strip():
         raise RowBreach("blank", "the line is empty")
     try:
-        row = parse_json(line, bytes_max=ROW_BYTES_MAX, depth_max=_ROW_DEPTH_MAX)
+        row = parse_json(line, bytes_max=ROW_BYTES_MAX, depth_max=ROW_DEPTH_MAX)
     except JsonBreach as breach:
         raise RowBreach("torn", breach.problem) from None
     if not isinstance(row, dict):

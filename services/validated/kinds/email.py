@@ -9,14 +9,14 @@ from typing import Final
 from lakehouse.server.specs import BODY_CHARS, SUBJECT_CHARS, Spec, quoted
 from lakehouse.strict_json.parser import JsonValue
 from lakehouse.validated.v1.validated_pb2 import EmailSpec
+from validated.datasets.names import name_key
+from validated.datasets.worker import Answer, Question, Worker
 from validated.findings import Findings, pointer
 from validated.kinds.message_ids import IdSearch
 from validated.kinds.message_names import NameSearch
 from validated.kinds.message_numbers import NumberSearch
 from validated.kinds.message_text import unescaped, views
 from validated.kinds.validator import Ground, Tools
-from validated.roster.names import name_key
-from validated.roster.worker import Answer, Question, Worker
 
 _NAMES: Final = ("to_worker_id", "subject", "body")
 _TEXTS: Final = ("subject", "body")

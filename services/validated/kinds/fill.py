@@ -9,12 +9,12 @@ from typing import Final, NamedTuple
 from lakehouse.server.specs import Spec, quoted
 from lakehouse.strict_json.parser import JsonValue
 from lakehouse.validated.v1.validated_pb2 import FillSpec
+from validated.datasets.texts import difference, is_same_without_case
+from validated.datasets.worker import Found, Question, Wanted
 from validated.findings import Findings, pointer
 from validated.kinds.fill_terms import FillTerms
 from validated.kinds.suggestions import suggest
 from validated.kinds.validator import Ground, Tools
-from validated.roster.texts import difference, is_same_without_case
-from validated.roster.worker import Found, Question, Wanted
 
 _STATED: Final = ("role", "city", "state")
 _NAMES: Final = frozenset(("worker_id", "name", *_STATED))

@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 
 from lakehouse.server.specs import quoted, read_instant
 from lakehouse.validated.v1.validated_pb2 import FillSpec
-from validated.roster.texts import fold
-from validated.roster.worker import Criteria, Found, Shift, Worker
+from validated.datasets.texts import fold
+from validated.datasets.worker import Criteria, Found, Shift, Worker
 
 _EARTH_RADIUS_KM: Final = 6371.0088
 

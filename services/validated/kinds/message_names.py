@@ -7,9 +7,9 @@ from typing import Final, Literal, NamedTuple
 
 import regex
 
+from validated.datasets.names import name_key
+from validated.datasets.worker import Worker
 from validated.kinds.message_text import Word, cased, words
-from validated.roster.names import name_key
-from validated.roster.worker import Worker
 
 WORDS_MAX: Final = 6
 _GAP_CHARS_MAX: Final = 16
@@ -58,8 +58,8 @@ class NameSearch:
         return (run.key for run in self._runs)
 
     def strangers(self, bearers: Mapping[str, Sequence[Worker]], own: Collection[str]) -> dict[str, str]:
-        """Whom the view names, by the key: the words as they stand. `bearers` are people of the roster by their name's
-        key; `own` are the names that may be said.
+        """Whom the view names, by the key: the words as they stand, in lower case. `bearers` are people of the roster
+        by their name's key; `own` are the names that may be said.
         """
         own_keys = {name_key(name): name for name in own}
         own_words = {word.key for name in own for word in words(name)}
@@ -83,7 +83,8 @@ class NameSearch:
             if self._is_explained(run, readings[run.order], own_words):
                 continue
             last = run.last
-            found[run.key] = self._view[self._words[run.first].start : self._words[run.last].end].replace("\n", " ")
+            written = self._view[self._words[run.first].start : self._words[run.last].end]
+            found[run.key] = " ".join(written.lower().split())
         return found
 
     def covered(self, own: Collection[str]) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import regex
 
-from validated.roster.names import INVISIBLE, name_key
+from validated.datasets.names import INVISIBLE, name_key
 
 _INVISIBLE: Final = regex.compile(f"[{INVISIBLE}]+")
 _LINE_END: Final = regex.compile("\r\n|[\r\n\u0085\u2028\u2029]")

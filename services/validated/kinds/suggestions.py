@@ -16,11 +16,11 @@ from rapidfuzz import fuzz, process
 
 from lakehouse.server.specs import quoted
 from validated.config import LimitsTable
+from validated.datasets.near import plain_id
+from validated.datasets.texts import fold
+from validated.datasets.worker import Answer, Candidates, Wanted
 from validated.findings import SUGGESTIONS_MAX, Finding, Findings, Suggestion
 from validated.kinds.fill_terms import FillTerms
-from validated.roster.near import plain_id
-from validated.roster.texts import fold
-from validated.roster.worker import Answer, Candidates, Wanted
 
 # From here on a likeness is worth the question "did you mean"; below, a worker is only one who would do.
 _NEAR: Final = 80.0

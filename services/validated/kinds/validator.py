@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 from lakehouse.server.specs import Spec
 from lakehouse.strict_json.parser import JsonValue
 from validated.config import LimitsTable
+from validated.datasets.worker import RosterVersion, WorkerLookup
 from validated.findings import Findings
-from validated.roster.worker import RosterVersion, WorkerLookup
 
 
 @dataclass(frozen=True, slots=True)

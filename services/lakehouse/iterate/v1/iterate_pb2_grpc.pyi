@@ -44,7 +44,8 @@ class IterateServiceStub:
     INVALID_ARGUMENT (BAD_REQUEST, UNKNOWN_KIND, UNKNOWN_PROVIDER, KIND_SPEC_MISMATCH); ALREADY_EXISTS
     (SESSION_ID_IN_FLIGHT); FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED and DEADLINE_EXCEEDED as
     chatd and validated give them; UNAVAILABLE (CHATD_UNREACHABLE, VALIDATED_UNREACHABLE, SESSION_LOG_UNAVAILABLE,
-    SHUTTING_DOWN); CANCELLED; INTERNAL (BUG). It is not idempotent: each call is a session of its own, with model
+    SHUTTING_DOWN); ABORTED (SESSION_NOT_LOGGED: a deployment that answers no session whose row is not logged in time);
+    CANCELLED; INTERNAL (BUG). It is not idempotent: each call is a session of its own, with model
     calls that are billed.
     """
     StreamIterate: _grpc.UnaryStreamMultiCallable[_iterate_pb2.StreamIterateRequest, _iterate_pb2.StreamIterateResponse]
@@ -68,7 +69,8 @@ class IterateServiceAsyncStub(IterateServiceStub):
     INVALID_ARGUMENT (BAD_REQUEST, UNKNOWN_KIND, UNKNOWN_PROVIDER, KIND_SPEC_MISMATCH); ALREADY_EXISTS
     (SESSION_ID_IN_FLIGHT); FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED and DEADLINE_EXCEEDED as
     chatd and validated give them; UNAVAILABLE (CHATD_UNREACHABLE, VALIDATED_UNREACHABLE, SESSION_LOG_UNAVAILABLE,
-    SHUTTING_DOWN); CANCELLED; INTERNAL (BUG). It is not idempotent: each call is a session of its own, with model
+    SHUTTING_DOWN); ABORTED (SESSION_NOT_LOGGED: a deployment that answers no session whose row is not logged in time);
+    CANCELLED; INTERNAL (BUG). It is not idempotent: each call is a session of its own, with model
     calls that are billed.
     """
     StreamIterate: _aio.UnaryStreamMultiCallable[_iterate_pb2.StreamIterateRequest, _iterate_pb2.StreamIterateResponse]  # type: ignore[assignment]
@@ -95,7 +97,8 @@ class IterateServiceServicer(metaclass=_abc_1.ABCMeta):
         INVALID_ARGUMENT (BAD_REQUEST, UNKNOWN_KIND, UNKNOWN_PROVIDER, KIND_SPEC_MISMATCH); ALREADY_EXISTS
         (SESSION_ID_IN_FLIGHT); FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED and DEADLINE_EXCEEDED as
         chatd and validated give them; UNAVAILABLE (CHATD_UNREACHABLE, VALIDATED_UNREACHABLE, SESSION_LOG_UNAVAILABLE,
-        SHUTTING_DOWN); CANCELLED; INTERNAL (BUG). It is not idempotent: each call is a session of its own, with model
+        SHUTTING_DOWN); ABORTED (SESSION_NOT_LOGGED: a deployment that answers no session whose row is not logged in time);
+        CANCELLED; INTERNAL (BUG). It is not idempotent: each call is a session of its own, with model
         calls that are billed.
         """
 

@@ -3,6 +3,8 @@
 # ruff: noqa: S608 - the texts put into SQL are this module's own and quoted file names; values are parameters
 from __future__ import annotations
 
+import heapq
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -12,10 +14,15 @@ from typing import Any, Final
 import orjson
 
 from lakehouse.sessions.query.reader import SessionReader
-from lakehouse.sessions.record import SCHEMA
-from lakehouse.sessions.store.lines import Progress, SegmentDamagedError, read_lines
+from lakehouse.sessions.row_lines import read_row_line
+from lakehouse.sessions.row_reading import RowBreach
+from lakehouse.sessions.store.lines import Progress, SegmentDamagedError, read_backwards, read_blocks, read_lines
+from lakehouse.sessions.store.segments import Segment
 
 _RELATIVE: Final = re.compile(r"([0-9]{1,6})([mhdw])")
+# Rows one after the other that are too old, after which a file is believed to hold no newer ones.
+_OLDER_ROWS: Final = 1000
+_CLOCK_SLACK_S: Final = 60.0
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -45,6 +52,17 @@ class SessionFilter:
                 parameters.append(value)
         return " AND ".join(conditions), parameters
 
+    def fits(self, row: dict[str, Any], moment: datetime | None) -> bool:
+        """What ``where`` says, of a row and its timestamp."""
+        return (
+            all(
+                value is None or row[key] == value
+                for key, value in (("final_verdict", self.verdict), ("kind", self.kind), ("model", self.model))
+            )
+            and (self.since is None or (moment is not None and moment >= self.since))
+            and (self.until is None or (moment is not None and moment < self.until))
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SessionSummary:
@@ -69,16 +87,126 @@ class SessionSummary:
         return asdict(self)
 
 
-def list_sessions(reader: SessionReader, wanted: SessionFilter, *, limit: int) -> list[SessionSummary]:
-    """The newest ``limit`` sessions that fit, newest first. Raises QueryRefusedError."""
-    where, parameters = wanted.where()
-    _, rows = reader.query(
-        "SELECT timestamp, session_id, trace_id, kind, provider, model, final_verdict, error.reason, iterations,"
-        " grounded_in_roster, input_tokens, output_tokens, duration_ms"
-        f" FROM facts WHERE {where} ORDER BY timestamp DESC NULLS LAST, session_id DESC LIMIT ?",
-        [*parameters, limit],
+def list_sessions(
+    reader: SessionReader, wanted: SessionFilter, *, limit: int, progress: Progress | None = None
+) -> list[SessionSummary]:
+    """The newest ``limit`` sessions that fit, newest first. Raises QueryRefusedError, OSError.
+
+    Files are read from the newest row backwards, until none can hold a newer one than those found. Rows stand in the
+    order in which they were appended, and a sweep appends rows of earlier ends: a file is left behind after
+    ``_OLDER_ROWS`` rows in a row that are too old.
+    """
+    newest = _Newest(wanted, limit)
+    for segment in reversed(reader.snapshot.segments):
+        if newest.is_older(segment.modified_unix_s + _CLOCK_SLACK_S):
+            break
+        if segment.compression == "none":
+            older = 0
+            for line in read_backwards(segment):
+                older = 0 if newest.add(line) else older + 1
+                if older == _OLDER_ROWS:
+                    break
+        else:
+            _add_compressed(reader, segment, newest, progress)
+    found = newest.found
+    if reader.snapshot.parquet_files:
+        where, parameters = wanted.where()
+        _, rows = reader.query_archive(
+            "SELECT timestamp, session_id, trace_id, kind, provider, model, final_verdict, error.reason, iterations,"
+            " grounded_in_roster, input_tokens, output_tokens, duration_ms"
+            f" FROM facts WHERE {where} ORDER BY timestamp DESC NULLS LAST, session_id DESC LIMIT ?",
+            [*parameters, limit],
+        )
+        found += [SessionSummary(timestamp_text(row[0]), *row[1:]) for row in rows]
+    found.sort(key=_age, reverse=True)
+    return found[:limit]
+
+
+def _age(session: SessionSummary) -> tuple[str, str]:
+    return session.timestamp or "", session.session_id or ""
+
+
+def _add_compressed(reader: SessionReader, segment: Segment, newest: _Newest, progress: Progress | None) -> None:
+    """Adds all of a segment, or nothing where it is damaged: what is compressed can be read from its front alone."""
+    before = newest.found
+    try:
+        for line in read_lines(segment, progress):
+            newest.add(line.data)
+    except SegmentDamagedError as error:
+        newest.found = before
+        reader.leave_out({segment: str(error)})
+
+
+class _Newest:
+    """The newest sessions that fit, of those seen."""
+
+    def __init__(self, wanted: SessionFilter, limit: int) -> None:
+        self._wanted = wanted
+        self._limit = limit
+        self._heap: list[tuple[tuple[str, str], int, SessionSummary]] = []
+        self._seen = 0
+
+    @property
+    def found(self) -> list[SessionSummary]:
+        return [session for _, _, session in self._heap]
+
+    @found.setter
+    def found(self, sessions: list[SessionSummary]) -> None:
+        self._heap = [(_age(session), place, session) for place, session in enumerate(sessions)]
+        self._seen = len(sessions)
+        heapq.heapify(self._heap)
+
+    def is_older(self, unix_s: float) -> bool:
+        """Whether nothing that ended by then is wanted any more."""
+        moment = timestamp_text(datetime.fromtimestamp(unix_s, UTC).replace(tzinfo=None)) or ""
+        since = timestamp_text(self._wanted.since) or ""
+        return moment < since or (len(self._heap) >= self._limit and moment < self._heap[0][0][0])
+
+    def add(self, line: bytes) -> bool:
+        """Takes a line. False for a row that is older than all that is wanted."""
+        try:
+            row = json.loads(read_row_line(line).text)
+        except RowBreach:
+            return True
+        moment = _moment(row["timestamp"])
+        text = timestamp_text(moment)
+        full = len(self._heap) >= self._limit
+        too_old = self._wanted.since is not None and moment is not None and moment < self._wanted.since
+        if too_old or (full and (text or "", row["session_id"]) < self._heap[0][0]):
+            return False
+        if self._wanted.fits(row, moment):
+            session = _summary(row, text)
+            self._seen += 1
+            entry = (_age(session), self._seen, session)
+            (heapq.heappushpop if full else heapq.heappush)(self._heap, entry)
+        return True
+
+
+def _moment(timestamp: str) -> datetime | None:
+    """Naive UTC, as the column ``timestamp``; None for what is none."""
+    try:
+        moment = datetime.fromisoformat(timestamp)
+        return (moment.astimezone(UTC) if moment.tzinfo else moment).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _summary(row: dict[str, Any], timestamp: str | None) -> SessionSummary:
+    return SessionSummary(
+        timestamp,
+        row["session_id"],
+        row["trace_id"],
+        row["kind"],
+        row["provider"],
+        row["model"],
+        row["final_verdict"],
+        row["error"]["reason"] if "error" in row else None,
+        row["iterations"],
+        row.get("grounded_in_roster"),
+        row["input_tokens"],
+        row["output_tokens"],
+        row["duration_ms"],
     )
-    return [SessionSummary(timestamp_text(row[0]), *row[1:]) for row in rows]
 
 
 def find_rows(reader: SessionReader, identifier: str, progress: Progress | None = None) -> Iterator[bytes]:
@@ -87,19 +215,21 @@ def find_rows(reader: SessionReader, identifier: str, progress: Progress | None 
     snapshot = reader.snapshot
     if snapshot.parquet_files:
         yield from _find_in_parquet(reader, identifier)
-    needle = orjson.dumps(identifier)
+    # Bytes first: a search for them passes a gigabyte a second. Another spelling of the id has one of two escapes.
+    needles = (orjson.dumps(identifier), b"\\u", b"\\/")
     for segment in snapshot.segments:
         try:
-            for line in read_lines(segment, progress):
-                # Our writers' spelling first: a search for bytes passes a gigabyte a second.
-                if needle in line.data and _is_of(line.data, identifier):
-                    yield line.data
+            for block in read_blocks(segment, progress):
+                if any(needle in block for needle in needles):
+                    for line in block.split(b"\n"):
+                        if any(needle in line for needle in needles) and _is_of(line, identifier):
+                            yield line
         except SegmentDamagedError:
             continue
 
 
 def _find_in_parquet(reader: SessionReader, identifier: str) -> Iterator[bytes]:
-    _, rows = reader.query(
+    _, rows = reader.query_archive(
         "SELECT line FROM parquet_rows WHERE session_id = $1 OR trace_id = $1 OR caller_trace = $1 ORDER BY timestamp",
         [identifier],
     )
@@ -109,14 +239,10 @@ def _find_in_parquet(reader: SessionReader, identifier: str) -> Iterator[bytes]:
 
 def _is_of(line: bytes, identifier: str) -> bool:
     try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError:
+        row = read_row_line(line)
+    except RowBreach:
         return False
-    return (
-        isinstance(row, dict)
-        and row.get("schema") == SCHEMA
-        and identifier in (row.get("session_id"), row.get("trace_id"), row.get("caller_trace"))
-    )
+    return identifier in (row.session_id, row.trace_id, row.caller_trace)
 
 
 def timestamp_text(moment: datetime | None) -> str | None:

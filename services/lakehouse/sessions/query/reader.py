@@ -9,9 +9,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from lakehouse.sessions.query.rows_alone import source_of
 from lakehouse.sessions.query.views import connect
 from lakehouse.sessions.store.lines import SegmentDamagedError, check_whole, is_cut
 from lakehouse.sessions.store.segments import Segment, Snapshot, open_snapshot
@@ -43,6 +45,7 @@ class SessionReader:
         self._progress = progress
         self._folder = tempfile.mkdtemp(prefix="lakehouse-sessions-")
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._archive: duckdb.DuckDBPyConnection | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -57,8 +60,9 @@ class SessionReader:
         self.close()
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        for connection in (self._connection, self._archive):
+            if connection is not None:
+                connection.close()
         self.snapshot.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -67,14 +71,26 @@ class SessionReader:
         import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
 
         try:
-            result = self._run(sql, parameters)
+            result = self._run(self.connection, sql, parameters)
         except duckdb.IOException as error:
             if not self._leave_out_damaged():
                 raise QueryRefusedError(_reason(error)) from None
             try:
-                result = self._run(sql, parameters)
+                result = self._run(self.connection, sql, parameters)
             except duckdb.Error as second:
                 raise QueryRefusedError(_reason(second)) from None
+        except duckdb.Error as error:
+            raise QueryRefusedError(_reason(error)) from None
+        return [column[0] for column in result.description or []], _rows(result)
+
+    def query_archive(self, sql: str, parameters: Sequence[object] = ()) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+        """As ``query``, over the compacted rows alone, so that no JSONL is looked at. Raises QueryRefusedError."""
+        import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
+
+        if self._archive is None:
+            self._archive = connect(self.snapshot, (), spill_folder=os.path.join(self._folder, "spill-archive"))  # noqa: PTH118  DuckDB takes a string
+        try:
+            result = self._run(self._archive, sql, parameters)
         except duckdb.Error as error:
             raise QueryRefusedError(_reason(error)) from None
         return [column[0] for column in result.description or []], _rows(result)
@@ -96,9 +112,10 @@ class SessionReader:
             )
         return self.query(sql)
 
-    def _run(self, sql: str, parameters: Sequence[object]) -> duckdb.DuckDBPyConnection:
+    def _run(
+        self, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object]
+    ) -> duckdb.DuckDBPyConnection:
         """Runs the query in a thread of its own: DuckDB does not see a Ctrl-C in the one that waits for it."""
-        connection = self.connection
         outcome: Future[duckdb.DuckDBPyConnection] = Future()
 
         def execute() -> None:
@@ -127,8 +144,9 @@ class SessionReader:
         if self._connection is None:
             # DuckDB reports a damaged gzip file, and reads half a zstd file as if it were whole.
             cut = filter(is_cut, self.snapshot.segments)
-            self._leave_out({segment: reason for segment in cut if (reason := _damage(segment))})
-            self._connection = connect(self.snapshot, spill_folder=os.path.join(self._folder, "spill"))  # noqa: PTH118  DuckDB takes a string
+            self.leave_out({segment: reason for segment in cut if (reason := _damage(segment))})
+            sources = [source_of(segment, Path(self._folder)) for segment in self.snapshot.segments]
+            self._connection = connect(self.snapshot, sources, spill_folder=os.path.join(self._folder, "spill"))  # noqa: PTH118  DuckDB takes a string
         return self._connection
 
     def _leave_out_damaged(self) -> bool:
@@ -137,10 +155,11 @@ class SessionReader:
         if damage and self._connection is not None:
             self._connection.close()
             self._connection = None
-        self._leave_out(damage)
+        self.leave_out(damage)
         return bool(damage)
 
-    def _leave_out(self, damage: dict[Segment, str]) -> None:
+    def leave_out(self, damage: dict[Segment, str]) -> None:
+        """Closes damaged segments, each with its reason, and warns of them."""
         if not damage:
             return
         self.snapshot = replace(

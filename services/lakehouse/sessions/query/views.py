@@ -2,19 +2,21 @@
 
 ``sessions`` has a row's keys as columns, ``attempts`` one row an attempt with its session's key columns before it.
 ``timestamp`` is UTC; ``spec`` and ``artifact`` are JSON text, to the byte as the row has it (``artifact->>'$.subject'``
-works on it). Lines that are torn, and rows of another schema, are not in the views: ``verify`` counts them. A value of
-another type than the column's is NULL, an unknown key is ignored. A session that has two rows shows twice, as it
-stands in the log: ``verify`` finds those.
+works on it). The views hold the lines that ``row_lines.read_row_line`` calls rows, and no others: ``verify`` counts
+what is torn, of another schema, or of ours without its keys. An unknown key is ignored. A session that has two rows
+shows twice, as it stands in the log: ``verify`` finds those.
 
 The view ``facts`` is ``sessions`` without its long texts (prompt, spec, artifact, each attempt's raw). Parquet holds
-these columns ready and each row's exact bytes in ``line``, from which the long texts are taken when asked for.
+these columns ready and each row's exact bytes in ``line``, from which the long texts are taken when asked for; of a row
+that JSON readers may take for something else, ``reading`` has the text that says the same to all of them.
 """
 
 # ruff: noqa: S608 - the texts put into SQL here are this module's own and quoted file names
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from lakehouse.sessions.record import ROW_BYTES_MAX, SCHEMA
@@ -22,7 +24,8 @@ from lakehouse.sessions.record import ROW_BYTES_MAX, SCHEMA
 if TYPE_CHECKING:
     import duckdb
 
-    from lakehouse.sessions.store.segments import Segment, Snapshot
+    from lakehouse.sessions.store.names import Compression
+    from lakehouse.sessions.store.segments import Snapshot
 
 MEMORY_BYTES: Final = 2 * 1024**3
 SPILL_BYTES_MAX: Final = 16 * 1024**3
@@ -108,10 +111,18 @@ CREATE MACRO canonical(value) AS CASE
 """
 
 
-def connect(snapshot: Snapshot, *, spill_folder: str) -> duckdb.DuckDBPyConnection:
-    """A connection with the views over the snapshot, which must stay open as long.
+@dataclass(frozen=True, slots=True)
+class JsonSource:
+    """A file in which DuckDB finds the rows of a segment, and no others."""
 
-    Its queries read the snapshot's files and nothing else: other files, settings and extensions are locked away.
+    path: str
+    compression: Compression
+
+
+def connect(snapshot: Snapshot, sources: Sequence[JsonSource], *, spill_folder: str) -> duckdb.DuckDBPyConnection:
+    """A connection with the views over the snapshot's Parquet and ``sources``, which must stay as long.
+
+    Its queries read these files and nothing else: other files, settings and extensions are locked away.
     ``spill_folder``: where DuckDB may put what exceeds its memory, at most ``SPILL_BYTES_MAX``; need not exist.
     """
     import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
@@ -131,9 +142,9 @@ def connect(snapshot: Snapshot, *, spill_folder: str) -> duckdb.DuckDBPyConnecti
         connection.execute("SET enable_progress_bar = true")
         connection.execute("SET enable_progress_bar_print = false")
         connection.execute(_MACROS)
-        for statement in _view_statements(snapshot):
+        for statement in _view_statements(snapshot, sources):
             connection.execute(statement)
-        allowed = [segment.source for segment in snapshot.segments]
+        allowed = [source.path for source in sources]
         allowed += (os.fspath(path) for path in snapshot.parquet_files)
         connection.execute(f"SET allowed_paths = {_texts(allowed)}")
         connection.execute("SET enable_external_access = false")
@@ -145,22 +156,22 @@ def connect(snapshot: Snapshot, *, spill_folder: str) -> duckdb.DuckDBPyConnecti
 
 
 def facts_from_lines(source: str, valid: str) -> str:
-    """A query for the columns of ``facts`` and for ``line`` and ``torn``, from a query that has those two and, in the
-    column named by ``valid``, the line as JSON or NULL. Each text is parsed once."""
+    """A query for the columns of ``facts`` and for ``line``, ``torn`` and ``reading``, from a query that has
+    those three and a row as JSON, or NULL, in the column named by ``valid``. Each text is parsed once."""
     kinds = ", ".join(f'"{name}" {_READ_AS.get(name, kind)}' for name, kind in FACT_COLUMNS.items())
     columns = ", ".join(
         'try_cast(r."timestamp" AS TIMESTAMP) AS "timestamp"' if name == "timestamp" else f'r."{name}" AS "{name}"'
         for name in FACT_COLUMNS
     )
     # A cast from JSON to a struct takes a value of another type as NULL, as reading a file does.
-    parsed = f"SELECT try_cast({valid} AS STRUCT({kinds})) AS r, line, torn FROM ({source})"
-    return f"SELECT {columns}, line, torn FROM ({parsed})"
+    parsed = f"SELECT try_cast({valid} AS STRUCT({kinds})) AS r, line, torn, reading FROM ({source})"
+    return f"SELECT {columns}, line, torn, reading FROM ({parsed})"
 
 
-def _view_statements(snapshot: Snapshot) -> Iterable[str]:
-    json_sources = _json_sources(snapshot.segments, COLUMNS)
+def _view_statements(snapshot: Snapshot, sources: Sequence[JsonSource]) -> Iterable[str]:
+    json_sources = _json_sources(sources, COLUMNS)
     # Read on its own: a raw answer that is not named is not copied out of the file.
-    fact_sources = _json_sources(snapshot.segments, FACT_COLUMNS)
+    fact_sources = _json_sources(sources, FACT_COLUMNS)
     parquet = _texts(os.fspath(path) for path in snapshot.parquet_files)
     sessions, facts, attempts = [], [], []
     for name in json_sources:
@@ -175,15 +186,16 @@ def _view_statements(snapshot: Snapshot) -> Iterable[str]:
     if snapshot.parquet_files:
         # The empty part gives files of before a key its column, and a struct of before a field the field: both as NULL.
         yield (
-            f"CREATE VIEW parquet_rows AS SELECT * FROM ({_no_rows(FACT_COLUMNS)} UNION ALL BY NAME"
+            "CREATE VIEW parquet_rows AS SELECT *, coalesce(reading, line) AS text"
+            f" FROM ({_no_rows({**FACT_COLUMNS, 'reading': 'VARCHAR'})} UNION ALL BY NAME"
             f" SELECT * FROM read_parquet({parquet}, hive_partitioning = false, union_by_name = true))"
             f" WHERE schema = '{SCHEMA}'"
         )
         sessions.append(f"SELECT {', '.join(map(_from_parquet_column, COLUMNS))} FROM parquet_rows")
         facts.append(f"SELECT {_quoted(FACT_COLUMNS)} FROM parquet_rows")
         attempts.append(
-            f"SELECT {_KEY_COLUMNS}, json_extract_string(line, '$.attempts[' || place || '].raw') AS raw,"
-            f" {_attempt_columns()} FROM (SELECT {_KEY_COLUMNS}, line, unnest(attempts) AS a,"
+            f"SELECT {_KEY_COLUMNS}, json_extract_string(text, '$.attempts[' || place || '].raw') AS raw,"
+            f" {_attempt_columns()} FROM (SELECT {_KEY_COLUMNS}, text, unnest(attempts) AS a,"
             " unnest(range(len(attempts))) AS place FROM parquet_rows)"
         )
     for view, parts, empty in (
@@ -200,12 +212,12 @@ def _view_statements(snapshot: Snapshot) -> Iterable[str]:
     yield f"CREATE VIEW attempts AS SELECT {_KEY_COLUMNS}, {names} FROM ({all_attempts})"
 
 
-def _json_sources(segments: tuple[Segment, ...], wanted: dict[str, str]) -> dict[str, str]:
+def _json_sources(read: Sequence[JsonSource], wanted: dict[str, str]) -> dict[str, str]:
     """A query for each compression in use, by the name of its view."""
     columns = ", ".join(f"\"{name}\": '{_READ_AS.get(name, kind)}'" for name, kind in wanted.items())
     sources = {}
     for compression, word in _COMPRESSION_WORDS.items():
-        files = [segment.source for segment in segments if segment.compression == compression]
+        files = [source.path for source in read if source.compression == compression]
         if files:
             sources[f"{compression}_rows"] = (
                 f"SELECT * FROM read_json({_texts(files)}, columns = {{{columns}}}, format = 'newline_delimited',"
@@ -227,11 +239,11 @@ def _from_json_column(name: str) -> str:
 
 def _from_parquet_column(name: str) -> str:
     if name == "prompt":
-        return "json_extract_string(line, '$.prompt') AS prompt"
+        return "json_extract_string(text, '$.prompt') AS prompt"
     if name in LONG_TEXTS:
-        return f"canonical(CAST(nullif(json_extract(line, '$.{name}'), 'null') AS VARCHAR)) AS {name}"
+        return f"canonical(CAST(nullif(json_extract(text, '$.{name}'), 'null') AS VARCHAR)) AS {name}"
     if name == "attempts":
-        return f"try_cast(json_extract(line, '$.attempts') AS {COLUMNS[name]}) AS attempts"
+        return f"try_cast(json_extract(text, '$.attempts') AS {COLUMNS[name]}) AS attempts"
     return f'"{name}"'
 
 

@@ -155,6 +155,10 @@ class Archive:
             raise ArchiveDamagedError(f"{path} is the manifest of {manifest.segment}: remove this copy of it")
         return manifest
 
+    def committed_unix_s(self, segment: str) -> float:
+        """When the segment got its manifest. Raises OSError."""
+        return self.manifest_path(segment).stat().st_mtime
+
     def check_files(self, manifest: Manifest) -> None:
         """Raises ArchiveDamagedError unless every Parquet file of a manifest stands with its size."""
         for file in manifest.files:

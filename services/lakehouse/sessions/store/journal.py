@@ -1,7 +1,9 @@
 """The in-flight journal on disk: what its file is called, and how its lines are spelled.
 
 One hidden file per iterate process beside the log, ``.sessions.jsonl.<uuid>.inflight``, flocked for the process's
-life: who gets its lock knows that its owner is dead. Lines, each ended by LF, ``n`` numbering this process's sessions:
+life: who gets its lock knows that its owner is dead. What the log's disk does not take stands in a second file of the
+same kind, in a folder on another volume, ``<the log's hash>.<uuid>.spill`` with the journal's uuid: the spill. Lines,
+each ended by LF, ``n`` numbering the sessions of one file:
 
 ``B n device inode size head [parent] row``
     A session began when the log ended at that position. ``row`` is the row to write if the process died now,
@@ -12,11 +14,13 @@ life: who gets its lock knows that its owner is dead. Lines, each ended by LF, `
     The session ended, and this is its row: written before the row is appended to the log, so that a row which is
     still queued when the process is killed says what its answer said, and so that a sweep knows it by its timestamp.
 ``D n ...``
-    The session's row stands in the log: its first line, the letter overwritten in place by ``WRITTEN_MARK``.
+    This file owes the session nothing: its row stands in the log, or its end in the owner's spill. It is the session's
+    first line, the letter overwritten in place by ``WRITTEN_MARK``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import uuid
@@ -29,15 +33,36 @@ from lakehouse.sessions.store.append import LogPosition, folder_of
 WRITTEN_MARK: Final = b"D"
 
 _SUFFIX: Final = ".inflight"
+_SPILL: Final = ".spill"
 _IN_THE_MAKING: Final = ".new"
 _UNREAD: Final = ".unread"
 _UUID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
-def new_journal_path(log_path: str) -> str:
-    """A path for one more journal of this log."""
+def new_owner() -> str:
+    """What one process's journal and its spill have in common."""
+    return str(uuid.uuid4())
+
+
+def new_journal_path(log_path: str, owner: str = "") -> str:
+    """Where the owner's journal of this log stands; that of a new owner unless one is named."""
     name = os.path.basename(log_path)  # noqa: PTH119  string work, no file
-    return os.fspath(folder_of(log_path) / f".{name}.{uuid.uuid4()}{_SUFFIX}")
+    return os.fspath(folder_of(log_path) / f".{name}.{owner or new_owner()}{_SUFFIX}")
+
+
+def spill_path(spill_dir: str, log_path: str, owner: str) -> str:
+    """Where the owner's spill of this log stands. Several logs may share a folder."""
+    return os.fspath(Path(spill_dir) / f"{_log_hash(log_path)}.{owner}{_SPILL}")
+
+
+def owner_of(path: str) -> str:
+    """The owner of a journal or a spill that was listed."""
+    found = re.search(_UUID, os.path.basename(path))  # noqa: PTH119  string work, no file
+    return found[0] if found else ""
+
+
+def _log_hash(log_path: str | os.PathLike[str]) -> str:
+    return hashlib.sha256(os.fsencode(os.path.abspath(log_path))).hexdigest()[:16]  # noqa: PTH100  no symlink is read
 
 
 def path_in_the_making(journal_path: str) -> str:
@@ -60,6 +85,12 @@ def list_journals(log_path: str | os.PathLike[str]) -> list[str]:
     # The whole UUID, so that the journals of a log `sessions.jsonl.b` are not taken for those of `sessions.jsonl`.
     journal = re.compile(rf"\.{re.escape(path.name)}\.{_UUID}{re.escape(_SUFFIX)}(?:{re.escape(_IN_THE_MAKING)})?")
     return sorted(os.fspath(each) for each in path.parent.iterdir() if journal.fullmatch(each.name))
+
+
+def list_spills(spill_dir: str, log_path: str | os.PathLike[str]) -> list[str]:
+    """Paths of this log's spills, those in the making among them, sorted. Raises OSError."""
+    spill = re.compile(rf"{_log_hash(log_path)}\.{_UUID}{re.escape(_SPILL)}(?:{re.escape(_IN_THE_MAKING)})?")
+    return sorted(os.fspath(each) for each in Path(spill_dir).iterdir() if spill.fullmatch(each.name))
 
 
 @dataclass(frozen=True, slots=True)

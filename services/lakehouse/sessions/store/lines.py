@@ -19,6 +19,7 @@ from lakehouse.sessions.store.segments import Segment
 from lakehouse.sessions.store.zstd_frames import ZstdFrames, ends_whole
 
 _BUFFER_BYTES: Final = 1 << 20
+_TAIL_BYTES: Final = 1 << 16
 
 Progress = Callable[[int], None]
 """Called now and then with the bytes read since the last call, compressed ones as they are."""
@@ -106,6 +107,48 @@ def read_lines(segment: Segment, progress: Progress | None = None, *, start: int
                 offset += size
     except (EOFError, zlib.error, zstandard.ZstdError, gzip.BadGzipFile) as error:
         raise SegmentDamagedError(segment, offset, error) from error
+
+
+def read_blocks(segment: Segment, progress: Progress | None = None) -> Iterator[bytes]:
+    """The text in pieces of whole lines of about a megabyte, for a search of bytes; a line that is longer than any row
+    is left out. Raises SegmentDamagedError after the lines before the damage, OSError."""
+    rest: list[bytes] = []
+    rest_bytes, skipping = 0, False
+    try:
+        with closing(_open_stream(segment, 0, progress)) as stream:
+            while piece := stream.read1(_BUFFER_BYTES):
+                head, line_end, tail = piece.rpartition(b"\n")
+                if line_end:
+                    if skipping:
+                        _, _, head = head.partition(b"\n")
+                    yield b"".join((*rest, head))
+                    rest, rest_bytes, skipping = [], 0, False
+                if not skipping:
+                    rest.append(tail)
+                    rest_bytes += len(tail)
+                    if rest_bytes > ROW_BYTES_MAX:
+                        rest, rest_bytes, skipping = [], 0, True
+    except (EOFError, zlib.error, zstandard.ZstdError, gzip.BadGzipFile) as error:
+        yield b"".join(rest)
+        raise SegmentDamagedError(segment, 0, error) from error
+    yield b"".join(rest)
+
+
+def read_backwards(segment: Segment) -> Iterator[bytes]:
+    """The lines of a plain segment that are not blank, without LF, the last one first; one that is longer than any row
+    is left out. Raises OSError."""
+    position, rest = segment.size_bytes, b""
+    size = _TAIL_BYTES
+    while position > 0:
+        size = min(size, position)
+        position -= size
+        first, *lines = (os.pread(segment.fd, size, position) + rest).split(b"\n")
+        # The first one begins before what was read, unless that is the file's beginning.
+        rest = first
+        size = min(2 * size, _BUFFER_BYTES) if lines else max(len(rest), _TAIL_BYTES)
+        yield from (line for line in reversed(lines) if line.strip() and len(line) <= ROW_BYTES_MAX)
+    if rest.strip() and len(rest) <= ROW_BYTES_MAX:
+        yield rest
 
 
 def check_whole(segment: Segment) -> None:

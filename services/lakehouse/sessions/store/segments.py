@@ -10,6 +10,8 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -109,7 +111,7 @@ def open_snapshot(log_path: str | os.PathLike[str]) -> Snapshot:
     """
     path = Path(log_path)
     archive = Archive(path)
-    try:
+    with _reported(path):
         listing = list_log_files(path)
         for _ in range(_LISTINGS_MAX):
             if len(listing.files) > SEGMENTS_MAX:
@@ -126,12 +128,6 @@ def open_snapshot(log_path: str | os.PathLike[str]) -> Snapshot:
             listing = again
         else:
             raise SessionLogUnavailableError(f"{path} is rotated faster than its folder can be listed: try again later")
-    except PermissionError as error:
-        raise SessionLogUnavailableError(
-            f"{error.filename} may not be read: run as a user of the log's group (the files are 0640)"
-        ) from None
-    except OSError as error:
-        raise SessionLogUnavailableError(f"{error.filename or path} cannot be read: {error.strerror}") from None
     manifests, unreadable = _manifests(archive, listing.committed)
     unreadable += (
         f"{file.path} is compressed in a way that is not read here, and its rows are missing: compress it with gzip or"
@@ -140,18 +136,51 @@ def open_snapshot(log_path: str | os.PathLike[str]) -> Snapshot:
     )
     notices = _notices(path, listing)
     if not segments and not manifests and not unreadable:
-        if path.is_symlink():
-            raise SessionLogUnavailableError(f"{path} is a symbolic link: name the file itself with --log")
-        raise SessionLogUnavailableError(
-            f"there is no session log at {path}: name it with --log or LAKEHOUSE_SESSION_LOG (it is iterate's"
-            " session_log_path); iterate creates it with its first session" + "".join(f". {each}" for each in notices)
-        )
+        raise _absent(path, notices)
     return Snapshot(
         log_path=path,
         segments=tuple(segments),
         manifests=manifests,
         unreadable=tuple(unreadable),
         notices=notices,
+    )
+
+
+def rotated_files(log_path: str | os.PathLike[str]) -> tuple[FoundFile, ...]:
+    """The rotated and claimed files of a log, however many, oldest first. None is opened; what is renamed meanwhile
+    may be missed.
+
+    Raises:
+        SessionLogUnavailableError: nothing is there, or the folder may not be read.
+    """
+    path = Path(log_path)
+    with _reported(path):
+        listing = list_log_files(path)
+    if not (listing.files or listing.not_read or listing.committed):
+        raise _absent(path, _notices(path, listing))
+    return tuple(
+        sorted((file for file in listing.files if not file.live), key=lambda file: (file.status.st_mtime, file.path))
+    )
+
+
+@contextmanager
+def _reported(log_path: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise SessionLogUnavailableError(
+            f"{error.filename} may not be read: run as a user of the log's group (the files are 0640)"
+        ) from None
+    except OSError as error:
+        raise SessionLogUnavailableError(f"{error.filename or log_path} cannot be read: {error.strerror}") from None
+
+
+def _absent(log_path: Path, notices: tuple[str, ...]) -> SessionLogUnavailableError:
+    if log_path.is_symlink():
+        return SessionLogUnavailableError(f"{log_path} is a symbolic link: name the file itself with --log")
+    return SessionLogUnavailableError(
+        f"there is no session log at {log_path}: name it with --log or LAKEHOUSE_SESSION_LOG (it is iterate's"
+        " session_log_path); iterate creates it with its first session" + "".join(f". {each}" for each in notices)
     )
 
 

@@ -82,8 +82,11 @@ def closed_segment(path: Path, settle_s: float) -> Iterator[Segment]:
 
 
 def refuse_while_unsettled(archive: Archive) -> None:
-    """A sweep looks for the rows of a killed process's sessions in the rotated files and would not find them in
-    Parquet: it would write them a second time. So its journal has to be settled before the files go."""
+    """Refuses while a journal is left whose sessions nobody is giving their rows.
+
+    A locked journal is a living process's, or is being swept. Both may be compacted beside: a sweep looks for a row
+    first in the rotated files, then in the claimed ones, then in Parquet, which is the way that rows go, and until
+    nothing new turns up. What is refused here would cost such a search by every later sweep a read of Parquet."""
     for path in list_journals(archive.log_path):
         if is_in_the_making(path):
             continue

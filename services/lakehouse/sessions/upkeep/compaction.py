@@ -24,7 +24,7 @@ from lakehouse.sessions.store.archive import Archive, ArchiveDamagedError, Manif
 from lakehouse.sessions.store.disk import FILE_MODE, FOLDER_MODE, fsync_folder
 from lakehouse.sessions.store.lines import Progress, SegmentDamagedError, read_lines
 from lakehouse.sessions.store.names import Compression
-from lakehouse.sessions.store.segments import Segment, open_snapshot
+from lakehouse.sessions.store.segments import Segment, rotated_files
 from lakehouse.sessions.upkeep.closing import (
     CompactionRefusedError,
     SegmentRefusedError,
@@ -37,6 +37,10 @@ from lakehouse.sessions.upkeep.content import ContentTally
 from lakehouse.sessions.upkeep.parquet_writer import ParquetWriter
 
 SETTLE_S: Final = 60.0
+MEMORY_BYTES: Final = 400 * 1024**2
+# Of these, what is not DuckDB's.
+_PYTHON_BYTES: Final = 160 * 1024**2
+_DUCKDB_BYTES_MIN: Final = 96 * 1024**2
 
 Step = Literal["claimed", "written", "verified", "placed", "committed", "removed"]
 OnStart = Callable[[str, int], None]
@@ -59,10 +63,17 @@ class SegmentOutcome:
     """Why it was not compacted and what to do."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    settle_s: float
+    duckdb_bytes: int
+
+
 def compact(
     log_path: str | os.PathLike[str],
     *,
     settle_s: float = SETTLE_S,
+    memory_bytes: int = MEMORY_BYTES,
     progress: Progress | None = None,
     on_start: OnStart = lambda _name, _size_bytes: None,
     on_step: OnStep = lambda _step, _segment: None,
@@ -70,7 +81,7 @@ def compact(
     """Compacts every closed segment, oldest first, and yields what became of each.
 
     A file last written less than ``settle_s`` ago is left for the next run: its last writer may still have to note
-    that its row stands.
+    that its row stands. ``memory_bytes``: what the process takes, about; two rows of ``ROW_BYTES_MAX`` take more.
 
     Raises:
         SessionLogUnavailableError: there is no log here.
@@ -78,19 +89,19 @@ def compact(
         OSError, duckdb.Error: the disk or a file failed; run again when that is mended.
     """
     archive = Archive(Path(log_path))
-    with open_snapshot(archive.log_path) as snapshot:
-        rotated = [(each.path, each.compression, each.size_bytes) for each in snapshot.segments if not each.live]
+    settings = _Settings(settle_s, max(memory_bytes - _PYTHON_BYTES, _DUCKDB_BYTES_MIN))
+    rotated = rotated_files(archive.log_path)
     refuse_while_unsettled(archive)
     _make_folders(archive)
     with alone(archive):
         _clear_building(archive)
-        for path, compression, size_bytes in rotated:
-            on_start(path.name, size_bytes)
-            claim = archive.parse_claimed(path.name) if path.parent == archive.claimed else None
+        for file in rotated:
+            on_start(file.path.name, file.status.st_size)
+            claim = archive.parse_claimed(file.path.name) if file.path.parent == archive.claimed else None
             if claim is not None:
-                yield _compact_claimed(archive, path, claim[0], path.name, settle_s, progress, on_step)
+                yield _compact_claimed(archive, file.path, claim[0], file.path.name, settings, progress, on_step)
             else:
-                yield _claim_and_compact(archive, path, compression, settle_s, progress, on_step)
+                yield _claim_and_compact(archive, file.path, file.compression, settings, progress, on_step)
         _remove_committed(archive, on_step)
 
 
@@ -98,12 +109,12 @@ def _claim_and_compact(
     archive: Archive,
     path: Path,
     compression: Compression,
-    settle_s: float,
+    settings: _Settings,
     progress: Progress | None,
     on_step: OnStep,
 ) -> SegmentOutcome:
     try:
-        refuse_unless_settled(path, settle_s)
+        refuse_unless_settled(path, settings.settle_s)
         name = new_segment()
         claimed = archive.claimed_path(name, compression)
         # Whatever rotated file has this name by now is the one that is taken: each is as good as another.
@@ -119,7 +130,7 @@ def _claim_and_compact(
     fsync_folder(archive.claimed)
     fsync_folder(path.parent)
     on_step("claimed", name)
-    return _compact_claimed(archive, claimed, name, path.name, settle_s, progress, on_step)
+    return _compact_claimed(archive, claimed, name, path.name, settings, progress, on_step)
 
 
 def _compact_claimed(
@@ -127,14 +138,14 @@ def _compact_claimed(
     path: Path,
     name: str,
     source: str,
-    settle_s: float,
+    settings: _Settings,
     progress: Progress | None,
     on_step: OnStep,
 ) -> SegmentOutcome:
     with contextlib.ExitStack() as stack:
         try:
-            segment = stack.enter_context(closed_segment(path, settle_s))
-            manifest = _build(archive, segment, name, source, progress, on_step)
+            segment = stack.enter_context(closed_segment(path, settings.settle_s))
+            manifest = _build(archive, segment, name, source, settings, progress, on_step)
         except SegmentRefusedError as refusal:
             return SegmentOutcome(source=source, segment=name, compacted=False, reason=str(refusal))
         _place(archive, manifest)
@@ -158,14 +169,20 @@ def _compact_claimed(
 
 
 def _build(
-    archive: Archive, segment: Segment, name: str, source: str, progress: Progress | None, on_step: OnStep
+    archive: Archive,
+    segment: Segment,
+    name: str,
+    source: str,
+    settings: _Settings,
+    progress: Progress | None,
+    on_step: OnStep,
 ) -> Manifest:
     """Parquet in the building folder that was read back and compared with a second reading of the segment."""
     folder = archive.building / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=FOLDER_MODE)
     try:
-        with ParquetWriter(folder, name) as writer:
+        with ParquetWriter(folder, name, memory_bytes=settings.duckdb_bytes) as writer:
             for line in read_lines(segment, progress):
                 if line.too_long:
                     raise SegmentRefusedError(f"line {line.number} is longer than any row: move the file away")

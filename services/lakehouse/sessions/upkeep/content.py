@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
-import orjson
-
+from lakehouse.sessions.record import ROW_BYTES_MAX
+from lakehouse.sessions.row_reading import ROW_DEPTH_MAX
 from lakehouse.sessions.store.archive import UNKNOWN_DAY
+from lakehouse.strict_json.parser import parse_json
 
 _MODULUS: Final = 1 << 256
 
@@ -36,21 +36,14 @@ class ContentTally:
         return f"{self._sum:064x}"
 
 
-def parse_line(line: bytes) -> object:
-    """The value of a line's JSON, numbers beyond 64 bits being rounded. Raises ValueError for a torn line."""
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        # orjson refuses what is valid JSON and not torn: numbers beyond a double, lone surrogates in escapes.
-        try:
-            return json.loads(line.decode())
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
+def timestamp_of(line: bytes) -> object:
+    """What a line that is an object, of whatever schema, has as ``timestamp``."""
+    value = parse_json(line, bytes_max=ROW_BYTES_MAX, depth_max=ROW_DEPTH_MAX)
+    return value.get("timestamp") if isinstance(value, dict) else None
 
 
-def day_of(value: object) -> str:
-    """The UTC day (``YYYY-MM-DD``) of a parsed line's timestamp, or ``unknown``."""
-    timestamp = value.get("timestamp") if isinstance(value, dict) else None
+def day_of(timestamp: object) -> str:
+    """The UTC day (``YYYY-MM-DD``) of a row's timestamp, or ``unknown``."""
     if not isinstance(timestamp, str) or len(timestamp) > 64:
         return UNKNOWN_DAY
     return _day(timestamp[:10]) if timestamp[10:11] == "T" and timestamp.endswith("Z") else _shifted_day(timestamp)

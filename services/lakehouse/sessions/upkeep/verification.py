@@ -1,23 +1,31 @@
-"""Is every row whole, ours and there once? Reads every line; what DuckDB skips in silence is counted here."""
+"""Is every row whole, ours and there once? Reads every line, by the one reading of ``row_lines``."""
 
 from __future__ import annotations
 
+import itertools
+import tempfile
+from array import array
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from lakehouse.sessions.query.reader import SessionReader
+from lakehouse.sessions.record import parse_rfc3339
 from lakehouse.sessions.row import encode_row
+from lakehouse.sessions.row_lines import RowLine, read_row_line
 from lakehouse.sessions.row_reading import RowBreach, decode_row
 from lakehouse.sessions.store.archive import Archive, Manifest
 from lakehouse.sessions.store.lines import Progress, SegmentDamagedError, read_lines
+from lakehouse.sessions.store.parquet_rows import connect_bare, stored_lines
+from lakehouse.sessions.store.segments import Segment, Snapshot
 from lakehouse.sessions.upkeep.content import ContentTally
-from lakehouse.sessions.upkeep.parquet_writer import stored_lines
 
-ProblemKind = Literal["blank", "torn", "duplicate", "foreign", "invalid", "not_canonical", "unreadable"]
+ProblemKind = Literal["blank", "torn", "duplicate", "reused", "foreign", "invalid", "not_canonical", "unreadable"]
 
-# Session ids that have more than one row and are looked for by place; the count is always of all.
-DUPLICATE_IDS_MAX: Final = 10_000
+RECALL_HOURS: Final = 24.0
+
+OnStart = Callable[[str, int], None]
+"""Called before each reading of the log with what it is for and how many bytes it reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +49,12 @@ class Verification:
     foreign: int = 0
     """Rows of another schema: of other producers, which readers pass over."""
     invalid: int = 0
-    """Rows that claim our schema without having its keys; readers show what fits."""
+    """Rows that claim our schema without having its keys; readers pass over them."""
     duplicates: int = 0
-    """Rows beyond the first one of their session id."""
+    """Rows beyond the first one of their session id and ``try``, ended within ``recall_hours`` of the one before: no
+    caller makes such, so that the log is at fault."""
+    reused: int = 0
+    """The same, ended later than that: a caller used an old id again, and the log is right."""
     not_canonical: int | None = None
     """Whole rows whose bytes are not the contract's encoding; None where that was not asked."""
     unreadable: int = 0
@@ -63,110 +74,165 @@ class Verification:
 
 
 def verify_log(
-    reader: SessionReader, *, canonical: bool, problems_max: int, progress: Progress | None = None
+    snapshot: Snapshot,
+    *,
+    canonical: bool,
+    problems_max: int,
+    recall_hours: float = RECALL_HOURS,
+    progress: Progress | None = None,
+    on_start: OnStart = lambda _description, _size_bytes: None,
 ) -> Verification:
-    """Reads the whole log, once by DuckDB for session ids that occur twice and once line by line.
+    """Reads the whole log line by line, and a second time where ids are repeated.
 
-    Raises:
-        QueryRefusedError: DuckDB cannot read a file.
+    ``recall_hours``: how long iterate answers a repeated id with what it has; a row of the same id and ``try`` that
+    ended later is no duplicate. Memory: eight bytes a row, and a tuple for each row of a repeated id. Raises OSError.
     """
     result = Verification(not_canonical=0 if canonical else None)
-    check = _Check(result, _repeated_ids(reader, result), problems_max, canonical=canonical)
-    for reason in reader.snapshot.unreadable:
+    check = _Check(result, problems_max, canonical=canonical)
+    for reason in snapshot.unreadable:
         check.note_unreadable(reason)
-    for segment in reader.snapshot.segments:
-        try:
-            for line in read_lines(segment, progress):
-                if segment.live and not line.ended and not segment.quiet:
-                    result.in_flight = True
-                elif line.too_long:
-                    check.note("torn", segment.path, line.number, line.offset, "longer than any row")
-                else:
-                    check.check(line.data, segment.path, line.number, line.offset)
-        except SegmentDamagedError as error:
-            check.note_unreadable(str(error))
-    folder = Archive(reader.snapshot.log_path).folder
-    for manifest in reader.snapshot.manifests:
-        _verify_manifest(reader, folder, manifest, check, progress)
+    on_start("Reading every line", snapshot.size_bytes)
+    for place, data in _lines(snapshot, check, progress):
+        check.check(place, data)
+    repeated = check.repeated_keys()
+    if repeated:
+        on_start("Comparing repeated ids", snapshot.size_bytes)
+        _count_repeated(snapshot, repeated, check, recall_hours, progress)
     return result
 
 
-def _verify_manifest(
-    reader: SessionReader, folder: Path, manifest: Manifest, check: _Check, progress: Progress | None
-) -> None:
-    """Checks a compacted segment's lines, and that they are still those that its manifest was committed for."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    path: Path
+    line: int
+    offset: int | None
+
+
+def _lines(snapshot: Snapshot, check: _Check | None, progress: Progress | None) -> Iterator[tuple[_Place, bytes]]:
+    """Every line that is to be judged; what is known to be wrong with the others is noted, once, by ``check``."""
+    for segment in snapshot.segments:
+        yield from _segment_lines(segment, check, progress)
+    folder = Archive(snapshot.log_path).folder
+    for manifest in snapshot.manifests:
+        yield from _manifest_lines(folder, manifest, check, progress)
+
+
+def _segment_lines(segment: Segment, check: _Check | None, progress: Progress | None) -> Iterator[tuple[_Place, bytes]]:
+    try:
+        for line in read_lines(segment, progress):
+            place = _Place(segment.path, line.number, line.offset)
+            if segment.live and not line.ended and not segment.quiet:
+                if check is not None:
+                    check.result.in_flight = True
+            elif not line.too_long:
+                yield place, line.data
+            elif check is not None:
+                check.note("torn", place, "longer than any row")
+    except SegmentDamagedError as error:
+        if check is not None:
+            check.note_unreadable(str(error))
+
+
+def _manifest_lines(
+    folder: Path, manifest: Manifest, check: _Check | None, progress: Progress | None
+) -> Iterator[tuple[_Place, bytes]]:
+    """A compacted segment's lines; notes where they are no longer those that its manifest was committed for."""
     import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
 
     tally = ContentTally()
-    try:
-        for file in manifest.files:
-            path = folder / file.path
-            for number, (data, torn) in enumerate(stored_lines(reader.connection, [path]), 1):
-                tally.add(data, torn=torn)
-                if torn:
-                    check.note("torn", path, number, None, "it was torn when it was compacted")
-                else:
-                    check.check(data, path, number, None)
-            if progress is not None:
-                progress(file.size_bytes)
-    except duckdb.Error as error:
-        check.note_unreadable(str(error))
-        return
-    if (tally.lines, tally.content) != (manifest.lines, manifest.content):
+    with tempfile.TemporaryDirectory(prefix="lakehouse-sessions-") as spill_folder:
+        connection = connect_bare(spill_folder)
+        try:
+            for file in manifest.files:
+                path = folder / file.path
+                for number, (data, torn) in enumerate(stored_lines(connection, [path]), 1):
+                    tally.add(data, torn=torn)
+                    yield _Place(path, number, None), data
+                if progress is not None:
+                    progress(file.size_bytes)
+        except duckdb.Error as error:
+            if check is not None:
+                check.note_unreadable(str(error))
+            return
+        finally:
+            connection.close()
+    if check is not None and (tally.lines, tally.content) != (manifest.lines, manifest.content):
         check.note_unreadable(
             f"the Parquet files of segment {manifest.segment} hold other lines than were compacted ({tally.lines} and"
             f" not {manifest.lines}, or another content): restore them from a backup"
         )
 
 
-def _repeated_ids(reader: SessionReader, result: Verification) -> dict[str, int]:
-    """Session ids with more than one row, each with 0 (rows seen so far); counts all duplicates."""
-    _, rows = reader.query(
-        "SELECT session_id, n, sum(n - 1) OVER ()::BIGINT FROM (SELECT session_id, count(*) AS n FROM facts"
-        " WHERE session_id IS NOT NULL GROUP BY session_id HAVING n > 1) ORDER BY session_id LIMIT ?",
-        [DUPLICATE_IDS_MAX],
-    )
-    repeated = {}
-    for session_id, _, duplicates in rows:
-        repeated[session_id] = 0
-        result.duplicates = duplicates
-    return repeated
+def _count_repeated(
+    snapshot: Snapshot, repeated: frozenset[int], check: _Check, recall_hours: float, progress: Progress | None
+) -> None:
+    found: dict[tuple[str, int], list[tuple[int | None, _Place]]] = {}
+    for place, data in _lines(snapshot, None, progress):
+        try:
+            row = read_row_line(data)
+        except RowBreach:
+            continue
+        if _key(row) in repeated:
+            found.setdefault((row.session_id, row.try_number), []).append((_ended_unix_us(row), place))
+    for (session_id, try_number), rows in found.items():
+        # A row without a time that can be compared is a duplicate wherever it stands.
+        rows.sort(key=lambda row: (row[0] is None, row[0] or 0))
+        for (before_us, _), (after_us, place) in itertools.pairwise(rows):
+            apart = before_us is not None and after_us is not None and after_us - before_us > recall_hours * 3.6e9
+            named = f"session {session_id}" + (f", try {try_number}," if try_number > 1 else "")
+            if apart:
+                check.note("reused", place, f"{named} was used again, more than {recall_hours:g} h later")
+            else:
+                check.note("duplicate", place, f"{named} has a row already")
+
+
+def _key(row: RowLine) -> int:
+    """Equal for equal ids and tries; where others are equal by chance, the second reading tells them apart."""
+    return hash((row.session_id, row.try_number))
+
+
+def _ended_unix_us(row: RowLine) -> int | None:
+    try:
+        return parse_rfc3339(row.timestamp)
+    except (ValueError, OverflowError):
+        return None
+
+
+_COUNTERS: Final[dict[ProblemKind, str]] = {"duplicate": "duplicates"}
 
 
 class _Check:
-    def __init__(self, result: Verification, repeated: dict[str, int], problems_max: int, *, canonical: bool) -> None:
-        self._result = result
-        self._repeated = repeated
+    def __init__(self, result: Verification, problems_max: int, *, canonical: bool) -> None:
+        self.result = result
         self._problems_max = problems_max
         self._canonical = canonical
         self._noted: dict[ProblemKind, int] = {}
+        self._keys = array("q")
 
-    def check(self, data: bytes, path: Path, number: int, offset: int | None) -> None:
+    def check(self, place: _Place, data: bytes) -> None:
         """Counts one line that is not too long; blank ones are legal and not counted."""
         try:
-            record = decode_row(data)
+            row = read_row_line(data)
         except RowBreach as breach:
             if breach.kind != "blank":
-                self.note(breach.kind, path, number, offset, breach.problem)
+                self.note(breach.kind, place, breach.problem)
             return
-        self._result.whole += 1
-        seen = self._repeated.get(record.session_id)
-        if seen is not None:
-            self._repeated[record.session_id] = seen + 1
-            if seen:
-                self._add("duplicate", path, number, offset, f"session {record.session_id} has a row already")
-        if self._canonical and encode_row(record) != data + b"\n":
-            self.note("not_canonical", path, number, offset, "its bytes are not what our encoding gives")
+        self.result.whole += 1
+        self._keys.append(_key(row))
+        if self._canonical and encode_row(decode_row(data)) != data + b"\n":
+            self.note("not_canonical", place, "its bytes are not what our encoding gives")
 
-    def note(self, kind: ProblemKind, path: Path, number: int, offset: int | None, detail: str) -> None:
-        setattr(self._result, kind, (getattr(self._result, kind) or 0) + 1)
-        self._add(kind, path, number, offset, detail)
+    def repeated_keys(self) -> frozenset[int]:
+        keys = sorted(self._keys)
+        return frozenset(key for key, following in itertools.pairwise(keys) if key == following)
 
-    def note_unreadable(self, detail: str) -> None:
-        self._result.unreadable += 1
-        self._result.problems.append(Problem("unreadable", "", 0, None, detail))
-
-    def _add(self, kind: ProblemKind, path: Path, number: int, offset: int | None, detail: str) -> None:
+    def note(self, kind: ProblemKind, place: _Place, detail: str) -> None:
+        counter = _COUNTERS.get(kind, kind)
+        setattr(self.result, counter, (getattr(self.result, counter) or 0) + 1)
         self._noted[kind] = self._noted.get(kind, 0) + 1
         if self._noted[kind] <= self._problems_max:
-            self._result.problems.append(Problem(kind, str(path), number, offset, detail))
+            self.result.problems.append(Problem(kind, str(place.path), place.line, place.offset, detail))
+
+    def note_unreadable(self, detail: str) -> None:
+        self.result.unreadable += 1
+        self.result.problems.append(Problem("unreadable", "", 0, None, detail))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from validated.roster.names import name_key
+from validated.datasets.names import name_key
 
 # Roles, cities, states and names come again and again. What is longer than any of these is an artifact's, and not kept.
 _KEPT_CHARS_MAX: Final = 64

@@ -3,7 +3,7 @@
 ``name_key`` is for an index of our own. PostgreSQL cannot compute it, so a table is asked by ``table_key``, which
 ``table_key_sql`` computes there as well: names of one key have one table key, and what else has it is sorted out here.
 
-    python -m validated.roster.names [TABLE [COLUMN]]
+    python -m validated.datasets.names [TABLE [COLUMN]]
 
 prints the statement that makes the index of a large table.
 """

@@ -12,10 +12,10 @@ from typing import Final
 
 from rapidfuzz import fuzz, process
 
-from validated.roster.index import Pool, RosterIndex
-from validated.roster.names import name_key
-from validated.roster.texts import fold
-from validated.roster.worker import Wanted
+from validated.datasets.index import Pool, RosterIndex
+from validated.datasets.names import name_key
+from validated.datasets.texts import fold
+from validated.datasets.worker import Wanted
 
 _NEIGHBOURS: Final = 12
 _FITTING_MAX: Final = 64
@@ -32,26 +32,26 @@ _LOOK_ALIKE: Final = str.maketrans(
 )
 
 
-def near_rows(index: RosterIndex, wanted: Sequence[Wanted], pool: Pool, *, ends_at: float) -> Sequence[int]:
-    """Rows whose id or name is near to one of `wanted`, and some of `pool`. What is not found by `ends_at` (monotonic
-    seconds) is left out.
+def near_workers(index: RosterIndex, wanted: Sequence[Wanted], pool: Pool, *, ends_at: float) -> Sequence[str]:
+    """Ids of workers whose id or name is near to one of `wanted`, and of some of `pool`. What is not found by `ends_at`
+    (monotonic seconds) is left out.
     """
-    rows: dict[int, None] = {}
+    near: dict[str, None] = {}
     for each in wanted:
         if time.monotonic() > ends_at:
             break
-        rows.update(dict.fromkeys(_by_id(index, each.worker_id)))
+        near.update(dict.fromkeys(_by_id(index, each.worker_id)))
         name = fold(each.name)[:200]
         if name:
-            rows.update(dict.fromkeys(_by_name(index, name_key(name))))
+            near.update(dict.fromkeys(index.near_names(name_key(name), _NEIGHBOURS)))
             like = process.extract(
                 name, pool.names, scorer=fuzz.ratio, processor=None, limit=_LIKE_NAMES_MAX, score_cutoff=60
             )
-            rows.update(dict.fromkeys(pool.rows[position] for _, _, position in like))
+            near.update(dict.fromkeys(pool.worker_ids[position] for _, _, position in like))
     # Spread over the pool, so that two requests in a row are not always sent to the same people.
-    step = max(1, len(pool.rows) // _FITTING_MAX)
-    rows.update(dict.fromkeys(pool.rows[::step][:_FITTING_MAX]))
-    return list(rows)
+    step = max(1, len(pool.worker_ids) // _FITTING_MAX)
+    near.update(dict.fromkeys(pool.worker_ids[::step][:_FITTING_MAX]))
+    return list(near)
 
 
 def id_variants(worker_id: str, alphabet: str, *, known_chars: int | None = None) -> Iterator[str]:
@@ -76,20 +76,14 @@ def plain_id(worker_id: str) -> str:
     return printable.replace(" ", "").translate(_LOOK_ALIKE)
 
 
-def _by_id(index: RosterIndex, worker_id: str) -> Iterator[int]:
+def _by_id(index: RosterIndex, worker_id: str) -> Iterator[str]:
     plain = plain_id(worker_id)
-    at = index.near_id(plain)
-    variants = id_variants(worker_id, index.alphabet, known_chars=_known_chars(index, plain, at))
-    yield from (row for row in map(index.row, variants) if row is not None)
-    yield from range(max(0, at - _NEIGHBOURS), min(index.row_count, at + _NEIGHBOURS))
-
-
-def _known_chars(index: RosterIndex, plain: str, at: int) -> int:
-    """With how many of its first characters an id of the index begins as `plain` does, at most. Ids are in the order of
-    their code points, so that one of the two beside `at`, where `plain` would stand, shares the most.
-    """
-    beside = [index.worker_id(row) for row in (at - 1, at) if 0 <= row < index.row_count]
-    return max((_shared_chars(plain, each) for each in beside), default=0)
+    before, after = index.near_ids(plain, _NEIGHBOURS)
+    # Ids are in the order of their code points: one of the two beside the place of `plain` shares the most with it.
+    known_chars = max((_shared_chars(plain, each) for each in (*before[-1:], *after[:1])), default=0)
+    yield from filter(index.has, id_variants(worker_id, index.alphabet, known_chars=known_chars))
+    yield from before
+    yield from after
 
 
 def _shared_chars(one: str, other: str) -> int:
@@ -116,9 +110,3 @@ def _edits(text: str, alphabet: str, last: int) -> Iterator[str]:
     for at in reversed(range(min(len(text), last) + 1)):
         for character in alphabet:
             yield text[:at] + character + text[at:]
-
-
-def _by_name(index: RosterIndex, key: str) -> Iterator[int]:
-    at = index.near_name(key)
-    for position in range(max(0, at - _NEIGHBOURS), min(index.row_count, at + _NEIGHBOURS)):
-        yield index.row_by_name(position)

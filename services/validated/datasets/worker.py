@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from validated.roster.texts import fold_all
+from validated.datasets.texts import fold_all
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, since that makes a worker three times as slow to make; nobody changes one all the same.
+@dataclass(slots=True, unsafe_hash=True)
 class Worker:
     """One person of the roster. Texts are as the roster spells them; an unknown one is empty."""
 
@@ -25,18 +26,17 @@ class Worker:
     """Degrees north, WGS 84; None together with `longitude`."""
     longitude: float | None = None
     phone: str = ""
-    texts: Mapping[str, str] = field(init=False, compare=False, repr=False)
-    """`worker_id` to `state` by name: all that an artifact may state of the worker, made once to compare with."""
 
-    def __post_init__(self) -> None:
-        texts = {
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """`worker_id` to `state` by name: all that an artifact may state of the worker."""
+        return {
             "worker_id": self.worker_id,
             "name": self.name,
             "role": self.role,
             "city": self.city,
             "state": self.state,
         }
-        object.__setattr__(self, "texts", texts)
 
 
 class Shift(NamedTuple):

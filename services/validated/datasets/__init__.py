@@ -1,0 +1,10 @@
+"""Ground truth: tables that validators ask; the roster is one of them, asked through ``WorkerLookup``.
+
+``worker`` has the shapes of the roster. ``dataset`` says what a table is made of, ``columns`` declares the roster's.
+
+Files: ``file`` is the backend. ``loader`` has them read in a process of its own (``build``), which opens and hashes
+them (``parts``), finds our columns in theirs (``header``), reads rows strictly (``text_rows``, ``tables``), checks the
+values (``checks``) and writes an index (``index_build``) into a folder that is kept (``store``). ``index`` asks it;
+``near`` finds who looks like somebody. Tables: ``postgres`` is the backend, ``postgres_shape`` what the tables look
+like, ``postgres_statements`` its SQL. ``report`` and ``postgres_check`` are for ``lakehouse roster check``.
+"""

@@ -1,0 +1,245 @@
+"""``python -m validated.datasets.build``: read a roster and build its index, in a process of its own.
+
+The files are named on standard input (JSON), a report (JSON) goes to standard output. So a reload costs the service
+neither its interpreter lock nor the memory of a parser, and a file that brings the parser down brings down this process
+alone. Where the store holds an index of the same bytes, read by the same rules, nothing is parsed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from validated.datasets.checks import Checker, Problems
+from validated.datasets.columns import ASSIGNMENTS, DO_NOT_SEND, WORKERS
+from validated.datasets.dataset import Dataset, Problem, RefusedError, TableFiles, UnreadableError
+from validated.datasets.index_build import RosterMaps
+from validated.datasets.store import IndexWriter, Store, engine_digest
+from validated.datasets.tables import OpenTable, first_lines, open_duckdb
+
+_UNKNOWN_SHOWN: Final = 5
+_MAPS: Final = ("workers", "names", "places", "assignments", "refused")
+_MAP_BYTES_MIN: Final = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RosterFiles:
+    """Which files make a roster, and how far they may be off."""
+
+    workers: TableFiles
+    assignments: TableFiles | None = None
+    do_not_send: TableFiles | None = None
+    unknown_max: float = 0.01
+    """The share of a companion's rows whose worker may be unknown."""
+
+    def tables(self) -> Iterator[tuple[Dataset, TableFiles]]:
+        """Those that are set, the workers first."""
+        for dataset, files in (
+            (WORKERS, self.workers),
+            (ASSIGNMENTS, self.assignments),
+            (DO_NOT_SEND, self.do_not_send),
+        ):
+            if files is not None:
+                yield dataset, files
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any]) -> RosterFiles:
+        """Out of JSON: paths under `workers`, `assignments`, `do_not_send`, and the rules for all of them."""
+        rules = {
+            "ignore_columns": frozenset(given.get("ignore_columns", ())),
+            "delimiter": given.get("delimiter", ","),
+            "encoding": given.get("encoding", "utf-8"),
+        }
+        tables = {
+            name: TableFiles(Path(given[name]), columns=given.get("columns", {}) if name == "workers" else {}, **rules)
+            for name in ("workers", "assignments", "do_not_send")
+            if given.get(name)
+        }
+        return cls(**tables, unknown_max=given.get("unknown_max", 0.01))
+
+
+class Loaded:
+    """What was read of a roster: the engine with the tables, and what was found."""
+
+    def __init__(self, files: RosterFiles, stack: contextlib.ExitStack, *, problems_max: int) -> None:
+        """Open and hash the files. Raises RefusedError, UnreadableError."""
+        self.files = files
+        self.problems = Problems(problems_max)
+        self.warnings: list[str] = []
+        self.tables = [OpenTable(dataset, each, stack) for dataset, each in files.tables()]
+        digests = [table.digest for table in self.tables]
+        whole = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+        self.version = f"sha256:{whole[:16]}"
+        self.unknown: dict[str, int] = {}
+
+    def key(self) -> str:
+        """The name of the index: the bytes, and every rule by which they are read."""
+        rules = [
+            (table.dataset.name, table.digest, table.formats, sorted(table.files.columns.items()),
+             sorted(table.files.ignore_columns), table.files.delimiter, table.files.encoding)
+            for table in self.tables
+        ]  # fmt: skip
+        key = json.dumps([engine_digest(), self.files.unknown_max, rules])
+        return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+    def load(self, db: duckdb.DuckDBPyConnection, folder: Path, *, rows_max: int) -> None:
+        """Parse and check everything. Raises RefusedError, UnreadableError where a file is no table."""
+        for table in self.tables:
+            table.load(db, folder, rows_max=rows_max)
+            self.warnings += table.warnings
+            Checker(db, table, folder, self.problems).check()
+            if table.dataset is ASSIGNMENTS and not self.problems.kept:
+                self._check_spans(db, table)
+            if table.dataset is not WORKERS and not self.problems.kept:
+                self._check_companion(db, table)
+
+    def report(self) -> dict[str, Any]:
+        """What is told of the load."""
+        return {
+            "version": self.version,
+            "index": "",
+            "row_count": self.tables[0].row_count,
+            "active": 0,
+            "rows": {table.dataset.name: table.row_count for table in self.tables},
+            "problems": [problem._asdict() for problem in self.problems.kept],
+            "problems_left_out": self.problems.left_out,
+            "warnings": self.warnings,
+            "unknown": self.unknown,
+            "columns": {table.dataset.name: _told(table) for table in self.tables if table.matched is not None},
+            "retry": False,
+        }
+
+    def _check_spans(self, db: duckdb.DuckDBPyConnection, table: OpenTable) -> None:
+        rows = db.execute(
+            'SELECT a.part, a.row FROM assignments a JOIN shift_start_read s ON s."text" = a.shift_start '
+            'JOIN shift_end_read e ON e."text" = a.shift_end WHERE CAST(e.read AS BIGINT) <= CAST(s.read AS BIGINT) '
+            "ORDER BY a.part, a.row"
+        ).fetchall()
+        for part, row in rows:
+            text = "the end must come after the start; mend or remove the row"
+            self.problems.add(Problem(table.shown(part), row, "shift_start", text))
+
+    def _check_companion(self, db: duckdb.DuckDBPyConnection, table: OpenTable) -> None:
+        name = table.dataset.name
+        stray = f"FROM {name} WHERE worker_id NOT IN (SELECT worker_id FROM workers)"
+        counted = db.execute(f"SELECT count(*) {stray}").fetchone()
+        unknown = int(counted[0]) if counted else 0
+        self.unknown[name] = unknown
+        if not unknown:
+            return
+        rows = db.execute(f"SELECT part, row, worker_id {stray} ORDER BY part, row LIMIT {_UNKNOWN_SHOWN}").fetchall()
+        shown = ", ".join(f"row {row} {worker_id[:80]!r}" for _, row, worker_id in rows)
+        total = f"{unknown} of {table.row_count} rows name a worker who is not in the roster"
+        file, first = table.shown(rows[0][0]), rows[0][1]
+        if unknown > self.files.unknown_max * table.row_count:
+            text = (
+                f"{total} ({shown}): more than {self.files.unknown_max:.2%}; write the ids as the roster does "
+                "(leading zeros?), or raise roster.companions_unknown_max"
+            )
+            self.problems.add(Problem(file, first, "worker_id", text))
+        else:
+            # People leave, and their past assignments stay in the file for a while.
+            self.warnings.append(f"{file}: {total} ({shown}); ignored")
+
+
+def build(
+    files: RosterFiles, store: Store, *, rows_max: int, memory_mb: int, problems_max: int = 1000
+) -> dict[str, Any]:
+    """Find or build the index of `files` in `store`. Returns the report: {version, index (its folder; empty where
+    there are problems), row_count, rows, problems: [{file, row, column, text}], problems_left_out, warnings, unknown,
+    columns, retry (whether trying again may help)}.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            loaded = Loaded(files, stack, problems_max=problems_max)
+            key = loaded.key()
+            found = store.find(key)
+            if found is not None:
+                report: dict[str, Any] = json.loads((found / "manifest.json").read_bytes())["report"]
+                return {**report, "version": loaded.version, "index": str(found)}
+            with store.building() as folder:
+                with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                    report, facts = _build(loaded, folder, Path(scratch), rows_max=rows_max, memory_mb=memory_mb)
+                if report["problems"]:
+                    return report
+                place = store.place(folder, key, _MAPS, {**facts, "report": report})
+                return {**report, "index": str(place)}
+        except RefusedError as error:
+            return _refused(error.problems, retry=False)
+        except UnreadableError as error:
+            return _refused((error.problem,), retry=True)
+        except duckdb.OutOfMemoryException:
+            text = f"does not fit into {memory_mb} MB while it is sorted; raise roster.load_memory_mb"
+            return _refused((Problem(str(files.workers.path), 0, "", text),), retry=True)
+        except (duckdb.Error, OSError) as error:
+            text = f"cannot be indexed: {first_lines(str(error))}"
+            return _refused((Problem(str(files.workers.path), 0, "", text),), retry=True)
+
+
+def _build(
+    loaded: Loaded, folder: Path, scratch: Path, *, rows_max: int, memory_mb: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write the index into `folder`, unless there are problems; the report, and what the manifest has to say."""
+    with open_duckdb(scratch, memory_mb) as db:
+        loaded.load(db, scratch, rows_max=rows_max)
+        report = loaded.report()
+        if loaded.problems.kept:
+            return report, {}
+        # What the maps hold is what was read, a few times over; the file takes only what it needs.
+        bytes_max = _MAP_BYTES_MIN + 16 * sum(table.row_count * 1024 for table in loaded.tables)
+        writer = IndexWriter(folder, bytes_max=bytes_max)
+        try:
+            maps = RosterMaps(db, scratch, writer)
+            facts = maps.write(loaded.tables[0], {table.dataset.name for table in loaded.tables[1:]})
+        finally:
+            writer.close()
+    report["active"] = facts.pop("active_count")
+    return report, facts
+
+
+def _refused(problems: tuple[Problem, ...], *, retry: bool) -> dict[str, Any]:
+    return {
+        "version": "",
+        "index": "",
+        "row_count": 0,
+        "rows": {},
+        "problems": [problem._asdict() for problem in problems],
+        "problems_left_out": 0,
+        "warnings": [],
+        "unknown": {},
+        "columns": {},
+        "retry": retry,
+    }
+
+
+def _told(table: OpenTable) -> dict[str, Any]:
+    assert table.matched is not None  # noqa: S101  the caller looked
+    return {
+        "used": table.matched.used,
+        "ignored": list(table.matched.ignored),
+        "defaulted": table.matched.defaulted,
+    }
+
+
+def main() -> None:
+    """See the module's docstring."""
+    request = json.load(sys.stdin)
+    store = Store(Path(request["index_dir"]))
+    report = build(
+        RosterFiles.read(request["files"]), store, rows_max=request["rows_max"], memory_mb=request["memory_mb"]
+    )
+    store.sweep()
+    json.dump(report, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

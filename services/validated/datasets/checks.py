@@ -1,0 +1,254 @@
+"""What the values of a table must be, by the types of its columns; every breach is listed with its row and column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import duckdb
+
+from validated.datasets.columns import ACTIVE, CERTIFICATIONS_MAX, read_certifications
+from validated.datasets.dataset import TEXT_CHARS_MAX, Column, ColumnType, Problem
+from validated.datasets.tables import OpenTable, literal, read_csv
+from validated.datasets.text_rows import SEPARATOR
+
+LABEL_SEPARATOR: Final = "\x1e"
+_CONTROL: Final = r"[\x00-\x1f\x7f]"
+_BATCH_ROWS: Final = 8192
+_SPELLINGS: Final = ", ".join(sorted(ACTIVE, key=lambda each: (not ACTIVE[each], -len(each))))
+
+
+class Problems:
+    """Problems of several tables, the first ones kept and all counted."""
+
+    def __init__(self, kept_max: int) -> None:
+        self._kept_max = kept_max
+        self.kept: list[Problem] = []
+        self.left_out = 0
+
+    def add(self, problem: Problem) -> None:
+        """Keep `problem`, or count it."""
+        if len(self.kept) < self._kept_max:
+            self.kept.append(problem)
+        else:
+            self.left_out += 1
+
+
+class Checker:
+    """Checks one table that was loaded. What it finds is in the order of the rows."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection, table: OpenTable, folder: Path, problems: Problems) -> None:
+        self._db = db
+        self._table = table
+        self._folder = folder
+        self._problems = problems
+        self._found: list[tuple[int, int, str, str]] = []
+        self._found_max = problems._kept_max  # noqa: SLF001  one file, one limit
+
+    def check(self) -> None:
+        """Check every column that the table has, and its key."""
+        has = self._table.matched.used if self._table.matched is not None else {}
+        for column in self._table.dataset.columns:
+            if column.name in has:
+                _CHECKS[column.type](self, column)
+        if self._table.dataset.is_unique:
+            self._check_unique(self._table.dataset.key[0])
+        order = [column.name for column in self._table.dataset.columns]
+        for part, row, name, text in sorted(self._found, key=lambda each: (*each[:2], order.index(each[2]))):
+            self._problems.add(Problem(self._table.shown(part), row, name, text))
+
+    def _rows(self, name: str, where: str) -> Iterator[tuple[int, int, str]]:
+        """(part, row, value) of the rows that `where` (on the column `v`) fits; the first ones, the rest counted."""
+        table = f'(SELECT part, row, "{name}" AS v FROM "{self._table.dataset.name}")'
+        bad = self._db.execute(f"SELECT part, row, v FROM {table} WHERE {where} LIMIT {self._found_max + 1}").fetchall()
+        if len(bad) > self._found_max:
+            counted = self._db.execute(f"SELECT count(*) FROM {table} WHERE {where}").fetchone()
+            self._problems.left_out += int(counted[0]) - self._found_max if counted else 0
+        yield from bad[: self._found_max]
+
+    def _add(self, name: str, where: str, text: Callable[[str], str]) -> None:
+        for part, row, value in self._rows(name, where):
+            self._found.append((part, row, name, text(value)))
+
+    def check_id(self, column: Column) -> None:
+        """See ColumnType.ID."""
+        odd = f"v = '' OR starts_with(v, ' ') OR ends_with(v, ' ') OR length(v) > {TEXT_CHARS_MAX}"
+        self._add(column.name, odd, _why_odd)
+        if column.type is ColumnType.ID:
+            has = self._table.matched.used if self._table.matched is not None else {}
+            names = ", ".join(literal(each.lower()) for each in {column.name, has.get(column.name, column.name)})
+            again = "repeats the header; two files were put together: keep them apart"
+            self._add(column.name, f"lower(v) IN ({names})", lambda _: again)
+        # Control characters, or beyond ASCII.
+        control = "strlen(v) <> length(v) OR regexp_matches(v, '[\\x00-\\x1f\\x7f]')"
+        table = f'"{self._table.dataset.name}"'
+        cursor = self._db.execute(
+            f'SELECT part, row, v FROM (SELECT part, row, "{column.name}" AS v FROM {table}) WHERE {control}'
+        )
+        while batch := cursor.fetchmany(_BATCH_ROWS):
+            if not "".join(each[2] for each in batch).isprintable():
+                for part, row, value in batch:
+                    if not value.isprintable() and len(self._found) <= self._found_max:
+                        text = f"{value[:80]!a} holds characters that do not print; remove them"
+                        self._found.append((part, row, column.name, text))
+
+    def _check_length(self, column: Column) -> None:
+        self._add(
+            column.name,
+            f"length(v) > {TEXT_CHARS_MAX}",
+            lambda _: f"longer than {TEXT_CHARS_MAX} characters; shorten it",
+        )
+
+    def check_text(self, column: Column) -> None:
+        """See ColumnType.TEXT."""
+        self._check_length(column)
+        self._add(
+            column.name,
+            f"regexp_matches(v, '{_CONTROL}')",
+            lambda v: f"{v[:80]!a} holds characters that do not print; remove them",
+        )
+
+    def check_flag(self, column: Column) -> None:
+        """See ColumnType.FLAG."""
+        good = ", ".join(f"'{each}'" for each in ACTIVE)
+        self._add(column.name, "trim(v) = ''", lambda _: f"is empty; write one of {_SPELLINGS}")
+        self._add(
+            column.name,
+            f"trim(v) <> '' AND lower(trim(v)) NOT IN ({good})",
+            lambda v: f"{v[:40]!r} is neither true nor false; write one of {_SPELLINGS}",
+        )
+
+    def check_labels(self, column: Column) -> None:
+        """See ColumnType.LABELS. Makes the table `<column>_read` (text, read)."""
+        bad: dict[str, str] = {}
+
+        def read() -> Iterator[tuple[str, str]]:
+            for text in self._distinct(column.name):
+                labels = read_certifications(text)
+                if labels is None or not all(label.isprintable() for label in labels):
+                    bad[text] = f"{text[:40]!r} is no list of texts"
+                elif len(labels) > CERTIFICATIONS_MAX:
+                    bad[text] = f"more than {CERTIFICATIONS_MAX}; shorten the list"
+                elif not any(each in text for each in "\n\r\x00\x1f"):
+                    yield text, LABEL_SEPARATOR.join(labels)
+
+        add_texts(self._db, self._folder, f"{column.name}_read", ("text", "read"), read())
+        if bad:
+            self._add(
+                column.name,
+                f"v IN ({', '.join(literal(each) for each in list(bad)[: self._found_max])})",
+                bad.__getitem__,
+            )
+
+    def check_latitude(self, column: Column) -> None:
+        """See ColumnType.LATITUDE; the longitude is checked with it."""
+        has = self._table.matched.used if self._table.matched is not None else {}
+        if "longitude" not in has:
+            self._found.append((0, 0, column.name, "latitude and longitude go together; give both or neither"))
+            return
+        pair = f'(SELECT part, row, trim(latitude) AS a, trim(longitude) AS b FROM "{self._table.dataset.name}")'
+        alone = self._db.execute(f"SELECT part, row FROM {pair} WHERE (a = '') <> (b = '') LIMIT {self._found_max}")
+        for part, row in alone.fetchall():
+            text = "latitude and longitude go together; give both or neither"
+            self._found.append((part, row, column.name, text))
+        # A cast that the engine makes, but for the digits that it lets people part.
+        good = "abs(TRY_CAST(a AS DOUBLE)) <= 90 AND abs(TRY_CAST(b AS DOUBLE)) <= 180 AND NOT contains(a || b, '_')"
+        bad = f"a <> '' AND b <> '' AND NOT coalesce({good}, false)"
+        query = f"SELECT part, row, a, b FROM {pair} WHERE {bad} LIMIT {self._found_max}"
+        for part, row, latitude, longitude in self._db.execute(query).fetchall():
+            text = f"{latitude[:40]!r}, {longitude[:40]!r} is no point; degrees from -90 to 90 and from -180 to 180"
+            self._found.append((part, row, column.name, text))
+
+    def check_longitude(self, column: Column) -> None:
+        """See `check_latitude`."""
+        has = self._table.matched.used if self._table.matched is not None else {}
+        if "latitude" not in has:
+            self._found.append((0, 0, column.name, "latitude and longitude go together; give both or neither"))
+
+    def check_instant(self, column: Column) -> None:
+        """See ColumnType.INSTANT. Makes the table `<column>_read` (text, read): microseconds since 1970."""
+        bad: set[str] = set()
+
+        def read() -> Iterator[tuple[str, str]]:
+            for text in self._distinct(column.name):
+                instant = _microseconds(text)
+                if instant is None:
+                    bad.add(text)
+                else:
+                    yield text, str(instant)
+
+        add_texts(self._db, self._folder, f"{column.name}_read", ("text", "read"), read())
+        if bad:
+            self._add(
+                column.name,
+                f"v IN ({', '.join(literal(each) for each in list(bad)[: self._found_max])})",
+                lambda v: f"{v[:40]!r} is no RFC 3339 time with an offset, such as 2026-12-05T06:00:00-05:00",
+            )
+
+    def _distinct(self, name: str) -> Iterator[str]:
+        cursor = self._db.cursor().execute(f'SELECT DISTINCT "{name}" FROM "{self._table.dataset.name}"')
+        while batch := cursor.fetchmany(_BATCH_ROWS):
+            yield from (each[0] for each in batch)
+
+    def _check_unique(self, name: str) -> None:
+        table = f'"{self._table.dataset.name}"'
+        key = f'"{name}"'
+        several = f"SELECT {key} FROM {table} GROUP BY {key} HAVING count(*) > 1"
+        if not self._db.execute(f"{several} LIMIT 1").fetchall():
+            return
+        rows = self._db.execute(
+            f"SELECT part, row, {key} FROM {table} WHERE {key} IN ({several}) ORDER BY part, row"
+        ).fetchall()
+        first: dict[str, tuple[int, int]] = {}
+        for part, row, value in rows:
+            if not value.strip():
+                continue
+            at = first.setdefault(value, (part, row))
+            if at != (part, row):
+                where = "" if at[0] == part else f" of {self._table.shown(at[0])}"
+                self._found.append((part, row, name, f"{value[:80]!r} stands in row {at[1]}{where} already; keep one"))
+
+
+def _why_odd(value: str) -> str:
+    if not value.strip():
+        return "is empty; give it a value or remove the row"
+    if value.strip() != value:
+        return f"{value[:80]!r} has spaces around it; trim it"
+    return f"longer than {TEXT_CHARS_MAX} characters; shorten it"
+
+
+def add_texts(
+    db: duckdb.DuckDBPyConnection, folder: Path, name: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]
+) -> None:
+    """Make a table of texts out of `rows`, whose values hold neither line ends nor U+001F."""
+    path = folder / f"{name}.rows"
+    with path.open("w", encoding="utf-8", newline="") as out:
+        out.writelines(SEPARATOR.join(row) + "\n" for row in rows)
+    source = read_csv(path, columns, SEPARATOR, has_header=False)
+    db.execute(f'CREATE OR REPLACE TABLE "{name}" AS SELECT * FROM {source}')
+    path.unlink()
+
+
+def _microseconds(text: str) -> int | None:
+    """Microseconds since 1970 of an RFC 3339 text (DuckDB prints a TIMESTAMPTZ with a space and a short offset)."""
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if instant.tzinfo is None:
+        return None
+    return round(instant.timestamp() * 1_000_000)
+
+
+_CHECKS: Final[dict[ColumnType, Callable[[Checker, Column], None]]] = {
+    ColumnType.ID: Checker.check_id,
+    ColumnType.NAME: Checker.check_id,
+    ColumnType.TEXT: Checker.check_text,
+    ColumnType.FLAG: Checker.check_flag,
+    ColumnType.LABELS: Checker.check_labels,
+    ColumnType.LATITUDE: Checker.check_latitude,
+    ColumnType.LONGITUDE: Checker.check_longitude,
+    ColumnType.INSTANT: Checker.check_instant,
+}

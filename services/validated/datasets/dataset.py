@@ -1,0 +1,116 @@
+"""What a table of ground truth is made of: named columns with types, and the columns that are its key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, NamedTuple
+
+TEXT_CHARS_MAX: Final = 200
+
+
+class ColumnType(StrEnum):
+    """How the values of a column are read, and what is refused in them."""
+
+    ID = "id"
+    """Text of 1 to 200 printing characters without spaces at its ends. Whole numbers of a typed file do as well."""
+    NAME = "name"
+    """The same, never a number."""
+    TEXT = "text"
+    """Text of at most 200 characters, spaces at its ends cut; may be empty."""
+    FLAG = "flag"
+    """One of the spellings of `columns.ACTIVE`; never empty where the column is there."""
+    LABELS = "labels"
+    """A list of texts, its JSON text, or texts separated by ";"."""
+    LATITUDE = "latitude"
+    LONGITUDE = "longitude"
+    """Degrees, WGS 84; both or neither."""
+    INSTANT = "instant"
+    """RFC 3339 with an offset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a dataset."""
+
+    name: str
+    type: ColumnType
+    required: bool = False
+    synonyms: tuple[str, ...] = ()
+    """What others call such a column, folded by `fold_header`."""
+    absent: str = ""
+    """What a table without this column means, for people."""
+    is_favourable: bool = False
+    """Whether its absence speaks for somebody: then a synonym beside it is refused as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A table of ground truth."""
+
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    is_unique: bool
+    """Whether a key stands in one row at most."""
+
+    def column(self, name: str) -> Column:
+        """The column called `name`."""
+        return next(column for column in self.columns if column.name == name)
+
+
+@dataclass(frozen=True, slots=True)
+class TableFiles:
+    """Where the rows of a dataset stand, and how they are written. Nothing of it is guessed from the rows."""
+
+    path: Path
+    """A file, or a folder of files of one format."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Our name of a column to the file's, where they differ."""
+    ignore_columns: frozenset[str] = frozenset()
+    """The file's columns that look like ours and are not."""
+    delimiter: str = ","
+    """Of .csv; .tsv has tabs."""
+    encoding: str = "utf-8"
+    """Of .csv, .tsv and .jsonl."""
+
+
+class Problem(NamedTuple):
+    """One thing that makes a table unusable."""
+
+    file: str
+    row: int
+    """From 1, the header not counted; 0 for the file as a whole."""
+    column: str
+    text: str
+    """What is wrong and what to do."""
+
+    def __str__(self) -> str:
+        place = f"row {self.row}" if self.row else ""
+        where = ", ".join(part for part in (place, self.column) if part)
+        return f"{self.file}: {where}: {self.text}" if where else f"{self.file}: {self.text}"
+
+
+class RefusedError(Exception):
+    """What the files hold cannot be used; trying again without a change changes nothing."""
+
+    def __init__(self, *problems: Problem, left_out: int = 0) -> None:
+        super().__init__(str(problems[0]))
+        self.problems = problems
+        self.left_out = left_out
+
+
+class UnreadableError(Exception):
+    """The files cannot be read now; later they may."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+def fold_header(name: str) -> str:
+    """A column's name as it is compared with others: letters and digits alone, in lower case."""
+    return re.sub(r"[\W_]+", "", name.casefold())

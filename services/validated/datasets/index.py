@@ -1,0 +1,245 @@
+"""A roster in one LMDB file, mapped read-only: nothing per worker in the heap. ``index_build`` writes it."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from array import array
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from validated.datasets.index_build import FIELD, ITEM, NAME_KEY_CHARS, place_key
+from validated.datasets.names import name_key
+from validated.datasets.store import KEY_BYTES_MAX, open_index
+from validated.datasets.texts import fold, fold_all
+from validated.datasets.worker import Found, Shift, Worker
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_POOL_ROWS_MAX: Final = 4_000
+_POOLS_KEPT: Final = 32
+# Ready-made workers: who was named or suggested lately is likely to be again.
+_FOUND_KEPT: Final = 4096
+# Bearers of one name key that are looked at.
+_BEARERS_MAX: Final = 64
+
+
+class Pool(NamedTuple):
+    """Workers of one role in some places, distinct, with their folded names."""
+
+    worker_ids: Sequence[str]
+    names: Sequence[str]
+    is_whole: bool
+    """Whether there are no others."""
+    role: str
+    places: Sequence[tuple[str, str]]
+
+    def has_place_for(self, worker: Worker) -> bool:
+        """Whether `worker` is of the role and of the places; the pool may lack him."""
+        if fold(worker.role) != fold(self.role):
+            return False
+        return not self.places or any(
+            (not city or fold(worker.city) == fold(city)) and (not state or fold(worker.state) == fold(state))
+            for city, state in self.places
+        )
+
+
+class RosterIndex:
+    """Reads the maps. Nothing that it answers changes: any thread may ask."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the index in `folder`. Raises OSError, ValueError, lmdb.Error where none is."""
+        self._reader = open_index(folder)
+        self._maps = self._reader.maps
+        self.row_count: int = self._reader.manifest["row_count"]
+        self.alphabet: str = self._reader.manifest["alphabet"]
+        self._by_thread = threading.local()
+        self._pools: OrderedDict[Any, Pool] = OrderedDict()
+        self._pools_lock = threading.Lock()
+        self._kept: dict[str, Found] = {}
+
+    def has(self, worker_id: str) -> bool:
+        """Whether somebody has this id, compared by code points."""
+        return self._get("workers", worker_id) is not None
+
+    def worker(self, worker_id: str) -> Worker | None:
+        """The worker of an id, compared by code points."""
+        record = self._get("workers", worker_id)
+        return None if record is None else _worker(worker_id, record)
+
+    def workers(self) -> Iterator[Worker]:
+        """Everybody, in the order of the ids."""
+        with self._transaction().cursor(self._maps["workers"]) as cursor:
+            for key, record in cursor:
+                yield _worker(key.decode(), record)
+
+    def found(self, worker_ids: Iterable[str], shift: Shift | None, client_id: str) -> dict[str, Found]:
+        """The workers of those `worker_ids` that stand in the index, each with the first assignment that overlaps
+        `shift`, and whether the client refuses him.
+        """
+        found: dict[str, Found] = {}
+        client = place_key(client_id) if client_id else b""
+        for worker_id in worker_ids:
+            kept = self._kept.get(worker_id) or self._keep(worker_id)
+            if kept is None:
+                continue
+            if shift is not None or client:
+                kept = Found(kept.worker, self._overlap(worker_id, shift), self._refused(worker_id, client))
+            found[worker_id] = kept
+        return found
+
+    def bearers(self, key: str) -> list[Worker]:
+        """Workers whose name has the name key `key`, one for each spelling; of many the first are looked at."""
+        start = key[:NAME_KEY_CHARS].encode(errors="replace") + b"\x00"
+        spelt: dict[str, Worker] = {}
+        with self._transaction().cursor(self._maps["names"]) as cursor:
+            if len(start) > KEY_BYTES_MAX or not cursor.set_range(start):
+                return []
+            for entry, value in itertools.islice(cursor, _BEARERS_MAX):
+                if not entry.startswith(start):
+                    break
+                worker = self.worker(value.decode())
+                if worker is not None and name_key(worker.name) == key:
+                    spelt.setdefault(worker.name, worker)
+        return list(spelt.values())
+
+    def near_ids(self, worker_id: str, count: int) -> tuple[list[str], list[str]]:
+        """Up to `count` ids before, and from, the place where `worker_id` stands or would stand: they begin alike."""
+        key = worker_id.encode(errors="replace")[:KEY_BYTES_MAX]
+        before, after = self._around("workers", key, count, values=False)
+        return [each.decode() for each in before], [each.decode() for each in after]
+
+    def near_names(self, key: str, count: int) -> list[str]:
+        """The ids of workers whose name keys begin like `key`, about `count` to each side."""
+        start = key[:NAME_KEY_CHARS].encode(errors="replace")[:KEY_BYTES_MAX]
+        before, after = self._around("names", start, count, values=True)
+        return [each.decode() for each in (*before, *after)]
+
+    def pool(self, role: str, places: Sequence[tuple[str, str]]) -> Pool:
+        """The workers of a role in `places`: (city, state), empty for any; no places: anywhere. At most 4,000."""
+        pool = self.kept_pool(role, places)
+        if pool is None:
+            placed = list(itertools.islice(self._placed(role, places), _POOL_ROWS_MAX))
+            # Places may overlap.
+            distinct = dict(placed)
+            pool = Pool(
+                list(distinct),
+                fold_all(list(distinct.values())),
+                is_whole=len(placed) < _POOL_ROWS_MAX,
+                role=role,
+                places=tuple(places),
+            )
+            with self._pools_lock:
+                self._pools[role, tuple(places)] = pool
+                while len(self._pools) > _POOLS_KEPT:
+                    self._pools.popitem(last=False)
+        return pool
+
+    def kept_pool(self, role: str, places: Sequence[tuple[str, str]]) -> Pool | None:
+        """What `pool` gives, where it need not be made: the last few are remembered, since one session asks for the
+        same in each of its attempts.
+        """
+        key = (role, tuple(places))
+        with self._pools_lock:
+            pool = self._pools.get(key)
+            if pool is not None:
+                self._pools.move_to_end(key)
+        return pool
+
+    def _placed(self, role: str, places: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+        for city, state in places or (("", ""),):
+            start = place_key(role, state, city) if state and city else place_key(role, *filter(None, (state,)))
+            only = place_key(city) if city else b""
+            with self._transaction().cursor(self._maps["places"]) as cursor:
+                if not cursor.set_range(start):
+                    continue
+                for key in cursor.iternext(keys=True, values=False):
+                    if not key.startswith(start):
+                        break
+                    if not only or key[32:48] == only:
+                        for person in cursor.value().decode().split(ITEM):
+                            worker_id, _, name = person.partition(FIELD)
+                            yield worker_id, name
+
+    def _around(self, name: str, key: bytes, count: int, *, values: bool) -> tuple[list[bytes], list[bytes]]:
+        with self._transaction().cursor(self._maps[name]) as cursor:
+            after: list[bytes] = []
+            if cursor.set_range(key or b"\x00"):
+                after = list(itertools.islice(cursor.iternext(keys=not values, values=values), count))
+            if cursor.set_range(key or b"\x00"):
+                before = list(itertools.islice(cursor.iterprev(keys=not values, values=values), count + 1))[1:]
+            else:
+                cursor.last()
+                before = list(itertools.islice(cursor.iterprev(keys=not values, values=values), count))
+        return before[::-1], after
+
+    def _transaction(self) -> Any:
+        # A read transaction is one thread's; the file never changes, so that it may stay open.
+        try:
+            return self._by_thread.transaction
+        except AttributeError:
+            transaction = self._by_thread.transaction = self._reader.env.begin()
+            return transaction
+
+    def _get(self, name: str, worker_id: str) -> bytes | None:
+        try:
+            key = worker_id.encode()
+        except UnicodeEncodeError:
+            return None
+        if not key or len(key) > KEY_BYTES_MAX:
+            return None
+        value: bytes | None = self._transaction().get(key, db=self._maps[name])
+        return value
+
+    def _keep(self, worker_id: str) -> Found | None:
+        worker = self.worker(worker_id)
+        if worker is None:
+            return None
+        if len(self._kept) >= _FOUND_KEPT:
+            self._kept.clear()
+        found = self._kept[worker_id] = Found(worker)
+        return found
+
+    def _overlap(self, worker_id: str, shift: Shift | None) -> Shift | None:
+        packed = self._get("assignments", worker_id) if shift is not None else None
+        if packed is None or shift is None:
+            return None
+        start, end = _since_1970_us(shift.start), _since_1970_us(shift.end)
+        spans = array("q", packed)
+        # Sorted by their starts: whatever begins at the end or later does not overlap.
+        for at in range(0, 2 * bisect_left(range(len(spans) // 2), end, key=lambda each: spans[2 * each]), 2):
+            if start < spans[at + 1]:
+                return Shift(_instant(spans[at]), _instant(spans[at + 1]))
+        return None
+
+    def _refused(self, worker_id: str, client: bytes) -> bool:
+        if not client:
+            return False
+        return self._transaction().get(client + worker_id.encode(), db=self._maps["refused"]) is not None
+
+
+def _worker(worker_id: str, record: bytes) -> Worker:
+    name, role, city, state, active, held, latitude, longitude, phone = record.decode().split(FIELD)
+    return Worker(
+        worker_id,
+        name,
+        role,
+        city,
+        state,
+        active == "1",
+        tuple(held.split(ITEM)) if held else (),
+        float(latitude) if latitude else None,
+        float(longitude) if longitude else None,
+        phone,
+    )
+
+
+def _since_1970_us(instant: datetime) -> int:
+    return (instant - _EPOCH) // timedelta(microseconds=1)
+
+
+def _instant(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)

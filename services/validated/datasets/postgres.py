@@ -1,0 +1,331 @@
+"""``PostgresRoster``: a roster in a table, asked once a validation.
+
+A look-up is one statement, so that one snapshot of the database answers all of it. Only where somebody is not found
+a second one follows, for the suggestions: it is advice, has its own short time, and may fail without harm.
+Names of tables and columns are composed as identifiers, everything of an artifact travels as a parameter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import re
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import psycopg
+import structlog
+from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from validated.config import RosterTable
+from validated.datasets.names import name_key
+from validated.datasets.near import id_variants
+from validated.datasets.postgres_rows import found_of, ids_of, parameters_of, storable, storable_text
+from validated.datasets.postgres_shape import Shape, ShapeError, read_shape
+from validated.datasets.postgres_statements import Statements
+from validated.datasets.texts import fold
+from validated.datasets.worker import (
+    Candidates,
+    Criteria,
+    Found,
+    Question,
+    RosterUnavailable,
+    RosterVersion,
+    Wanted,
+    Worker,
+)
+
+_log = structlog.get_logger()
+_ID_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-"
+_VARIANTS_MAX: Final = 400
+_RETRY_S: Final = 2.0
+_WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
+
+
+class PostgresAnswer:
+    """See Answer."""
+
+    def __init__(self, roster: PostgresRoster, question: Question, version: RosterVersion) -> None:
+        self.version = version
+        self.found: dict[str, Found] = {}
+        self.namesakes: list[Worker] = []
+        self._roster = roster
+        self._question = question
+
+    async def near(self, wanted: Sequence[Wanted], criteria: Criteria) -> Candidates:
+        """See Answer."""
+        return await self._roster.near(self._question, wanted, criteria)
+
+
+class PostgresRoster:
+    """A WorkerLookup on tables (or views). Their shape is read at the start, beside the look-ups, and whenever a
+    look-up finds that it has changed; while it cannot be used, look-ups raise RosterUnavailable.
+    """
+
+    def __init__(self, table: RosterTable, conninfo: str, *, near_ms: int) -> None:
+        self._table = table
+        self._settings = table.postgres
+        self._near_ms = near_ms
+        self._problem = ""
+        """Why nothing can be answered, whatever the tables look like."""
+        try:
+            conninfo_to_dict(conninfo)
+        except psycopg.Error:
+            # What libpq says of it may quote a password.
+            self._problem = "roster.postgres.conninfo is no connection string: libpq cannot read it"
+            conninfo = "host=127.0.0.1 port=1"
+        self._pool = AsyncConnectionPool(
+            conninfo,
+            min_size=0 if self._problem else 1,
+            max_size=table.postgres.pool_max,
+            # A waiter is an RPC, and RPCs are bounded; the time that one waits is bounded below.
+            timeout=table.postgres.connect_timeout_ms / 1000,
+            configure=self._configure,
+            open=False,
+            name="roster",
+        )
+        self._conninfo = conninfo
+        self._statements: Statements | None = None
+        self._needed: frozenset[str] = frozenset()
+        self._stray = ""
+        """Why the companions cannot be trusted, by the last audit."""
+        self._said = ""
+        self._ready = False
+        self._counts = {
+            "lookups": 0,
+            "lookup_failures": 0,
+            "suggestion_failures": 0,
+            "shape_changes": 0,
+            "duplicate_ids": 0,
+        }
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[PostgresRoster]:
+        """Connect for the time of the block, and say what is wrong. A database that cannot be used does not keep it
+        from opening: it is tried again beside the look-ups.
+        """
+        await self._pool.open(wait=False)
+        await self._audit()
+        watch = asyncio.create_task(self._watch())
+        try:
+            yield self
+        finally:
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+            await self._pool.close(timeout=2)
+
+    def is_ready(self) -> bool:
+        """Whether the last look at the tables found them good, and no look-up has found otherwise since."""
+        return self._ready
+
+    async def look_up(self, question: Question) -> PostgresAnswer:
+        """See WorkerLookup."""
+        self._counts["lookups"] += 1
+        try:
+            rows, statements = await self._ask(question)
+        except (psycopg.Error, PoolTimeout, ShapeError) as error:
+            self._counts["lookup_failures"] += 1
+            if isinstance(error, ShapeError):
+                self._statements, self._ready = None, False
+            raise RosterUnavailable(f"{type(error).__name__}: {_first_line(error)}") from error
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        version = RosterVersion(statements.source, str(rows[0][0]) if rows[0][0] is not None else now, 0, now)
+        answer = PostgresAnswer(self, question, version)
+        asked = frozenset(question.worker_ids)
+        names = frozenset(question.names)
+        seen: set[tuple[Any, ...]] = set()
+        for row in rows:
+            found = found_of(row[2:])
+            if found is None:
+                continue
+            worker = found.worker
+            # By code points, whatever the column's collation calls equal.
+            if worker.worker_id in asked:
+                self._add(answer.found, found, is_again=tuple(row[2:]) in seen)
+                seen.add(tuple(row[2:]))
+            if names and name_key(worker.name) in names:
+                answer.namesakes.append(worker)
+        return answer
+
+    def _add(self, found: dict[str, Found], new: Found, *, is_again: bool) -> None:
+        worker_id = new.worker.worker_id
+        old = found.get(worker_id)
+        if old is None:
+            found[worker_id] = new
+        elif not is_again:
+            # Two rows with one id: nobody knows who is meant, so that nobody may be sent.
+            self._counts["duplicate_ids"] += 1
+            _log.warning("worker stands twice", worker_id=worker_id, advice="make worker_id unique in the table")
+            worker = replace(old.worker, active=False)
+            found[worker_id] = Found(worker, old.overlap or new.overlap, old.do_not_send or new.do_not_send)
+
+    async def _ask(self, question: Question) -> tuple[list[tuple[Any, ...]], Statements]:
+        """The rows of a look-up, which saw the very shape that its statement was written for. Asked a second time where
+        a connection was lost or the tables were altered.
+        """
+        for attempt in (1, 2):
+            try:
+                async with self._pool.connection() as connection:
+                    try:
+                        statements = await self._prepared(connection)
+                        statement = statements.by_id_and_name if question.names else statements.by_id
+                        cursor = await connection.execute(statement, parameters_of(question, statements))
+                        rows = await cursor.fetchall()
+                    except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedObject):
+                        # What was prepared on it was prepared for another table.
+                        await connection.close()
+                        raise
+            except psycopg.errors.QueryCanceled:
+                raise
+            except psycopg.OperationalError:
+                if attempt == 2:
+                    raise
+                await self._pool.check()
+            except (psycopg.ProgrammingError, psycopg.NotSupportedError, psycopg.DataError):
+                if attempt == 2:
+                    raise
+                self._statements = None
+            else:
+                if rows[0][1] == statements.mark:
+                    return rows, statements
+                self._counts["shape_changes"] += 1
+                self._statements = None
+        raise ShapeError(f"{self._settings.schema_name}.{self._settings.table}: its columns change while it is asked")
+
+    async def near(self, question: Question, wanted: Sequence[Wanted], criteria: Criteria) -> Candidates:
+        """See Answer. Nothing where the database is too slow for it."""
+        ids: dict[str, None] = {}
+        for each in wanted:
+            ids.update(dict.fromkeys(itertools.islice(id_variants(each.worker_id, _ID_ALPHABET), _VARIANTS_MAX)))
+        names = tuple({fold(each.name)[:200]: None for each in wanted if each.name})
+        rows: list[tuple[Any, ...]] = []
+        try:
+            async with asyncio.timeout(self._near_ms / 1000), self._pool.connection() as connection:
+                statements = await self._prepared(connection)
+                parameters = parameters_of(question, statements) | {
+                    "ids": ids_of(list(ids), statements),
+                    "names": storable(names),
+                    "role": storable_text(criteria.role),
+                    "cities": [storable_text(city).lower() for city, _ in criteria.places],
+                    "states": [storable_text(state).lower() for _, state in criteria.places],
+                }
+                rows += await (await connection.execute(statements.near, parameters)).fetchall()
+                if names:
+                    rows += await (await connection.execute(statements.near_names, parameters)).fetchall()
+        except (psycopg.Error, PoolTimeout, ShapeError, TimeoutError) as error:
+            self._counts["suggestion_failures"] += 1
+            _log.info("suggestions cut short", problem=f"{type(error).__name__}: {_first_line(error)}")
+        return Candidates.of([found for row in rows if (found := found_of(row)) is not None])
+
+    def counts(self) -> Mapping[str, int]:
+        """Look-ups, failed ones, suggestions that were cut short, changes of shape, ids found twice, and whether the
+        tables can be used, for metrics.
+        """
+        return {**self._counts, "ready": int(self.is_ready())}
+
+    async def _configure(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        await connection.set_autocommit(True)
+        settings = {
+            "statement_timeout": f"{self._settings.statement_timeout_ms}ms",
+            "default_transaction_read_only": "on",
+            "application_name": "validated",
+        }
+        for name, value in settings.items():
+            await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+
+    async def _prepared(self, connection: psycopg.AsyncConnection[Any]) -> Statements:
+        if self._problem or self._stray:
+            raise ShapeError(self._problem or self._stray)
+        if self._statements is None:
+            self._statements = Statements(self._table, await self._shape(connection))
+        return self._statements
+
+    async def _shape(self, connection: psycopg.AsyncConnection[Any]) -> Shape:
+        shape = await read_shape(connection, self._table, self._needed)
+        self._needed = frozenset(shape.workers.matched.used)
+        return shape
+
+    async def _watch(self) -> None:
+        audited_at = time.monotonic()
+        while True:
+            await asyncio.sleep(min(_RETRY_S, self._settings.audit_s))
+            # What cannot be used is looked at each time: it is to come back by itself.
+            if not self._ready or time.monotonic() - audited_at >= self._settings.audit_s:
+                await self._audit()
+                audited_at = time.monotonic()
+
+    async def _audit(self) -> None:
+        """Look at the shape and at the companions, and say what is wrong or noteworthy when it changes."""
+        problem, notes = self._problem, [""]
+        if not problem:
+            try:
+                async with (
+                    asyncio.timeout(self._settings.connect_timeout_ms / 1000),
+                    await self._connect() as connection,
+                ):
+                    shape = await self._shape(connection)
+                    statements = Statements(self._table, shape)
+                    notes = _notes(shape)
+                    self._stray = problem = await self._strays(connection, shape, statements)
+                    self._statements = statements
+            except TimeoutError:
+                problem = f"no answer in {self._settings.connect_timeout_ms} ms"
+            except (psycopg.Error, ShapeError, OSError) as error:
+                if isinstance(error, ShapeError):
+                    self._statements = None
+                problem = _first_line(error)
+        self._ready = not problem
+        said = problem or "; ".join(notes)
+        if said == self._said:
+            return
+        self._said = said
+        source = f"{self._settings.schema_name}.{self._settings.table}"
+        if problem:
+            _log.error("roster not ready", source=source, problem=problem, advice="it is tried again by itself")
+        else:
+            _log.info("roster ready", source=source, notes=notes)
+
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        """A connection of its own: the pool's errors are not ours to read, and its connections are for look-ups."""
+        connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+        await self._configure(connection)
+        return connection
+
+    async def _strays(self, connection: psycopg.AsyncConnection[Any], shape: Shape, statements: Statements) -> str:
+        """What is wrong with the rows of the companions; empty where nothing is, or where they are too many to read."""
+        for companion in shape.companions.values():
+            try:
+                cursor = await connection.execute(statements.strays(companion))
+            except psycopg.errors.QueryCanceled:
+                _log.warning("companion not audited", table=companion.shown, advice="raise statement_timeout_ms")
+                continue
+            rows, spaced, unknown = (await cursor.fetchall())[0]
+            if spaced:
+                return f"{companion.shown}: {spaced} of {rows} rows are NULL or have spaces around a text; trim them"
+            total = f"{companion.shown}: {unknown} of {rows} rows name a worker who is not in the roster"
+            if unknown > self._table.companions_unknown_max * rows:
+                limit = f"more than {self._table.companions_unknown_max:.2%}"
+                return f"{total}: {limit}; write the ids as the roster does, or raise roster.companions_unknown_max"
+            if unknown:
+                _log.warning("roster companion", problem=f"{total}; ignored")
+        return ""
+
+
+def _notes(shape: Shape) -> list[str]:
+    """What is not read, and what is taken for granted."""
+    notes = []
+    for table in shape.tables():
+        notes += [f"{table.shown} has no {name}: {meaning}" for name, meaning in table.matched.defaulted.items()]
+        if table.row_security:
+            notes.append(f"{table.shown}: row-level security may hide rows; who is hidden is a phantom")
+    return notes
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0][:300]

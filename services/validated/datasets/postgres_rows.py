@@ -1,0 +1,68 @@
+"""A question as the parameters of a statement of ``postgres_statements``, and its rows as workers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import UTC
+from typing import Any, Final
+
+from validated.datasets.columns import read_active, read_certifications
+from validated.datasets.names import table_key
+from validated.datasets.postgres_statements import Statements
+from validated.datasets.texts import fold
+from validated.datasets.worker import Found, Question, Shift, Worker
+
+_WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
+
+
+def parameters_of(question: Question, statements: Statements) -> dict[str, Any]:
+    client = storable_text(question.client_id)
+    return {
+        "ids": ids_of(question.worker_ids, statements),
+        "names": list(dict.fromkeys(map(table_key, question.names))),
+        "start": question.shift.start if question.shift else None,
+        "end": question.shift.end if question.shift else None,
+        # As `fold` folds it, and as PostgreSQL's lower() does.
+        "clients": list(dict.fromkeys((fold(client), " ".join(client.lower().split())))) if client else [],
+    }
+
+
+def ids_of(worker_ids: Sequence[str], statements: Statements) -> list[Any]:
+    """Those ids that the table's column can hold, as its type has them."""
+    if not statements.has_whole_ids:
+        return storable(worker_ids)
+    return [int(each) for each in worker_ids if _WHOLE.fullmatch(each) and abs(int(each)) < 1 << 63]
+
+
+def storable(texts: Sequence[str]) -> list[str]:
+    # PostgreSQL's text cannot hold U+0000: no such id can stand in the table, and asking for it would be an error.
+    return [text for text in texts if "\x00" not in text]
+
+
+def storable_text(text: str) -> str:
+    return text.replace("\x00", "")
+
+
+def found_of(row: Sequence[Any]) -> Found | None:
+    worker_id, name, role, city, state, active, held, latitude, longitude, phone, start, end, refused = row
+    if worker_id is None or name is None:
+        return None
+    known = latitude is not None and longitude is not None
+    held = json.loads(held) if held else ()
+    worker = Worker(
+        worker_id=str(worker_id),
+        name=str(name),
+        role=role or "",
+        city=city or "",
+        state=state or "",
+        # What is neither is not active: a gate does not guess in favour.
+        active=read_active(active) is True,
+        certifications=read_certifications(held) or (),
+        latitude=latitude if known else None,
+        longitude=longitude if known else None,
+        phone=phone or "",
+    )
+    overlap = Shift(start.astimezone(UTC), end.astimezone(UTC)) if start is not None else None
+    return Found(worker, overlap, bool(refused))

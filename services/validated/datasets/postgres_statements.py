@@ -1,0 +1,142 @@
+"""The SQL of ``PostgresRoster``: composed once for a shape of the tables, of identifiers, constants and parameters."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from psycopg import sql
+
+from validated.config import RosterTable
+from validated.datasets.columns import WORKER_COLUMNS
+from validated.datasets.names import table_key_sql
+from validated.datasets.postgres_shape import Shape, TableShape, mark_sql
+
+_FITTING_MAX: Final = 64
+_LIKE_NAMES_MAX: Final = 8
+_INTEGERS: Final = ("int2", "int4", "int8")
+_PLAIN: Final = ("text", "varchar")
+
+
+class Statements:
+    """The statements for a shape. Each row of a look-up begins with the version and the mark of the shape that it saw.
+
+    Every value is cast, so that no prepared statement changes the type of its result under us.
+    """
+
+    def __init__(self, table: RosterTable, shape: Shape) -> None:
+        settings = table.postgres
+        self.source = f"{settings.schema_name}.{settings.table}"
+        self.mark = shape.mark
+        self.has_whole_ids = shape.workers.types["worker_id"] in _INTEGERS
+        """Whether ids are whole numbers: then only texts that are written as PostgreSQL writes those can be one."""
+        self._shape = shape
+        used = shape.workers.matched.used
+        raw = {name: sql.SQL("w.{}").format(sql.Identifier(used[name])) for name in WORKER_COLUMNS if name in used}
+        texts = {
+            name: sql.SQL("{}::text").format(raw[name]) if name in raw else sql.SQL("NULL::text")
+            for name in WORKER_COLUMNS
+        }
+        number = "NULLIF(btrim({}), '')::float8"
+        facts = [
+            texts["worker_id"],
+            sql.SQL("{} AS name").format(texts["name"]),
+            *(texts[name] for name in ("role", "city", "state")),
+            # A column that is not there was reported at the start; NULL in one that is there speaks for nobody.
+            texts["active"] if "active" in raw else sql.SQL("'true'::text"),
+            sql.SQL("to_json({})::text").format(raw["certifications"])
+            if "certifications" in raw
+            else sql.SQL("NULL::text"),
+            *(sql.SQL(number).format(texts[name]) for name in ("latitude", "longitude")),
+            texts["phone"],
+            sql.SQL("o.shift_start"),
+            sql.SQL("o.shift_end"),
+            self._refused(shape.companions.get("do_not_send"), raw["worker_id"]),
+        ]
+        rows = sql.SQL("SELECT {facts} FROM {table} w LEFT JOIN LATERAL {overlap} o ON true ").format(
+            facts=sql.SQL(", ").join(facts),
+            table=shape.workers.name,
+            overlap=self._overlap(shape.companions.get("assignments"), raw["worker_id"]),
+        )
+        ids = "{} = ANY(%(ids)s::bigint[])" if self.has_whole_ids else "{} = ANY(%(ids)s)"
+        key = raw["worker_id"] if shape.workers.types["worker_id"] in (*_INTEGERS, *_PLAIN) else texts["worker_id"]
+        by_id = sql.SQL(ids).format(key)
+        by_name = sql.SQL("lower({}) = ANY(%(names)s)").format(texts["name"])
+        version = sql.SQL("({})::text").format(sql.SQL(settings.version_query.replace("%", "%%") or "NULL"))
+        # The version comes also where nobody is found.
+        whole = sql.SQL(
+            "SELECT v.version, v.mark, r.* FROM (SELECT {version} AS version, {mark} AS mark) v "
+            "LEFT JOIN ({rows}) r ON true"
+        )
+        mark = mark_sql(table)
+        self.by_id = whole.format(version=version, mark=mark, rows=rows + sql.SQL("WHERE ") + by_id)
+        # One bearer of each spelling: a name that thousands bear must not crowd out the others.
+        name_key = sql.SQL(table_key_sql(texts["name"].as_string(None)).replace("%", "%%"))
+        either = sql.SQL(
+            "({} WHERE {}) UNION ALL (SELECT DISTINCT ON (n.name) n.* FROM ({} WHERE {} = ANY(%(names)s)) n)"
+        ).format(rows, by_id, rows, name_key)
+        self.by_id_and_name = whole.format(version=version, mark=mark, rows=either)
+        place = sql.SQL(
+            "(cardinality(%(cities)s::text[]) = 0 OR EXISTS ("
+            "SELECT 1 FROM unnest(%(cities)s::text[], %(states)s::text[]) AS p(city, state) "
+            "WHERE (p.city = '' OR p.city = lower({city})) AND (p.state = '' OR p.state = lower({state}))))"
+        ).format(city=texts["city"], state=texts["state"])
+        limit = sql.Literal(_FITTING_MAX)
+        # First what is found soonest: where the names take too long, these are suggested all the same.
+        self.near = sql.SQL(
+            "({rows} WHERE {by_id}) UNION ALL ({rows} WHERE lower({role}) = lower(%(role)s) AND {place} LIMIT {limit})"
+        ).format(rows=rows, by_id=by_id, role=texts["role"], place=place, limit=limit)
+        self.near_names = sql.SQL("({rows} WHERE {by_name} LIMIT {limit})").format(
+            rows=rows, by_name=by_name, limit=limit
+        )
+        if shape.similar:
+            self.near_names += sql.SQL(
+                " UNION ALL (SELECT n.* FROM unnest(%(names)s::text[]) AS s(name) "
+                "CROSS JOIN LATERAL ({rows} WHERE {name} %% s.name ORDER BY {name} <-> s.name LIMIT {limit}) n)"
+            ).format(rows=rows, name=texts["name"], limit=sql.Literal(_LIKE_NAMES_MAX))
+
+    def _same(self, companion: TableShape, worker_id: sql.Composable) -> sql.Composable:
+        """Whether a companion's row is about the worker; as texts where the types differ."""
+        theirs = sql.SQL("c.{}").format(sql.Identifier(companion.matched.used["worker_id"]))
+        kinds = {companion.types["worker_id"], self._shape.workers.types["worker_id"]}
+        if kinds <= set(_PLAIN) or kinds <= set(_INTEGERS):
+            return sql.SQL("{} = {}").format(theirs, worker_id)
+        return sql.SQL("{}::text = {}::text").format(theirs, worker_id)
+
+    def _overlap(self, companion: TableShape | None, worker_id: sql.Composable) -> sql.Composable:
+        if companion is None:
+            return sql.SQL("(SELECT NULL::timestamptz AS shift_start, NULL::timestamptz AS shift_end)")
+        used = companion.matched.used
+        start, end = (sql.SQL("c.{}").format(sql.Identifier(used[name])) for name in ("shift_start", "shift_end"))
+        # An end that is not known may be any: it overlaps. So do ends in the wrong order, from the one to the other.
+        # What lies beyond the calendar of those who read it is cut to it.
+        return sql.SQL(
+            "(SELECT GREATEST(LEAST(x.a, x.b), '0002-01-01Z') AS shift_start, "
+            "LEAST(GREATEST(x.a, x.b), '9998-12-31Z') AS shift_end FROM {table} c CROSS JOIN LATERAL (SELECT "
+            "coalesce({start}, '-infinity'::timestamptz) AS a, coalesce({end}, 'infinity'::timestamptz) AS b) x "
+            "WHERE {same} AND LEAST(x.a, x.b) < %(end)s::timestamptz AND GREATEST(x.a, x.b) > %(start)s::timestamptz "
+            "ORDER BY 1 LIMIT 1)"
+        ).format(table=companion.name, start=start, end=end, same=self._same(companion, worker_id))
+
+    def _refused(self, companion: TableShape | None, worker_id: sql.Composable) -> sql.Composable:
+        if companion is None:
+            return sql.SQL("false")
+        client = sql.SQL("c.{}").format(sql.Identifier(companion.matched.used["client_id"]))
+        return sql.SQL(
+            "EXISTS (SELECT 1 FROM {table} c WHERE {same} "
+            "AND lower(btrim(regexp_replace({client}::text, '\\s+', ' ', 'g'))) = ANY(%(clients)s::text[]))"
+        ).format(table=companion.name, same=self._same(companion, worker_id), client=client)
+
+    def strays(self, companion: TableShape) -> sql.Composed:
+        """Of a companion: its rows, those with spaces at the ends of a text, and those about nobody of the roster."""
+        used = companion.matched.used
+        texts = [
+            sql.SQL("c.{}::text").format(sql.Identifier(used[each])) for each in used if not each.startswith("shift")
+        ]
+        spaced = sql.SQL(" OR ").join(sql.SQL("{0} <> btrim({0}) OR {0} IS NULL").format(each) for each in texts)
+        worker_id = sql.SQL("w.{}").format(sql.Identifier(self._shape.workers.matched.used["worker_id"]))
+        return sql.SQL(
+            "SELECT count(*), count(*) FILTER (WHERE {spaced}), "
+            "count(*) FILTER (WHERE NOT EXISTS (SELECT 1 FROM {workers} w WHERE {same})) FROM {table} c"
+        ).format(
+            spaced=spaced, workers=self._shape.workers.name, same=self._same(companion, worker_id), table=companion.name
+        )

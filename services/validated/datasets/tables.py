@@ -1,0 +1,279 @@
+"""A dataset's files as one table of texts in DuckDB, each row with its part and its number there.
+
+DuckDB decides nothing: it gets dialect, columns and types by name, and the literal files. Text formats reach it in the
+one form of ``text_rows``; Parquet columns are taken only in the types that lose nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import duckdb
+
+from validated.datasets.dataset import (
+    Column,
+    ColumnType,
+    Dataset,
+    Problem,
+    RefusedError,
+    TableFiles,
+)
+from validated.datasets.delimited_rows import DelimitedRows
+from validated.datasets.header import Matched, match
+from validated.datasets.json_rows import JsonRows
+from validated.datasets.parts import OpenPart, parts_of
+from validated.datasets.text_rows import LINE_BYTES_MAX, SEPARATOR, TextRows
+
+_INTEGERS: Final = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
+_TEXTS: Final = ("VARCHAR", "ENUM")
+# The types of Parquet that a column may have. A float is no id: 7.0 and 7 would be two people, or one.
+_PARQUET_TYPES: Final = {
+    ColumnType.ID: (*_TEXTS, *_INTEGERS, "UUID"),
+    ColumnType.NAME: _TEXTS,
+    ColumnType.TEXT: (*_TEXTS, *_INTEGERS),
+    ColumnType.FLAG: ("BOOLEAN", *_TEXTS, *_INTEGERS),
+    ColumnType.LABELS: (*_TEXTS, "VARCHAR[]"),
+    ColumnType.LATITUDE: ("DOUBLE", "FLOAT", "DECIMAL", *_TEXTS, *_INTEGERS),
+    ColumnType.LONGITUDE: ("DOUBLE", "FLOAT", "DECIMAL", *_TEXTS, *_INTEGERS),
+    ColumnType.INSTANT: ("TIMESTAMP WITH TIME ZONE", *_TEXTS),
+}
+
+
+class OpenTable:
+    """The files of one dataset, open and hashed; nothing is parsed before `load`."""
+
+    def __init__(self, dataset: Dataset, files: TableFiles, stack: contextlib.ExitStack) -> None:
+        """Open and hash. Raises RefusedError, UnreadableError."""
+        self.dataset = dataset
+        self.files = files
+        self._parts: list[OpenPart] = []
+        for part in parts_of(files.path):
+            opened = OpenPart(part)
+            stack.callback(opened.close)
+            self._parts.append(opened)
+        self.matched: Matched | None = None
+        self.row_count = 0
+        self.warnings: list[str] = []
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the bytes: of the one file, or of the parts' digests."""
+        digests = [part.digest for part in self._parts]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    @property
+    def formats(self) -> list[str]:
+        """How each part is to be read: what a digest of bytes does not say."""
+        return [part.part.format + part.part.packed for part in self._parts]
+
+    def shown(self, part: int) -> str:
+        """The name of a part for people."""
+        return str(self._parts[part].part.path)
+
+    def load(self, db: duckdb.DuckDBPyConnection, folder: Path, *, rows_max: int) -> None:
+        """Make the table `<dataset>` (part, row, and a text column for each of ours, '' where there is none) out of the
+        bytes that were hashed; `folder` holds them meanwhile. Raises RefusedError, UnreadableError.
+        """
+        name = self.dataset.name
+        columns = ", ".join(f"{_quoted(column.name)} VARCHAR" for column in self.dataset.columns)
+        db.execute(f"CREATE TABLE {_quoted(name)} (part INTEGER, row BIGINT, {columns})")
+        first: Matched | None = None
+        for number, part in enumerate(self._parts):
+            with tempfile.TemporaryDirectory(dir=folder) as staging:
+                try:
+                    if part.part.format == ".parquet":
+                        self._load_parquet(db, number, part, Path(staging), rows_max - self.row_count)
+                    else:
+                        self._load_text(db, number, part, Path(staging), rows_max - self.row_count)
+                except duckdb.OutOfMemoryException:
+                    raise
+                except duckdb.Error as error:
+                    raise RefusedError(Problem(self.shown(number), 0, "", first_lines(str(error)))) from None
+            part.confirm()
+            first = first or self.matched
+            if first is not None and self.matched is not None and set(self.matched.used) != set(first.used):
+                other = ", ".join(sorted(set(self.matched.used) ^ set(first.used)))
+                text = f"differs from {self.shown(0)} in the columns {other}; the parts of a folder must have the same"
+                raise self._refusal(number, 0, "", text)
+        if not self.row_count and self.dataset.is_unique:
+            text = "has no rows: an empty roster would make everybody a phantom"
+            raise RefusedError(Problem(str(self.files.path), 0, "", text))
+
+    def _load_text(
+        self, db: duckdb.DuckDBPyConnection, number: int, part: OpenPart, staging: Path, rows_max: int
+    ) -> None:
+        raw, rows = staging / "raw", staging / "rows"
+        with raw.open("wb") as out:
+            part.unpack_to(out)
+        self._warn_of_end(number, raw)
+        encoding, shown = self.files.encoding, self.shown(number)
+        text: TextRows
+        if part.part.format in (".csv", ".tsv"):
+            text = DelimitedRows(self.dataset, shown, raw, encoding=encoding, delimiter=self._delimiter(number))
+            if self._load_plain(db, number, text, raw, rows_max):
+                return
+        else:
+            text = JsonRows(self.dataset, shown, raw, encoding=encoding)
+        with rows.open("w", encoding="utf-8", newline="") as out_text:
+            count = text.write(lambda header: self._match(number, header), out_text, rows_max=rows_max)
+        if not count:
+            return
+        names = [column.name for column in self.dataset.columns]
+        source = read_csv(rows, names, SEPARATOR, has_header=False)
+        self._insert(db, number, source, [_quoted(name) for name in names], count)
+
+    def _warn_of_end(self, number: int, raw: Path) -> None:
+        with raw.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            if size and file.read() not in (b"\n", b"\r", b"\x00"):
+                text = "its last line has no line end; if the file was cut there, its last value may be wrong"
+                self.warnings.append(f"{self.shown(number)}: {text}")
+
+    def _load_plain(
+        self, db: duckdb.DuckDBPyConnection, number: int, text: DelimitedRows, raw: Path, rows_max: int
+    ) -> bool:
+        """Read a file that leaves nothing to interpret straight away, in half the time; False where it is no such
+        file, or the engine reads anything but whole rows in it: then nothing was inserted.
+        """
+        header = text.plain_header()
+        if header is None or not 0 < text.line_count <= rows_max or len(header) < 2:
+            return False
+        used = self._match(number, header)
+        names = [f"c{at}" for at in range(len(header))]
+        source = read_csv(raw, names, self._delimiter(number), has_header=True)
+        ours = [(column, used.get(column.name)) for column in self.dataset.columns]
+        picked = ["''" if theirs is None else names[header.index(theirs)] for _, theirs in ours]
+        repeated = " AND ".join(
+            f"{_quoted(column.name)} = {literal(name)}" for column, name in ours if name is not None
+        )
+        table = _quoted(self.dataset.name)
+        before = self.row_count
+        db.execute("BEGIN")
+        try:
+            self._insert(db, number, source, picked, text.line_count)
+            good = not db.execute(f"SELECT 1 FROM {table} WHERE part = {number} AND {repeated} LIMIT 1").fetchall()
+        except (duckdb.InvalidInputException, RefusedError):
+            good = False
+        if not good:
+            db.execute("ROLLBACK")
+            self.row_count = before
+            return False
+        db.execute("COMMIT")
+        return True
+
+    def _delimiter(self, number: int) -> str:
+        return "\t" if self._parts[number].part.format == ".tsv" else self.files.delimiter
+
+    def _load_parquet(
+        self, db: duckdb.DuckDBPyConnection, number: int, part: OpenPart, staging: Path, rows_max: int
+    ) -> None:
+        raw = staging / "raw"
+        with raw.open("wb") as out:
+            part.unpack_to(out)
+        file = literal(_escaped(raw))
+        source = f"read_parquet({file}, hive_partitioning = false, union_by_name = false, binary_as_string = false)"
+        described = db.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
+        types = {str(row[0]): str(row[1]) for row in described}
+        top = db.execute(f"SELECT name FROM parquet_schema({file})").fetchall()
+        own = [str(row[0]) for row in top]
+        for name in types:
+            if own.count(name) > 1 and name in (self._wanted(column) for column in self.dataset.columns):
+                raise self._refusal(number, 0, name, "the file has two columns of this name; rename one")
+        used = self._match(number, list(types))
+        picked = []
+        for column in self.dataset.columns:
+            theirs = used.get(column.name)
+            picked.append("''" if theirs is None else self._as_text(number, column, theirs, types[theirs]))
+        counted = db.execute(f"SELECT count(*) FROM {source}").fetchone()
+        count = int(counted[0]) if counted else 0
+        if count > rows_max:
+            raise self._refusal(number, 0, "", "more rows than roster.rows_max allows; raise it")
+        self._insert(db, number, source, picked, count)
+
+    def _wanted(self, column: Column) -> str:
+        return self.files.columns.get(column.name, column.name)
+
+    def _as_text(self, number: int, column: Column, theirs: str, kind: str) -> str:
+        name = _quoted(theirs)
+        base = kind.split("(", maxsplit=1)[0].strip()
+        if base not in _PARQUET_TYPES[column.type]:
+            allowed = ", ".join(_PARQUET_TYPES[column.type])
+            raise self._refusal(number, 0, column.name, f'"{theirs}" is {kind}; write it as one of {allowed}')
+        if kind.endswith("[]"):
+            return f"coalesce(CAST(to_json({name}) AS VARCHAR), '')"
+        return f"coalesce(CAST({name} AS VARCHAR), '')"
+
+    def _insert(
+        self, db: duckdb.DuckDBPyConnection, number: int, source: str, picked: Sequence[str], count: int
+    ) -> None:
+        db.execute(
+            f"INSERT INTO {_quoted(self.dataset.name)} "
+            f"SELECT {number}, row_number() OVER (), {', '.join(picked)} FROM {source}"
+        )
+        inserted = db.execute(f"SELECT count(*) FROM {_quoted(self.dataset.name)} WHERE part = {number}").fetchone()
+        if inserted != (count,):
+            raise self._refusal(number, 0, "", f"{count} rows were read and {inserted} came through; report this")
+        self.row_count += count
+
+    def _match(self, number: int, header: Sequence[str]) -> dict[str, str]:
+        matched, problems = match(self.dataset, header, self.files.columns, self.files.ignore_columns)
+        if problems:
+            raise RefusedError(*(Problem(self.shown(number), 0, column, text) for column, text in problems))
+        self.matched = matched
+        return matched.used
+
+    def _refusal(self, number: int, row: int, column: str, text: str) -> RefusedError:
+        return RefusedError(Problem(self.shown(number), row, column, text))
+
+
+def open_duckdb(folder: Path, memory_mb: int) -> duckdb.DuckDBPyConnection:
+    """An engine that keeps within `memory_mb`, spills into `folder` and loads no extension."""
+    return duckdb.connect(
+        config={
+            # Few: the service keeps the other cores. Rows are numbered in the file's order, however many there are.
+            "threads": 2,
+            "memory_limit": f"{memory_mb}MB",
+            "temp_directory": str(folder / "spill"),
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+    )
+
+
+def read_csv(path: Path, names: Sequence[str], delimiter: str, *, has_header: bool) -> str:
+    """The table function for a file of texts in which nothing is quoted, with columns of these names."""
+    types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
+    filled = ", ".join(literal(name) for name in names)
+    return (
+        f"read_csv({literal(_escaped(path))}, auto_detect = false, header = {str(has_header).lower()}, "
+        f"columns = {{{types}}}, force_not_null = [{filled}], delim = {literal(delimiter)}, quote = '', escape = '', "
+        "comment = '', new_line = '\\n', strict_mode = true, null_padding = false, hive_partitioning = false, "
+        f"max_line_size = {LINE_BYTES_MAX})"
+    )
+
+
+def first_lines(text: str) -> str:
+    """What an engine says, short."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines[:3])[:400]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """`text` in SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _escaped(path: Path) -> str:
+    """The path as a pattern that fits it alone."""
+    return "".join(f"[{each}]" if each in "[*?" else each for each in str(path))

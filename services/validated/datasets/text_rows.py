@@ -1,0 +1,122 @@
+"""Rows of CSV, TSV and JSONL, read once and strictly, and written down in one form that leaves nothing to interpret:
+a line for each row, the columns that are read parted by U+001F, nothing quoted. DuckDB reads that form.
+
+What does not fit is refused with its row: a short or long row, a second header, mixed line ends, bytes that are no
+text, a value that is no text where one belongs.
+"""
+
+from __future__ import annotations
+
+import abc
+import codecs
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, TextIO
+
+from validated.datasets.dataset import Dataset, Problem, RefusedError
+
+SEPARATOR: Final = "\x1f"
+BATCH_ROWS: Final = 4096
+FIELD_CHARS_MAX: Final = 100_000
+LINE_BYTES_MAX: Final = 16_000_000
+
+Match = Callable[[Sequence[str]], dict[str, str]]
+"""Our columns to those of a header; raises RefusedError."""
+
+
+class TextRows(abc.ABC):
+    """One file of text, unpacked already."""
+
+    def __init__(self, dataset: Dataset, shown: str, path: Path, *, encoding: str) -> None:
+        """`shown` is the name for people."""
+        self._dataset = dataset
+        self._shown = shown
+        self._path = path
+        self._encoding = encoding
+
+    def write(self, match: Match, out: TextIO, *, rows_max: int) -> int:
+        """Write the rows to `out`, the columns in the order of the dataset, an absent one empty; how many there are.
+        Raises RefusedError.
+        """
+        self._check_mark()
+        try:
+            with self._open() as text:
+                return self._write(self._rows(text, match), out, rows_max)
+        except UnicodeDecodeError:
+            raise self._locate_bad_bytes() from None
+
+    def _open(self, errors: str = "strict") -> TextIO:
+        encoding = "utf-8-sig" if codecs.lookup(self._encoding).name == "utf-8" else self._encoding
+        return self._path.open(encoding=encoding, newline="", errors=errors)
+
+    def _check_mark(self) -> None:
+        with self._path.open("rb") as file:
+            start = file.read(4)
+        named = codecs.lookup(self._encoding).name
+        for mark, name in (
+            (codecs.BOM_UTF8, "utf-8"),
+            (codecs.BOM_UTF16_LE, "utf-16"),
+            (codecs.BOM_UTF16_BE, "utf-16"),
+        ):
+            if start.startswith(mark) and not named.startswith(name):
+                raise self._refusal(
+                    0,
+                    "",
+                    f'is {name.upper()} and was to be {named}; save it as UTF-8 (or set roster.encoding = "{name}")',
+                )
+        if b"\x00" in start and not named.startswith(("utf-16", "utf-32")):
+            raise self._refusal(0, "", "begins with zero bytes, as UTF-16 has them; save it as UTF-8")
+
+    def _write(self, batches: Iterator[list[Sequence[str]]], out: TextIO, rows_max: int) -> int:
+        count = 0
+        width = len(self._dataset.columns)
+        for batch in batches:
+            count += len(batch)
+            if count > rows_max:
+                raise self._refusal(0, "", f"more than {rows_max} rows; raise roster.rows_max")
+            lines = list(map(SEPARATOR.join, batch))
+            chunk = "\n".join(lines)
+            if (
+                chunk.count("\n") != len(batch) - 1
+                or chunk.count(SEPARATOR) != len(batch) * (width - 1)
+                or "\r" in chunk
+                or "\x00" in chunk
+            ):
+                self._refuse_control(batch, count - len(batch))
+            try:
+                out.write(chunk + "\n")
+            except UnicodeEncodeError:
+                self._refuse_control(batch, count - len(batch))
+                raise
+        return count
+
+    def _refuse_control(self, batch: Sequence[Sequence[str]], before: int) -> None:
+        for row, values in enumerate(batch, before + 1):
+            for column, value in zip(self._dataset.columns, values, strict=True):
+                if any(each in "\n\r\x00" + SEPARATOR or "\ud800" <= each <= "\udfff" for each in value):
+                    raise self._refusal(
+                        row, column.name, f"{value[:80]!a} holds characters that do not print; remove them"
+                    )
+
+    @abc.abstractmethod
+    def _rows(self, text: TextIO, match: Match) -> Iterator[list[Sequence[str]]]:
+        """Batches of rows, each with the columns of the dataset in their order."""
+
+    def _locate_bad_bytes(self) -> RefusedError:
+        """The refusal of a file that is not of its encoding."""
+        advice = f'is not {self._encoding}; save the file as UTF-8, or set roster.encoding (such as "cp1252")'
+        with self._open("surrogateescape") as text:
+            row, column, shown = self._find_escaped(text)
+        return self._refusal(row, column, f"{shown} {advice}".strip())
+
+    @abc.abstractmethod
+    def _find_escaped(self, text: TextIO) -> tuple[int, str, str]:
+        """Row, column and value of the first byte that is no text; 0 and empty where it is not found."""
+
+    def _refusal(self, row: int, column: str, text: str) -> RefusedError:
+        return RefusedError(Problem(self._shown, row, column, text))
+
+
+def is_escaped(text: str) -> bool:
+    """Whether `text` holds what `surrogateescape` makes of a byte that is no text."""
+    return any("\udc80" <= each <= "\udcff" for each in text)

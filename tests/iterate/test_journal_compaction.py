@@ -1,0 +1,148 @@
+"""A process that dies, a rotation, a restart and a compaction at once: each session has one row, wherever it stands.
+
+Real processes, killed by SIGKILL between the append of a row and its mark in the journal. They are forked from a
+server that has imported everything, so that a round costs no start of an interpreter.
+"""
+
+from __future__ import annotations
+
+import gzip
+import multiprocessing
+import os
+import signal
+from collections import Counter
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import pytest
+import zstandard
+from dying_sessions import compact_once, now, run_and_die, sweep_once
+from session_rows import record, write_segment
+
+from iterate.session_log.counts import MinuteWarning, SessionLogCounts
+from iterate.session_log.journal import Journal
+from iterate.session_log.sweep import sweep
+from lakehouse.sessions.query.reader import SessionReader
+from lakehouse.sessions.row import encode_row
+from lakehouse.sessions.store.append import LogFile
+from lakehouse.sessions.store.archive import Archive
+from lakehouse.sessions.store.journal import list_journals
+from lakehouse.sessions.upkeep.compaction import Step, compact
+
+ROUNDS = 54
+SESSIONS = 3
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["iterate.session_log.sweep", "lakehouse.sessions.upkeep.compaction", "duckdb"])
+
+
+def _ended(process: ForkServerProcess) -> int | None:
+    process.join(60)
+    return process.exitcode
+
+
+def _rotate(live: Path, name: str) -> None:
+    data = live.read_bytes()
+    rotated = live.with_name(name)
+    live.rename(rotated)
+    if rotated.suffix == ".gz":
+        rotated.write_bytes(gzip.compress(data))
+    elif rotated.suffix == ".zst":
+        rotated.write_bytes(zstandard.compress(data))
+
+
+def _session_ids(live: Path) -> Counter[str]:
+    with SessionReader(live) as reader:
+        return Counter(str(row[0]) for row in reader.query("SELECT session_id FROM sessions")[1])
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_a_row_that_is_compacted_while_its_journal_is_swept_stands_once(tmp_path: Path, suffix: str) -> None:
+    live = tmp_path / "sessions.jsonl"
+    live.touch()
+    compacted = 0
+    for turn in range(ROUNDS // 3):
+        numbers = tuple(range(turn * SESSIONS, (turn + 1) * SESSIONS))
+        killed = _PROCESSES.Process(target=run_and_die, args=(str(live), numbers))
+        killed.start()
+        assert _ended(killed) == -signal.SIGKILL
+        _rotate(live, f"sessions.jsonl.{turn + 1}{suffix}")
+        barrier = _PROCESSES.Barrier(2)
+        both = [
+            _PROCESSES.Process(target=sweep_once, args=(str(live), barrier)),
+            _PROCESSES.Process(target=compact_once, args=(str(live), barrier, turn % 3 == 2)),
+        ]
+        for process in both:
+            process.start()
+        for process in both:
+            assert _ended(process) in (0, -signal.SIGKILL)
+        compacted += bool(Archive(live).committed())
+        # What the first sweep had to leave, the next one finds.
+        sweep(str(live), counts=SessionLogCounts(), warning=MinuteWarning())
+        assert list_journals(live) == []
+    list(compact(live, settle_s=0))
+
+    assert compacted
+    assert _session_ids(live) == Counter({f"session-{n:04d}": 1 for n in range(ROUNDS // 3 * SESSIONS)})
+
+
+@pytest.mark.parametrize("step", ["claimed", "placed", "committed", "removed"])
+def test_a_sweep_finds_a_row_at_every_step_of_a_compaction(tmp_path: Path, step: Step) -> None:
+    live = tmp_path / "sessions.jsonl"
+    live.touch()
+    killed = _PROCESSES.Process(target=run_and_die, args=(str(live), (1, 2)))
+    killed.start()
+    _ended(killed)
+    _rotate(live, "sessions.jsonl.1")
+    [journal] = list_journals(live)
+    aside = Path(journal).rename(tmp_path / "aside")
+    recovered: list[int] = []
+
+    def on_step(now: Step, _segment: str) -> None:
+        if now == step:
+            aside.rename(journal)
+            recovered.append(sweep(str(live), counts=SessionLogCounts(), warning=MinuteWarning()))
+
+    list(compact(live, settle_s=0, on_step=on_step))
+
+    assert recovered == [0]
+    assert list_journals(live) == []
+    assert _session_ids(live) == Counter(["session-0001", "session-0002"])
+
+
+def test_a_session_waits_while_the_parquet_that_may_hold_its_row_is_missing(tmp_path: Path) -> None:
+    live = tmp_path / "sessions.jsonl"
+    live.touch()
+    killed = _PROCESSES.Process(target=run_and_die, args=(str(live), (1,)))
+    killed.start()
+    _ended(killed)
+    _rotate(live, "sessions.jsonl.1")
+    [journal] = list_journals(live)
+    aside = Path(journal).rename(tmp_path / "aside")
+    list(compact(live, settle_s=0))
+    aside.rename(journal)
+    [parquet] = Archive(live).folder.glob("day=*/*.parquet")
+    kept = parquet.rename(tmp_path / "kept")
+
+    assert sweep(str(live), counts=SessionLogCounts(), warning=MinuteWarning()) == 0
+    assert list_journals(live) == [journal]
+    kept.rename(parquet)
+    assert sweep(str(live), counts=SessionLogCounts(), warning=MinuteWarning()) == 0
+    assert list_journals(live) == []
+
+
+def test_parquet_of_before_a_session_began_is_not_read_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = tmp_path / "sessions.jsonl"
+    write_segment(tmp_path / "sessions.jsonl.1", encode_row(record(7)))
+    list(compact(live))
+    [manifest] = Archive(live).manifests.glob("*.json")
+    os.utime(manifest, (1e9, 1e9))
+    journal = Journal(str(live))
+    journal.open()
+    journal.begin(encode_row(record(8, timestamp=now())), LogFile(str(live)).position())
+    os.close(journal._fd)
+
+    def read(*_: object) -> None:
+        raise AssertionError("Parquet was read")
+
+    monkeypatch.setattr("iterate.session_log.scan.lines_of_sessions", read)
+    assert sweep(str(live), counts=SessionLogCounts(), warning=MinuteWarning()) == 1

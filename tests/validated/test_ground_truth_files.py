@@ -1,0 +1,376 @@
+"""Files as people really have them: what is not as it was said to be is refused, with its place and what to do."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import zstandard
+from rosters import load_files, write_csv
+
+from validated.datasets.build import RosterFiles
+
+GOOD = "worker_id,name,active\nW-1,Ana Silva,true\nW-2,Omar Khan,false\n"
+ANA = ("W-1", "Ana Silva", True)
+OMAR = ("W-2", "Omar Khan", False)
+
+
+def read(path: Path, **rules: Any) -> list[tuple[str, str, bool]]:
+    report, index = load_files(RosterFiles.read({"workers": path, **rules}))
+    assert index is not None, report["problems"]
+    return [(worker.worker_id, worker.name, worker.active) for worker in index.workers()]
+
+
+def refusal(path: Path, **rules: Any) -> str:
+    """The first problem, as a person reads it."""
+    report, index = load_files(RosterFiles.read({"workers": path, **rules}))
+    assert index is None
+    problem = report["problems"][0]
+    assert Path(problem["file"]).exists()
+    assert len(problem["text"]) < 900
+    return f"{problem['row']} {problem['column']}: {problem['text']}"
+
+
+def file(folder: Path, content: str | bytes, name: str = "w.csv") -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def parquet(path: Path, select: str) -> Path:
+    with duckdb.connect() as db:
+        db.execute(f"COPY ({select}) TO '{path}' (FORMAT parquet)")
+    return path
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["is_active", "Is Active", "status", "Status", "STATUS", "employment_status", "activ", "aktiv", "enabled",
+     "terminated", "actve", "active?", "inactive", "worker_active_yn", "terminated_on", "deleted_at"],
+)  # fmt: skip
+def test_a_column_that_looks_like_active_is_never_passed_over(tmp_path: Path, header: str) -> None:
+    path = file(tmp_path, f"worker_id,name,{header}\nW-1,Ana Silva,no\n")
+    assert "active: " in refusal(path)
+    assert f'"{header}"' in refusal(path)
+    assert read(path, ignore_columns=[header]) == [ANA]
+    assert read(path, columns={"active": header}) == [(*ANA[:2], False)]
+
+
+@pytest.mark.parametrize("header", ["Active", "ACTIVE", "aCtIvE"])
+def test_our_own_name_in_another_case_is_our_column(tmp_path: Path, header: str) -> None:
+    assert read(file(tmp_path, f"Worker_ID,NAME,{header}\nW-1,Ana Silva,no\n")) == [(*ANA[:2], False)]
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ("worker_id,name,active,status", '"status" looks like it beside the column that is read'),
+        ("worker_id,name,active,Active", '"Active" looks like it beside'),
+        ("worker_id,name,ACTIVE,Active", "differ in case alone"),
+        ("worker_id,name,active,active", "2 columns of this name"),
+        ("worker_id,name,name,active", "2 columns of this name"),
+        ("worker id,name,active,x", '"worker id" looks like it; map it'),
+        ("worker_id,full name,active,x", '"full name" looks like it; map it'),
+        ("worker_id,name,active,", "a column without a name"),
+        ("worker_id,name, active,x", "has spaces around it"),
+        ("worker_id;name;active;x", "roster.delimiter"),
+    ],
+)
+def test_a_header_that_leaves_a_doubt_is_refused(tmp_path: Path, header: str, says: str) -> None:
+    row = ",".join(["W-1", "Ana Silva", "true", "true"]) if "," in header else "W-1;Ana Silva;true;true"
+    assert says in refusal(file(tmp_path, f"{header}\n{row}\n"))
+
+
+def test_a_mapping_to_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    assert 'active: there is no column "typo" for active' in refusal(file(tmp_path, GOOD), columns={"active": "typo"})
+
+
+# fmt: off
+BAD_ROWS: list[tuple[str, str, str, dict[str, Any]]] = [
+    ("second header, wider", GOOD + "worker_id,name,active,role\nW-3,M W,true,welder\n", "3 active: repeats the", {}),
+    ("second header, the same", GOOD + "worker_id,name,active\nW-3,Mia Wong,true\n", "3 : repeats the header", {}),
+    ("second header, other order", GOOD + "worker_id,active,name\nW-3,true,Mia W\n", "3 worker_id: repeats the", {}),
+    ("short row", GOOD + "W-3,Mia Wong\n", "3 active: has 2 of 3 columns: a short row", {}),
+    ("long row", GOOD + "W-3,Wong, Mia,true\n", "3 active: has 4 columns", {}),
+    ("footer", GOOD + "Total: 2\n", "3 name: has 1 of 3 columns: a short row, or a footer", {}),
+    ("wide footer", GOOD + "Total,2,\n", "3 active: is empty", {}),
+    ("blank line", GOOD + "\nW-3,Mia Wong,true\n", "3 : is a blank line", {}),
+    ("trailing delimiter", GOOD + "W-3,Mia Wong,true,\n", "3 active: has 4 columns", {}),
+    ("mixed line ends", GOOD + "W-3,Mia Wong,true\r\nW-4,A B,true\n", "3 : ends with '\\r\\n' where", {}),
+    ("lone CR", GOOD + "W-3,Mia Wong,true\rW-4,Al Ba,true\n", "3 : ends with '\\r' where", {}),
+    ("quote not closed", GOOD + 'W-3,"Mia Wong,true\n', "3 : ", {}),
+    ("quote inside", GOOD + 'W-3,Mia "M" Wong,true\n', "3 : has a quote inside of a value that is not quoted", {}),
+    ("quote in an id", GOOD + 'W"3,Mia Wong,true\n', "3 : has a quote inside", {}),
+    ("space before a quote", GOOD + 'W-3, "Mia Wong",true\n', "3 : has a quote inside", {}),
+    ("quote inside, after good ones", GOOD + '"W-3","M ""M"" W",true\nW-4,M "W",true\n', "4 : has a quote", {}),
+    ("text after a quote", GOOD + 'W-3,"Mia" Wong,true\n', "3 : ", {}),
+    ("NUL", GOOD + "W-3,Mia\x00Wong,true\n", "3 name: 'Mia\\x00Wong' holds characters that do not print", {}),
+    ("escape", GOOD + "W-3,Mia\x1bWong,true\n", "3 name: 'Mia\\x1bWong' holds", {}),
+    ("unit separator", GOOD + "W-3,Mia\x1fWong,true\n", "3 name: 'Mia\\x1fWong' holds", {}),
+    ("enormous", GOOD + f"W-3,{'x' * 3_000_000},true\n", "3 ", {}),
+    ("enormous, no end", GOOD + f'W-3,"{"x" * 3_000_000}', "3 ", {}),
+    ("active empty", GOOD + "W-3,Mia Wong,\n", "3 active: is empty; write one of", {}),
+    ("active in German", GOOD + "W-3,Mia Wong,ja\n", "3 active: 'ja' is neither true nor false", {}),
+    ("active a date", GOOD + "W-3,Mia Wong,2026-01-01\n", "3 active: '2026-01-01' is neither", {}),
+    ("no-break space", GOOD + "W-3\u00a0,Mia Wong,true\n", "3 worker_id: 'W-3\\xa0' holds", {}),
+    ("header alone", "worker_id,name,active\n", "0 : has no rows", {}),
+    ("empty", "", "0 : is empty", {}),
+    ("blank first line", "\n" + GOOD, "0 : is empty or begins with a blank line", {}),
+    ("comment", "# made on Monday\n" + GOOD, "0 ", {}),
+    ("wrong delimiter", GOOD, "0 ", {"delimiter": ";"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "says", "rules"), [each[1:] for each in BAD_ROWS], ids=[each[0] for each in BAD_ROWS]
+)
+def test_what_is_no_plain_table_is_refused_with_its_row(
+    tmp_path: Path, content: str, says: str, rules: dict[str, Any]
+) -> None:
+    assert refusal(file(tmp_path, content), **rules).startswith(says)
+
+
+def test_a_second_header_after_a_thousand_rows_is_refused_with_its_row(tmp_path: Path) -> None:
+    rows = "".join(f"W-{number},Name {number},true\n" for number in range(1000))
+    path = file(tmp_path, f"worker_id,name,active\n{rows}worker_id,name,active,role\nX-1,Ana,true,welder\n")
+    assert refusal(path).startswith("1001 active: repeats the header, with other columns")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (GOOD.encode("utf-16"), "is UTF-16"),
+        (GOOD.encode("utf-16-le"), "zero bytes, as UTF-16"),
+        (GOOD.encode() + "W-3,José,true\n".encode("cp1252"), "3 name: 'Jos\\udce9' is not utf-8"),
+        (b"worker_id,name,active,note\nW-1,Ana Silva,true,caf\xe9\n", "1 note: 'caf\\udce9' is not utf-8"),
+    ],
+)
+def test_other_encodings_are_refused_and_named(tmp_path: Path, content: bytes, says: str) -> None:
+    assert says in refusal(file(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "rules"),
+    [
+        ("w.csv", lambda text: text.replace(",", ";").encode(), {"delimiter": ";"}),
+        ("w.csv", lambda text: text.replace(",", "\t").encode(), {"delimiter": "\t"}),
+        ("w.TSV", lambda text: text.replace(",", "\t").encode(), {}),
+        ("W.CSV", lambda text: text.encode(), {}),
+        ("w.csv", lambda text: text.encode("utf-8-sig"), {}),
+        ("w.csv", lambda text: text.encode("utf-16"), {"encoding": "utf-16"}),
+        ("w.csv", lambda text: text.encode("cp1252"), {"encoding": "cp1252"}),
+        ("w.csv", lambda text: text.replace("\n", "\r\n").encode(), {}),
+        ("w.csv", lambda text: text.replace("\n", "\r").encode(), {}),
+        ("w.csv", lambda text: text.rstrip("\n").encode(), {}),
+        ("w.csv", lambda text: (text + "\n\n").encode(), {}),
+        ("w.csv", lambda text: text.replace("Ana Silva", '"Ana Silva"').encode(), {}),
+        ("w.csv.gz", lambda text: gzip.compress(text.encode()), {}),
+        ("w.csv.GZ", lambda text: gzip.compress(text[:30].encode()) + gzip.compress(text[30:].encode()), {}),
+        ("w.csv.zst", lambda text: zstandard.compress(text.encode()), {}),
+        ("workers[1].csv", lambda text: text.encode(), {}),
+        ("w*.csv", lambda text: text.encode(), {}),
+        ("w'?;--.csv", lambda text: text.encode(), {}),
+    ],
+)
+def test_what_was_said_of_a_file_is_how_it_is_read(
+    tmp_path: Path, name: str, make: Callable[[str], bytes], rules: dict[str, Any]
+) -> None:
+    for other in ("workers1.csv", "wx.csv", "w'x;--.csv"):
+        file(tmp_path, GOOD.replace("Ana", "Eve"), other)
+    assert read(file(tmp_path, make(GOOD), name), **rules) == [ANA, OMAR]
+
+
+def test_a_line_break_inside_of_quotes_is_the_values_own(tmp_path: Path) -> None:
+    text = 'worker_id,name,active,note\r\nW-1,Ana Silva,true,"two\nlines, ""quoted"""\r\nW-2,Omar Khan,false,x\r\n'
+    assert read(file(tmp_path, text)) == [ANA, OMAR]
+
+
+@pytest.mark.parametrize("cut", [1, 5, 9])
+@pytest.mark.parametrize("name", ["w.csv.gz", "w.csv.zst"])
+def test_a_packed_file_without_its_end_is_refused(tmp_path: Path, name: str, cut: int) -> None:
+    text = (GOOD + "".join(f"N-{number},Name {number},true\n" for number in range(5000))).encode()
+    packed = (
+        gzip.compress(text) if name.endswith("gz") else zstandard.ZstdCompressor(write_checksum=True).compress(text)
+    )
+    assert "cannot be unpacked" in refusal(file(tmp_path, packed[:-cut], name))
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"worker_id": "W-3", "name": {"first": "Ana"}, "active": true}', "3 name: is an object where name belongs"),
+        ('{"worker_id": "W-3", "name": ["Ana"], "active": true}', "3 name: is a list"),
+        ('{"worker_id": "W-3", "name": 7, "active": true}', "3 name: is a number"),
+        ('{"worker_id": 3.0, "name": "Ana", "active": true}', "3 worker_id: is a number"),
+        ('{"worker_id": true, "name": "Ana", "active": true}', "3 worker_id: is a boolean"),
+        ('{"worker_id": "W-3", "name": "Ana", "active": null}', "3 active: is empty"),
+        ('{"worker_id": "W-3", "name": "Ana"}', "3 active: is empty"),
+        ('{"worker_id": "W-3", "name": "Ana", "active": false, "active": true}', "3 active: stands twice"),
+        ('{"worker_id": "W-3", "name": "A\\nB", "active": true}', "3 name: 'A\\nB' holds characters"),
+        ('{"worker_id": "W-3", "name": "A\\ud800", "active": true}', "3 name: "),
+        ('{"worker_id": "W-3", "name": "Ana", "Active": true}', "0 active: "),
+        ('["W-3", "Ana", true]', "3 : is no JSON object"),
+        ('{"worker_id": "W-3"', "3 : is no JSON ("),
+        ("NaN", "3 : is no JSON object"),
+    ],
+)
+def test_jsonl_values_are_what_their_columns_are(tmp_path: Path, line: str, says: str) -> None:
+    good = (
+        '{"worker_id": "W-1", "name": "Ana Silva", "active": true}\n{"worker_id": 2, "name": "Omar", "active": false}\n'
+    )
+    assert read(file(tmp_path, good, "g.jsonl")) == [("2", "Omar", False), ANA]
+    assert refusal(file(tmp_path, good + line + "\n", "w.jsonl")).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("select", "says"),
+    [
+        ("SELECT 'W-1' AS worker_id, 'Ana'::BLOB AS name", '0 name: "name" is BLOB; write it as one of VARCHAR'),
+        ("SELECT 7.0::DOUBLE AS worker_id, 'Ana' AS name", '0 worker_id: "worker_id" is DOUBLE'),
+        ("SELECT 7::DECIMAL(9,2) AS worker_id, 'Ana' AS name", '0 worker_id: "worker_id" is DECIMAL'),
+        ("SELECT 'W-1' AS worker_id, {'a': 'Ana'} AS name", '0 name: "name" is STRUCT'),
+        ("SELECT 'W-1' AS worker_id, 'Ana' AS name, NULL::BOOLEAN AS active", "1 active: is empty"),
+        ("SELECT 'W-1' AS worker_id, NULL::VARCHAR AS name", "1 name: is empty"),
+        ("SELECT 'W-1' AS worker_id, 'Ana' AS name, 1.0::DOUBLE AS active", '0 active: "active" is DOUBLE'),
+        ("SELECT 'W-1' AS worker_id, 'Ana' AS name, true AS is_active", '0 active: there is no column "active"'),
+        ("SELECT 'W-1' AS worker_id, 'A' || chr(0) AS name", "1 name: 'A\\x00' holds"),
+        ("SELECT 'W-1' AS worker_id, 'Ana' AS name, 'To' || chr(10) AS city", "1 city: 'To\\n' holds"),
+    ],
+)
+def test_parquet_columns_have_types_that_lose_nothing(tmp_path: Path, select: str, says: str) -> None:
+    assert refusal(parquet(tmp_path / "w.parquet", select)).startswith(says)
+
+
+def test_parquet_ids_may_be_whole_numbers_and_booleans_are_read(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "w.PARQUET", "SELECT 7 AS worker_id, 'Ana' AS name, false AS active, 3 AS Other")
+    assert read(path) == [("7", "Ana", False)]
+
+
+def test_a_folder_is_read_whole_and_its_name_is_no_column(tmp_path: Path) -> None:
+    folder = tmp_path / "active=true" / "worker_id=[x]*"
+    folder.mkdir(parents=True)
+    parquet(folder / "part-1.parquet", "SELECT 'W-1' AS worker_id, 'Ana Silva' AS name, true AS active")
+    parquet(folder / "part-0.parquet", "SELECT false AS active, 'Omar Khan' AS name, 'W-2' AS worker_id")
+    file(folder, "", "_SUCCESS")
+    file(folder, "x", ".part-1.parquet.crc")
+    assert read(folder) == [ANA, OMAR]
+    assert read(file(tmp_path / "active=true", "worker_id,name\nW-1,Ana Silva\n")) == [ANA]
+    report, _ = load_files(RosterFiles.read({"workers": tmp_path / "active=true" / "w.csv"}))
+    assert report["columns"]["workers"]["defaulted"]["active"] == "everybody counts as active"
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        ({"a.csv": GOOD, "b.csv": "worker_id,name\nW-3,Mia Wong\n"}, "differs from"),
+        ({"a.csv": GOOD, "b.csv": GOOD}, "1 worker_id: 'W-1' stands in row 1 of"),
+        ({"a.csv": GOOD, "b.tsv": GOOD}, "a folder holds one format"),
+        ({"a.csv": GOOD, "readme.txt": "x"}, "unknown format"),
+        ({"a.csv": GOOD, "b.csv": GOOD.replace("W-", "X-") + "short\n"}, "3 name: has 1 of 3"),
+        ({}, "is a folder without files"),
+    ],
+)
+def test_the_files_of_a_folder_are_one_table(tmp_path: Path, parts: dict[str, str], says: str) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for name, text in parts.items():
+        file(folder, text, name)
+    assert says in refusal(folder)
+
+
+def test_folders_inside_of_a_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "parts" / "active=false").mkdir(parents=True)
+    file(tmp_path / "parts", GOOD)
+    assert "without partitions by folder" in refusal(tmp_path / "parts")
+
+
+COMPANIONS: list[tuple[str, str, str, str]] = [
+    ("do_not_send", "client_id,worker_id\nacme ,W-1\n", "1 client_id: 'acme ' has spaces around it", "space"),
+    ("do_not_send", "client_id,worker_id\nacme,W-1 \n", "1 worker_id: 'W-1 ' has spaces around it", "space"),
+    ("do_not_send", "client_id,worker_id\n,W-1\n", "1 client_id: is empty", "empty"),
+    ("do_not_send", "client_id,worker_id\nacme,1\n", "1 worker_id: 1 of 1 rows name a worker who is not", "zeros"),
+    ("do_not_send", "client,worker_id\nacme,W-1\n", '0 client_id: there is no column "client_id"', "column"),
+    ("do_not_send", "client_id,worker_id\na,W-1\nclient_id,worker_id,why\nb,W-2,x\n", "2 worker_id: repeats", "header"),
+    ("assignments", "worker_id,shift_start,shift_end\nW-1,2026-12-05,\n", "1 shift_start: '2026-12-05'", "date"),
+    ("assignments", "worker_id,shift_start,shift_end\nW-1,2026-12-05T06:00:00,\n", "1 shift_start: ", "no offset"),
+    ("assignments", "worker_id,shift_start,shift_end\nW-1,2026-12-05T06:00Z,\n", "1 shift_end: '' is no", "open end"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"), [each[:3] for each in COMPANIONS], ids=[each[3] for each in COMPANIONS]
+)
+def test_companions_are_as_strict_as_the_roster(tmp_path: Path, name: str, text: str, says: str) -> None:
+    rules = {name: file(tmp_path, text, "companion.csv")}
+    assert refusal(file(tmp_path, GOOD), **rules).startswith(says)
+
+
+def test_few_unknown_ids_of_a_companion_are_warned_of_and_many_refused(tmp_path: Path) -> None:
+    workers = write_csv(
+        tmp_path / "w.csv", [{"worker_id": f"{n:04d}", "name": "A B", "active": "yes"} for n in range(200)]
+    )
+    for lost, good in ((2, True), (3, False)):
+        ids = [*(f"{n:04d}" for n in range(200 - lost)), *(str(n) for n in range(lost))]
+        refused = write_csv(tmp_path / "d.csv", [{"client_id": "acme", "worker_id": each} for each in ids])
+        report, index = load_files(RosterFiles.read({"workers": workers, "do_not_send": refused}))
+        assert (index is not None) == good
+        assert report["unknown"]["do_not_send"] == lost
+        assert f"{lost} of 200 rows" in (report["warnings"][0] if good else report["problems"][0]["text"])
+    raised = {"workers": workers, "do_not_send": refused, "unknown_max": 0.02}
+    assert load_files(RosterFiles.read(raised))[1] is not None
+
+
+def test_clients_are_compared_as_roles_are(tmp_path: Path) -> None:
+    refused = file(tmp_path, "client_id,worker_id\nACME  Corp,W-1\n", "d.csv")
+    _, index = load_files(RosterFiles.read({"workers": file(tmp_path, GOOD), "do_not_send": refused}))
+    assert index is not None
+    for client, is_refused in (("acme corp", True), ("Acme Corp", True), ("acme", False), ("\uff21cme corp", True)):
+        assert index.found(["W-1"], None, client)["W-1"].do_not_send is is_refused, client
+    assert not index.found(["W-2"], None, "acme corp")["W-2"].do_not_send
+
+
+def test_a_link_that_is_turned_while_it_is_read_mixes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from validated.datasets import parts
+
+    old, new = file(tmp_path, GOOD, "old.csv"), file(tmp_path, GOOD.replace("Ana", "Eve"), "new.csv")
+    link = tmp_path / "w.csv"
+    link.symlink_to(old)
+    whole = parts.OpenPart.unpack_to
+
+    def turned(self: parts.OpenPart, out: Any) -> None:
+        link.unlink()
+        link.symlink_to(new)
+        whole(self, out)
+
+    monkeypatch.setattr(parts.OpenPart, "unpack_to", turned)
+    first, _ = load_files(RosterFiles.read({"workers": link}))
+    monkeypatch.undo()
+    link.unlink()
+    link.symlink_to(old)
+    assert first["version"] == load_files(RosterFiles.read({"workers": link}))[0]["version"]
+    assert read(link) == [ANA, OMAR]
+
+
+def test_a_file_that_is_written_to_while_it_is_read_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from validated.datasets import parts
+
+    path = file(tmp_path, GOOD)
+    whole = parts.OpenPart.unpack_to
+
+    def written(self: parts.OpenPart, out: Any) -> None:
+        with path.open("a") as more:
+            more.write("W-3,Mia Wong,true\n")
+        whole(self, out)
+
+    monkeypatch.setattr(parts.OpenPart, "unpack_to", written)
+    report, index = load_files(RosterFiles.read({"workers": path}))
+    assert index is None
+    assert report["retry"] is True
+    assert "changed while it was read" in report["problems"][0]["text"]
+    assert [each.name for each in tmp_path.iterdir()] == ["w.csv"]
