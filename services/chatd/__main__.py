@@ -75,7 +75,7 @@ def main() -> None:
 def _counts(endpoints: Mapping[str, Endpoint]) -> Mapping[str, int]:
     counts: dict[str, int] = {}
     for name, endpoint in endpoints.items():
-        told = endpoint.counts
+        counted = endpoint.counts
         for key in (
             "calls",
             "upstream_requests",
@@ -84,7 +84,7 @@ def _counts(endpoints: Mapping[str, Endpoint]) -> Mapping[str, int]:
             "failures",
             "queue_refusals",
         ):
-            counts[f"{key}:{name}"] = getattr(told, key)
+            counts[f"{key}:{name}"] = getattr(counted, key)
         counts[f"circuit_opened:{name}"] = endpoint.breakers.opened
         counts[f"circuit_open:{name}"] = endpoint.breakers.open_now
         counts[f"running:{name}"] = endpoint.limit.running

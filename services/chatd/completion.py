@@ -59,7 +59,7 @@ class ToolDefinition:
 
 @dataclass(frozen=True, slots=True)
 class ResponseFormat:
-    """The form that the answer must have, as far as the provider can be told."""
+    """The form that the answer must have, as far as the provider can be asked for it."""
 
     form: Literal["json_object", "json_schema"]
     schema_json: str = ""

@@ -21,7 +21,7 @@ _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 # Names that say that the value is a secret.
 _SECRET_HEADER: Final = re.compile(r"authorization|api-?key|subscription-?key|token|secret|password|cookie")
 _RESERVED_BODY_KEYS: Final = ("messages", "model", "stream", "stream_options", "tools", "response_format")
-# The provider of a chatd that was told nothing.
+# The provider of a chatd without a configuration.
 BUILT_IN_PROVIDER: Final = "scripted"
 
 
@@ -39,7 +39,7 @@ class RetryTable(Table):
     """The wait before repeat n is drawn from 0 to base_ms * 2**n (n from 0), at most cap_ms."""
     cap_ms: Annotated[int, Field(ge=1, le=60_000)] = 5_000
     retry_after_max_ms: Milliseconds = 30_000
-    """A longer Retry-After is not waited for: the caller is told instead."""
+    """A longer Retry-After is not waited for: the caller gets it instead."""
     repeat_billed: bool = False
     """Whether calls that may have been billed are repeated as well: 5xx other than 503 and 529, connections that broke
     after the request was sent, silence. For endpoints whose calls cost nothing, such as a model of your own. Never
@@ -55,7 +55,7 @@ class BreakerTable(Table):
 
 
 class ProviderTable(Table):
-    """What every provider can be told."""
+    """The settings of every provider."""
 
     default_model: Annotated[str, Field(max_length=256)] = ""
     """For requests that name no model. Empty: such requests are refused."""
@@ -96,7 +96,7 @@ def _proxy_url(value: object) -> object:
 
 
 class HttpProviderTable(ProviderTable, AbilitiesTable):
-    """What every HTTP endpoint can be told; what it bears of a request (`AbilitiesTable`) has the vendor's defaults."""
+    """The settings of every HTTP endpoint; what it bears of a request (`AbilitiesTable`) has the vendor's defaults."""
 
     reserved_body_keys: ClassVar[tuple[str, ...]] = ()
 
@@ -131,7 +131,7 @@ class HttpProviderTable(ProviderTable, AbilitiesTable):
     """How long an idle connection is kept. Shorter than the endpoint keeps it (commonly 5 s and more): a request that
     crosses the endpoint's close fails as possibly billed."""
     json_mode: Literal["none", "json_object", "json_schema"] = "none"
-    """What the endpoint can be told about the form of an answer; the most that it can."""
+    """What form of an answer the endpoint can be asked for; the most that it can."""
     errors: Annotated[tuple[ErrorRule, ...], Field(max_length=100)] = ()
     """What errors of this endpoint mean, in order and before the table in the package, which has the keys and examples
     (providers/upstream_errors.toml)."""

@@ -83,9 +83,9 @@ def _answer_facts(answer: Answer, tally: Tally) -> Mapping[str, str | int | bool
     return facts
 
 
-def _facts(tally: Tally, **told: str) -> dict[str, str | int | bool]:
+def _facts(tally: Tally, **known: str) -> dict[str, str | int | bool]:
     facts: dict[str, str | int | bool] = {
-        **told,
+        **known,
         "upstream_requests": tally.upstream_requests,
         "fallbacks": tally.fallbacks,
     }

@@ -55,7 +55,7 @@ def backoff_ms(
 ) -> float:
     """The wait before repeat `retry` (from 0): full jitter over base_ms * 2**retry, at most cap_ms.
 
-    With a Retry-After the jitter is added to it, so that those who were told the same do not come back together.
+    With a Retry-After the jitter is added to it, so that those who heard the same do not come back together.
     """
     jitter = draw() * min(cap_ms, base_ms << retry)
     return jitter if retry_after_ms is None else retry_after_ms + min(jitter, base_ms)

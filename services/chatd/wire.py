@@ -100,19 +100,19 @@ def to_response(answer: Answer, tally: Tally) -> chatd_pb2.CompleteResponse:
     response.finish_reason = _FINISH_REASONS[completion.finish_reason]
     response.time_to_first_token_ms = int((completion.first_token - completion.sent) * 1000)
     response.upstream_requests = tally.upstream_requests
-    told = response.usage
-    told.input_tokens = usage.input_tokens
-    told.output_tokens = usage.output_tokens
+    stated = response.usage
+    stated.input_tokens = usage.input_tokens
+    stated.output_tokens = usage.output_tokens
     if usage.cached_input_tokens:
-        told.cached_input_tokens = usage.cached_input_tokens
+        stated.cached_input_tokens = usage.cached_input_tokens
     if usage.reasoning_tokens:
-        told.reasoning_tokens = usage.reasoning_tokens
+        stated.reasoning_tokens = usage.reasoning_tokens
     if completion.reasoning:
         response.reasoning = completion.reasoning
     for call in completion.tool_calls:
         response.tool_calls.add(id=call.id, name=call.name, arguments_json=call.arguments_json)
     if usage.cache_write_tokens:
-        told.cache_write_input_tokens = usage.cache_write_tokens
+        stated.cache_write_input_tokens = usage.cache_write_tokens
     if completion.text_from_reasoning:
         response.text_from_reasoning = True
     cost = answer.cost

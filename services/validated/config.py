@@ -1,4 +1,4 @@
-"""What ``validated`` can be told: table [validated] of the configuration, or VALIDATED_… variables."""
+"""The settings of ``validated``: table [validated] of the configuration, or VALIDATED_… variables."""
 
 from __future__ import annotations
 

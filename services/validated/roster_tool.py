@@ -131,13 +131,13 @@ def _find(index: RosterIndex, text: str, limit: int) -> dict[str, Any]:
     workers = {worker.worker_id: worker for worker in itertools.islice(_holding(index, exact, fold(text)), limit)}
     found: dict[str, Any] = {
         "exact": exact is not None,
-        "workers": [_told(each) for each in workers.values()],
+        "workers": [_as_json(each) for each in workers.values()],
         "near": [],
     }
     if not workers:
         wanted = (Wanted(text, text),)
         near = near_workers(index, wanted, index.pool("", ()), ends_at=time.monotonic() + _FIND_S)
-        found["near"] = [_told(worker) for each in near[:limit] if (worker := index.worker(each)) is not None]
+        found["near"] = [_as_json(worker) for each in near[:limit] if (worker := index.worker(each)) is not None]
     return found
 
 
@@ -149,7 +149,7 @@ def _holding(index: RosterIndex, exact: Worker | None, folded: str) -> Iterator[
             yield worker
 
 
-def _told(worker: Worker) -> dict[str, Any]:
+def _as_json(worker: Worker) -> dict[str, Any]:
     return {name: value for name in WORKER_COLUMNS if (value := getattr(worker, name)) not in ("", None, ())}
 
 

@@ -24,7 +24,7 @@ _log = structlog.get_logger()
 WHERE = "validated"
 
 
-class _ToldVersion(NamedTuple):
+class _StatedVersion(NamedTuple):
     """The version of a roster as the log and the answer tell it."""
 
     version: RosterVersion
@@ -40,7 +40,7 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         self._tracing = tracing
         self._limits = limits
         self._extra_kinds = frozenset(validators) - frozenset(KNOWN_KINDS)
-        self._version: _ToldVersion | None = None
+        self._version: _StatedVersion | None = None
 
     async def Validate(  # noqa: N802  gRPC's name
         self,
@@ -61,7 +61,7 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         except BaseException as error:
             span.end(level="ERROR", status_message=call.fault_of(error).message)
             raise
-        version = self._told(ground.roster) if ground is not None else None
+        version = self._stated(ground.roster) if ground is not None else None
         _note(call, findings, ground, version)
         _end_span(span, findings, ground)
         return _response(text, findings, ground, version)
@@ -87,21 +87,21 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
             _log.warning("roster unavailable", problem=str(error), trace_id=call.trace.trace_id)
             raise Fault(Reason.ROSTER_UNAVAILABLE, where=WHERE) from None
 
-    def _told(self, version: RosterVersion) -> _ToldVersion:
+    def _stated(self, version: RosterVersion) -> _StatedVersion:
         """`version` in both its forms. A roster that is loaded names the same one in each of its answers."""
-        told = self._version
-        if told is None or told.version is not version:
+        stated = self._version
+        if stated is None or stated.version is not version:
             fields: dict[str, Any] = {
                 "source": version.source,
                 "version": version.version,
                 "row_count": version.row_count,
                 "loaded_at": version.loaded_at,
             }
-            told = self._version = _ToldVersion(version, fields, validated_pb2.RosterVersion(**fields))
-        return told
+            stated = self._version = _StatedVersion(version, fields, validated_pb2.RosterVersion(**fields))
+        return stated
 
 
-def _note(call: Call, findings: Findings, ground: Ground | None, version: _ToldVersion | None) -> None:
+def _note(call: Call, findings: Findings, ground: Ground | None, version: _StatedVersion | None) -> None:
     facts = call.facts
     facts["passed"] = not findings.any
     facts["findings"] = len(findings.kept) + findings.left_out
@@ -141,14 +141,14 @@ def _end_span(span: Span, findings: Findings, ground: Ground | None) -> None:
 
 
 def _finding_json(finding: Finding) -> dict[str, object]:
-    told: dict[str, object] = {"code": finding.code, "path": finding.path, "message": finding.message}
+    stated: dict[str, object] = {"code": finding.code, "path": finding.path, "message": finding.message}
     if finding.suggestions:
-        told["suggestions"] = [{"worker_id": each.worker_id, "name": each.name} for each in finding.suggestions]
-    return told
+        stated["suggestions"] = [{"worker_id": each.worker_id, "name": each.name} for each in finding.suggestions]
+    return stated
 
 
 def _response(
-    text: str, findings: Findings, ground: Ground | None, version: _ToldVersion | None
+    text: str, findings: Findings, ground: Ground | None, version: _StatedVersion | None
 ) -> validated_pb2.ValidateResponse:
     response = validated_pb2.ValidateResponse(
         passed=not findings.any,
@@ -159,7 +159,7 @@ def _response(
     if ground is not None and ground.grounded is not None:
         response.grounded_in_roster = ground.grounded
     for finding in findings.kept:
-        told = response.findings.add(code=finding.code, path=finding.path, message=finding.message)
+        stated = response.findings.add(code=finding.code, path=finding.path, message=finding.message)
         for each in finding.suggestions:
-            told.suggestions.add(worker_id=each.worker_id, name=each.name)
+            stated.suggestions.add(worker_id=each.worker_id, name=each.name)
     return response

@@ -332,6 +332,10 @@ async def test_a_bug_in_the_loop_is_an_internal_status_and_a_row(start_stack: An
             with pytest.raises(Fault) as caught:
                 await client.iterate(make_request(session_id="bug"), timeout_s=30)
             row = await row_of(stack, "bug")
+            # Log lines are written by a thread of their own.
+            async with asyncio.timeout(15):
+                while not any("ZeroDivisionError" in str(entry) for service, entry in stack.logs if service == "iterate"):
+                    await asyncio.sleep(0.02)
             logged = [entry for service, entry in stack.logs if service == "iterate" and "bug" in str(entry)]
 
     assert (caught.value.code, caught.value.reason) == ("INTERNAL", Reason.BUG)

@@ -148,7 +148,7 @@ class StreamedMessage:
 class _Counts:
     """Usage in the API's words. A stream tells it twice, the second time for what has changed."""
 
-    told: dict[str, int] = field(default_factory=dict)
+    counted: dict[str, int] = field(default_factory=dict)
 
     def take(self, usage: object) -> _Counts:
         if isinstance(usage, dict):
@@ -159,18 +159,18 @@ class _Counts:
                 "output_tokens",
             ):
                 if usage.get(name) is not None:
-                    self.told[name] = token_count(usage[name])
+                    self.counted[name] = token_count(usage[name])
             details = _object(usage.get("output_tokens_details"))
             if details.get("thinking_tokens") is not None:
-                self.told["thinking_tokens"] = token_count(details["thinking_tokens"])
+                self.counted["thinking_tokens"] = token_count(details["thinking_tokens"])
         return self
 
     def usage(self) -> Usage:
         # The API's input_tokens leave out what was read from and written to the cache.
-        told = self.told.get
-        cached, written = told("cache_read_input_tokens", 0), told("cache_creation_input_tokens", 0)
-        total = token_count(told("input_tokens", 0) + cached + written)
-        return Usage(total, told("output_tokens", 0), cached, told("thinking_tokens", 0), written)
+        counted = self.counted.get
+        cached, written = counted("cache_read_input_tokens", 0), counted("cache_creation_input_tokens", 0)
+        total = token_count(counted("input_tokens", 0) + cached + written)
+        return Usage(total, counted("output_tokens", 0), cached, counted("thinking_tokens", 0), written)
 
 
 def _tool_call(block: Mapping[str, Any], arguments: str) -> ToolCall:

@@ -74,7 +74,7 @@ class _Parts:
         """Whether a named piece with this id belongs to another call than this."""
         if id_ and self.id:
             return id_ != self.id
-        # Without ids only a call that is whole can be told from one that grows.
+        # Without ids only a call that is whole can be distinguished from one that grows.
         return bool(self.name) and is_json("".join(self.arguments))
 
     def grow(self, id_: str, name: str, arguments: str) -> None:

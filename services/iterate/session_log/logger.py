@@ -3,7 +3,7 @@
 What a session does with it, all on the event loop::
 
     session = logger.begin(begun)            # queued
-    await session.begun()                    # in the kernel's hands, before the ids are told and the model is asked
+    await session.begun()                    # in the kernel's hands, before the ids are sent and the model is asked
     session.attempt_finished(attempt)        # after each attempt
     handover = session.hand_over(record)     # in a `finally`, before any await there: no cancellation cuts it short
     await handover.written()                 # before the answer leaves

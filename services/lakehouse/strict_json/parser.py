@@ -157,7 +157,7 @@ def _decoded(decoder: json.JSONDecoder, text: str) -> JsonValue:
     except json.JSONDecodeError as error:
         raise _syntax_breach(text, error) from None
     except (_DuplicateNameError, JsonBreach) as error:
-        # A text that is no JSON at all is told so first, wherever the reading stopped: in this order the
+        # A text that is no JSON at all is refused as that first, wherever the reading stopped: in this order the
         # readers of parity/ agree on the kind of every breach.
         try:
             _TO_SHAPE.decode(text)

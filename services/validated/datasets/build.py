@@ -103,7 +103,7 @@ class Loaded:
                 self._check_companion(db, table)
 
     def report(self) -> dict[str, Any]:
-        """What is told of the load."""
+        """What the load found."""
         return {
             "version": self.version,
             "index": "",
@@ -114,7 +114,7 @@ class Loaded:
             "problems_left_out": self.problems.left_out,
             "warnings": self.warnings,
             "unknown": self.unknown,
-            "columns": {table.dataset.name: _told(table) for table in self.tables if table.matched is not None},
+            "columns": {table.dataset.name: _columns(table) for table in self.tables if table.matched is not None},
             "retry": False,
         }
 
@@ -221,7 +221,7 @@ def _refused(problems: tuple[Problem, ...], *, retry: bool) -> dict[str, Any]:
     }
 
 
-def _told(table: OpenTable) -> dict[str, Any]:
+def _columns(table: OpenTable) -> dict[str, Any]:
     assert table.matched is not None  # noqa: S101  the caller looked
     return {
         "used": table.matched.used,

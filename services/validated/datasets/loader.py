@@ -56,7 +56,7 @@ class Loader:
             if each is None:
                 raise LoadError([f"{path}: {_why_not(path)}; check the path and the permissions"], retry=True)
         report = self._run()
-        problems = [_told(problem) for problem in report["problems"]]
+        problems = [_sentence(problem) for problem in report["problems"]]
         if problems:
             raise LoadError(problems, report["problems_left_out"], retry=report["retry"])
         try:
@@ -164,6 +164,6 @@ def _why_not(path: Path) -> str:
     return "cannot be listed"
 
 
-def _told(problem: Mapping[str, object]) -> str:
+def _sentence(problem: Mapping[str, object]) -> str:
     where = ", ".join(filter(None, (f"row {problem['row']}" if problem["row"] else "", str(problem["column"]))))
     return f"{problem['file']}: {where}: {problem['text']}" if where else f"{problem['file']}: {problem['text']}"

@@ -93,7 +93,7 @@ class _Fill:
         self._ids = frozenset(terms.worker_ids)
         self._answer = answer
         own = [found.worker for worker_id, found in answer.found.items() if worker_id in self._ids]
-        # A namesake of somebody in the fill cannot be told from him.
+        # A namesake of somebody in the fill cannot be distinguished from them.
         self._names = [*(worker.name for worker in own), *terms.allowed_names]
         self._numbers = NumberSearch(
             [*(worker.phone for worker in own), *terms.worker_ids, *terms.allowed_numbers], region

@@ -168,21 +168,21 @@ class _Judgement:
 def _check_artifact(artifact: JsonValue, findings: Findings) -> None:
     """Add what is wrong with the shape around the elements of "workers"."""
     if not isinstance(artifact, dict):
-        findings.add("SHAPE", "", f'must be an object {{"workers": [...]}}, is {_told(artifact)}')
+        findings.add("SHAPE", "", f'must be an object {{"workers": [...]}}, is {_described(artifact)}')
         return
     for name in artifact:
         if name != "workers":
             findings.add("SHAPE", pointer([name]), f'unknown name "{quoted(name)}"; the only name here is "workers"')
     workers = artifact.get("workers")
     if not isinstance(workers, list):
-        problem = f"must be an array, is {_told(workers)}" if "workers" in artifact else "is missing"
+        problem = f"must be an array, is {_described(workers)}" if "workers" in artifact else "is missing"
         findings.add("SHAPE", "/workers", f'"workers" {problem}; it lists {{"worker_id", "name"}} objects')
 
 
 def _read_entry(index: int, element: JsonValue, findings: Findings) -> _Entry | None:
     """The element, where it has an id. What is wrong with its shape is added to `findings`."""
     if not isinstance(element, dict):
-        problem = f'must be an object with "worker_id" and "name", is {_told(element)}'
+        problem = f'must be an object with "worker_id" and "name", is {_described(element)}'
         findings.add("SHAPE", f"/workers/{index}", problem)
         return None
     if element.keys() <= _NAMES:
@@ -204,7 +204,7 @@ def _read_entry(index: int, element: JsonValue, findings: Findings) -> _Entry | 
         if isinstance(value, str) and (value or name in _STATED):
             texts[name] = value
         elif name in element or name not in _STATED:
-            problem = f"must be a string that is not empty, is {_told(value)}" if name in element else "is missing"
+            problem = f"must be a string that is not empty, is {_described(value)}" if name in element else "is missing"
             findings.add("SHAPE", f"/workers/{index}/{name}", f'"{name}" {problem}')
     worker_id = texts.pop("worker_id", None)
     if worker_id is None:
@@ -212,7 +212,7 @@ def _read_entry(index: int, element: JsonValue, findings: Findings) -> _Entry | 
     return _Entry(index, worker_id, texts.pop("name", None), texts)
 
 
-def _told(value: JsonValue) -> str:
+def _described(value: JsonValue) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -106,25 +106,25 @@ class FillTerms:
             return
         worker = found.worker
         if not worker.active:
-            yield Breach("INACTIVE_WORKER", f"{_told(worker)} is not active; name an active worker")
+            yield Breach("INACTIVE_WORKER", f"{_named(worker)} is not active; name an active worker")
         if fold(worker.role) != self.folded_role:
             held = f'is "{quoted(worker.role)}" in the roster' if worker.role else "has no role in the roster"
-            yield Breach("WRONG_ROLE", f'{_told(worker)} {held}; the role asked for is "{quoted(self.role)}"')
+            yield Breach("WRONG_ROLE", f'{_named(worker)} {held}; the role asked for is "{quoted(self.role)}"')
         yield from self._place_breaches(worker)
         yield from self._distance_breaches(worker)
         if self.certifications:
             missing = self._missing(worker)
             if missing:
                 names = ", ".join(quoted(each) for each in missing[:5]) + (", …" if len(missing) > 5 else "")
-                yield Breach("MISSING_CERTIFICATION", f"{_told(worker)} does not hold {names}")
+                yield Breach("MISSING_CERTIFICATION", f"{_named(worker)} does not hold {names}")
         if found.overlap is not None:
             start, end = found.overlap.start.isoformat(), found.overlap.end.isoformat()
             yield Breach(
-                "SHIFT_OVERLAP", f"{_told(worker)} already works from {start} to {end}, which overlaps the shift"
+                "SHIFT_OVERLAP", f"{_named(worker)} already works from {start} to {end}, which overlaps the shift"
             )
         if found.do_not_send:
             yield Breach(
-                "DO_NOT_SEND", f'{_told(worker)} is on the do-not-send list of client "{quoted(self.client_id)}"'
+                "DO_NOT_SEND", f'{_named(worker)} is on the do-not-send list of client "{quoted(self.client_id)}"'
             )
 
     def _is_placed(self, worker: Worker) -> bool:
@@ -148,7 +148,7 @@ class FillTerms:
         states = [place.takes_state(state) for place in self.places]
         allowed = "; ".join(str(place) for place in self.places[:5]) + ("; …" if len(self.places) > 5 else "")
         based = _spelt(worker.city, worker.state) or "no known place"
-        message = f"{_told(worker)} is based in {based}; allowed: {allowed}"
+        message = f"{_named(worker)} is based in {based}; allowed: {allowed}"
         if not any(states):
             yield Breach("WRONG_STATE", message)
         if any(states) or not any(cities):
@@ -159,14 +159,15 @@ class FillTerms:
             return
         if worker.latitude is None or worker.longitude is None:
             yield Breach(
-                "NO_COORDINATES", f"{_told(worker)} has no coordinates in the roster, so the distance is not known"
+                "NO_COORDINATES",
+                f"{_named(worker)} has no coordinates in the roster, so the distance is not known",
             )
             return
         away = distance_km(self.site, (worker.latitude, worker.longitude))
         if away > self.max_distance_km:
             yield Breach(
                 "TOO_FAR",
-                f"{_told(worker)} is {away:.1f} km from the site; at most {self.max_distance_km:g} km are allowed",
+                f"{_named(worker)} is {away:.1f} km from the site; at most {self.max_distance_km:g} km are allowed",
             )
 
 
@@ -178,7 +179,7 @@ def _spelt(city: str, state: str) -> str:
     return ", ".join(part for part in (quoted(city), quoted(state)) if part)
 
 
-def _told(worker: Worker) -> str:
+def _named(worker: Worker) -> str:
     return f"{quoted(worker.worker_id)} ({quoted(worker.name)})"
 
 

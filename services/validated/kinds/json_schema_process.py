@@ -90,8 +90,8 @@ def _compile(schema: Any) -> Any:
             raise ValueError(f"a reference leads outside the schema: {_cut(error.message, 120)}") from None
         path = list(error.instance_path)
         at = "/".join(str(step) for step in path)
-        told = _beyond_regex(schema, path) or _cut(error.message, _MESSAGE_CHARS_MAX)
-        raise ValueError(f"not a JSON Schema that can be checked at /{_cut(at, _QUOTE_CHARS_MAX)}: {told}") from None
+        problem = _beyond_regex(schema, path) or _cut(error.message, _MESSAGE_CHARS_MAX)
+        raise ValueError(f"not a JSON Schema that can be checked at /{_cut(at, _QUOTE_CHARS_MAX)}: {problem}") from None
     except Exception as error:  # noqa: BLE001  the library's other refusals (references, anchors) have no common class
         raise ValueError(f"not a JSON Schema that can be checked: {_cut(str(error), _MESSAGE_CHARS_MAX)}") from None
 
@@ -148,7 +148,7 @@ def _reasons(error: Any, depth: int) -> Iterator[tuple[Any, str]]:
     """What is wrong where `error` says it: of alternatives that all fail, what is wrong with the one that fits best."""
     branches = [branch for branch in getattr(error.kind, "context", None) or () if branch]
     if not branches or depth == _BRANCH_DEPTH_MAX:
-        yield error, _told(error)
+        yield error, _problem_of(error)
         return
     depth_of_value = len(error.instance_path)
     types = [_types_at(branch, depth_of_value) for branch in branches]
@@ -221,7 +221,7 @@ def _with_empty_names(value: Any, path: list[Any], wanted: Any, tried: list[int]
     return None
 
 
-def _told(error: Any) -> str:
+def _problem_of(error: Any) -> str:
     if error.kind.name == "enum" and len(error.kind.options) > _OPTIONS_TOLD_MAX:
         return _of_value(_nearest(error.instance, error.kind.options), error)
     return _of_value(_cut(error.message, _MESSAGE_CHARS_MAX), error)

@@ -77,7 +77,7 @@ def _tell(findings: Findings, wanted_at: Mapping[int, Wanted], search: _Search) 
         if nearest:
             suggestions = tuple([Suggestion(worker_id, name) for _, worker_id, name in nearest])
             # Somebody with several faults is answered once in words.
-            text = f"{message}; {_told(nearest, meant=code in _UNKNOWN)}" if is_new else message
+            text = f"{message}; {_listed(nearest, meant=code in _UNKNOWN)}" if is_new else message
             findings.kept[position] = Finding(code, path, text, suggestions)
     shortage = search.shortage()
     if shortage:
@@ -171,7 +171,7 @@ def _likest(text: str, choices: Sequence[str], limit: int) -> list[tuple[float, 
     return [(score, at) for _, score, at in found]
 
 
-def _told(nearest: Sequence[_Near], *, meant: bool) -> str:
+def _listed(nearest: Sequence[_Near], *, meant: bool) -> str:
     near = [each for each in nearest if meant and -each[0] >= _NEAR]
     shown = (near or nearest)[:_TOLD_IN_MESSAGE]
     names = ", ".join([f"{quoted(worker_id)} {quoted(name)}" for _, worker_id, name in shown])
