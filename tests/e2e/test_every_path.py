@@ -334,7 +334,9 @@ async def test_a_bug_in_the_loop_is_an_internal_status_and_a_row(start_stack: An
             row = await row_of(stack, "bug")
             # Log lines are written by a thread of their own.
             async with asyncio.timeout(15):
-                while not any("ZeroDivisionError" in str(entry) for service, entry in stack.logs if service == "iterate"):
+                while not any(
+                    "ZeroDivisionError" in str(entry) for service, entry in stack.logs if service == "iterate"
+                ):
                     await asyncio.sleep(0.02)
             logged = [entry for service, entry in stack.logs if service == "iterate" and "bug" in str(entry)]
 
