@@ -123,5 +123,6 @@ def _row(log: Path, session_id: str) -> dict[str, Any]:
 def _note(problems: list[str], service: str, entry: dict[str, Any] | str) -> None:
     if isinstance(entry, str):
         problems.append(f"{service}: {entry}")
-    elif entry.get("level") in {"warning", "error"}:
+    # What an operator could set better does not matter to a stack that lives for one session.
+    elif entry.get("level") in {"warning", "error"} and entry.get("event") != "configuration":
         problems.append(f"{service}: {entry.get('event')}: {json.dumps(entry, ensure_ascii=False)}")
