@@ -54,7 +54,7 @@ async def top_of(stack: Any, trace_id: str) -> Any:
         roots = [span for span in tree.spans if span.name.startswith("iterate.")] if tree is not None else []
         return roots[0] if roots and receiver.scores(trace_id) else None
 
-    return await asyncio.to_thread(stack.receiver.wait_for, found, 15.0)
+    return await asyncio.to_thread(stack.receiver.wait_for, found, 40.0)
 
 
 def shape(tree: TraceTree) -> list[tuple[str, str, str]]:
