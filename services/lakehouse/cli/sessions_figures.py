@@ -13,21 +13,21 @@ from lakehouse.cli.sessions_query import filter_options
 from lakehouse.sessions.query.listing import SessionFilter
 from lakehouse.sessions.query.stats import SessionStats, Slice, session_stats
 
-_RIGHT = frozenset(
-    {
-        "sessions",
-        "accepted",
-        "rate",
-        "exhausted",
-        "infra",
-        "attempts",
-        "phantom",
-        "tokens/accepted",
-        "USD",
-        "USD/accepted",
-        "mean ms",
-    }
+# The figures of one group of sessions, as `_print_slices` gives them.
+_FIGURES = (
+    "sessions",
+    "accepted",
+    "rate",
+    "exhausted",
+    "infra",
+    "attempts",
+    "phantom",
+    "tokens/accepted",
+    "USD",
+    "USD/accepted",
+    "mean ms",
 )
+_RIGHT = frozenset(_FIGURES)
 
 
 @click.command("stats", short_help="Acceptance, attempts, phantoms, errors, tokens.")
@@ -88,22 +88,8 @@ def _print_stats(found: SessionStats) -> None:
 
 def _print_slices(title: str, keys: tuple[str, ...], slices: list[Slice]) -> None:
     _heading(title)
-    names = (
-        *keys,
-        "sessions",
-        "accepted",
-        "rate",
-        "exhausted",
-        "infra",
-        "attempts",
-        "phantom",
-        "tokens/accepted",
-        "USD",
-        "USD/accepted",
-        "mean ms",
-    )
     print_table(
-        names,
+        (*keys, *_FIGURES),
         (
             (
                 *(getattr(part, "period" if key in ("day", "week") else key) or "-" for key in keys),
