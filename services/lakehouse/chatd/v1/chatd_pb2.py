@@ -24,41 +24,45 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elakehouse/chatd/v1/chatd.proto\x12\x12lakehouse.chatd.v1\"\x8a\x01\n\x07Message\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.lakehouse.chatd.v1.Role\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\x14\n\x0ctool_call_id\x18\x03 \x01(\t\x12\x30\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1c.lakehouse.chatd.v1.ToolCall\")\n\x06Target\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"L\n\x0eToolDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0fparameters_json\x18\x03 \x01(\t\"<\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\"\xca\x01\n\x0eResponseFormat\x12\x35\n\x04type\x18\x01 \x01(\x0e\x32\'.lakehouse.chatd.v1.ResponseFormat.Type\x12\x13\n\x0bschema_json\x18\x02 \x01(\t\x12\x13\n\x0bschema_name\x18\x03 \x01(\t\"W\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\r\n\tTYPE_TEXT\x10\x01\x12\x14\n\x10TYPE_JSON_OBJECT\x10\x02\x12\x14\n\x10TYPE_JSON_SCHEMA\x10\x03\"\xcb\x03\n\x0f\x43ompleteRequest\x12-\n\x08messages\x18\x01 \x03(\x0b\x32\x1b.lakehouse.chatd.v1.Message\x12*\n\x06target\x18\x02 \x01(\x0b\x32\x1a.lakehouse.chatd.v1.Target\x12-\n\tfallbacks\x18\x03 \x03(\x0b\x32\x1a.lakehouse.chatd.v1.Target\x12\x18\n\x0btemperature\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x06 \x01(\x05H\x02\x88\x01\x01\x12\x0c\n\x04stop\x18\x07 \x03(\t\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x03\x88\x01\x01\x12;\n\x0fresponse_format\x18\t \x01(\x0b\x32\".lakehouse.chatd.v1.ResponseFormat\x12\x31\n\x05tools\x18\n \x03(\x0b\x32\".lakehouse.chatd.v1.ToolDefinition\x12\x13\n\x0btool_choice\x18\x0b \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x0c \x01(\x05\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\r\n\x0b_max_tokensB\x07\n\x05_seed\"M\n\x15StreamCompleteRequest\x12\x34\n\x07request\x18\x01 \x01(\x0b\x32#.lakehouse.chatd.v1.CompleteRequest\"\x8d\x01\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x05\x12\x15\n\routput_tokens\x18\x02 \x01(\x05\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x03 \x01(\x05\x12\x18\n\x10reasoning_tokens\x18\x04 \x01(\x05\x12 \n\x18\x63\x61\x63he_write_input_tokens\x18\x05 \x01(\x05\"@\n\x04\x43ost\x12\x11\n\tinput_usd\x18\x01 \x01(\x01\x12\x12\n\noutput_usd\x18\x02 \x01(\x01\x12\x11\n\ttotal_usd\x18\x03 \x01(\x01\"\x97\x03\n\x10\x43ompleteResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\treasoning\x18\x02 \x01(\t\x12\x30\n\ntool_calls\x18\x03 \x03(\x0b\x32\x1c.lakehouse.chatd.v1.ToolCall\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12(\n\x05usage\x18\x06 \x01(\x0b\x32\x19.lakehouse.chatd.v1.Usage\x12&\n\x04\x63ost\x18\x07 \x01(\x0b\x32\x18.lakehouse.chatd.v1.Cost\x12\x37\n\rfinish_reason\x18\x08 \x01(\x0e\x32 .lakehouse.chatd.v1.FinishReason\x12\x1e\n\x16time_to_first_token_ms\x18\t \x01(\x05\x12\x19\n\x11upstream_requests\x18\n \x01(\x05\x12\x1a\n\rcost_nano_usd\x18\x0b \x01(\x03H\x00\x88\x01\x01\x12\x1b\n\x13text_from_reasoning\x18\x0c \x01(\x08\x42\x10\n\x0e_cost_nano_usd\"\x8c\x01\n\x16StreamCompleteResponse\x12\x14\n\ntext_delta\x18\x01 \x01(\tH\x00\x12\x19\n\x0freasoning_delta\x18\x02 \x01(\tH\x00\x12\x38\n\x08response\x18\x03 \x01(\x0b\x32$.lakehouse.chatd.v1.CompleteResponseH\x00\x42\x07\n\x05\x65vent*_\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03\x12\r\n\tROLE_TOOL\x10\x04*\xd7\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04\x12\x19\n\x15\x46INISH_REASON_REFUSAL\x10\x05\x12\x1b\n\x17\x46INISH_REASON_MALFORMED\x10\x06\x32\xcf\x01\n\x0b\x43hatService\x12U\n\x08\x43omplete\x12#.lakehouse.chatd.v1.CompleteRequest\x1a$.lakehouse.chatd.v1.CompleteResponse\x12i\n\x0eStreamComplete\x12).lakehouse.chatd.v1.StreamCompleteRequest\x1a*.lakehouse.chatd.v1.StreamCompleteResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elakehouse/chatd/v1/chatd.proto\x12\x12lakehouse.chatd.v1\"\xa6\x01\n\x07Message\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.lakehouse.chatd.v1.Role\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\x14\n\x0ctool_call_id\x18\x03 \x01(\t\x12\x30\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1c.lakehouse.chatd.v1.ToolCall\x12\x1a\n\x12restricted_content\x18\x05 \x01(\t\")\n\x06Target\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"L\n\x0eToolDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0fparameters_json\x18\x03 \x01(\t\"<\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\"\xea\x01\n\x0eResponseFormat\x12\x35\n\x04type\x18\x01 \x01(\x0e\x32\'.lakehouse.chatd.v1.ResponseFormat.Type\x12\x13\n\x0bschema_json\x18\x02 \x01(\t\x12\x13\n\x0bschema_name\x18\x03 \x01(\t\x12\x1e\n\x16restricted_schema_json\x18\x04 \x01(\t\"W\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\r\n\tTYPE_TEXT\x10\x01\x12\x14\n\x10TYPE_JSON_OBJECT\x10\x02\x12\x14\n\x10TYPE_JSON_SCHEMA\x10\x03\"\xcb\x03\n\x0f\x43ompleteRequest\x12-\n\x08messages\x18\x01 \x03(\x0b\x32\x1b.lakehouse.chatd.v1.Message\x12*\n\x06target\x18\x02 \x01(\x0b\x32\x1a.lakehouse.chatd.v1.Target\x12-\n\tfallbacks\x18\x03 \x03(\x0b\x32\x1a.lakehouse.chatd.v1.Target\x12\x18\n\x0btemperature\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x06 \x01(\x05H\x02\x88\x01\x01\x12\x0c\n\x04stop\x18\x07 \x03(\t\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x03\x88\x01\x01\x12;\n\x0fresponse_format\x18\t \x01(\x0b\x32\".lakehouse.chatd.v1.ResponseFormat\x12\x31\n\x05tools\x18\n \x03(\x0b\x32\".lakehouse.chatd.v1.ToolDefinition\x12\x13\n\x0btool_choice\x18\x0b \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x0c \x01(\x05\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\r\n\x0b_max_tokensB\x07\n\x05_seed\"M\n\x15StreamCompleteRequest\x12\x34\n\x07request\x18\x01 \x01(\x0b\x32#.lakehouse.chatd.v1.CompleteRequest\"\x8d\x01\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x05\x12\x15\n\routput_tokens\x18\x02 \x01(\x05\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x03 \x01(\x05\x12\x18\n\x10reasoning_tokens\x18\x04 \x01(\x05\x12 \n\x18\x63\x61\x63he_write_input_tokens\x18\x05 \x01(\x05\"@\n\x04\x43ost\x12\x11\n\tinput_usd\x18\x01 \x01(\x01\x12\x12\n\noutput_usd\x18\x02 \x01(\x01\x12\x11\n\ttotal_usd\x18\x03 \x01(\x01\"\xc5\x03\n\x10\x43ompleteResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\treasoning\x18\x02 \x01(\t\x12\x30\n\ntool_calls\x18\x03 \x03(\x0b\x32\x1c.lakehouse.chatd.v1.ToolCall\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12(\n\x05usage\x18\x06 \x01(\x0b\x32\x19.lakehouse.chatd.v1.Usage\x12&\n\x04\x63ost\x18\x07 \x01(\x0b\x32\x18.lakehouse.chatd.v1.Cost\x12\x37\n\rfinish_reason\x18\x08 \x01(\x0e\x32 .lakehouse.chatd.v1.FinishReason\x12\x1e\n\x16time_to_first_token_ms\x18\t \x01(\x05\x12\x19\n\x11upstream_requests\x18\n \x01(\x05\x12\x1a\n\rcost_nano_usd\x18\x0b \x01(\x03H\x00\x88\x01\x01\x12\x1b\n\x13text_from_reasoning\x18\x0c \x01(\x08\x12,\n\x04sent\x18\r \x01(\x0b\x32\x1e.lakehouse.chatd.v1.SentFormatB\x10\n\x0e_cost_nano_usd\"\x95\x02\n\nSentFormat\x12\x35\n\x04type\x18\x01 \x01(\x0e\x32\'.lakehouse.chatd.v1.ResponseFormat.Type\x12\x35\n\x06schema\x18\x02 \x01(\x0e\x32%.lakehouse.chatd.v1.SentFormat.Schema\x12\x0f\n\x07\x64ialect\x18\x03 \x01(\t\x12\x1a\n\x12restricted_content\x18\x04 \x01(\x08\x12\x10\n\x08\x64\x65graded\x18\x05 \x01(\t\"Z\n\x06Schema\x12\x16\n\x12SCHEMA_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSCHEMA_NONE\x10\x01\x12\x10\n\x0cSCHEMA_PLAIN\x10\x02\x12\x15\n\x11SCHEMA_RESTRICTED\x10\x03\"\x8c\x01\n\x16StreamCompleteResponse\x12\x14\n\ntext_delta\x18\x01 \x01(\tH\x00\x12\x19\n\x0freasoning_delta\x18\x02 \x01(\tH\x00\x12\x38\n\x08response\x18\x03 \x01(\x0b\x32$.lakehouse.chatd.v1.CompleteResponseH\x00\x42\x07\n\x05\x65vent*_\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03\x12\r\n\tROLE_TOOL\x10\x04*\xd7\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04\x12\x19\n\x15\x46INISH_REASON_REFUSAL\x10\x05\x12\x1b\n\x17\x46INISH_REASON_MALFORMED\x10\x06\x32\xcf\x01\n\x0b\x43hatService\x12U\n\x08\x43omplete\x12#.lakehouse.chatd.v1.CompleteRequest\x1a$.lakehouse.chatd.v1.CompleteResponse\x12i\n\x0eStreamComplete\x12).lakehouse.chatd.v1.StreamCompleteRequest\x1a*.lakehouse.chatd.v1.StreamCompleteResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lakehouse.chatd.v1.chatd_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=1887
-  _globals['_ROLE']._serialized_end=1982
-  _globals['_FINISHREASON']._serialized_start=1985
-  _globals['_FINISHREASON']._serialized_end=2200
+  _globals['_ROLE']._serialized_start=2273
+  _globals['_ROLE']._serialized_end=2368
+  _globals['_FINISHREASON']._serialized_start=2371
+  _globals['_FINISHREASON']._serialized_end=2586
   _globals['_MESSAGE']._serialized_start=55
-  _globals['_MESSAGE']._serialized_end=193
-  _globals['_TARGET']._serialized_start=195
-  _globals['_TARGET']._serialized_end=236
-  _globals['_TOOLDEFINITION']._serialized_start=238
-  _globals['_TOOLDEFINITION']._serialized_end=314
-  _globals['_TOOLCALL']._serialized_start=316
-  _globals['_TOOLCALL']._serialized_end=376
-  _globals['_RESPONSEFORMAT']._serialized_start=379
-  _globals['_RESPONSEFORMAT']._serialized_end=581
-  _globals['_RESPONSEFORMAT_TYPE']._serialized_start=494
-  _globals['_RESPONSEFORMAT_TYPE']._serialized_end=581
-  _globals['_COMPLETEREQUEST']._serialized_start=584
-  _globals['_COMPLETEREQUEST']._serialized_end=1043
-  _globals['_STREAMCOMPLETEREQUEST']._serialized_start=1045
-  _globals['_STREAMCOMPLETEREQUEST']._serialized_end=1122
-  _globals['_USAGE']._serialized_start=1125
-  _globals['_USAGE']._serialized_end=1266
-  _globals['_COST']._serialized_start=1268
-  _globals['_COST']._serialized_end=1332
-  _globals['_COMPLETERESPONSE']._serialized_start=1335
-  _globals['_COMPLETERESPONSE']._serialized_end=1742
-  _globals['_STREAMCOMPLETERESPONSE']._serialized_start=1745
-  _globals['_STREAMCOMPLETERESPONSE']._serialized_end=1885
-  _globals['_CHATSERVICE']._serialized_start=2203
-  _globals['_CHATSERVICE']._serialized_end=2410
+  _globals['_MESSAGE']._serialized_end=221
+  _globals['_TARGET']._serialized_start=223
+  _globals['_TARGET']._serialized_end=264
+  _globals['_TOOLDEFINITION']._serialized_start=266
+  _globals['_TOOLDEFINITION']._serialized_end=342
+  _globals['_TOOLCALL']._serialized_start=344
+  _globals['_TOOLCALL']._serialized_end=404
+  _globals['_RESPONSEFORMAT']._serialized_start=407
+  _globals['_RESPONSEFORMAT']._serialized_end=641
+  _globals['_RESPONSEFORMAT_TYPE']._serialized_start=554
+  _globals['_RESPONSEFORMAT_TYPE']._serialized_end=641
+  _globals['_COMPLETEREQUEST']._serialized_start=644
+  _globals['_COMPLETEREQUEST']._serialized_end=1103
+  _globals['_STREAMCOMPLETEREQUEST']._serialized_start=1105
+  _globals['_STREAMCOMPLETEREQUEST']._serialized_end=1182
+  _globals['_USAGE']._serialized_start=1185
+  _globals['_USAGE']._serialized_end=1326
+  _globals['_COST']._serialized_start=1328
+  _globals['_COST']._serialized_end=1392
+  _globals['_COMPLETERESPONSE']._serialized_start=1395
+  _globals['_COMPLETERESPONSE']._serialized_end=1848
+  _globals['_SENTFORMAT']._serialized_start=1851
+  _globals['_SENTFORMAT']._serialized_end=2128
+  _globals['_SENTFORMAT_SCHEMA']._serialized_start=2038
+  _globals['_SENTFORMAT_SCHEMA']._serialized_end=2128
+  _globals['_STREAMCOMPLETERESPONSE']._serialized_start=2131
+  _globals['_STREAMCOMPLETERESPONSE']._serialized_end=2271
+  _globals['_CHATSERVICE']._serialized_start=2589
+  _globals['_CHATSERVICE']._serialized_end=2796
 # @@protoc_insertion_point(module_scope)

@@ -38,16 +38,18 @@ FINISH_REASON_REFUSAL: FinishReason
 FINISH_REASON_MALFORMED: FinishReason
 
 class Message(_message.Message):
-    __slots__ = ("role", "content", "tool_call_id", "tool_calls")
+    __slots__ = ("role", "content", "tool_call_id", "tool_calls", "restricted_content")
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CONTENT_FIELD_NUMBER: _ClassVar[int]
     TOOL_CALL_ID_FIELD_NUMBER: _ClassVar[int]
     TOOL_CALLS_FIELD_NUMBER: _ClassVar[int]
+    RESTRICTED_CONTENT_FIELD_NUMBER: _ClassVar[int]
     role: Role
     content: str
     tool_call_id: str
     tool_calls: _containers.RepeatedCompositeFieldContainer[ToolCall]
-    def __init__(self, role: _Optional[_Union[Role, str]] = ..., content: _Optional[str] = ..., tool_call_id: _Optional[str] = ..., tool_calls: _Optional[_Iterable[_Union[ToolCall, _Mapping]]] = ...) -> None: ...
+    restricted_content: str
+    def __init__(self, role: _Optional[_Union[Role, str]] = ..., content: _Optional[str] = ..., tool_call_id: _Optional[str] = ..., tool_calls: _Optional[_Iterable[_Union[ToolCall, _Mapping]]] = ..., restricted_content: _Optional[str] = ...) -> None: ...
 
 class Target(_message.Message):
     __slots__ = ("provider", "model")
@@ -78,7 +80,7 @@ class ToolCall(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ...) -> None: ...
 
 class ResponseFormat(_message.Message):
-    __slots__ = ("type", "schema_json", "schema_name")
+    __slots__ = ("type", "schema_json", "schema_name", "restricted_schema_json")
     class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         TYPE_UNSPECIFIED: _ClassVar[ResponseFormat.Type]
@@ -92,10 +94,12 @@ class ResponseFormat(_message.Message):
     TYPE_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_JSON_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_NAME_FIELD_NUMBER: _ClassVar[int]
+    RESTRICTED_SCHEMA_JSON_FIELD_NUMBER: _ClassVar[int]
     type: ResponseFormat.Type
     schema_json: str
     schema_name: str
-    def __init__(self, type: _Optional[_Union[ResponseFormat.Type, str]] = ..., schema_json: _Optional[str] = ..., schema_name: _Optional[str] = ...) -> None: ...
+    restricted_schema_json: str
+    def __init__(self, type: _Optional[_Union[ResponseFormat.Type, str]] = ..., schema_json: _Optional[str] = ..., schema_name: _Optional[str] = ..., restricted_schema_json: _Optional[str] = ...) -> None: ...
 
 class CompleteRequest(_message.Message):
     __slots__ = ("messages", "target", "fallbacks", "temperature", "top_p", "max_tokens", "stop", "seed", "response_format", "tools", "tool_choice", "attempt")
@@ -156,7 +160,7 @@ class Cost(_message.Message):
     def __init__(self, input_usd: _Optional[float] = ..., output_usd: _Optional[float] = ..., total_usd: _Optional[float] = ...) -> None: ...
 
 class CompleteResponse(_message.Message):
-    __slots__ = ("text", "reasoning", "tool_calls", "provider", "model", "usage", "cost", "finish_reason", "time_to_first_token_ms", "upstream_requests", "cost_nano_usd", "text_from_reasoning")
+    __slots__ = ("text", "reasoning", "tool_calls", "provider", "model", "usage", "cost", "finish_reason", "time_to_first_token_ms", "upstream_requests", "cost_nano_usd", "text_from_reasoning", "sent")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     REASONING_FIELD_NUMBER: _ClassVar[int]
     TOOL_CALLS_FIELD_NUMBER: _ClassVar[int]
@@ -169,6 +173,7 @@ class CompleteResponse(_message.Message):
     UPSTREAM_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     COST_NANO_USD_FIELD_NUMBER: _ClassVar[int]
     TEXT_FROM_REASONING_FIELD_NUMBER: _ClassVar[int]
+    SENT_FIELD_NUMBER: _ClassVar[int]
     text: str
     reasoning: str
     tool_calls: _containers.RepeatedCompositeFieldContainer[ToolCall]
@@ -181,7 +186,32 @@ class CompleteResponse(_message.Message):
     upstream_requests: int
     cost_nano_usd: int
     text_from_reasoning: bool
-    def __init__(self, text: _Optional[str] = ..., reasoning: _Optional[str] = ..., tool_calls: _Optional[_Iterable[_Union[ToolCall, _Mapping]]] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., time_to_first_token_ms: _Optional[int] = ..., upstream_requests: _Optional[int] = ..., cost_nano_usd: _Optional[int] = ..., text_from_reasoning: bool = ...) -> None: ...
+    sent: SentFormat
+    def __init__(self, text: _Optional[str] = ..., reasoning: _Optional[str] = ..., tool_calls: _Optional[_Iterable[_Union[ToolCall, _Mapping]]] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., time_to_first_token_ms: _Optional[int] = ..., upstream_requests: _Optional[int] = ..., cost_nano_usd: _Optional[int] = ..., text_from_reasoning: bool = ..., sent: _Optional[_Union[SentFormat, _Mapping]] = ...) -> None: ...
+
+class SentFormat(_message.Message):
+    __slots__ = ("type", "schema", "dialect", "restricted_content", "degraded")
+    class Schema(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SCHEMA_UNSPECIFIED: _ClassVar[SentFormat.Schema]
+        SCHEMA_NONE: _ClassVar[SentFormat.Schema]
+        SCHEMA_PLAIN: _ClassVar[SentFormat.Schema]
+        SCHEMA_RESTRICTED: _ClassVar[SentFormat.Schema]
+    SCHEMA_UNSPECIFIED: SentFormat.Schema
+    SCHEMA_NONE: SentFormat.Schema
+    SCHEMA_PLAIN: SentFormat.Schema
+    SCHEMA_RESTRICTED: SentFormat.Schema
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    DIALECT_FIELD_NUMBER: _ClassVar[int]
+    RESTRICTED_CONTENT_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    type: ResponseFormat.Type
+    schema: SentFormat.Schema
+    dialect: str
+    restricted_content: bool
+    degraded: str
+    def __init__(self, type: _Optional[_Union[ResponseFormat.Type, str]] = ..., schema: _Optional[_Union[SentFormat.Schema, str]] = ..., dialect: _Optional[str] = ..., restricted_content: bool = ..., degraded: _Optional[str] = ...) -> None: ...
 
 class StreamCompleteResponse(_message.Message):
     __slots__ = ("text_delta", "reasoning_delta", "response")

@@ -9,6 +9,13 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Grounding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GROUNDING_UNSPECIFIED: _ClassVar[Grounding]
+    GROUNDING_NONE: _ClassVar[Grounding]
+    GROUNDING_FORM: _ClassVar[Grounding]
+    GROUNDING_CANDIDATES: _ClassVar[Grounding]
+
 class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     VERDICT_UNSPECIFIED: _ClassVar[Verdict]
@@ -16,6 +23,10 @@ class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VERDICT_REJECTED: _ClassVar[Verdict]
     VERDICT_UNPARSABLE: _ClassVar[Verdict]
     VERDICT_INFRA_ERROR: _ClassVar[Verdict]
+GROUNDING_UNSPECIFIED: Grounding
+GROUNDING_NONE: Grounding
+GROUNDING_FORM: Grounding
+GROUNDING_CANDIDATES: Grounding
 VERDICT_UNSPECIFIED: Verdict
 VERDICT_ACCEPTED: Verdict
 VERDICT_REJECTED: Verdict
@@ -23,7 +34,7 @@ VERDICT_UNPARSABLE: Verdict
 VERDICT_INFRA_ERROR: Verdict
 
 class IterateRequest(_message.Message):
-    __slots__ = ("kind", "fill", "email", "json_schema", "spec_json", "prompt", "provider", "model", "max_iterations", "session_id", "temperature", "max_tokens", "escalation")
+    __slots__ = ("kind", "fill", "email", "json_schema", "spec_json", "prompt", "provider", "model", "max_iterations", "session_id", "temperature", "max_tokens", "escalation", "grounding")
     KIND_FIELD_NUMBER: _ClassVar[int]
     FILL_FIELD_NUMBER: _ClassVar[int]
     EMAIL_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +48,7 @@ class IterateRequest(_message.Message):
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     ESCALATION_FIELD_NUMBER: _ClassVar[int]
+    GROUNDING_FIELD_NUMBER: _ClassVar[int]
     kind: str
     fill: _validated_pb2.FillSpec
     email: _validated_pb2.EmailSpec
@@ -50,7 +62,30 @@ class IterateRequest(_message.Message):
     temperature: float
     max_tokens: int
     escalation: _containers.RepeatedCompositeFieldContainer[_chatd_pb2.Target]
-    def __init__(self, kind: _Optional[str] = ..., fill: _Optional[_Union[_validated_pb2.FillSpec, _Mapping]] = ..., email: _Optional[_Union[_validated_pb2.EmailSpec, _Mapping]] = ..., json_schema: _Optional[_Union[_validated_pb2.JsonSchemaSpec, _Mapping]] = ..., spec_json: _Optional[str] = ..., prompt: _Optional[str] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., max_iterations: _Optional[int] = ..., session_id: _Optional[str] = ..., temperature: _Optional[float] = ..., max_tokens: _Optional[int] = ..., escalation: _Optional[_Iterable[_Union[_chatd_pb2.Target, _Mapping]]] = ...) -> None: ...
+    grounding: Grounding
+    def __init__(self, kind: _Optional[str] = ..., fill: _Optional[_Union[_validated_pb2.FillSpec, _Mapping]] = ..., email: _Optional[_Union[_validated_pb2.EmailSpec, _Mapping]] = ..., json_schema: _Optional[_Union[_validated_pb2.JsonSchemaSpec, _Mapping]] = ..., spec_json: _Optional[str] = ..., prompt: _Optional[str] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., max_iterations: _Optional[int] = ..., session_id: _Optional[str] = ..., temperature: _Optional[float] = ..., max_tokens: _Optional[int] = ..., escalation: _Optional[_Iterable[_Union[_chatd_pb2.Target, _Mapping]]] = ..., grounding: _Optional[_Union[Grounding, str]] = ...) -> None: ...
+
+class Brief(_message.Message):
+    __slots__ = ("grounding", "candidates", "candidates_total", "candidates_total_is_floor", "infeasible", "degraded", "findings", "roster", "brief_ms")
+    GROUNDING_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_TOTAL_IS_FLOOR_FIELD_NUMBER: _ClassVar[int]
+    INFEASIBLE_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    ROSTER_FIELD_NUMBER: _ClassVar[int]
+    BRIEF_MS_FIELD_NUMBER: _ClassVar[int]
+    grounding: Grounding
+    candidates: int
+    candidates_total: int
+    candidates_total_is_floor: bool
+    infeasible: bool
+    degraded: bool
+    findings: _containers.RepeatedCompositeFieldContainer[_validated_pb2.Finding]
+    roster: str
+    brief_ms: int
+    def __init__(self, grounding: _Optional[_Union[Grounding, str]] = ..., candidates: _Optional[int] = ..., candidates_total: _Optional[int] = ..., candidates_total_is_floor: bool = ..., infeasible: bool = ..., degraded: bool = ..., findings: _Optional[_Iterable[_Union[_validated_pb2.Finding, _Mapping]]] = ..., roster: _Optional[str] = ..., brief_ms: _Optional[int] = ...) -> None: ...
 
 class StreamIterateRequest(_message.Message):
     __slots__ = ("request",)
@@ -99,15 +134,19 @@ class Accepted(_message.Message):
     def __init__(self, artifact_json: _Optional[str] = ...) -> None: ...
 
 class MaxIterExhausted(_message.Message):
-    __slots__ = ("artifact_json", "token_budget_spent")
+    __slots__ = ("artifact_json", "token_budget_spent", "no_progress", "infeasible")
     ARTIFACT_JSON_FIELD_NUMBER: _ClassVar[int]
     TOKEN_BUDGET_SPENT_FIELD_NUMBER: _ClassVar[int]
+    NO_PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    INFEASIBLE_FIELD_NUMBER: _ClassVar[int]
     artifact_json: str
     token_budget_spent: bool
-    def __init__(self, artifact_json: _Optional[str] = ..., token_budget_spent: bool = ...) -> None: ...
+    no_progress: bool
+    infeasible: bool
+    def __init__(self, artifact_json: _Optional[str] = ..., token_budget_spent: bool = ..., no_progress: bool = ..., infeasible: bool = ...) -> None: ...
 
 class IterateResponse(_message.Message):
-    __slots__ = ("session_id", "trace_id", "accepted", "max_iter_exhausted", "attempts", "grounded_in_roster", "input_tokens", "output_tokens", "duration_ms", "cost_nano_usd")
+    __slots__ = ("session_id", "trace_id", "accepted", "max_iter_exhausted", "attempts", "grounded_in_roster", "input_tokens", "output_tokens", "duration_ms", "cost_nano_usd", "brief")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -118,6 +157,7 @@ class IterateResponse(_message.Message):
     OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     DURATION_MS_FIELD_NUMBER: _ClassVar[int]
     COST_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    BRIEF_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     trace_id: str
     accepted: Accepted
@@ -128,7 +168,8 @@ class IterateResponse(_message.Message):
     output_tokens: int
     duration_ms: int
     cost_nano_usd: int
-    def __init__(self, session_id: _Optional[str] = ..., trace_id: _Optional[str] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., max_iter_exhausted: _Optional[_Union[MaxIterExhausted, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., grounded_in_roster: bool = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., duration_ms: _Optional[int] = ..., cost_nano_usd: _Optional[int] = ...) -> None: ...
+    brief: Brief
+    def __init__(self, session_id: _Optional[str] = ..., trace_id: _Optional[str] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., max_iter_exhausted: _Optional[_Union[MaxIterExhausted, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., grounded_in_roster: bool = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., duration_ms: _Optional[int] = ..., cost_nano_usd: _Optional[int] = ..., brief: _Optional[_Union[Brief, _Mapping]] = ...) -> None: ...
 
 class AttemptStarted(_message.Message):
     __slots__ = ("iteration", "max_iterations", "provider", "model")
@@ -157,13 +198,15 @@ class ModelAnswered(_message.Message):
     def __init__(self, iteration: _Optional[int] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., raw: _Optional[str] = ..., chat_ms: _Optional[int] = ...) -> None: ...
 
 class StreamIterateResponse(_message.Message):
-    __slots__ = ("attempt_started", "model_answered", "attempt_finished", "response")
+    __slots__ = ("attempt_started", "model_answered", "attempt_finished", "response", "brief")
     ATTEMPT_STARTED_FIELD_NUMBER: _ClassVar[int]
     MODEL_ANSWERED_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FINISHED_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    BRIEF_FIELD_NUMBER: _ClassVar[int]
     attempt_started: AttemptStarted
     model_answered: ModelAnswered
     attempt_finished: Attempt
     response: IterateResponse
-    def __init__(self, attempt_started: _Optional[_Union[AttemptStarted, _Mapping]] = ..., model_answered: _Optional[_Union[ModelAnswered, _Mapping]] = ..., attempt_finished: _Optional[_Union[Attempt, _Mapping]] = ..., response: _Optional[_Union[IterateResponse, _Mapping]] = ...) -> None: ...
+    brief: Brief
+    def __init__(self, attempt_started: _Optional[_Union[AttemptStarted, _Mapping]] = ..., model_answered: _Optional[_Union[ModelAnswered, _Mapping]] = ..., attempt_finished: _Optional[_Union[Attempt, _Mapping]] = ..., response: _Optional[_Union[IterateResponse, _Mapping]] = ..., brief: _Optional[_Union[Brief, _Mapping]] = ...) -> None: ...

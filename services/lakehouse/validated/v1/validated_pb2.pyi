@@ -6,6 +6,72 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class BriefRequest(_message.Message):
+    __slots__ = ("kind", "fill", "email", "json_schema", "spec_json", "prompt", "candidates_max", "seed")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    FILL_FIELD_NUMBER: _ClassVar[int]
+    EMAIL_FIELD_NUMBER: _ClassVar[int]
+    JSON_SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    SPEC_JSON_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_MAX_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    fill: FillSpec
+    email: EmailSpec
+    json_schema: JsonSchemaSpec
+    spec_json: str
+    prompt: str
+    candidates_max: int
+    seed: str
+    def __init__(self, kind: _Optional[str] = ..., fill: _Optional[_Union[FillSpec, _Mapping]] = ..., email: _Optional[_Union[EmailSpec, _Mapping]] = ..., json_schema: _Optional[_Union[JsonSchemaSpec, _Mapping]] = ..., spec_json: _Optional[str] = ..., prompt: _Optional[str] = ..., candidates_max: _Optional[int] = ..., seed: _Optional[str] = ...) -> None: ...
+
+class BriefResponse(_message.Message):
+    __slots__ = ("instructions", "form_schema_json", "candidates_schema_json", "candidates_json", "candidates_total", "candidates_total_is_floor", "needed", "infeasible", "findings", "roster")
+    INSTRUCTIONS_FIELD_NUMBER: _ClassVar[int]
+    FORM_SCHEMA_JSON_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_SCHEMA_JSON_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_JSON_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_TOTAL_IS_FLOOR_FIELD_NUMBER: _ClassVar[int]
+    NEEDED_FIELD_NUMBER: _ClassVar[int]
+    INFEASIBLE_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    ROSTER_FIELD_NUMBER: _ClassVar[int]
+    instructions: str
+    form_schema_json: str
+    candidates_schema_json: str
+    candidates_json: str
+    candidates_total: int
+    candidates_total_is_floor: bool
+    needed: int
+    infeasible: bool
+    findings: _containers.RepeatedCompositeFieldContainer[Finding]
+    roster: RosterVersion
+    def __init__(self, instructions: _Optional[str] = ..., form_schema_json: _Optional[str] = ..., candidates_schema_json: _Optional[str] = ..., candidates_json: _Optional[str] = ..., candidates_total: _Optional[int] = ..., candidates_total_is_floor: bool = ..., needed: _Optional[int] = ..., infeasible: bool = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., roster: _Optional[_Union[RosterVersion, _Mapping]] = ...) -> None: ...
+
+class ListKindsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListKindsResponse(_message.Message):
+    __slots__ = ("kinds",)
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    kinds: _containers.RepeatedCompositeFieldContainer[Kind]
+    def __init__(self, kinds: _Optional[_Iterable[_Union[Kind, _Mapping]]] = ...) -> None: ...
+
+class Kind(_message.Message):
+    __slots__ = ("name", "description", "spec_schema_json", "has_candidates")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    SPEC_SCHEMA_JSON_FIELD_NUMBER: _ClassVar[int]
+    HAS_CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    description: str
+    spec_schema_json: str
+    has_candidates: bool
+    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., spec_schema_json: _Optional[str] = ..., has_candidates: bool = ...) -> None: ...
+
 class ValidateRequest(_message.Message):
     __slots__ = ("kind", "fill", "email", "json_schema", "spec_json", "artifact_json")
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -115,12 +181,14 @@ class Finding(_message.Message):
     def __init__(self, code: _Optional[str] = ..., path: _Optional[str] = ..., message: _Optional[str] = ..., suggestions: _Optional[_Iterable[_Union[Suggestion, _Mapping]]] = ...) -> None: ...
 
 class Suggestion(_message.Message):
-    __slots__ = ("worker_id", "name")
+    __slots__ = ("worker_id", "name", "facts_json")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    FACTS_JSON_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     name: str
-    def __init__(self, worker_id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+    facts_json: str
+    def __init__(self, worker_id: _Optional[str] = ..., name: _Optional[str] = ..., facts_json: _Optional[str] = ...) -> None: ...
 
 class RosterVersion(_message.Message):
     __slots__ = ("source", "version", "row_count", "loaded_at")

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class ValidateServiceStub(object):
-    """ValidateService checks artifacts against the ground truth. It is pure: it holds no session, and calling it twice
-    gives the same verdict from the same roster version.
+    """ValidateService owns the ground truth: it says before an answer what is true, and after it whether the answer is. It is
+    pure: it holds no session, and calling it twice gives the same answer from the same roster version.
     """
 
     def __init__(self, channel):
@@ -36,17 +36,37 @@ class ValidateServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.Brief = channel.unary_unary(
+                '/lakehouse.validated.v1.ValidateService/Brief',
+                request_serializer=lakehouse_dot_validated_dot_v1_dot_validated__pb2.BriefRequest.SerializeToString,
+                response_deserializer=lakehouse_dot_validated_dot_v1_dot_validated__pb2.BriefResponse.FromString,
+                _registered_method=True)
         self.Validate = channel.unary_unary(
                 '/lakehouse.validated.v1.ValidateService/Validate',
                 request_serializer=lakehouse_dot_validated_dot_v1_dot_validated__pb2.ValidateRequest.SerializeToString,
                 response_deserializer=lakehouse_dot_validated_dot_v1_dot_validated__pb2.ValidateResponse.FromString,
                 _registered_method=True)
+        self.ListKinds = channel.unary_unary(
+                '/lakehouse.validated.v1.ValidateService/ListKinds',
+                request_serializer=lakehouse_dot_validated_dot_v1_dot_validated__pb2.ListKindsRequest.SerializeToString,
+                response_deserializer=lakehouse_dot_validated_dot_v1_dot_validated__pb2.ListKindsResponse.FromString,
+                _registered_method=True)
 
 
 class ValidateServiceServicer(object):
-    """ValidateService checks artifacts against the ground truth. It is pure: it holds no session, and calling it twice
-    gives the same verdict from the same roster version.
+    """ValidateService owns the ground truth: it says before an answer what is true, and after it whether the answer is. It is
+    pure: it holds no session, and calling it twice gives the same answer from the same roster version.
     """
+
+    def Brief(self, request, context):
+        """Brief says what a model should know before it answers: the form of an artifact and its rules, and the facts of the
+        ground truth that it may use. The spec is checked by the same rules as in Validate. Statuses are those of Validate; a
+        spec that Validate would refuse, a broken JSON Schema included, is INVALID_ARGUMENT here as well. ROSTER_UNAVAILABLE
+        is a status only where candidates are asked for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def Validate(self, request, context):
         """Validate checks one artifact by the rules of its kind. An artifact that breaks a rule is an OK response with
@@ -58,13 +78,31 @@ class ValidateServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListKinds(self, request, context):
+        """ListKinds says which kinds this deployment knows, what each is for and what its spec looks like. It reads no ground
+        truth. Statuses: UNAVAILABLE (SHUTTING_DOWN), RESOURCE_EXHAUSTED (OVERLOADED), INTERNAL (BUG).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ValidateServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Brief': grpc.unary_unary_rpc_method_handler(
+                    servicer.Brief,
+                    request_deserializer=lakehouse_dot_validated_dot_v1_dot_validated__pb2.BriefRequest.FromString,
+                    response_serializer=lakehouse_dot_validated_dot_v1_dot_validated__pb2.BriefResponse.SerializeToString,
+            ),
             'Validate': grpc.unary_unary_rpc_method_handler(
                     servicer.Validate,
                     request_deserializer=lakehouse_dot_validated_dot_v1_dot_validated__pb2.ValidateRequest.FromString,
                     response_serializer=lakehouse_dot_validated_dot_v1_dot_validated__pb2.ValidateResponse.SerializeToString,
+            ),
+            'ListKinds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListKinds,
+                    request_deserializer=lakehouse_dot_validated_dot_v1_dot_validated__pb2.ListKindsRequest.FromString,
+                    response_serializer=lakehouse_dot_validated_dot_v1_dot_validated__pb2.ListKindsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -75,9 +113,36 @@ def add_ValidateServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ValidateService(object):
-    """ValidateService checks artifacts against the ground truth. It is pure: it holds no session, and calling it twice
-    gives the same verdict from the same roster version.
+    """ValidateService owns the ground truth: it says before an answer what is true, and after it whether the answer is. It is
+    pure: it holds no session, and calling it twice gives the same answer from the same roster version.
     """
+
+    @staticmethod
+    def Brief(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lakehouse.validated.v1.ValidateService/Brief',
+            lakehouse_dot_validated_dot_v1_dot_validated__pb2.BriefRequest.SerializeToString,
+            lakehouse_dot_validated_dot_v1_dot_validated__pb2.BriefResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def Validate(request,
@@ -96,6 +161,33 @@ class ValidateService(object):
             '/lakehouse.validated.v1.ValidateService/Validate',
             lakehouse_dot_validated_dot_v1_dot_validated__pb2.ValidateRequest.SerializeToString,
             lakehouse_dot_validated_dot_v1_dot_validated__pb2.ValidateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListKinds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lakehouse.validated.v1.ValidateService/ListKinds',
+            lakehouse_dot_validated_dot_v1_dot_validated__pb2.ListKindsRequest.SerializeToString,
+            lakehouse_dot_validated_dot_v1_dot_validated__pb2.ListKindsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,39 +27,71 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ValidateServiceStub:
-    """ValidateService checks artifacts against the ground truth. It is pure: it holds no session, and calling it twice
-    gives the same verdict from the same roster version.
+    """ValidateService owns the ground truth: it says before an answer what is true, and after it whether the answer is. It is
+    pure: it holds no session, and calling it twice gives the same answer from the same roster version.
     """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ValidateServiceAsyncStub: ...
+    Brief: _grpc.UnaryUnaryMultiCallable[_validated_pb2.BriefRequest, _validated_pb2.BriefResponse]
+    """Brief says what a model should know before it answers: the form of an artifact and its rules, and the facts of the
+    ground truth that it may use. The spec is checked by the same rules as in Validate. Statuses are those of Validate; a
+    spec that Validate would refuse, a broken JSON Schema included, is INVALID_ARGUMENT here as well. ROSTER_UNAVAILABLE
+    is a status only where candidates are asked for.
+    """
     Validate: _grpc.UnaryUnaryMultiCallable[_validated_pb2.ValidateRequest, _validated_pb2.ValidateResponse]
     """Validate checks one artifact by the rules of its kind. An artifact that breaks a rule is an OK response with
     findings; a status is a fault of the request or of the system:
     INVALID_ARGUMENT (BAD_REQUEST, UNKNOWN_KIND, KIND_SPEC_MISMATCH), UNAVAILABLE (ROSTER_UNAVAILABLE, SHUTTING_DOWN),
     RESOURCE_EXHAUSTED (OVERLOADED), DEADLINE_EXCEEDED (DEADLINE), INTERNAL (BUG), each with google.rpc.ErrorInfo.
     """
+    ListKinds: _grpc.UnaryUnaryMultiCallable[_validated_pb2.ListKindsRequest, _validated_pb2.ListKindsResponse]
+    """ListKinds says which kinds this deployment knows, what each is for and what its spec looks like. It reads no ground
+    truth. Statuses: UNAVAILABLE (SHUTTING_DOWN), RESOURCE_EXHAUSTED (OVERLOADED), INTERNAL (BUG).
+    """
 
 @_typing.type_check_only
 class ValidateServiceAsyncStub(ValidateServiceStub):
-    """ValidateService checks artifacts against the ground truth. It is pure: it holds no session, and calling it twice
-    gives the same verdict from the same roster version.
+    """ValidateService owns the ground truth: it says before an answer what is true, and after it whether the answer is. It is
+    pure: it holds no session, and calling it twice gives the same answer from the same roster version.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    Brief: _aio.UnaryUnaryMultiCallable[_validated_pb2.BriefRequest, _validated_pb2.BriefResponse]  # type: ignore[assignment]
+    """Brief says what a model should know before it answers: the form of an artifact and its rules, and the facts of the
+    ground truth that it may use. The spec is checked by the same rules as in Validate. Statuses are those of Validate; a
+    spec that Validate would refuse, a broken JSON Schema included, is INVALID_ARGUMENT here as well. ROSTER_UNAVAILABLE
+    is a status only where candidates are asked for.
+    """
     Validate: _aio.UnaryUnaryMultiCallable[_validated_pb2.ValidateRequest, _validated_pb2.ValidateResponse]  # type: ignore[assignment]
     """Validate checks one artifact by the rules of its kind. An artifact that breaks a rule is an OK response with
     findings; a status is a fault of the request or of the system:
     INVALID_ARGUMENT (BAD_REQUEST, UNKNOWN_KIND, KIND_SPEC_MISMATCH), UNAVAILABLE (ROSTER_UNAVAILABLE, SHUTTING_DOWN),
     RESOURCE_EXHAUSTED (OVERLOADED), DEADLINE_EXCEEDED (DEADLINE), INTERNAL (BUG), each with google.rpc.ErrorInfo.
     """
+    ListKinds: _aio.UnaryUnaryMultiCallable[_validated_pb2.ListKindsRequest, _validated_pb2.ListKindsResponse]  # type: ignore[assignment]
+    """ListKinds says which kinds this deployment knows, what each is for and what its spec looks like. It reads no ground
+    truth. Statuses: UNAVAILABLE (SHUTTING_DOWN), RESOURCE_EXHAUSTED (OVERLOADED), INTERNAL (BUG).
+    """
 
 class ValidateServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ValidateService checks artifacts against the ground truth. It is pure: it holds no session, and calling it twice
-    gives the same verdict from the same roster version.
+    """ValidateService owns the ground truth: it says before an answer what is true, and after it whether the answer is. It is
+    pure: it holds no session, and calling it twice gives the same answer from the same roster version.
     """
+
+    @_abc_1.abstractmethod
+    def Brief(
+        self,
+        request: _validated_pb2.BriefRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_validated_pb2.BriefResponse, _abc.Awaitable[_validated_pb2.BriefResponse]]:
+        """Brief says what a model should know before it answers: the form of an artifact and its rules, and the facts of the
+        ground truth that it may use. The spec is checked by the same rules as in Validate. Statuses are those of Validate; a
+        spec that Validate would refuse, a broken JSON Schema included, is INVALID_ARGUMENT here as well. ROSTER_UNAVAILABLE
+        is a status only where candidates are asked for.
+        """
 
     @_abc_1.abstractmethod
     def Validate(
@@ -71,6 +103,16 @@ class ValidateServiceServicer(metaclass=_abc_1.ABCMeta):
         findings; a status is a fault of the request or of the system:
         INVALID_ARGUMENT (BAD_REQUEST, UNKNOWN_KIND, KIND_SPEC_MISMATCH), UNAVAILABLE (ROSTER_UNAVAILABLE, SHUTTING_DOWN),
         RESOURCE_EXHAUSTED (OVERLOADED), DEADLINE_EXCEEDED (DEADLINE), INTERNAL (BUG), each with google.rpc.ErrorInfo.
+        """
+
+    @_abc_1.abstractmethod
+    def ListKinds(
+        self,
+        request: _validated_pb2.ListKindsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_validated_pb2.ListKindsResponse, _abc.Awaitable[_validated_pb2.ListKindsResponse]]:
+        """ListKinds says which kinds this deployment knows, what each is for and what its spec looks like. It reads no ground
+        truth. Statuses: UNAVAILABLE (SHUTTING_DOWN), RESOURCE_EXHAUSTED (OVERLOADED), INTERNAL (BUG).
         """
 
 def add_ValidateServiceServicer_to_server(servicer: ValidateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
