@@ -69,9 +69,9 @@ class ProviderTable(Table):
     retry: RetryTable = RetryTable()
     breaker: BreakerTable = BreakerTable()
     may_see_candidates: bool | None = None
-    """Whether requests show this endpoint what callers mark as restricted: names and ids out of the ground truth. Left
-    out: true for the types `scripted` and `replay` and for a `base_url` on this machine without a proxy, else false. Set
-    it to false for a gateway on this machine that sends requests on to somebody else."""
+    """Whether this endpoint is shown what callers mark as restricted: names and ids out of the ground truth. Left out:
+    true for the types `scripted` and `replay` and for a `base_url` on this machine without a proxy, else false. Set it to
+    false for a gateway on this machine that sends requests on to somebody else."""
     prices: dict[str, PriceTable] = Field(default_factory=dict)
     """By model, as the provider names it or as asked for. Without an entry no cost is stated."""
     prices_file: Path | None = None

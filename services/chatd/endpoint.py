@@ -109,19 +109,13 @@ class Endpoint:
         self.counts.calls += 1
         tally.provider = self.name
         tally.model = model
-        tally.adapted = ()
         billed: UpstreamFault | None = None
         retry = 0
         adapter, healing = self._adapter, None
-        if adapter is None:
-            adapted = shown_whole(request, may_see=self._may_see)
-        else:
-            if request.restricted:
-                request = shown(request, may_see=self._may_see)
-            steps = adapter.known(model)
-            adapted = adapter.adapt(request, model, steps)
-            if steps:
-                tally.adapted = steps
+        if request.restricted or request.response_format is not None:
+            request = (shown_whole if adapter is None else shown)(request, may_see=self._may_see)
+        tally.adapted = () if adapter is None else adapter.known(model)
+        adapted = request if adapter is None else adapter.adapt(request, model, tally.adapted)
         while True:
             tally.sent = adapted
             try:
