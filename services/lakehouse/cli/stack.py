@@ -123,7 +123,7 @@ class Stack:
         if name in self.addresses:
             environ[f"{name.upper()}_BIND"] = self.addresses[name]
         if name == "iterate":
-            given = {} if self.alone and self.config is None else self._given(name, environ)
+            given = self._given(name, environ)
             for hop in ("chatd", "validated"):
                 # What was configured is obeyed: the name in a certificate, or one that runs elsewhere.
                 if hop not in given:

@@ -31,13 +31,21 @@ def tls_problem(
         return ""
     with contextlib.closing(connection):
         if not secure:
-            speaks_tls = _handshake_error(connection, _unverified(), name) is None
+            error = _handshake_error(connection, _unverified(), name)
+            # An alert is TLS as well.
+            speaks_tls = error is None or isinstance(error, _ClosedAfterwardsError) or "ALERT" in _reason(error)
             return f"{target} speaks TLS and was called in plain text: give --ca (and --cert, --key)" * speaks_tls
         context = ssl.create_default_context(cafile=str(ca_file) if ca_file is not None else None)
         if certificate_file is not None:
             context.load_cert_chain(certificate_file, key_file)
         error = _handshake_error(connection, context, server_name or name)
-    return "" if error is None else _sentence(target, error, server_name or name)
+    if error is None:
+        return ""
+    return _sentence(target, error, server_name or name, has_certificate=certificate_file is not None)
+
+
+class _ClosedAfterwardsError(ConnectionError):
+    """The handshake was finished, and the listener closed the connection without a word."""
 
 
 def _connect(target: str) -> tuple[socket.socket, str]:
@@ -69,22 +77,32 @@ def _handshake_error(connection: socket.socket, context: ssl.SSLContext, name: s
     try:
         # In TLS 1.3 a listener refuses a certificate, or a missing one, after the client has finished.
         with context.wrap_socket(connection, server_hostname=name) as secured, contextlib.suppress(TimeoutError):
-            secured.recv(1)
+            if not secured.recv(1):
+                return _ClosedAfterwardsError()
     except (OSError, ValueError) as error:
         return error
     return None
 
 
-def _sentence(target: str, error: Exception, name: str) -> str:
+def _sentence(target: str, error: Exception, name: str, *, has_certificate: bool) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"TLS: the certificate of {target} is not good for {name}: {error.verify_message}"
-    reason = str(getattr(error, "reason", None) or "")
+    reason = _reason(error)
     if reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}:
         return f"TLS: {target} speaks plain text: leave out --ca, --cert and --key"
-    if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason:
+    # gRPC's listeners close the connection without an alert that says so.
+    closed = isinstance(error, _ClosedAfterwardsError)
+    if "CERTIFICATE_REQUIRED" in reason or ((closed or "HANDSHAKE_FAILURE" in reason) and not has_certificate):
         return f"TLS: {target} demands a client certificate: give --cert and --key"
+    if closed:
+        return f"TLS: {target} refuses our certificate: another authority has signed it, or it has expired"
     if "ALERT" in reason and ("CA" in reason or "CERTIFICATE" in reason):
         return f"TLS: {target} refuses our certificate ({reason.lower().replace('_', ' ')})"
     if isinstance(error, ssl.SSLError):
         return f"TLS: the handshake with {target} failed ({reason.lower().replace('_', ' ') or 'no reason given'})"
     return ""
+
+
+def _reason(error: Exception) -> str:
+    """OpenSSL's word for it; empty where it is none of OpenSSL's."""
+    return str(getattr(error, "reason", None) or "")
