@@ -288,7 +288,7 @@ class _Translator:
         as_it_is = further is False and not (everything and len({*required}) < len(kept))
         if not (as_it_is or self._may_narrow) or not set(required) <= kept.keys():
             raise _NotClosedError
-        return False, [*kept] if everything else required
+        return False, [*kept] if everything and len({*required}) < len(kept) else required
 
     def _array(self, schema: Mapping[str, Any], made: dict[str, Any]) -> None:
         slots, rest, least, most = shape = shape_of(schema, older=self._older)
