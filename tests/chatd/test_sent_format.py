@@ -5,10 +5,12 @@ The endpoints take what their vendors document and refuse the rest (tests/suppor
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import jsonschema_rs
@@ -19,6 +21,8 @@ from chatd.config import AnthropicTable, OpenAiTable, ScriptedTable
 from chatd.schemas.dialects import DIALECT_NAMES, DIALECTS
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.errors import Fault
+from lakehouse.trace_context import trace_metadata
+from lakehouse.tracing.receiver import TraceReceiver
 
 fakes = sys.modules["chatd_tests_fake_endpoint"]
 FORMAT, SENT = chatd_pb2.ResponseFormat, chatd_pb2.SentFormat
@@ -443,10 +447,98 @@ async def test_the_system_role_is_folded_from_what_the_target_was_shown(served: 
         assert [each["content"] for each in endpoint.exchanges[0].json["messages"]] == words
 
 
+# The generation ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def generation_of(chatd: Any) -> Any:
+    """The attributes of the generation of one call to `targets`: (may it see, its endpoint's behaviour)."""
+
+    async def ask(*targets: tuple[bool, Any]) -> tuple[Mapping[str, Any], Any]:
+        trace_id = uuid.uuid4().hex
+        async with contextlib.AsyncExitStack() as stack:
+            receiver = stack.enter_context(TraceReceiver())
+            tracing = {
+                "host": receiver.url,
+                "public_key": f"pk-{trace_id}",
+                "secret_key": "sk",
+                "flush_interval_ms": 20,
+            }
+            providers = {}
+            for number, (sees, behaviour) in enumerate(targets):
+                endpoint = await stack.enter_async_context(fakes.FakeEndpoint([behaviour]))
+                providers[f"p{number}"] = {
+                    "type": "openai",
+                    "base_url": f"{endpoint.url}/v1",
+                    "default_model": "m",
+                    "schema_dialect": "vllm",
+                    "may_see_candidates": sees,
+                    "retry": {"max_retries": 0},
+                }
+            running = await stack.enter_async_context(
+                chatd(providers=providers, default_provider="p0", tracing=tracing)
+            )
+            outcome: Any
+            try:
+                outcome = await running.ask(
+                    response_format=wanted(),
+                    messages=turns(),
+                    fallbacks=[chatd_pb2.Target(provider=name) for name in [*providers][1:]],
+                    metadata=trace_metadata(trace_id, "00000000000000aa", "session-1"),
+                )
+            except Fault as fault:
+                outcome = fault
+            tree = await asyncio.to_thread(receiver.wait_for, lambda it: it.tree(trace_id), 5)
+        (span,) = tree.spans
+        return span.attributes, outcome
+
+    return ask
+
+
+BROKEN = fakes.error(500, "broken")
+
+
+async def test_a_generation_records_what_was_sent(generation_of: Any) -> None:
+    given, response = await generation_of((True, vendor("vllm")))
+
+    said = json.loads(given["langfuse.observation.input"])
+    assert [each["content"] for each in said] == [each.restricted_content for each in turns()]
+    prefix = "langfuse.observation.metadata."
+    facts = {key.removeprefix(prefix): json.loads(given[key]) for key in given if key.startswith(prefix)}
+    assert (facts["sent_form"], facts["sent_schema"], facts["sent_dialect"]) == ("json_schema", "restricted", "vllm")
+    assert facts["sent_restricted_content"] is True
+    assert "degraded" not in facts
+    assert response.sent.restricted_content
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        [(False, vendor("vllm"))],
+        [(True, BROKEN), (False, vendor("vllm"))],
+        [(False, BROKEN)],
+        [(True, BROKEN), (False, BROKEN)],
+    ],
+    ids=["blind", "a seeing one fails first", "it fails", "both fail"],
+)
+async def test_the_generation_of_a_target_that_may_not_see_has_nothing_that_it_may_not_see(
+    targets: Any, generation_of: Any
+) -> None:
+    given, _ = await generation_of(*targets)
+
+    assert [each["content"] for each in json.loads(given["langfuse.observation.input"])] == [
+        "Be brief.",
+        "Two, please.",
+    ]
+    assert SECRET not in str(given)
+    assert "MAY_NOT_SEE" in str(given)
+
+
 # The request's own checks ---------------------------------------------------------------------------------------------
 
 Message = chatd_pb2.Message
 ASSISTANT, TOOL = chatd_pb2.ROLE_ASSISTANT, chatd_pb2.ROLE_TOOL
+TOO_LONG = json.dumps({"a": "x" * 262_144})
 HI = Message(role=USER, content="Hi.")
 
 
@@ -463,7 +555,7 @@ HI = Message(role=USER, content="Hi.")
         ({"response_format": FORMAT(type=SCHEMA, schema_json="{}", restricted_schema_json="[")},
          ["response_format.restricted_schema_json"]),
         ({"response_format": FORMAT(type=SCHEMA, restricted_schema_json="{}")}, ["response_format.schema_json"]),
-        ({"response_format": FORMAT(type=SCHEMA, schema_json="{}", restricted_schema_json='{"a":"%s"}' % ("x" * 262144))},
+        ({"response_format": FORMAT(type=SCHEMA, schema_json="{}", restricted_schema_json=TOO_LONG)},
          ["response_format.restricted_schema_json"]),
     ],
 )  # fmt: skip
