@@ -53,11 +53,11 @@ class Dialect:
     """Every object requires all of its properties."""
     typed: bool = False
     """Every schema has a `type`, `anyOf` or `$ref`; arrays have `items`; the root is an object."""
+    scalar_values: bool = False
+    """Values of `enum` and `const` are neither objects nor arrays."""
     grammar: bool = False
     """The schema becomes a grammar: a list of types has nothing beside it, values stand without a type, and every
     schema says of what kind it is."""
-    lone_refs: bool = False
-    """Nothing stands beside `$ref`."""
     root_refs: bool = True
     """`$ref` may be `#`."""
     recursion: bool = True
@@ -85,7 +85,6 @@ _LLAMA_CPP: Final = Dialect(
     patterns="anchored",
     tuples="exact",
     grammar=True,
-    lone_refs=True,
     root_refs=False,
 )
 
@@ -96,7 +95,7 @@ DIALECTS: Final[Mapping[DialectName, Dialect]] = {
         closed=True,
         all_required=True,
         typed=True,
-        lone_refs=True,
+        scalar_values=True,
         else_loose=True,
         limits=Limits(
             enum_values=1_000,
@@ -120,7 +119,6 @@ DIALECTS: Final[Mapping[DialectName, Dialect]] = {
         patterns="anchored",
         tuples="exact",
         grammar=True,
-        lone_refs=True,
         root_refs=False,
         bad_characters='"\\',
     ),
@@ -130,6 +128,7 @@ DIALECTS: Final[Mapping[DialectName, Dialect]] = {
         formats=_TIMES | {"duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"},
         min_items_max=1,
         closed=True,
+        scalar_values=True,
         else_loose=True,
         recursion=False,
         restricted=False,
@@ -138,7 +137,6 @@ DIALECTS: Final[Mapping[DialectName, Dialect]] = {
         keywords=_CORE | _COUNTS | _WORDS | {"minimum", "maximum", "format"},
         formats=_TIMES,
         tuples="full",
-        lone_refs=True,
         restricted=False,
     ),
     "plain": Dialect(translates=False),

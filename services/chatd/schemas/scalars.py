@@ -30,10 +30,9 @@ def bounds_of(schema: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
     return made
 
 
-def kinds_of(values: Sequence[Any]) -> str | list[str]:
-    """The type of values, or their types, each once, in order."""
-    kinds = [*dict.fromkeys(_kind(each) for each in values)]
-    return kinds[0] if len(kinds) == 1 else kinds
+def kinds_of(values: Sequence[Any]) -> list[str]:
+    """The types of values, each once, in order."""
+    return [*dict.fromkeys(_kind(each) for each in values)]
 
 
 def of_kinds(values: Sequence[Any], types: str | Sequence[str]) -> list[Any]:

@@ -15,36 +15,13 @@ from typing import Any, Final, NamedTuple
 
 from chatd.schemas.arrays import EVERY_ARRAY, shape_of, union_of_slots
 from chatd.schemas.dialects import DIALECTS, Dialect, DialectName
+from chatd.schemas.keywords import OF_A_KIND, OLDER_DRAFTS, READ, SILENT, STRUCTURE
 from chatd.schemas.references import WHOLE, References
 from chatd.schemas.scalars import TYPES, bounds_of, is_spelt, kinds_of, of_kinds
 from chatd.schemas.sizes import is_within
 
 # Schemas come again with each attempt of a session, and forms with each session.
 _KEPT: Final = 16
-# What says nothing of what fits.
-_SILENT: Final = frozenset(
-    {
-        "$schema",
-        "$id",
-        "id",
-        "$comment",
-        "$anchor",
-        "$defs",
-        "definitions",
-        "title",
-        "description",
-        "default",
-        "examples",
-    }
-    | {"deprecated", "readOnly", "writeOnly", "$vocabulary", "contentEncoding", "contentMediaType"}
-)
-_STRUCTURE: Final = frozenset(
-    {"properties", "required", "additionalProperties", "items", "prefixItems", "const", "enum", "minItems", "maxItems"}
-)
-_OF_A_KIND: Final = frozenset(
-    {"type", "const", "enum", "properties", "additionalProperties", "items", "prefixItems", "pattern"}
-)
-_OLDER: Final = ("draft-03", "draft-04", "draft-06", "draft-07", "2019-09")
 
 
 class NotBorneError(Exception):
@@ -97,7 +74,7 @@ class _Translator:
         self._dialect = dialect
         self._schema = schema
         self._may_narrow = may_narrow
-        self._older = any(each in str(schema.get("$schema", "")) for each in _OLDER)
+        self._older = any(each in str(schema.get("$schema", "")) for each in OLDER_DRAFTS)
         self._references = References(schema)
         self._within = WHOLE
         self.exact = True
@@ -108,7 +85,7 @@ class _Translator:
         schema: Any = self._schema
         target = references.name_of(schema.get("$ref"))
         if dialect.typed and target in references.definitions:
-            self._lost(bool(schema.keys() - _SILENT - {"$ref"}))
+            self._lost(bool(schema.keys() - SILENT - {"$ref"}))
             schema = references.definitions[target]
         made = self._node(schema, at_root=True)
         if dialect.typed and made.get("type") != "object":
@@ -150,9 +127,9 @@ class _Translator:
         self._object(schema, made)
         self._array(schema, made)
         made |= bounds_of(schema, self._dialect)
-        left = schema.keys() - _SILENT - made.keys() - _HANDLED
+        left = schema.keys() - SILENT - made.keys() - READ
         self._lost(bool(left - {"$ref"}))
-        if self._dialect.grammar and not made.keys() & _OF_A_KIND:
+        if self._dialect.grammar and not made.keys() & OF_A_KIND:
             self._lost(bool(made))
             return self._anything()
         if not made:
@@ -182,21 +159,21 @@ class _Translator:
             self.exact = False
             return None
         # Older drafts ignore what stands beside a reference, some endpoints refuse it.
-        self._lost(bool(schema.keys() - _SILENT - {"$ref"}))
+        self._lost(bool(schema.keys() - SILENT - {"$ref"}))
         self._references.note(name, within=self._within)
         return {"$ref": WHOLE if name == WHOLE else f"#/$defs/{name}"}
 
     def _alternatives(self, schema: Mapping[str, Any]) -> dict[str, Any] | None:
         """What `anyOf`, `oneOf` and `allOf` become; None where they become nothing."""
         every = schema.get("allOf")
-        others = schema.keys() - _SILENT
+        others = schema.keys() - SILENT
         if isinstance(every, list) and len(every) == 1 and others == {"allOf"}:
             return self._node(every[0])
         self._lost("allOf" in schema)
         found = schema.get("anyOf") if isinstance(schema.get("anyOf"), list) else schema.get("oneOf")
         if not isinstance(found, list) or not found:
             return None
-        if _STRUCTURE & others:
+        if STRUCTURE & others:
             # Endpoints read either the alternatives or what stands beside them.
             self.exact = False
             return None
@@ -235,17 +212,17 @@ class _Translator:
                 raise _UnsayableError
             values = sayable
         kinds = kinds_of(values)
-        if len(sayable) < len(values) or (self._dialect.typed and not {"object", "array"}.isdisjoint(kinds)):
+        if len(sayable) < len(values) or (self._dialect.scalar_values and not {"object", "array"}.isdisjoint(kinds)):
             # Its kind is all that can be said of it.
             self.exact = False
-            made["type"] = kinds
+            made["type"] = _type_of(kinds)
             return
         if key == "const" and "const" in self._dialect.keywords:
             made["const"] = values[0]
         else:
             made["enum"] = values
         if self._dialect.typed:
-            made.setdefault("type", kinds)
+            made.setdefault("type", _type_of(kinds))
         elif self._dialect.grammar:
             # The values say it, and a list of types would be read in their place.
             made.pop("type", None)
@@ -324,20 +301,17 @@ class _Translator:
             self._lost(most is not None)
 
 
-# What `_plain_node` and what it calls have dealt with, kept or not.
-_HANDLED: Final = frozenset(
-    {"type", "const", "enum", "properties", "required", "additionalProperties", "items", "prefixItems"}
-    | {"additionalItems", "minItems", "maxItems", "anyOf", "oneOf", "allOf"}
-)
-
-
 def _says_more(schema: Mapping[str, Any]) -> bool:
-    return bool(schema.keys() - _SILENT - {"type"})
+    return bool(schema.keys() - SILENT - {"type"})
 
 
 def _types(made: Mapping[str, Any]) -> Sequence[str]:
     types = made.get("type", ())
     return [types] if isinstance(types, str) else types
+
+
+def _type_of(kinds: list[str]) -> str | list[str]:
+    return kinds[0] if len(kinds) == 1 else kinds
 
 
 def _may_be(kind: str, made: Mapping[str, Any]) -> bool:
