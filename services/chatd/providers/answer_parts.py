@@ -18,7 +18,7 @@ from chatd.providers.thinking import (
 from chatd.upstream_fault import UpstreamFault
 from lakehouse.errors import Reason
 
-_COUNT_MAX: Final = 2**31 - 1
+COUNT_MAX: Final = 2**31 - 1
 
 
 class UnreadableAnswerError(Exception):
@@ -149,6 +149,11 @@ def settled_whole(completion: Completion) -> Completion:
     return settled(completion, thought_in_text=thought)
 
 
+def is_plain(text: str) -> bool:
+    """Whether `settled_whole` would leave an answer of this text alone as it is."""
+    return bool(text) and len(text) * 4 <= ANSWER_BYTES_MAX and not (may_begin_thinking(text) or may_end_thinking(text))
+
+
 def settled(completion: Completion, *, thought_in_text: bool) -> Completion:
     """`completion` as it is handed on: within its bounds, and an answer.
 
@@ -190,11 +195,11 @@ def _check_sizes(completion: Completion) -> None:
 
 def token_count(value: object) -> int:
     """A count as an endpoint gave it: 0 where it is none, at most what an int32 holds."""
-    if type(value) is int and 0 <= value <= _COUNT_MAX:
+    if type(value) is int and 0 <= value <= COUNT_MAX:
         return value
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         return 0
-    return int(min(value, _COUNT_MAX))
+    return int(min(value, COUNT_MAX))
 
 
 def _join_halves(text: str) -> tuple[str, str]:

@@ -29,6 +29,7 @@ _HEARTBEATS: Final = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
 _ERROR_NAMES: Final = ("error", "exception")
 _ERROR_KEYS: Final = ("message", "Message", "detail", "msg", "errors", "error_msg", "error_message")
 _DONE: Final = b"[DONE]"
+_DONE_BEHIND: Final = b"\n[DONE]"
 
 
 class AnswerStream(Protocol):
@@ -121,12 +122,12 @@ async def read_stream(
 def _take(event: Event, answer: AnswerStream, fault_of: FaultOf) -> bool:
     """Take one event in; whether it was the last."""
     data = event.data.strip()
-    if data[:7].upper() == _DONE:
+    if data[:1] == b"[" and data[:7].upper() == _DONE:
         answer.done = True
         return True
     if not data or event.name in _HEARTBEATS:
         return False
-    if event.name.lower().endswith(_ERROR_NAMES):
+    if event.name and event.name.lower().endswith(_ERROR_NAMES):
         raise fault_of(_error_object(data), begun=answer.begun)
     try:
         for piece in _read_pieces(data):
@@ -139,7 +140,7 @@ def _take(event: Event, answer: AnswerStream, fault_of: FaultOf) -> bool:
         # What follows a whole answer takes nothing from it.
         if not answer.finished:
             raise bad_answer(str(error)) from None
-    answer.done = answer.done or data.endswith(b"\n" + _DONE)
+    answer.done = answer.done or data.endswith(_DONE_BEHIND)
     return answer.done
 
 
@@ -204,6 +205,8 @@ def is_error(answer: Mapping[str, Any]) -> bool:
     """Whether an object in place of an answer says by its form that it is an error."""
     if answer.get("error") or answer.get("object") == "error" or answer.get("type") == "error":
         return True
+    if answer.get("choices") and "base_resp" not in answer:
+        return False
     # {"message": "…", "code": …}, {"detail": […]}: words for a person, and nothing of an answer.
     # {"choices": null, "base_resp": {"status_msg": …}}: MiniMax.
     base = answer.get("base_resp")

@@ -66,6 +66,7 @@ class HttpEndpoint:
         self._watched = aiohttp.ClientTimeout(
             total=None, connect=connect_s, sock_read=self._silence_s, ceil_threshold=exact
         )
+        self._request_headers: tuple[Secrets | None, Mapping[str, str]] = (None, {})
         self._session = open_session(table, {**sent, **self._secrets.current.headers} if self._in_session else {})
 
     def _through(self, proxy: Proxy, table: HttpProviderTable) -> dict[str, Any]:
@@ -108,12 +109,12 @@ class HttpEndpoint:
         sent = time.monotonic()
         # Silence until the deadline is not longer than what is allowed: there is nothing to watch for, and a watch
         # costs two timers a call.
-        soon = deadline_s - time.monotonic() <= self._silence_s
+        soon = deadline_s - sent <= self._silence_s
         try:
             response = await self._session.post(
                 url,
                 data=data,
-                headers=None if secrets is None else {**self._fixed_headers, **secrets.headers},
+                headers=None if secrets is None else self._headers_with(secrets),
                 allow_redirects=False,
                 timeout=self._unwatched if soon else self._watched,
                 **self._proxy_options,
@@ -137,6 +138,14 @@ class HttpEndpoint:
         if on_delta is not None:
             await completion.hand_to(on_delta)
         return completion
+
+    def _headers_with(self, secrets: Secrets) -> Mapping[str, str]:
+        """The headers of a request that names its own; made once for the same secrets."""
+        made_of, headers = self._request_headers
+        if made_of is not secrets:
+            headers = {**self._fixed_headers, **secrets.headers}
+            self._request_headers = secrets, headers
+        return headers
 
     def _read_whole(self, answer: dict[str, Any], whole: ReadWhole, model: str, sent: float) -> Completion:
         if is_error(answer):

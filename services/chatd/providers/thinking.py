@@ -141,7 +141,9 @@ def may_begin_thinking(text: str) -> bool:
 def may_end_thinking(text: str) -> bool:
     """Whether `split_late` may find anything."""
     # One character is found ten times as fast as a word.
-    return ("<" in text or "[/" in text or "◁" in text) and bool(_UNOPENED.search(text) or _OPENED.search(text))
+    return ("<" in text or ("/" in text and "[/" in text) or "◁" in text) and bool(
+        _UNOPENED.search(text) or _OPENED.search(text)
+    )
 
 
 def split_thinking(text: str) -> Split:
