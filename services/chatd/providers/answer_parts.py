@@ -18,6 +18,7 @@ from chatd.providers.thinking import (
 from chatd.upstream_fault import UpstreamFault
 from lakehouse.errors import Reason
 
+_NO_ERROR: Final = frozenset({"", "0", "200", "ok", "success", "none", "null", "no error"})
 COUNT_MAX: Final = 2**31 - 1
 
 
@@ -33,6 +34,13 @@ class ErrorInAnswerError(Exception):
         super().__init__("an error in place of the answer")
         self.words = words
         self.begun = begun
+
+
+def says_something(error: object) -> bool:
+    """Whether what stands in the place of an error is one: some endpoints always send it, with nothing in it, or with
+    the code 0 and "success"."""
+    values = error.values() if isinstance(error, dict) else [error]
+    return any(value and str(value).strip().lower() not in _NO_ERROR for value in values)
 
 
 class AnswerParts:

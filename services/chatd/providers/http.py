@@ -18,7 +18,7 @@ from chatd.providers.answer_parts import ErrorInAnswerError, UnreadableAnswerErr
 from chatd.providers.answer_stream import AnswerStream, is_error, read_stream
 from chatd.providers.connection import Proxy, open_session, proxy_of
 from chatd.providers.endpoint_secrets import EndpointSecrets, Secrets
-from chatd.providers.http_faults import HTTP_ERRORS, bad_answer, named_fault
+from chatd.providers.http_faults import HTTP_ERRORS, OLLAMAS_OWN, bad_answer, named_fault
 from chatd.providers.json_text import BYTE_ORDER_MARK, NotJsonError, read_object
 from chatd.providers.upstream_errors import error_words, from_http
 from chatd.upstream_fault import UpstreamFault
@@ -120,7 +120,7 @@ class HttpEndpoint:
                 **self._proxy_options,
             )
             try:
-                if response.status != 200:
+                if not 200 <= response.status < 300:
                     await self._raise_refusal(response, secrets)
                 content = response.content
                 # Most answers come in one piece with their head.
@@ -234,4 +234,9 @@ def parse_answer(body: bytes) -> dict[str, Any]:
     try:
         return read_object(body)
     except NotJsonError as error:
+        with contextlib.suppress(NotJsonError):
+            # Lines of JSON: the first one says whose they are.
+            first = read_object(body.partition(b"\n")[0])
+            if isinstance(first.get("done"), bool):
+                raise bad_answer(OLLAMAS_OWN) from None
         raise bad_answer(str(error)) from None

@@ -7,8 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from chatd.completion import Completion, Delta, FinishReason, ToolCall, Usage
-from chatd.providers.answer_parts import AnswerParts, ErrorInAnswerError, UnreadableAnswerError, is_plain, settled_whole
+from chatd.providers.answer_parts import (
+    AnswerParts,
+    ErrorInAnswerError,
+    UnreadableAnswerError,
+    is_plain,
+    says_something,
+    settled_whole,
+)
 from chatd.providers.finish_reasons import finish_word, is_broken, read_finish_reason
+from chatd.providers.http_faults import OLLAMAS_OWN
 from chatd.providers.json_text import mend_surrogates, print_json
 from chatd.providers.openai_tool_calls import ToolCalls
 from chatd.providers.openai_usage import find_usage, read_usage
@@ -112,6 +120,8 @@ class StreamedAnswer:
         """Take one chunk in. Raises UnreadableAnswerError, ErrorInAnswerError."""
         self._model = _model(chunk, self._model)
         choices = chunk.get("choices")
+        if not choices and isinstance(chunk.get("done"), bool):
+            raise UnreadableAnswerError(OLLAMAS_OWN)
         if not choices:
             # The chunk with the usage has no choices, nor has Azure's first one.
             self._take_usage(find_usage(chunk))
@@ -241,6 +251,8 @@ def _first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
         choices = [choices]
     if not isinstance(choices, list) or not choices:
         _raise_blocked(answer)
+        if isinstance(answer.get("done"), bool) and "model" in answer:
+            raise UnreadableAnswerError(OLLAMAS_OWN)
         raise UnreadableAnswerError("no choices")
     if len(choices) == 1 and isinstance(choices[0], dict):
         return choices[0]
@@ -260,6 +272,7 @@ def _raise_blocked(answer: Mapping[str, Any]) -> None:
 def _raise_broken(choice: Mapping[str, Any], word: object, *, begun: bool) -> None:
     """Raise where the choice is an error, by an object or by its finish reason alone."""
     error = choice.get("error")
+    error = error if error and says_something(error) else None
     if error or is_broken(word):
         words = {"error": error} if error else {"message": f"finish_reason {word}"}
         raise ErrorInAnswerError(words, begun=begun)
