@@ -187,6 +187,9 @@ class Endpoint:
                 async with asyncio.timeout_at(deadline_s):
                     completion = await self._provider.complete(request, model, deadline_s, listener)
             except UpstreamFault as fault:
+                if request.sent_format is not None and request.sent_format.shows_restricted and fault.unquoted:
+                    # What was shown to one endpoint may come back in its words, and the log has other readers.
+                    fault.detail = f"{fault.unquoted}, its words are not quoted since it was shown restricted content"
                 self._judge(fault, model, admission)
                 if fault.generated is None or (listener is not None and listener.heard):
                     raise
