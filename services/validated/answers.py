@@ -175,7 +175,12 @@ def validate_response(
 
 
 def _finding(finding: Finding) -> validated_pb2.Finding:
-    stated = validated_pb2.Finding(code=finding.code, path=finding.path, message=finding.message)
+    stated = validated_pb2.Finding(
+        code=finding.code,
+        path=finding.path,
+        message=finding.message,
+        unrestricted_message=finding.unrestricted_message,
+    )
     for each in finding.suggestions:
         stated.suggestions.add(worker_id=each.worker_id, name=each.name, facts_json=each.facts_json)
     return stated

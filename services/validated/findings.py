@@ -29,6 +29,8 @@ class Finding(NamedTuple):
     message: str
     """One sentence for a person and for the model; quotes are made by `quoted`."""
     suggestions: tuple[Suggestion, ...] = ()
+    unrestricted_message: str = ""
+    """`message` without names of the ground truth that the artifact does not hold. Empty: it holds none."""
 
 
 @dataclass(slots=True)
@@ -39,12 +41,12 @@ class Findings:
     kept: list[Finding] = field(default_factory=list)
     left_out: int = 0
 
-    def add(self, code: str, path: str, message: str) -> None:
+    def add(self, code: str, path: str, message: str, unrestricted_message: str = "") -> None:
         """Add one finding."""
         if self.full:
             self.left_out += 1
         else:
-            self.kept.append(Finding(code, path, message))
+            self.kept.append(Finding(code, path, message, (), unrestricted_message))
 
     @property
     def full(self) -> bool:

@@ -24,6 +24,9 @@ def limit_of(candidates_max: int, needed: int) -> int:
 def fitting(candidates: Iterable[Facts], bytes_max: int) -> list[Facts]:
     """As many of `candidates` as have room in `bytes_max` of JSON: an artifact of them is then no larger."""
     kept: list[Facts] = []
+    candidates = list(candidates)
+    if len(print_canonical(list(candidates)).encode()) <= bytes_max:
+        return candidates
     for facts in candidates:
         bytes_max -= len(print_canonical(facts).encode()) + 1
         if bytes_max < 0:

@@ -11,11 +11,11 @@ from lakehouse.strict_json.parser import JsonValue, print_canonical
 from validated.datasets.worker import Worker
 from validated.kinds.message_numbers import NumberSearch
 
-_ALWAYS: Final = ("worker_id", "name")
 _TEXTS: Final = ("role", "city", "state")
 # What the gate takes for a phone number has so many digits at least.
 _DIGITS_MIN: Final = 7
-_NO_DIGITS: Final = re.compile(r"\D+")
+_NO_ASCII_DIGITS: Final = bytes(code for code in range(128) if not chr(code).isdecimal())
+_DIGIT: Final = re.compile(r"\d")
 _PAIR_CHARS_MAX: Final = 200
 
 
@@ -35,19 +35,25 @@ class Facts:
         is one: then nothing can be said of him. None also where no artifact can name him, since id or name is empty or
         longer than any file of a roster may have it.
         """
-        own = _NO_DIGITS.sub("", worker.phone)[-_DIGITS_MIN:]
         if not (0 < len(worker.worker_id) <= _PAIR_CHARS_MAX and 0 < len(worker.name) <= _PAIR_CHARS_MAX):
             return None
-        if _holds(own, worker.worker_id) or self._is_private(own, worker.name):
+        own = _digits(worker.phone)[-_DIGITS_MIN:]
+        texts = (worker.name, worker.role, worker.city, worker.state, *worker.certifications)
+        # Most hold too few digits, all together.
+        private = (
+            [text for text in texts if self._is_private(own, text)]
+            if len(_digits("".join(texts))) >= _DIGITS_MIN
+            else ()
+        )
+        if worker.name in private or _holds(own, worker.worker_id):
             return None
         facts: dict[str, JsonValue] = {"worker_id": worker.worker_id, "name": worker.name}
-        texts = worker.texts
         for name in self._texts:
-            text = texts[name]
-            if text and not self._is_private(own, text):
+            text = worker.texts[name]
+            if text and text not in private:
                 facts[name] = text
         if self._certifications and worker.certifications:
-            held: list[JsonValue] = [each for each in worker.certifications if not self._is_private(own, each)]
+            held: list[JsonValue] = [each for each in worker.certifications if each not in private]
             if held:
                 facts["certifications"] = held
         return facts
@@ -65,10 +71,17 @@ class Facts:
 
 def _holds(own: str, text: str) -> bool:
     """Whether `text` holds the last digits of the worker's own number, however it is written."""
-    return len(own) == _DIGITS_MIN and len(text) >= _DIGITS_MIN and own in _NO_DIGITS.sub("", text)
+    return len(own) == _DIGITS_MIN and len(text) >= _DIGITS_MIN and own in _digits(text)
 
 
 @lru_cache(maxsize=4096)
 def _holds_number(text: str, region: str) -> bool:
     # The same search as in messages; ids are not asked, since many are written like numbers.
-    return len(_NO_DIGITS.sub("", text)) >= _DIGITS_MIN and bool(NumberSearch((), region).foreign(text))
+    return len(_digits(text)) >= _DIGITS_MIN and bool(NumberSearch((), region).foreign(text))
+
+
+def _digits(text: str) -> str:
+    """The digits of `text`, those of other scripts as ASCII has them."""
+    if text.isascii():
+        return text.encode().translate(None, _NO_ASCII_DIGITS).decode()
+    return "".join([str(int(each)) for each in _DIGIT.findall(text)])

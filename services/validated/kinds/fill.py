@@ -119,7 +119,7 @@ class FillValidator:
             await asyncio.to_thread(judgement.judge, artifact, elements, worker_ids)
         if judgement.wanted:
             await suggest(
-                findings, judgement.wanted, answer, terms, taken=distinct, facts=self._facts, limits=self._limits
+                findings, judgement.wanted, answer, terms, taken=distinct, limits=self._limits, facts=self._facts
             )
         return Ground(judgement.grounded if elements else None, answer.version)
 

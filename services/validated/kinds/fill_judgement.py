@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Final, NamedTuple
 
 from lakehouse.strict_json.parser import JsonValue
 from validated.datasets.texts import difference, is_same_without_case
 from validated.datasets.worker import Found, Wanted
 from validated.findings import Findings, pointer, quoted
-from validated.kinds.fill_terms import FillTerms
+from validated.kinds.fill_terms import Breach, FillTerms
 
 STATED: Final = ("role", "city", "state")
 """What an artifact may state of a worker beside id and name."""
@@ -106,6 +107,8 @@ class FillJudgement:
                 f"{at}/name",
                 f'{quoted(entry.worker_id)} is "{quoted(worker.name)}" in the roster, not "{quoted(entry.name)}"'
                 f"{difference(entry.name, worker.name)}; id and name must be the same person's, letter for letter",
+                f'{quoted(entry.worker_id)} is not "{quoted(entry.name)}" in the roster; id and name must be the same '
+                "person's, letter for letter",
             )
         for name, stated in entry.stated.items():
             actual = worker.texts[name]
@@ -116,9 +119,12 @@ class FillJudgement:
                     f'{quoted(entry.worker_id)} has {name} "{quoted(actual)}" in the roster, not "{quoted(stated)}"'
                     f"{difference(stated, actual)}",
                 )
-        for breach in self._terms.breaches(found):
+        breaches = self._terms.breaches(found)
+        # The name is the roster's: where the artifact does not hold it, not everybody may read it.
+        nameless = self._terms.breaches(found, by_name=False) if entry.name != worker.name else repeat(Breach("", ""))
+        for breach, unrestricted in zip(breaches, nameless, strict=False):
             self._want(wanted)
-            findings.add(breach.code, f"{at}/worker_id", breach.message)
+            findings.add(breach.code, f"{at}/worker_id", breach.message, unrestricted.message)
 
     def _want(self, wanted: Wanted) -> None:
         """The finding that comes next is about somebody in whose place another may stand."""

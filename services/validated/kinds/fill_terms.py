@@ -118,35 +118,32 @@ class FillTerms:
         return (
             placed
             and (not self.certifications or not self.missing(worker))
-            and (self.max_distance_km is None or next(self._distance_breaches(worker), None) is None)
+            and (self.max_distance_km is None or next(self._distance_breaches(worker, ""), None) is None)
         )
 
-    def breaches(self, found: Found) -> Iterator[Breach]:
-        """Every demand that `found` does not meet."""
+    def breaches(self, found: Found, *, by_name: bool = True) -> Iterator[Breach]:
+        """Every demand that `found` does not meet. `by_name`: he is called by id and name, else by the id alone."""
         if self.met_by(found):
             return
         worker = found.worker
+        who = f"{quoted(worker.worker_id)} ({quoted(worker.name)})" if by_name else quoted(worker.worker_id)
         if not worker.active:
-            yield Breach("INACTIVE_WORKER", f"{_named(worker)} is not active; name an active worker")
+            yield Breach("INACTIVE_WORKER", f"{who} is not active; name an active worker")
         if not self.has_role(worker):
             held = f'is "{quoted(worker.role)}" in the roster' if worker.role else "has no role in the roster"
-            yield Breach("WRONG_ROLE", f'{_named(worker)} {held}; the role asked for is "{quoted(self.role)}"')
-        yield from self._place_breaches(worker)
-        yield from self._distance_breaches(worker)
+            yield Breach("WRONG_ROLE", f'{who} {held}; the role asked for is "{quoted(self.role)}"')
+        yield from self._place_breaches(worker, who)
+        yield from self._distance_breaches(worker, who)
         if self.certifications:
             missing = self.missing(worker)
             if missing:
                 names = ", ".join(quoted(each) for each in missing[:5]) + (", …" if len(missing) > 5 else "")
-                yield Breach("MISSING_CERTIFICATION", f"{_named(worker)} does not hold {names}")
+                yield Breach("MISSING_CERTIFICATION", f"{who} does not hold {names}")
         if found.overlap is not None:
             start, end = found.overlap.start.isoformat(), found.overlap.end.isoformat()
-            yield Breach(
-                "SHIFT_OVERLAP", f"{_named(worker)} already works from {start} to {end}, which overlaps the shift"
-            )
+            yield Breach("SHIFT_OVERLAP", f"{who} already works from {start} to {end}, which overlaps the shift")
         if found.do_not_send:
-            yield Breach(
-                "DO_NOT_SEND", f'{_named(worker)} is on the do-not-send list of client "{quoted(self.client_id)}"'
-            )
+            yield Breach("DO_NOT_SEND", f'{who} is on the do-not-send list of client "{quoted(self.client_id)}"')
 
     def _is_placed(self, worker: Worker) -> bool:
         return self.has_role(worker) and self._is_in_place(fold(worker.city), fold(worker.state))
@@ -157,7 +154,7 @@ class FillTerms:
                 return True
         return not self.places
 
-    def _place_breaches(self, worker: Worker) -> Iterator[Breach]:
+    def _place_breaches(self, worker: Worker, who: str) -> Iterator[Breach]:
         city, state = fold(worker.city), fold(worker.state)
         if self._is_in_place(city, state):
             return
@@ -165,26 +162,26 @@ class FillTerms:
         states = [place.takes_state(state) for place in self.places]
         allowed = "; ".join(str(place) for place in self.places[:5]) + ("; …" if len(self.places) > 5 else "")
         based = _spelt(worker.city, worker.state) or "no known place"
-        message = f"{_named(worker)} is based in {based}; allowed: {allowed}"
+        message = f"{who} is based in {based}; allowed: {allowed}"
         if not any(states):
             yield Breach("WRONG_STATE", message)
         if any(states) or not any(cities):
             yield Breach("WRONG_CITY", message)
 
-    def _distance_breaches(self, worker: Worker) -> Iterator[Breach]:
+    def _distance_breaches(self, worker: Worker, who: str) -> Iterator[Breach]:
         if self.max_distance_km is None or self.site is None:
             return
         if worker.latitude is None or worker.longitude is None:
             yield Breach(
                 "NO_COORDINATES",
-                f"{_named(worker)} has no coordinates in the roster, so the distance is not known",
+                f"{who} has no coordinates in the roster, so the distance is not known",
             )
             return
         away = distance_km(self.site, (worker.latitude, worker.longitude))
         if away > self.max_distance_km:
             yield Breach(
                 "TOO_FAR",
-                f"{_named(worker)} is {away:.1f} km from the site; at most {self.max_distance_km:g} km are allowed",
+                f"{who} is {away:.1f} km from the site; at most {self.max_distance_km:g} km are allowed",
             )
 
 
@@ -194,10 +191,6 @@ def _place(city: str, state: str) -> Place:
 
 def _spelt(city: str, state: str) -> str:
     return ", ".join(part for part in (quoted(city), quoted(state)) if part)
-
-
-def _named(worker: Worker) -> str:
-    return f"{quoted(worker.worker_id)} ({quoted(worker.name)})"
 
 
 def distance_km(one: tuple[float, float], other: tuple[float, float]) -> float:

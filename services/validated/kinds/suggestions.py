@@ -14,7 +14,7 @@ from typing import Final
 
 from rapidfuzz import fuzz, process
 
-from validated.config import LimitsTable
+from validated.config import CANDIDATE_FACTS, LimitsTable
 from validated.datasets.near import plain_id
 from validated.datasets.texts import fold
 from validated.datasets.worker import Answer, Candidates, Wanted
@@ -35,6 +35,7 @@ _FIRST: Final = 24
 # So many comparisons take some 0.1 ms, and a few ms where hardly anybody qualifies. A thread would hold the interpreter
 # no shorter, and be waited for.
 _INLINE_PAIRS_MAX: Final = 1000
+_ALL_FACTS: Final = Facts(CANDIDATE_FACTS, "US")
 
 # One who would qualify: likeness (negative, so that the likest sorts first), id, name, facts.
 _Near = tuple[float, str, str, str]
@@ -47,8 +48,8 @@ async def suggest(
     terms: FillTerms,
     *,
     taken: Collection[str],
-    facts: Facts,
     limits: LimitsTable,
+    facts: Facts = _ALL_FACTS,
 ) -> None:
     """Give the findings of `wanted` (by their position in `findings.kept`) suggestions, nearest first. Where fewer
     qualify than are asked for, one finding says so, if that is known.
@@ -72,7 +73,7 @@ def _tell(findings: Findings, wanted_at: Mapping[int, Wanted], search: _Search) 
     place: str | None = None
     nearest: list[_Near] = []
     for position, wanted in wanted_at.items():
-        code, path, message, _ = findings.kept[position]
+        code, path, message, _, unrestricted = findings.kept[position]
         is_new = not path or path.rpartition("/")[0] != place
         if is_new:
             place, nearest = path.rpartition("/")[0], search.nearest(wanted)
@@ -80,12 +81,15 @@ def _tell(findings: Findings, wanted_at: Mapping[int, Wanted], search: _Search) 
             suggestions = tuple([Suggestion(*near[1:]) for near in nearest])
             # Somebody with several faults is answered once in words.
             text = f"{message}; {_listed(nearest, meant=code in _UNKNOWN)}" if is_new else message
-            findings.kept[position] = Finding(code, path, text, suggestions)
+            unrestricted = unrestricted or (message if is_new else "")
+            findings.kept[position] = Finding(code, path, text, suggestions, unrestricted)
     shortage = search.shortage()
     if shortage:
         at = next((at for at, finding in enumerate(findings.kept) if finding.code == "COUNT"), 0)
-        code, path, message, suggestions = findings.kept[at]
-        findings.kept[at] = Finding(code, path, f"{message}; {shortage}", suggestions)
+        code, path, message, suggestions, unrestricted = findings.kept[at]
+        if unrestricted:
+            unrestricted = f"{unrestricted}; {shortage}"
+        findings.kept[at] = Finding(code, path, f"{message}; {shortage}", suggestions, unrestricted)
 
 
 class _Search:
