@@ -184,7 +184,7 @@ async def test_counts_and_places_name_nobody(tmp_path: Path, prompt: str) -> Non
     ("spec", "count", "codes", "says"),
     [
         ({"role": "pilot", "count": 1}, 0, ["COUNT", "WRONG_ROLE"], '"pilot"'),
-        ({"role": "welder", "count": 2}, 1, ["COUNT"], "only 1 worker of the roster qualifies"),
+        ({"role": "welder", "count": 2}, 1, ["COUNT", "WRONG_ROLE"], 'the role "welder": 1 hold it'),
         ({**TOLEDO, "count": 5}, 4, ["COUNT", "WRONG_CITY"], "without it 2 more would qualify"),
         ({"city": "Perrysburg", "count": 2}, 1, ["COUNT", "WRONG_CITY"], "without it 5 more would qualify"),
         ({"city": "Paris", "count": 2}, 0, ["COUNT", "WRONG_CITY"], "without it 6 more would qualify"),
