@@ -9,7 +9,6 @@ from typing import Any, Final, TypeAlias
 from psycopg import sql
 
 from validated.datasets.columns import ACTIVE
-from validated.datasets.names import name_key
 from validated.datasets.postgres_rows import FoundById, found_of, parameters_of, storable, storable_text, version_of
 from validated.datasets.postgres_statements import Statements
 from validated.datasets.texts import fold
@@ -27,8 +26,11 @@ Asked: TypeAlias = tuple[sql.Composed, dict[str, Any]]
 class PostgresDraw:
     """One draw."""
 
-    def __init__(self, draw: Draw, qualifies: Callable[[Found], bool]) -> None:
-        self._draw = draw
+    def __init__(self, draw: Draw, qualifies: Callable[[Found], bool], named_ids: Sequence[str]) -> None:
+        """`named_ids` are those of workers who have one of the names of the draw's question."""
+        question = draw.question
+        worker_ids = tuple(dict.fromkeys((*question.worker_ids, *named_ids)))
+        self._draw = draw._replace(question=question._replace(worker_ids=worker_ids))
         self._qualifies = qualifies
         self._drawn_max = 0
         self.duplicates = 0
@@ -50,7 +52,7 @@ class PostgresDraw:
                 by_id.add(row[3:], found)
         self.duplicates += by_id.duplicates
         question = self._draw.question
-        asked, keys = frozenset(question.worker_ids), frozenset(question.names)
+        asked = frozenset(question.worker_ids)
 
         def in_draw(found: Found) -> bytes:
             return place_in_draw(self._draw.seed, found.worker.worker_id)
@@ -59,7 +61,7 @@ class PostgresDraw:
         qualified: list[Found] = []
         others: list[Found] = []
         for found in sorted(by_id.found.values(), key=in_draw):
-            if found.worker.worker_id in asked or name_key(found.worker.name) in keys:
+            if found.worker.worker_id in asked:
                 named.append(found)
             (qualified if self._qualifies(found) else others).append(found)
         # One more was asked for than is used: it says that there are others.

@@ -108,7 +108,8 @@ class Statements:
         name_key: sql.Composable,
         place: sql.Composable,
     ) -> None:
-        """`draw` and `draw_all`: the version, the mark, how many were drawn, then the facts of who was drawn or named.
+        """`draw` and `draw_all`: the version, the mark, how many were drawn, then the facts of who was drawn or asked
+        for by id; and `ids_of_names`, which takes long where the names have no index.
 
         Everybody comes by the id: a second row with the same id comes with the first.
         """
@@ -118,8 +119,7 @@ class Statements:
             "hashtextextended({text}, %(seed)s::bigint), {text} LIMIT %(drawn_max)s::bigint) "
             "SELECT v.version, v.mark, v.drawn, r.* FROM (SELECT {version} AS version, {mark} AS mark, "
             "(SELECT count(*) FROM drawn) AS drawn) v LEFT JOIN (({rows} WHERE {worker_id} = ANY(ARRAY(SELECT id FROM "
-            "drawn))) UNION ALL ({rows} WHERE {by_id}) UNION ALL ({rows} WHERE {worker_id} = ANY(ARRAY("
-            "SELECT {worker_id} FROM {table} w WHERE {name_key} = ANY(%(names)s) LIMIT {named_max})))) r ON true"
+            "drawn))) UNION ALL ({rows} WHERE {by_id})) r ON true"
         )
         parts = {
             "worker_id": worker_id,
@@ -129,9 +129,15 @@ class Statements:
             "mark": mark,
             "rows": rows,
             "by_id": by_id,
-            "name_key": name_key,
-            "named_max": sql.Literal(_NAMESAKES_MAX),
         }
+        self.ids_of_names = sql.SQL(
+            "SELECT {text} FROM {table} w WHERE {name_key} = ANY(%(names)s) LIMIT {limit}"
+        ).format(
+            text=texts["worker_id"],
+            table=self._shape.workers.name,
+            name_key=name_key,
+            limit=sql.Literal(_NAMESAKES_MAX),
+        )
         # Of many those first who seem to qualify. It is no judgement: nobody is left out by it where all are drawn.
         active = sql.SQL("lower(btrim({})) = ANY(%(trues)s::text[])").format(texts["active"])
         held = sql.SQL(
