@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -18,6 +19,8 @@ _DRAWN_MAX: Final = 1_000
 _ALL_MAX: Final = 4_000
 # Of those who fit role and place and seem to be active, most qualify.
 _SPARE: Final = 100
+_NO_PATTERN: Final = re.compile(r"[\\%_]")
+_ESCAPED: Final = r"\\\g<0>"
 _TRUES: Final = [text for text, active in ACTIVE.items() if active]
 
 Asked: TypeAlias = tuple[sql.Composed, dict[str, Any]]
@@ -72,15 +75,29 @@ class PostgresDraw:
         self._drawn_max = drawn_max
         draw, places = self._draw, self._draw.criteria.places
         seed = hashlib.blake2b(draw.seed.encode(), digest_size=8).digest()
-        return parameters_of(draw.question, statements) | {
-            "seed": int.from_bytes(seed, "big", signed=True),
-            "drawn_max": drawn_max + 1,
-            "trues": _TRUES,
-            "held": storable(draw.certifications),
-            "role": storable_text(draw.criteria.role),
-            "cities": [storable_text(city).lower() for city, _ in places],
-            "states": [storable_text(state).lower() for _, state in places],
-            "folded_role": storable_text(fold(draw.criteria.role)),
-            "folded_cities": [storable_text(fold(city)) for city, _ in places],
-            "folded_states": [storable_text(fold(state)) for _, state in places],
-        }
+        return (
+            parameters_of(draw.question, statements)
+            | {
+                "seed": int.from_bytes(seed, "big", signed=True),
+                "drawn_max": drawn_max + 1,
+                "trues": _TRUES,
+                "held": [f"%{_NO_PATTERN.sub(_ESCAPED, each)}%" for each in storable(draw.certifications)],
+                "role": storable_text(draw.criteria.role),
+                "folded_role": storable_text(fold(draw.criteria.role)),
+                # A place that is any: anywhere.
+                "is_anywhere": not places or ("", "") in places,
+            }
+            | _places(places, "", str.lower)
+            | _places(places, "folded_", fold)
+        )
+
+
+def _places(places: Sequence[tuple[str, str]], prefix: str, folded: Callable[[str], str]) -> dict[str, list[str]]:
+    pairs = [(storable_text(folded(city)), storable_text(folded(state))) for city, state in places]
+    both = [(city, state) for city, state in pairs if city and state]
+    return {
+        f"{prefix}cities": [city for city, _ in both],
+        f"{prefix}states": [state for _, state in both],
+        f"{prefix}only_cities": [city for city, state in pairs if city and not state],
+        f"{prefix}only_states": [state for city, state in pairs if state and not city],
+    }
