@@ -204,8 +204,9 @@ class Statements:
 
 def _in_places(texts: Mapping[str, sql.Composable], folded: str) -> sql.Composed:
     """Whether city and state, as `texts` has them, are one of the places of the parameters."""
-    return sql.SQL(
-        "(%(is_anywhere)s::bool OR ({city}, {state}) IN (SELECT p.city, p.state FROM "
-        "unnest(%({folded}cities)s::text[], %({folded}states)s::text[]) AS p(city, state)) OR {state} = ANY(%({folded}only_states)s::text[]) "
-        "OR {city} = ANY(%({folded}only_cities)s::text[]))".replace("{folded}", folded)
-    ).format(city=texts["city"], state=texts["state"])
+    within = (
+        "(%(is_anywhere)s::bool OR ({city}, {state}) IN (SELECT p.city, p.state "
+        "FROM unnest(%({folded}cities)s::text[], %({folded}states)s::text[]) AS p(city, state)) "
+        "OR {state} = ANY(%({folded}only_states)s::text[]) OR {city} = ANY(%({folded}only_cities)s::text[]))"
+    )
+    return sql.SQL(within.replace("{folded}", folded)).format(city=texts["city"], state=texts["state"])
