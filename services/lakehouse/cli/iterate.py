@@ -16,8 +16,9 @@ from lakehouse.cli.progress import show
 from lakehouse.clients import IterateClient
 from lakehouse.errors import Fault
 from lakehouse.iterate.v1 import iterate_pb2
+from lakehouse.message_fields import FieldsError, set_fields
 from lakehouse.spec_member import SpecError, set_spec
-from lakehouse.trace_context import trace_metadata
+from lakehouse.trace_context import normalise_trace_id, trace_metadata
 
 EXIT_FAULT = 1
 EXIT_NOT_ACCEPTED = 3
@@ -33,7 +34,7 @@ EXIT_NOT_ACCEPTED = 3
 @click.option("--model", help="Model, as the provider spells it.")
 @click.option("--max-iterations", type=int, help="The most attempts.")
 @click.option("--session-id", help="Id of the session (default: a UUIDv7).")
-@click.option("--trace-id", default="", help="Joins the session to a trace of yours.")
+@click.option("--trace-id", help="Joins the session to a trace of yours.")
 @click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Deadline, seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the response as one JSON object and nothing else.")
 def command(
@@ -41,7 +42,7 @@ def command(
     address: str,
     prompt: str | None,
     spec: str | None,
-    trace_id: str,
+    trace_id: str | None,
     timeout_s: float,
     as_json: bool,  # noqa: FBT001  click passes it by name
     **flags: Any,
@@ -56,7 +57,7 @@ def command(
     """
     request = _request(request_file, prompt=prompt, spec=spec, **flags)
     try:
-        metadata = trace_metadata(trace_id) if trace_id else ()
+        metadata = trace_metadata(trace_id) if trace_id is not None else ()
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--trace-id") from None
     console = Console(file=sys.stderr if as_json else sys.stdout, highlight=False, soft_wrap=True)
@@ -74,6 +75,8 @@ def command(
         raise click.ClickException("interrupted: the session was cancelled") from None
     if response is None:
         raise click.ClickException("iterate ended the stream without a response")
+    if trace_id is not None and (normalise_trace_id(trace_id) or ("",))[0] != response.trace_id:
+        click.echo(f"--trace-id was not used: the session's trace is {response.trace_id}", err=True)
     if as_json:
         click.echo(json.dumps(response_object(response), ensure_ascii=False))
     sys.exit(0 if response.WhichOneof("outcome") == "accepted" else EXIT_NOT_ACCEPTED)
@@ -109,10 +112,11 @@ def _request(file: Path | None, *, prompt: str | None, spec: str | None, **flags
         values["prompt"] = sys.stdin.read() if prompt == "-" else prompt
     if not values.get("kind") or not values.get("prompt"):
         raise click.UsageError("give a request file, or --kind and --prompt")
+    request = iterate_pb2.IterateRequest()
     try:
-        request = json_format.ParseDict(values, iterate_pb2.IterateRequest())
-    except json_format.ParseError as error:
-        raise click.UsageError(f"the request does not fit IterateRequest: {error}") from None
+        set_fields(request, values)
+    except FieldsError as error:
+        raise click.UsageError(f"the request does not fit IterateRequest:\n{error}") from None
     if spec is not None:
         text = json.dumps(_read(Path(spec[1:]))) if spec.startswith("@") else spec
         try:

@@ -15,6 +15,7 @@ from google.protobuf import json_format
 from lakehouse.cli.stack import Stack, StackError
 from lakehouse.clients import ValidateClient
 from lakehouse.errors import Fault, Reason
+from lakehouse.message_fields import FieldsError, set_fields
 from lakehouse.spec_member import SpecError, set_spec, spec_member
 from lakehouse.validated.v1 import validated_pb2
 
@@ -123,8 +124,8 @@ def _request(kind: str, artifact: str, spec: str | None, fields: dict[str, Any])
         if fields:
             for name in fields:
                 request.fill.ClearField(name)
-            json_format.ParseDict(fields, request.fill)
-    except (SpecError, json_format.ParseError) as error:
+            set_fields(request.fill, fields)
+    except (SpecError, FieldsError) as error:
         raise click.UsageError(f"the spec does not fit: {error}") from None
     return request
 
