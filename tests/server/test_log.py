@@ -44,7 +44,7 @@ asyncio.run(main())
 @pytest.mark.parametrize(
     ("level", "kept"),
     [("debug", [1, 2]), ("info", [1, 2]), ("warning", [2]), ("error", [])],
-    ids=lambda each: str(each),
+    ids=str,
 )
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_an_rpcs_line_has_a_level_of_its_own_and_the_logs_level_holds_for_it(
