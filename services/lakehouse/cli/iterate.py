@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 from google.protobuf import json_format
-from rich.console import Console
 
 from lakehouse.cli.connection import TlsFlags, checked_address, tls_options
+from lakehouse.cli.exit_status import NOT_ACCEPTED, Interrupted, SystemFault, of_fault, statuses
 from lakehouse.cli.progress import show
+from lakehouse.cli.terminal import terminal
 from lakehouse.clients import IterateClient
 from lakehouse.errors import Fault
 from lakehouse.iterate.v1 import iterate_pb2
@@ -21,11 +22,8 @@ from lakehouse.message_fields import FieldsError, set_fields
 from lakehouse.spec_member import SpecError, set_spec
 from lakehouse.trace_context import normalise_trace_id, trace_metadata
 
-EXIT_FAULT = 1
-EXIT_NOT_ACCEPTED = 3
 
-
-@click.command(epilog="Exit status: 0 accepted, 3 attempts exhausted, 1 a fault, 2 wrong usage.")
+@click.command(epilog=statuses("accepted", "not accepted: the attempts are exhausted"))
 @click.argument("request_file", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--address",
@@ -73,7 +71,7 @@ def command(
         metadata = trace_metadata(trace_id) if trace_id is not None else ()
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--trace-id") from None
-    console = Console(file=sys.stderr if as_json else sys.stdout, highlight=False, soft_wrap=True)
+    console = terminal(sys.stderr if as_json else sys.stdout)
     response = None
     try:
         with IterateClient(address, credentials=tls.credentials()) as client:
@@ -85,14 +83,14 @@ def command(
     except Fault as fault:
         raise _failed(fault, address, tls) from None
     except KeyboardInterrupt:
-        raise click.ClickException("interrupted: the session was cancelled") from None
+        raise Interrupted("interrupted: the session was cancelled") from None
     if response is None:
-        raise click.ClickException("iterate ended the stream without a response")
+        raise SystemFault("iterate ended the stream without a response")
     if trace_id is not None and (normalise_trace_id(trace_id) or ("",))[0] != response.trace_id:
         click.echo(f"--trace-id was not used: the session's trace is {response.trace_id}", err=True)
     if as_json:
         click.echo(json.dumps(response_object(response), ensure_ascii=False))
-    sys.exit(0 if response.WhichOneof("outcome") == "accepted" else EXIT_NOT_ACCEPTED)
+    sys.exit(0 if response.WhichOneof("outcome") == "accepted" else NOT_ACCEPTED)
 
 
 def response_object(response: iterate_pb2.IterateResponse) -> dict[str, Any]:
@@ -170,6 +168,12 @@ def _failed(fault: Fault, address: str, tls: TlsFlags) -> click.ClickException:
         hint = f"\n{problem}"
     elif fault.reason is None and fault.code == "UNAVAILABLE":
         hint = f"\nIs a stack running at {address}? `lakehouse up` starts one."
+    # gRPC's own words for it speak of its connections.
+    said = (
+        "UNAVAILABLE: iterate cannot be reached."
+        if fault.reason is None and fault.code == "UNAVAILABLE"
+        else str(fault)
+    )
     session = fault.metadata.get("session_id", "")
-    where = f"\n  in {fault.where}" if fault.where else ""
-    return click.ClickException(f"{fault}{where}" + (f"\n  session {session}" if session else "") + hint)
+    where = f"\n  in {fault.where}" if fault.where and fault.reason is not None else ""
+    return of_fault(fault, f"{said}{where}" + (f"\n  session {session}" if session else "") + hint)

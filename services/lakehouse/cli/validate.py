@@ -14,6 +14,7 @@ import grpc
 from google.protobuf import json_format
 
 from lakehouse.cli.connection import TlsFlags, checked_address, tls_options
+from lakehouse.cli.exit_status import NOT_ACCEPTED, SystemFault, of_fault, statuses
 from lakehouse.cli.stack import Stack, StackError
 from lakehouse.clients import ValidateClient
 from lakehouse.errors import Fault, Reason
@@ -21,11 +22,10 @@ from lakehouse.message_fields import FieldsError, set_fields
 from lakehouse.spec_member import SpecError, set_spec, spec_member
 from lakehouse.validated.v1 import validated_pb2
 
-EXIT_FINDINGS = 3
 ADDRESS = "127.0.0.1:50053"
 
 
-@click.command(epilog="Exit status: 0 passed, 3 findings, 1 a fault, 2 wrong usage.")
+@click.command(epilog=statuses("passed", "findings"))
 @click.argument("artifact_file", default="-")
 @click.option("--kind", default="fill", show_default=True, help="Which validator decides: fill, email, json_schema, …")
 @click.option("--spec", help="The kind's spec: JSON, or @FILE (JSON or TOML); for json_schema the schema itself.")
@@ -80,12 +80,12 @@ def command(
     except Fault as fault:
         raise _failed(fault, address or ADDRESS, roster, tls) from None
     except StackError as error:
-        raise click.ClickException(str(error)) from None
+        raise SystemFault(str(error)) from None
     if as_json:
         click.echo(json.dumps(_object(response), ensure_ascii=False))
     else:
         _show(response)
-    sys.exit(0 if response.passed else EXIT_FINDINGS)
+    sys.exit(0 if response.passed else NOT_ACCEPTED)
 
 
 def _validate(
@@ -160,7 +160,7 @@ def _failed(fault: Fault, address: str, roster: Path | None, tls: TlsFlags) -> c
         text += f"\n{problem}"
     elif fault.reason is Reason.VALIDATED_UNREACHABLE and roster is None:
         text += f"\nnobody listens on {address}: start the services with `lakehouse up`, or give --roster FILE"
-    return click.ClickException(text)
+    return of_fault(fault, text)
 
 
 def _object(response: validated_pb2.ValidateResponse) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any, Literal, TextIO, cast
 import orjson
 import structlog
 
+from lakehouse.colours import has_colours
 from lakehouse.server.log_stream import LogStream
 
 RpcLevel = Literal["info", "warning"]
@@ -109,8 +110,9 @@ def configure(*, service: str, level: str, form: str) -> None:
         _name(service),
         structlog.processors.format_exc_info,
     ]
-    renderer: structlog.typing.Processor
-    renderer = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(serializer=_dump)
+    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(serializer=_dump)
+    if console:
+        renderer = structlog.dev.ConsoleRenderer(colors=has_colours() and sys.stdout.isatty())
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
