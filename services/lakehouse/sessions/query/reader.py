@@ -158,6 +158,10 @@ class SessionReader:
         self.leave_out(damage)
         return bool(damage)
 
+    def notice(self, text: str) -> None:
+        """Adds a warning: of something that an answer does not say."""
+        self.snapshot = replace(self.snapshot, notices=(*self.snapshot.notices, text))
+
     def leave_out(self, damage: dict[Segment, str]) -> None:
         """Closes damaged segments, each with its reason, and warns of them."""
         if not damage:
