@@ -14,16 +14,19 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from lakehouse.sessions.store.archive import Archive, ArchiveDamagedError, Manifest, new_segment
 from lakehouse.sessions.store.days import segment_files
 from lakehouse.sessions.store.disk import FOLDER_MODE, fsync_folder, replace_file
 from lakehouse.sessions.store.lines import Progress, SegmentDamagedError, read_lines
+from lakehouse.sessions.store.log_files import FoundFile
 from lakehouse.sessions.store.names import Compression
+from lakehouse.sessions.store.parquet_rows import connect_bare
 from lakehouse.sessions.store.segments import Segment, rotated_files
 from lakehouse.sessions.upkeep.closing import (
     CompactionRefusedError,
@@ -33,8 +36,10 @@ from lakehouse.sessions.upkeep.closing import (
     refuse_unless_settled,
     refuse_while_unsettled,
 )
-from lakehouse.sessions.upkeep.content import ContentTally
 from lakehouse.sessions.upkeep.parquet_writer import ParquetWriter
+
+if TYPE_CHECKING:
+    import duckdb
 
 SETTLE_S: Final = 60.0
 MEMORY_BYTES: Final = 400 * 1024**2
@@ -64,9 +69,11 @@ class SegmentOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class _Settings:
+class _Run:
     settle_s: float
-    duckdb_bytes: int
+    connection: duckdb.DuckDBPyConnection
+    compacted: dict[tuple[int, str], str]
+    """Each committed segment with lines, by their number and content."""
 
 
 def duckdb_bytes(memory_bytes: int) -> int:
@@ -94,32 +101,46 @@ def compact(
         OSError, duckdb.Error: the disk or a file failed; run again when that is mended.
     """
     archive = Archive(Path(log_path))
-    settings = _Settings(settle_s, duckdb_bytes(memory_bytes))
     rotated = rotated_files(archive.log_path)
     refuse_while_unsettled(archive)
     _make_folders(archive)
     with alone(archive):
         _clear_building(archive)
+        if rotated:
+            yield from _compact_all(archive, rotated, settle_s, memory_bytes, progress, on_start, on_step)
+        _remove_committed(archive, on_step)
+
+
+def _compact_all(
+    archive: Archive,
+    rotated: Sequence[FoundFile],
+    settle_s: float,
+    memory_bytes: int,
+    progress: Progress | None,
+    on_start: OnStart,
+    on_step: OnStep,
+) -> Iterator[SegmentOutcome]:
+    with closing(connect_bare(archive.building / "spill", memory_bytes=duckdb_bytes(memory_bytes))) as connection:
+        run = _Run(settle_s, connection, _contents(archive))
         for file in rotated:
             on_start(file.path.name, file.status.st_size)
             claim = archive.parse_claimed(file.path.name) if file.path.parent == archive.claimed else None
             if claim is not None:
-                yield _compact_claimed(archive, file.path, claim[0], file.path.name, settings, progress, on_step)
+                yield _compact_claimed(archive, file.path, claim[0], file.path.name, run, progress, on_step)
             else:
-                yield _claim_and_compact(archive, file.path, file.compression, settings, progress, on_step)
-        _remove_committed(archive, on_step)
+                yield _claim_and_compact(archive, file.path, file.compression, run, progress, on_step)
 
 
 def _claim_and_compact(
     archive: Archive,
     path: Path,
     compression: Compression,
-    settings: _Settings,
+    run: _Run,
     progress: Progress | None,
     on_step: OnStep,
 ) -> SegmentOutcome:
     try:
-        refuse_unless_settled(path, settings.settle_s)
+        refuse_unless_settled(path, run.settle_s)
         name = new_segment()
         claimed = archive.claimed_path(name, compression)
         # Whatever rotated file has this name by now is the one that is taken: each is as good as another.
@@ -135,7 +156,7 @@ def _claim_and_compact(
     fsync_folder(archive.claimed)
     fsync_folder(path.parent)
     on_step("claimed", name)
-    return _compact_claimed(archive, claimed, name, path.name, settings, progress, on_step)
+    return _compact_claimed(archive, claimed, name, path.name, run, progress, on_step)
 
 
 def _compact_claimed(
@@ -143,14 +164,14 @@ def _compact_claimed(
     path: Path,
     name: str,
     source: str,
-    settings: _Settings,
+    run: _Run,
     progress: Progress | None,
     on_step: OnStep,
 ) -> SegmentOutcome:
     with contextlib.ExitStack() as stack:
         try:
-            segment = stack.enter_context(closed_segment(path, settings.settle_s))
-            manifest = _build(archive, segment, name, source, settings, progress, on_step)
+            segment = stack.enter_context(closed_segment(path, run.settle_s))
+            manifest = _build(archive, segment, name, source, run, progress, on_step)
         except SegmentRefusedError as refusal:
             return SegmentOutcome(source=source, segment=name, compacted=False, reason=str(refusal))
         _place(archive, manifest)
@@ -158,6 +179,7 @@ def _compact_claimed(
         if os.fstat(segment.fd).st_size != segment.size_bytes:
             return SegmentOutcome(source=source, segment=name, compacted=False, reason="it grew meanwhile: run again")
         _commit(archive, manifest)
+        run.compacted[manifest.lines, manifest.content] = name
         on_step("committed", name)
     path.unlink()
     fsync_folder(archive.claimed)
@@ -178,7 +200,7 @@ def _build(
     segment: Segment,
     name: str,
     source: str,
-    settings: _Settings,
+    run: _Run,
     progress: Progress | None,
     on_step: OnStep,
 ) -> Manifest:
@@ -188,7 +210,7 @@ def _build(
     folder.mkdir(mode=FOLDER_MODE)
     lines = source_bytes = 0
     try:
-        with ParquetWriter(folder, name, memory_bytes=settings.duckdb_bytes) as writer:
+        with ParquetWriter(folder, name, run.connection) as writer:
             for line in read_lines(segment, progress):
                 if line.too_long:
                     raise SegmentRefusedError(f"line {line.number} is longer than any row: move the file away")
@@ -198,8 +220,7 @@ def _build(
                     lines += 1
             writer.flush()
             on_step("written", name)
-            stored = writer.read_back()
-            files = tuple(writer.files)
+            files, stored = writer.read_back()
     except SegmentDamagedError as error:
         raise SegmentRefusedError(str(error)) from None
     except ValueError as error:
@@ -209,8 +230,12 @@ def _build(
             f"its Parquet holds {stored.lines} lines, the file {lines}: nothing was removed; check the disk and run"
             " again"
         )
-    if lines:
-        _refuse_a_second_time(archive, stored)
+    before = run.compacted.get((lines, stored.content)) if lines else None
+    if before is not None:
+        raise SegmentRefusedError(
+            f"the same lines were compacted before, as {before}: a copy was put back or a compressor was still at work;"
+            " remove this file"
+        )
     on_step("verified", name)
     return Manifest(
         segment=name,
@@ -223,15 +248,13 @@ def _build(
     )
 
 
-def _refuse_a_second_time(archive: Archive, stored: ContentTally) -> None:
-    for segment in archive.committed():
+def _contents(archive: Archive) -> dict[tuple[int, str], str]:
+    found = {}
+    for segment in sorted(archive.committed()):
         with contextlib.suppress(ArchiveDamagedError):
             manifest = archive.read_manifest(segment)
-            if (manifest.lines, manifest.content) == (stored.lines, stored.content):
-                raise SegmentRefusedError(
-                    f"the same lines were compacted before, as {segment}: a copy was put back or a compressor was"
-                    " still at work; remove this file"
-                )
+            found[manifest.lines, manifest.content] = segment
+    return found
 
 
 def _place(archive: Archive, manifest: Manifest) -> None:

@@ -14,10 +14,10 @@ files at most, beside those that have reached ``MERGED_BYTES_MAX``.
 # ruff: noqa: S608 - the texts put into SQL are this module's own and quoted file names; values are parameters
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -93,27 +93,42 @@ def merge_days(
             return
         _remove_merged_away(archive, view, on_step)
         days = {day: list(files) for day, files in groupby(view.files, key=lambda file: file.day)}
-        for day, files in days.items():
-            standing = files
-            while chosen := choose(standing):
-                on_start(f"merging {day}", sum(file.size_bytes for file in chosen))
-                try:
-                    made = _merge(archive, day, chosen, duckdb_bytes(memory_bytes), progress, on_step)
-                except _MergeRefusedError as refusal:
-                    yield MergeOutcome(day=day, merged=False, files=len(chosen), reason=str(refusal))
-                    break
-                standing = [made, *(file for file in standing if file not in chosen)]
-                yield MergeOutcome(
-                    day=day,
-                    merged=True,
-                    files=len(chosen),
-                    lines=made.lines,
-                    bytes_before=sum(file.size_bytes for file in chosen),
-                    bytes_after=made.size_bytes,
-                )
+        if not any(map(choose, days.values())):
+            return
+        spill = archive.building / "spill"
+        with closing(connect_bare(spill, memory_bytes=duckdb_bytes(memory_bytes))) as connection:
+            for day, files in days.items():
+                yield from _merge_day(archive, day, files, connection, progress, on_start, on_step)
         view = read_archive(archive, archive.committed())
         if not view.unreadable:
             _remove_merged_away(archive, view, on_step)
+
+
+def _merge_day(
+    archive: Archive,
+    day: str,
+    standing: list[StandingFile],
+    connection: duckdb.DuckDBPyConnection,
+    progress: Progress | None,
+    on_start: OnStart,
+    on_step: OnMergeStep,
+) -> Iterator[MergeOutcome]:
+    while chosen := choose(standing):
+        on_start(f"merging {day}", sum(file.size_bytes for file in chosen))
+        try:
+            made = _merge(archive, day, chosen, connection, progress, on_step)
+        except _MergeRefusedError as refusal:
+            yield MergeOutcome(day=day, merged=False, files=len(chosen), reason=str(refusal))
+            return
+        standing = [made, *(file for file in standing if file not in chosen)]
+        yield MergeOutcome(
+            day=day,
+            merged=True,
+            files=len(chosen),
+            lines=made.lines,
+            bytes_before=sum(file.size_bytes for file in chosen),
+            bytes_after=made.size_bytes,
+        )
 
 
 def choose(files: Sequence[StandingFile]) -> list[StandingFile]:
@@ -135,7 +150,7 @@ def _merge(
     archive: Archive,
     day: str,
     files: Sequence[StandingFile],
-    memory_bytes: int,
+    connection: duckdb.DuckDBPyConnection,
     progress: Progress | None,
     on_step: OnMergeStep,
 ) -> StandingFile:
@@ -145,7 +160,6 @@ def _merge(
     folder = archive.building / new_segment()
     target = folder / name
     target.parent.mkdir(mode=FOLDER_MODE, parents=True)
-    connection = connect_bare(folder / "spill", memory_bytes=memory_bytes)
     try:
         parts = _noted(archive, connection, files)
         size = _write(archive, connection, files, target)
@@ -154,8 +168,6 @@ def _merge(
         on_step("verified", day)
     except duckdb.Error as error:
         raise _MergeRefusedError(f"DuckDB failed, and nothing was removed: {error}") from None
-    finally:
-        connection.close()
     if progress is not None:
         progress(sum(file.size_bytes for file in files))
     made = StandingFile(day=day, path=name, size_bytes=size, parts=parts, merged=True)
@@ -240,7 +252,7 @@ def _remove_merged_away(archive: Archive, view: ArchiveView, on_step: OnMergeSte
         if not alone_here:
             return
         for path in present:
-            with contextlib.suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):
                 (archive.folder / path).unlink()
             on_step("removed", path)
     for folder in {(archive.folder / path).parent for path in present}:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Self
 
@@ -16,7 +16,7 @@ from lakehouse.sessions.row_lines import read_row_line
 from lakehouse.sessions.row_reading import RowBreach
 from lakehouse.sessions.store.archive import ParquetFile, parquet_name
 from lakehouse.sessions.store.disk import FILE_MODE
-from lakehouse.sessions.store.parquet_rows import MEMORY_BYTES, connect_bare, quoted, stored_lines
+from lakehouse.sessions.store.parquet_rows import quoted, stored_lines
 from lakehouse.sessions.upkeep.content import ContentTally, day_of, timestamp_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class _Lines:
             "SELECT line, NULL::BLOB AS torn, NULL::VARCHAR AS reading, line AS valid FROM"
             f" read_csv({quoted(self.path)}, columns = {{line: 'VARCHAR'}}, auto_detect = false, header = false,"
             f" parallel = false, delim = '\x01', quote = '', escape = '', new_line = '\\n',"
-            f" max_line_size = {self.longest_bytes + 2}, buffer_size = {2 * self.longest_bytes + _STAGED_SLACK_BYTES})"
+            f" max_line_size = {self.longest_bytes + 2}, buffer_size = {self.longest_bytes + _STAGED_SLACK_BYTES})"
         )
 
     def other_lines(self) -> str:
@@ -76,8 +76,15 @@ class _Staged:
     base: Path
     plain: _Lines | None = None
     others: _Lines | None = None
+    lines: int = 0
     size_bytes: int = 0
-    tally: ContentTally = field(default_factory=ContentTally)
+    check: int = 0
+    """The sum of the lines' hashes: what is read back has the same, but for chance. Of this process alone."""
+
+    def count(self, line: bytes) -> None:
+        self.lines += 1
+        self.size_bytes += len(line)
+        self.check += hash(line)
 
     def add_plain(self, line: bytes) -> None:
         if self.plain is None:
@@ -104,6 +111,14 @@ class _Staged:
         return " UNION ALL ".join(queries)
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    name: str
+    lines: int
+    size_bytes: int
+    check: int
+
+
 def group_rows(lines: int, size_bytes: int) -> int:
     """How many rows of such a size make a row group."""
     return min(max(_GROUP_BYTES * lines // max(size_bytes, 1), _GROUP_ROWS.start), _GROUP_ROWS.stop - 1)
@@ -112,14 +127,13 @@ def group_rows(lines: int, size_bytes: int) -> int:
 class ParquetWriter:
     """Writes one segment's lines below ``folder``, under the names that they get in the archive; a context manager."""
 
-    def __init__(self, folder: Path, segment: str, *, memory_bytes: int = MEMORY_BYTES) -> None:
-        self._memory_bytes = memory_bytes
+    def __init__(self, folder: Path, segment: str, connection: duckdb.DuckDBPyConnection) -> None:
         self._folder = folder
         self._segment = segment
-        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._connection = connection
         self._staged: dict[str, _Staged] = {}
         self._staged_bytes = 0
-        self.files: list[ParquetFile] = []
+        self._written: list[_Written] = []
 
     def __enter__(self) -> Self:
         return self
@@ -128,8 +142,6 @@ class ParquetWriter:
         for staged in self._staged.values():
             for lines in staged.files:
                 lines.close()
-        if self._connection is not None:
-            self._connection.close()
 
     def add(self, line: bytes) -> None:
         """Takes one line that is not blank, torn ones too. Raises OSError, duckdb.Error."""
@@ -142,15 +154,13 @@ class ParquetWriter:
             else:
                 staged = self._of_day(timestamp_of(line))
                 staged.add_other(l=line.decode())
-            staged.tally.add(line, torn=breach.kind == "torn")
         else:
             staged = self._of_day(row.timestamp)
             if row.text is line:
                 staged.add_plain(line)
             else:
                 staged.add_other(l=line.decode(), v=row.text.decode())
-            staged.tally.add(line, torn=False)
-        staged.size_bytes += len(line)
+        staged.count(line)
         self._staged_bytes += len(line)
         if self._staged_bytes >= STAGED_BYTES_MAX or len(self._staged) > _DAYS_MAX:
             self.flush()
@@ -172,42 +182,36 @@ class ParquetWriter:
         self._staged_bytes = 0
 
     def _write(self, day: str, staged: _Staged) -> None:
-        name = parquet_name(day, self._segment, len(self.files))
+        name = parquet_name(day, self._segment, len(self._written))
         target = self._folder / name
         target.parent.mkdir(exist_ok=True)
         size = write_parquet(
-            self._connected(),
+            self._connection,
             facts_from_lines(staged.source, "valid"),
             target,
-            group_rows(staged.tally.lines, staged.size_bytes),
+            group_rows(staged.lines, staged.size_bytes),
         )
         for lines in staged.files:
             lines.path.unlink()
-        self.files.append(ParquetFile(name, staged.tally.lines, size, staged.tally.content))
+        self._written.append(_Written(name, staged.lines, size, staged.check))
 
-    def read_back(self) -> ContentTally:
-        """The tally of what the written files hold.
+    def read_back(self) -> tuple[tuple[ParquetFile, ...], ContentTally]:
+        """The written files, and the tally of what they hold.
 
         Raises OSError, duckdb.Error, ValueError when a file holds other lines than were handed in.
         """
-        total = ContentTally()
-        for file in self.files:
-            tally = ContentTally()
-            for line, torn in stored_lines(self._connected(), [self._folder / file.path]):
+        files, total = [], ContentTally()
+        for written in self._written:
+            tally, check = ContentTally(), 0
+            for line, torn in stored_lines(self._connection, [self._folder / written.name]):
                 tally.add(line, torn=torn)
-            if (tally.lines, tally.content) != (file.lines, file.content):
-                raise ValueError(
-                    f"{file.path} holds {tally.lines} lines with content {tally.content[:16]} and not {file.lines} with"
-                    f" {file.content[:16]}"
-                )
+                check += hash(line)
+            if tally.lines != written.lines or check != written.check:
+                raise ValueError(f"{written.name} holds {tally.lines} lines and not {written.lines}, or other ones")
+            files.append(ParquetFile(written.name, tally.lines, written.size_bytes, tally.content))
             total.add_content(tally.lines, tally.content)
             total.torn += tally.torn
-        return total
-
-    def _connected(self) -> duckdb.DuckDBPyConnection:
-        if self._connection is None:
-            self._connection = connect_bare(self._folder / "spill", memory_bytes=self._memory_bytes)
-        return self._connection
+        return tuple(files), total
 
 
 def write_parquet(connection: duckdb.DuckDBPyConnection, query: str, target: Path, rows_a_group: int) -> int:
