@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -268,6 +268,30 @@ def test_a_file_whose_content_rotted_is_not_merged(tmp_path: Path) -> None:
         "2026-11-20": False, "2026-11-21": True, "unknown": True,
     }  # fmt: skip
     assert parquet_files(live)["day=2026-11-20"] == 4
+
+
+def test_a_merged_file_that_does_not_read_back_is_not_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = compacted_log(tmp_path, 3)
+    before, files = contents(live), parquet_files(live)
+    read = stored_segment_lines
+
+    def gives_a_row_to_another(*arguments: object) -> Iterator[tuple[bytes, bool, str]]:
+        found = list(read(*arguments))  # type: ignore[arg-type]  # passed through
+        owners = sorted({segment for _, _, segment in found})
+        for place, (line, torn, segment) in enumerate(found):
+            yield line, torn, (owners[segment == owners[0]] if place == 0 else segment)
+
+    monkeypatch.setattr(merging, "stored_segment_lines", gives_a_row_to_another)
+    outcomes = list(merge_days(live))
+
+    assert [outcome.merged for outcome in outcomes] == [False] * 3
+    assert "nothing was removed" in outcomes[0].reason
+    monkeypatch.undo()
+    assert (contents(live), parquet_files(live)) == (before, files)
+    assert all(outcome.merged for outcome in list(merge_days(live)))
+    assert contents(live) == before
 
 
 def test_a_lost_manifest_of_a_day_is_named_and_nothing_is_removed(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ from typing import Any, Final
 import orjson
 
 from lakehouse.sessions.query.reader import SessionReader
+from lakehouse.sessions.record import SCHEMA
 from lakehouse.sessions.row_lines import read_row_line
 from lakehouse.sessions.row_reading import RowBreach
 from lakehouse.sessions.store.lines import Progress, SegmentDamagedError, read_backwards, read_blocks, read_lines
+from lakehouse.sessions.store.parquet_rows import quoted
 from lakehouse.sessions.store.segments import Segment
 
 _RELATIVE: Final = re.compile(r"([0-9]{1,6})([mhdw])")
@@ -246,36 +248,44 @@ def find_rows(reader: SessionReader, identifier: str, progress: Progress | None 
     snapshot = reader.snapshot
     if snapshot.parquet_files:
         yield from _find_in_parquet(reader, identifier)
-    # Bytes first: a search for them passes a gigabyte a second, and where neither the id nor another spelling of it
-    # stands, nothing is to be read.
-    spellings = _spellings(identifier)
+    # Bytes first: where neither the id nor another spelling of it stands, nothing is to be read.
+    needle, escapes = orjson.dumps(identifier), _escapes(identifier)
+
+    def may_have_it(text: bytes) -> bool:
+        return needle in text or any(escape.search(text) for escape in escapes)
+
     for segment in snapshot.segments:
         try:
             for block in read_blocks(segment, progress):
-                if any(spelling.search(block) for spelling in spellings):
-                    for line in block.split(b"\n"):
-                        if any(spelling.search(line) for spelling in spellings) and _is_of(line, identifier):
+                if may_have_it(block):
+                    for line in filter(may_have_it, block.split(b"\n")):
+                        if _is_of(line, identifier):
                             yield line
         except SegmentDamagedError:
             continue
 
 
-def _spellings(identifier: str) -> list[re.Pattern[bytes]]:
-    """What stands in every line with this id, or with one of the names under which ids stand, however it is spelled:
-    one of these."""
-    plain = re.compile(re.escape(orjson.dumps(identifier)))
+def _escapes(identifier: str) -> list[re.Pattern[bytes]]:
+    """What stands in every line that has this id, or one of the names under which ids stand, in another spelling: one
+    of these."""
     if not (identifier.isascii() and identifier.isprintable()):
-        return [plain, _ESCAPE, _SOLIDUS_ESCAPE]
-    return [plain, _ASCII_ESCAPE, *([_SOLIDUS_ESCAPE] if "/" in identifier else [])]
+        return [_ESCAPE, _SOLIDUS_ESCAPE]
+    return [_ASCII_ESCAPE, _SOLIDUS_ESCAPE] if "/" in identifier else [_ASCII_ESCAPE]
 
 
 def _find_in_parquet(reader: SessionReader, identifier: str) -> Iterator[bytes]:
-    _, rows = reader.query_archive(
-        "SELECT line FROM parquet_rows WHERE session_id = $1 OR trace_id = $1 OR caller_trace = $1 ORDER BY timestamp",
-        [identifier],
-    )
-    for (line,) in rows:
-        yield line.encode()
+    has_it = "schema = $2 AND (session_id = $1 OR trace_id = $1 OR caller_trace = $1)"
+    parameters = [identifier, SCHEMA]
+    # The ids first: whole lines are read out of the few files that have it.
+    _, found = reader.query_archive(f"SELECT DISTINCT file FROM parquet_rows WHERE {has_it}", parameters)
+    files = ", ".join(quoted(file) for (file,) in found)
+    if files:
+        _, rows = reader.query_archive(
+            f"SELECT line FROM read_parquet([{files}], hive_partitioning = false) WHERE {has_it} ORDER BY timestamp",
+            parameters,
+        )
+        for (line,) in rows:
+            yield line.encode()
 
 
 def _is_of(line: bytes, identifier: str) -> bool:

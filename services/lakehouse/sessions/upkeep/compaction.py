@@ -205,6 +205,8 @@ def _build(
     on_step: OnStep,
 ) -> Manifest:
     """Parquet in the building folder that was read back and compared with what the segment holds."""
+    import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
+
     folder = archive.building / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=FOLDER_MODE)
@@ -223,6 +225,8 @@ def _build(
             files, stored = writer.read_back()
     except SegmentDamagedError as error:
         raise SegmentRefusedError(str(error)) from None
+    except duckdb.OutOfMemoryException:
+        raise SegmentRefusedError("its longest rows need more memory: run again with a larger --memory") from None
     except ValueError as error:
         raise SegmentRefusedError(f"its Parquet is not what was written ({error}): nothing was removed") from None
     if stored.lines != lines:

@@ -166,6 +166,8 @@ def _merge(
         on_step("written", day)
         _check(connection, target, parts)
         on_step("verified", day)
+    except duckdb.OutOfMemoryException:
+        raise _MergeRefusedError("its longest rows need more memory: run again with a larger --memory") from None
     except duckdb.Error as error:
         raise _MergeRefusedError(f"DuckDB failed, and nothing was removed: {error}") from None
     if progress is not None:
