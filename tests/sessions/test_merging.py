@@ -128,6 +128,20 @@ def test_merged_files_are_merged_again_and_keep_their_segments(tmp_path: Path) -
     assert left_over(live) == []
 
 
+def test_a_large_merged_file_stands_beside_a_small_one(tmp_path: Path) -> None:
+    live = write_segment(tmp_path / "sessions.jsonl", rows(99))
+    for numbers in (range(8), range(8, 16), [16], [17]):
+        write_segment(tmp_path / "sessions.jsonl.1", rows(*numbers))
+        list(compact(live))
+        list(merge_days(live))
+    owned = lines_by_segment(live)
+
+    assert parquet_files(live) == {"day=2026-11-20": 2}
+    assert sorted(map(len, owned.values())) == [1, 1, 8, 8]
+    assert len(session_ids(live)) == 19
+    assert verified(live)
+
+
 def test_a_hundred_compactions_leave_few_files(tmp_path: Path) -> None:
     live = write_segment(tmp_path / "sessions.jsonl", rows(999))
     written = 0
