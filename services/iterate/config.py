@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from iterate.session_log.config import SessionLogConfig
 from lakehouse.server.config import ServerTable
-from lakehouse.settings import GrpcTarget, Table, check_certificates
+from lakehouse.settings import GrpcTarget, Milliseconds, Table, check_certificates
 
 MIB = 1024 * 1024
 
@@ -40,6 +40,9 @@ class IterateConfig(SessionLogConfig, ServerTable):
     """gRPC target of validated."""
     hop_tls: HopTlsTable | None = None
     """None: plain text, meant for loopback and private networks."""
+    peer_away_ms: Milliseconds = 5_000
+    """How long chatd or validated may be away before iterate says that it is not ready (grpc.health): one flap must not
+    take a fleet of iterates down. At the start both have to be reached once."""
     extra_kinds: tuple[str, ...] = ()
     """Kinds beyond the built-in ones that the validated of this deployment knows; others are refused unasked."""
 

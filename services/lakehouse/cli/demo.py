@@ -64,6 +64,8 @@ async def _demo(folder: Path, console: Console) -> dict[str, Any]:
         async with running_stack(
             on_log=lambda service, entry: _note(problems, service, entry),
             environ={**environ, **tracing_environ(receiver)},
+            # Whatever is configured here: the demo is the same everywhere, and must not ask a model that costs.
+            alone=True,
         ) as stack:
             response = await _session(stack, console)
             tree = await asyncio.to_thread(_wait_for_tree, receiver, response)

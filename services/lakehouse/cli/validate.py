@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+import grpc
 from google.protobuf import json_format
 
+from lakehouse.cli.connection import TlsFlags, checked_address, tls_options
 from lakehouse.cli.stack import Stack, StackError
 from lakehouse.clients import ValidateClient
 from lakehouse.errors import Fault, Reason
@@ -34,7 +36,13 @@ ADDRESS = "127.0.0.1:50053"
 @click.option("--shift-end", help="fill: RFC 3339 with an offset.")
 @click.option("--certification", "required_certifications", multiple=True, help="fill: must be held; repeatable.")
 @click.option("--client-id", help="fill: whose do-not-send list counts.")
-@click.option("--address", envvar="LAKEHOUSE_VALIDATED", help=f"A running validated (default: {ADDRESS}).")
+@click.option(
+    "--address",
+    envvar="LAKEHOUSE_VALIDATED",
+    callback=checked_address,
+    help=f"A running validated (default: {ADDRESS}).",
+)
+@tls_options
 @click.option("--roster", type=click.Path(path_type=Path), help="Start a validated of our own on this roster instead.")
 @click.option("--timeout", "timeout_s", type=float, default=30.0, show_default=True, help="Deadline, seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the response as one JSON object and nothing else.")
@@ -47,6 +55,9 @@ def command(
     roster: Path | None,
     timeout_s: float,
     as_json: bool,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
     **fields: Any,
 ) -> None:
     """Check an artifact. ARTIFACT_FILE is JSON; - or nothing reads it from standard input.
@@ -57,15 +68,16 @@ def command(
     """
     if roster is not None and address is not None:
         raise click.UsageError("give --roster or --address, not both")
+    tls = TlsFlags(ca, cert, key)
     given = {name: value for name, value in fields.items() if value not in (None, ())}
     request = _request(kind, _artifact(artifact_file), spec, given)
     try:
         if roster is not None:
             response = asyncio.run(_validate_with(roster, request, timeout_s))
         else:
-            response = _validate(address or ADDRESS, request, timeout_s)
+            response = _validate(address or ADDRESS, request, timeout_s, tls.credentials())
     except Fault as fault:
-        raise _failed(fault, address or ADDRESS, roster) from None
+        raise _failed(fault, address or ADDRESS, roster, tls) from None
     except StackError as error:
         raise click.ClickException(str(error)) from None
     if as_json:
@@ -75,8 +87,13 @@ def command(
     sys.exit(0 if response.passed else EXIT_FINDINGS)
 
 
-def _validate(address: str, request: validated_pb2.ValidateRequest, timeout_s: float) -> validated_pb2.ValidateResponse:
-    with ValidateClient(address) as client:
+def _validate(
+    address: str,
+    request: validated_pb2.ValidateRequest,
+    timeout_s: float,
+    credentials: grpc.ChannelCredentials | None = None,
+) -> validated_pb2.ValidateResponse:
+    with ValidateClient(address, credentials=credentials) as client:
         return client.validate(request, timeout_s=timeout_s)
 
 
@@ -84,17 +101,11 @@ async def _validate_with(
     roster: Path, request: validated_pb2.ValidateRequest, timeout_s: float
 ) -> validated_pb2.ValidateResponse:
     environ = {"VALIDATED_BIND": "127.0.0.1:0", "VALIDATED_ROSTER__PATH": str(roster)}
-    problems: list[str] = []
-
-    def note(_: str, entry: dict[str, Any] | str) -> None:
-        if isinstance(entry, dict) and entry.get("event") == "roster not loaded":
-            problems.extend(str(problem) for problem in entry["problems"])
-
-    stack = Stack(on_log=note, environ=environ)
+    stack = Stack(on_log=lambda *_: None, environ=environ)
     try:
         await stack.start_service("validated")
-        if problems:
-            raise StackError("\n".join(problems))
+        if causes := stack.causes["validated"]:
+            raise StackError("\n".join(causes))
         return await asyncio.to_thread(_validate, stack.addresses["validated"], request, timeout_s)
     finally:
         await stack.stop()
@@ -142,9 +153,11 @@ def _spec_text(spec: str) -> str:
         raise click.UsageError(f"{file}: not TOML: {error}") from None
 
 
-def _failed(fault: Fault, address: str, roster: Path | None) -> click.ClickException:
+def _failed(fault: Fault, address: str, roster: Path | None, tls: TlsFlags) -> click.ClickException:
     text = str(fault)
-    if fault.reason is Reason.VALIDATED_UNREACHABLE and roster is None:
+    if roster is None and (problem := tls.explain(fault, address)):
+        text += f"\n{problem}"
+    elif fault.reason is Reason.VALIDATED_UNREACHABLE and roster is None:
         text += f"\nnobody listens on {address}: start the services with `lakehouse up`, or give --roster FILE"
     return click.ClickException(text)
 

@@ -36,6 +36,8 @@ _INLINE_IDS_MAX = 200
 _INLINE_WANTED_MAX = 2
 _INLINE_ROWS_MAX = 100_000
 _REMIND_S = 60.0
+# Problems of files that were refused, in a cause of not being ready.
+_PROBLEMS_SAID = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,8 @@ class FileRoster:
         self._shrunk: str = ""
         """The version that was refused for having shrunk."""
         self._failure: tuple[str, float] = ("", 0.0)
+        self._problems: Sequence[str] = ()
+        """The first ones of the last load that failed."""
         self._counts = {"loads": 0, "load_failures": 0}
         self._unknown: dict[str, int] = {}
 
@@ -130,10 +134,8 @@ class FileRoster:
     async def look_up(self, question: Question) -> FileAnswer:
         """See WorkerLookup."""
         loaded = self._loaded
-        if loaded is None:
-            raise RosterUnavailable(f"no roster was loaded from {self._table.path}")
-        if self._table.max_age_action == "close" and self._is_old(loaded):
-            raise RosterUnavailable(f"{self._table.path} is older than roster.max_age_s allows")
+        if loaded is None or (self._table.max_age_action == "close" and self._is_old(loaded)):
+            raise RosterUnavailable("; ".join(self.unready()))
         answer = FileAnswer(loaded, question, near_ms=self._near_ms)
         if len(question.worker_ids) + len(question.names) <= _INLINE_IDS_MAX:
             answer.read()
@@ -145,6 +147,15 @@ class FileRoster:
         """Load now, changed or not (SIGHUP). Call in the event loop."""
         self._forced = True
         self._wake.set()
+
+    def unready(self) -> Sequence[str]:
+        """Why nobody can be looked up now; nothing where somebody can."""
+        if self._loaded is None:
+            problems = "; ".join(self._problems) or "it is being read"
+            return (f"no roster was loaded from {self._table.path}: {problems}",)
+        if self._table.max_age_action == "close" and self._is_old(self._loaded):
+            return (f"{self._table.path} is older than roster.max_age_s allows",)
+        return ()
 
     def counts(self) -> Mapping[str, int]:
         """Loads, failed loads, and rows now, for metrics."""
@@ -240,6 +251,7 @@ class FileRoster:
         if said == str(error) and time.monotonic() - at < _REMIND_S:
             return
         self._failure = (str(error), time.monotonic())
+        self._problems = error.problems[:_PROBLEMS_SAID]
         _log.warning(
             "roster not loaded",
             path=str(self._table.path),
