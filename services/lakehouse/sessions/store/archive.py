@@ -28,17 +28,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 import orjson
 
 from lakehouse.sessions.store.disk import regular_files
 from lakehouse.sessions.store.names import COMPRESSION_SUFFIXES, LOG_EXTENSION, Compression, LogName, split_compression
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
-_T = TypeVar("_T", bound="DataclassInstance")
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+_T = TypeVar("_T", bound=_Dataclass)
 
 MANIFEST_SCHEMA: Final = "session.segment.v1"
 UNKNOWN_DAY: Final = "unknown"
@@ -223,3 +225,8 @@ def parquet_name(day: str, segment: str, number: int) -> str:
 def merged_name(day: str) -> str:
     """Relative to the archive's folder: a name that no other merged file has."""
     return f"day={day}/merged-{new_segment()}{_PARQUET}"
+
+
+def day_of_path(path: str) -> str:
+    """The day in whose folder a Parquet file stands, of its path relative to the archive's folder."""
+    return path.partition("/")[0].removeprefix("day=")

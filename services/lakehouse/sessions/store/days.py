@@ -20,7 +20,7 @@ from typing import Final
 
 import orjson
 
-from lakehouse.sessions.store.archive import Archive, ArchiveDamagedError, Manifest, known
+from lakehouse.sessions.store.archive import Archive, ArchiveDamagedError, Manifest, day_of_path, known
 
 DAY_SCHEMA: Final = "session.day.v1"
 
@@ -185,10 +185,6 @@ def segment_files(archive: Archive, segment: str) -> list[Path]:
         archive.check_file(file.path, file.size_bytes)
         found[file.path] = None
     return [archive.folder / path for path in found]
-
-
-def day_of_path(path: str) -> str:
-    return path.partition("/")[0].removeprefix("day=")
 
 
 @contextmanager
