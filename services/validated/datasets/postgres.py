@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import psycopg
@@ -24,14 +21,22 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from validated.config import RosterTable
 from validated.datasets.names import name_key
-from validated.datasets.near import id_variants
-from validated.datasets.postgres_rows import found_of, ids_of, parameters_of, storable, storable_text
+from validated.datasets.postgres_advice import PostgresAdvice
+from validated.datasets.postgres_draw import Asked, PostgresDraw
+from validated.datasets.postgres_rows import (
+    FoundById,
+    first_line,
+    found_of,
+    parameters_of,
+    version_of,
+)
 from validated.datasets.postgres_shape import Shape, ShapeError, read_shape
 from validated.datasets.postgres_statements import Statements
-from validated.datasets.texts import fold
 from validated.datasets.worker import (
     Candidates,
     Criteria,
+    Draw,
+    Drawn,
     Found,
     Question,
     RosterUnavailable,
@@ -41,8 +46,6 @@ from validated.datasets.worker import (
 )
 
 _log = structlog.get_logger()
-_ID_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-"
-_VARIANTS_MAX: Final = 400
 _RETRY_S: Final = 2.0
 _WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
@@ -50,16 +53,16 @@ _WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
 class PostgresAnswer:
     """See Answer."""
 
-    def __init__(self, roster: PostgresRoster, question: Question, version: RosterVersion) -> None:
+    def __init__(self, advice: PostgresAdvice, question: Question, version: RosterVersion) -> None:
         self.version = version
         self.found: dict[str, Found] = {}
         self.namesakes: list[Worker] = []
-        self._roster = roster
+        self._advice = advice
         self._question = question
 
     async def near(self, wanted: Sequence[Wanted], criteria: Criteria) -> Candidates:
         """See Answer."""
-        return await self._roster.near(self._question, wanted, criteria)
+        return await self._advice.near(self._question, wanted, criteria)
 
 
 class PostgresRoster:
@@ -70,7 +73,6 @@ class PostgresRoster:
     def __init__(self, table: RosterTable, conninfo: str, *, near_ms: int) -> None:
         self._table = table
         self._settings = table.postgres
-        self._near_ms = near_ms
         self._problem = ""
         """Why nothing can be answered, whatever the tables look like."""
         try:
@@ -104,6 +106,7 @@ class PostgresRoster:
             "shape_changes": 0,
             "duplicate_ids": 0,
         }
+        self._advice = PostgresAdvice(self._pool, self._prepared, self._counts, near_ms=near_ms)
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[PostgresRoster]:
@@ -134,20 +137,14 @@ class PostgresRoster:
 
     async def look_up(self, question: Question) -> PostgresAnswer:
         """See WorkerLookup."""
-        self._counts["lookups"] += 1
-        try:
-            rows, statements = await self._ask(question)
-        except (psycopg.Error, PoolTimeout, ShapeError) as error:
-            self._counts["lookup_failures"] += 1
-            if isinstance(error, ShapeError):
-                self._statements, self._ready = None, False
-            raise RosterUnavailable(f"{type(error).__name__}: {_first_line(error)}") from error
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        version = RosterVersion(statements.source, str(rows[0][0]) if rows[0][0] is not None else now, 0, now)
-        answer = PostgresAnswer(self, question, version)
+        rows, statements = await self.ask(
+            lambda it: (it.by_id_and_name if question.names else it.by_id, parameters_of(question, it))
+        )
+        version = version_of(rows, statements)
+        answer = PostgresAnswer(self._advice, question, version)
         asked = frozenset(question.worker_ids)
         names = frozenset(question.names)
-        seen: set[tuple[Any, ...]] = set()
+        by_id = FoundById()
         for row in rows:
             found = found_of(row[2:])
             if found is None:
@@ -155,25 +152,40 @@ class PostgresRoster:
             worker = found.worker
             # By code points, whatever the column's collation calls equal.
             if worker.worker_id in asked:
-                self._add(answer.found, found, is_again=tuple(row[2:]) in seen)
-                seen.add(tuple(row[2:]))
+                by_id.add(row[2:], found)
             if names and name_key(worker.name) in names:
                 answer.namesakes.append(worker)
+        answer.found = by_id.found
+        self._counts["duplicate_ids"] += by_id.duplicates
         return answer
 
-    def _add(self, found: dict[str, Found], new: Found, *, is_again: bool) -> None:
-        worker_id = new.worker.worker_id
-        old = found.get(worker_id)
-        if old is None:
-            found[worker_id] = new
-        elif not is_again:
-            # Two rows with one id: nobody knows who is meant, so that nobody may be sent.
-            self._counts["duplicate_ids"] += 1
-            _log.warning("worker stands twice", worker_id=worker_id, advice="make worker_id unique in the table")
-            worker = replace(old.worker, active=False)
-            found[worker_id] = Found(worker, old.overlap or new.overlap, old.do_not_send or new.do_not_send)
+    async def draw(self, draw: Draw, qualifies: Callable[[Found], bool]) -> Drawn:
+        """See WorkerLookup. One statement, and a short one before it where names are asked for; another one, of all
+        that can fit, where too few qualify by the first.
+        """
+        work = PostgresDraw(draw, qualifies, await self._advice.ids_of(draw.question.names))
+        drawn = work.drawn(*await self.ask(work.near_at_hand))
+        if len(drawn.qualified) < draw.needed:
+            try:
+                drawn = work.drawn(*await self.ask(work.all_that_can_fit), is_superset=True)
+            except RosterUnavailable as error:
+                # That takes long where the table is large: then it is not known whether there are others.
+                _log.info("draw cut short", problem=str(error))
+        self._counts["duplicate_ids"] += work.duplicates
+        return drawn
 
-    async def _ask(self, question: Question) -> tuple[list[tuple[Any, ...]], Statements]:
+    async def ask(self, make: Callable[[Statements], Asked]) -> tuple[list[tuple[Any, ...]], Statements]:
+        """The rows of a statement, and the statements that it is one of. Raises RosterUnavailable."""
+        self._counts["lookups"] += 1
+        try:
+            return await self._ask(make)
+        except (psycopg.Error, PoolTimeout, ShapeError) as error:
+            self._counts["lookup_failures"] += 1
+            if isinstance(error, ShapeError):
+                self._statements, self._ready = None, False
+            raise RosterUnavailable(f"{type(error).__name__}: {first_line(error)}") from error
+
+    async def _ask(self, make: Callable[[Statements], Asked]) -> tuple[list[tuple[Any, ...]], Statements]:
         """The rows of a look-up, which saw the very shape that its statement was written for. Asked a second time where
         a connection was lost or the tables were altered.
         """
@@ -182,8 +194,7 @@ class PostgresRoster:
                 async with self._pool.connection() as connection:
                     try:
                         statements = await self._prepared(connection)
-                        statement = statements.by_id_and_name if question.names else statements.by_id
-                        cursor = await connection.execute(statement, parameters_of(question, statements))
+                        cursor = await connection.execute(*make(statements))
                         rows = await cursor.fetchall()
                     except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedObject):
                         # What was prepared on it was prepared for another table.
@@ -205,31 +216,6 @@ class PostgresRoster:
                 self._counts["shape_changes"] += 1
                 self._statements = None
         raise ShapeError(f"{self._settings.schema_name}.{self._settings.table}: its columns change while it is asked")
-
-    async def near(self, question: Question, wanted: Sequence[Wanted], criteria: Criteria) -> Candidates:
-        """See Answer. Nothing where the database is too slow for it."""
-        ids: dict[str, None] = {}
-        for each in wanted:
-            ids.update(dict.fromkeys(itertools.islice(id_variants(each.worker_id, _ID_ALPHABET), _VARIANTS_MAX)))
-        names = tuple({fold(each.name)[:200]: None for each in wanted if each.name})
-        rows: list[tuple[Any, ...]] = []
-        try:
-            async with asyncio.timeout(self._near_ms / 1000), self._pool.connection() as connection:
-                statements = await self._prepared(connection)
-                parameters = parameters_of(question, statements) | {
-                    "ids": ids_of(list(ids), statements),
-                    "names": storable(names),
-                    "role": storable_text(criteria.role),
-                    "cities": [storable_text(city).lower() for city, _ in criteria.places],
-                    "states": [storable_text(state).lower() for _, state in criteria.places],
-                }
-                rows += await (await connection.execute(statements.near, parameters)).fetchall()
-                if names:
-                    rows += await (await connection.execute(statements.near_names, parameters)).fetchall()
-        except (psycopg.Error, PoolTimeout, ShapeError, TimeoutError) as error:
-            self._counts["suggestion_failures"] += 1
-            _log.info("suggestions cut short", problem=f"{type(error).__name__}: {_first_line(error)}")
-        return Candidates.of([found for row in rows if (found := found_of(row)) is not None])
 
     def counts(self) -> Mapping[str, int]:
         """Look-ups, failed ones, suggestions that were cut short, changes of shape, ids found twice, and whether the
@@ -296,7 +282,7 @@ class PostgresRoster:
             except (psycopg.Error, ShapeError, OSError) as error:
                 if isinstance(error, ShapeError):
                     self._statements = None
-                problem = _first_line(error)
+                problem = first_line(error)
         self._ready, self._last_problem = not problem, problem
         said = problem or "; ".join(notes)
         if said == self._said:
@@ -342,7 +328,3 @@ def _notes(shape: Shape) -> list[str]:
         if table.row_security:
             notes.append(f"{table.shown}: row-level security may hide rows; who is hidden is a phantom")
     return notes
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:300]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from psycopg import sql
@@ -13,6 +14,7 @@ from validated.datasets.postgres_shape import Shape, TableShape, mark_sql
 
 _FITTING_MAX: Final = 64
 _LIKE_NAMES_MAX: Final = 8
+_NAMESAKES_MAX: Final = 256
 _INTEGERS: Final = ("int2", "int4", "int8")
 _PLAIN: Final = ("text", "varchar")
 
@@ -85,6 +87,7 @@ class Statements:
         self.near = sql.SQL(
             "({rows} WHERE {by_id}) UNION ALL ({rows} WHERE lower({role}) = lower(%(role)s) AND {place} LIMIT {limit})"
         ).format(rows=rows, by_id=by_id, role=texts["role"], place=place, limit=limit)
+        self._add_draws(version, mark, rows, raw["worker_id"], texts, by_id, name_key)
         self.near_names = sql.SQL("({rows} WHERE {by_name} LIMIT {limit})").format(
             rows=rows, by_name=by_name, limit=limit
         )
@@ -93,6 +96,63 @@ class Statements:
                 " UNION ALL (SELECT n.* FROM unnest(%(names)s::text[]) AS s(name) "
                 "CROSS JOIN LATERAL ({rows} WHERE {name} %% s.name ORDER BY {name} <-> s.name LIMIT {limit}) n)"
             ).format(rows=rows, name=texts["name"], limit=sql.Literal(_LIKE_NAMES_MAX))
+
+    def _add_draws(
+        self,
+        version: sql.Composable,
+        mark: sql.Composable,
+        rows: sql.Composable,
+        worker_id: sql.Composable,
+        texts: Mapping[str, sql.Composable],
+        by_id: sql.Composable,
+        name_key: sql.Composable,
+    ) -> None:
+        """`draw` and `draw_all`: the version, the mark, how many were drawn, then the facts of who was drawn or asked
+        for by id; and `ids_of_names`, which takes long where the names have no index.
+
+        Everybody comes by the id: a second row with the same id comes with the first.
+        """
+        draw = sql.SQL(
+            "WITH drawn AS MATERIALIZED (SELECT {worker_id} AS id FROM {table} w WHERE {fits} ORDER BY {likely}, "
+            # Nobody is favoured: the seed decides.
+            "hashtextextended({text}, %(seed)s::bigint), {text} LIMIT %(drawn_max)s::bigint) "
+            "SELECT v.version, v.mark, v.drawn, r.* FROM (SELECT {version} AS version, {mark} AS mark, "
+            "(SELECT count(*) FROM drawn) AS drawn) v LEFT JOIN (({rows} WHERE {worker_id} = ANY(ARRAY(SELECT id FROM "
+            "drawn))) UNION ALL ({rows} WHERE {by_id})) r ON true"
+        )
+        parts = {
+            "worker_id": worker_id,
+            "table": self._shape.workers.name,
+            "text": texts["worker_id"],
+            "version": version,
+            "mark": mark,
+            "rows": rows,
+            "by_id": by_id,
+        }
+        self.ids_of_names = sql.SQL(
+            "SELECT {text} FROM {table} w WHERE {name_key} = ANY(%(names)s) LIMIT {limit}"
+        ).format(
+            text=texts["worker_id"],
+            table=self._shape.workers.name,
+            name_key=name_key,
+            limit=sql.Literal(_NAMESAKES_MAX),
+        )
+        # Of many those first who seem to qualify. It is no judgement: nobody is left out by it where all are drawn.
+        # Nothing here is a subquery for each row: of a role there may be hundreds of thousands.
+        active = sql.SQL("lower(btrim({})) = ANY(%(trues)s::text[])").format(texts["active"])
+        parts["likely"] = sql.SQL("{} DESC NULLS LAST, lower({}) LIKE ALL(%(held)s::text[]) DESC NULLS LAST").format(
+            active if "active" in self._shape.workers.matched.used else sql.SQL("true"), texts["certifications"]
+        )
+        plain = {name: sql.SQL("lower({})").format(texts[name]) for name in ("role", "city", "state")}
+        by_role = sql.SQL("{} = lower(%(role)s) AND {}").format(plain["role"], _in_places(plain, ""))
+        self.draw = draw.format(fits=by_role, **parts)
+        # As `fold` compares ASCII; of what it may find in other texts only `fold` itself knows.
+        plain = {name: sql.SQL('lower({} COLLATE "C")').format(texts[name]) for name in plain}
+        odd = {name: sql.SQL("{} COLLATE \"C\" !~ '^[!-~]+( [!-~]+)*$'").format(texts[name]) for name in plain}
+        all_fits = sql.SQL("({} = %(folded_role)s OR {}) AND ({} OR {} OR {})").format(
+            plain["role"], odd["role"], _in_places(plain, "folded_"), odd["city"], odd["state"]
+        )
+        self.draw_all = draw.format(fits=all_fits, **parts)
 
     def _same(self, companion: TableShape, worker_id: sql.Composable) -> sql.Composable:
         """Whether a companion's row is about the worker; as texts where the types differ."""
@@ -140,3 +200,13 @@ class Statements:
         ).format(
             spaced=spaced, workers=self._shape.workers.name, same=self._same(companion, worker_id), table=companion.name
         )
+
+
+def _in_places(texts: Mapping[str, sql.Composable], folded: str) -> sql.Composed:
+    """Whether city and state, as `texts` has them, are one of the places of the parameters."""
+    within = (
+        "(%(is_anywhere)s::bool OR ({city}, {state}) IN (SELECT p.city, p.state "
+        "FROM unnest(%({folded}cities)s::text[], %({folded}states)s::text[]) AS p(city, state)) "
+        "OR {state} = ANY(%({folded}only_states)s::text[]) OR {city} = ANY(%({folded}only_cities)s::text[]))"
+    )
+    return sql.SQL(within.replace("{folded}", folded)).format(city=texts["city"], state=texts["state"])
