@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
-from importlib import metadata
 from typing import Any
 
 try:
@@ -13,9 +12,9 @@ try:
 except ModuleNotFoundError:  # the client half alone is installed
     sys.exit("lakehouse: the command line needs the extra `server`: pip install 'lakehouse-iterate[server]'")
 
+from lakehouse.cli.command_group import CommandGroup
 from lakehouse.cli.exit_status import ReaderGone, end_process, statuses
 from lakehouse.colours import has_colours
-from lakehouse.near_names import did_you_mean
 from lakehouse.server.grpc_switches import set_grpc_switches
 
 # name -> what it does, as `lakehouse --help` says. The module lakehouse.cli.<name> has the click command `command`.
@@ -33,7 +32,7 @@ _COMMANDS = {
 }
 
 
-class _Lakehouse(click.Group):
+class _Lakehouse(CommandGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -49,13 +48,6 @@ class _Lakehouse(click.Group):
         except BrokenPipeError:
             raise ReaderGone from None
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if not (ctx.resilient_parsing or args[0].startswith("-") or args[0] in _COMMANDS):
-            raise click.UsageError(f"No such command {args[0][:64]!r}{did_you_mean(args[0], _COMMANDS)}", ctx)
-        return super().resolve_command(ctx, args)
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
@@ -66,7 +58,7 @@ class _Lakehouse(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=statuses("accepted, done or true", "not accepted, or the answer is no"),
 )
-@click.version_option(metadata.version("lakehouse-iterate"), prog_name="lakehouse")
+@click.version_option(package_name="lakehouse-iterate", prog_name="lakehouse")
 def main() -> None:
     """Answers that passed the gate: ask a model, validate against the ground truth, feed the findings back."""
 
