@@ -16,6 +16,7 @@ from google.protobuf.json_format import MessageToDict
 
 from lakehouse.errors import Fault, Reason, Violation, bad_request
 from lakehouse.iterate.v1.iterate_pb2 import IterateRequest
+from lakehouse.near_names import did_you_mean
 from lakehouse.strict_json.parser import JsonBreach, JsonValue, parse_json, print_canonical
 from lakehouse.validated.v1.validated_pb2 import EmailSpec, FillSpec, JsonSchemaSpec, ValidateRequest
 
@@ -90,9 +91,10 @@ def read_spec(request: ValidateRequest | IterateRequest, *, extra_kinds: Collect
     """
     kind = request.kind
     if kind not in KNOWN_KINDS and kind not in extra_kinds:
-        known = ", ".join((*KNOWN_KINDS, *sorted(set(extra_kinds) - set(KNOWN_KINDS))))
+        kinds = (*KNOWN_KINDS, *sorted(set(extra_kinds) - set(KNOWN_KINDS)))
         what = f'"{quoted(kind)}" is not a kind' if kind else "a kind is required"
-        raise Fault(Reason.UNKNOWN_KIND, violations=(Violation("kind", f"{what}; the kinds are {known}"),))
+        known = f"the kinds are {', '.join(kinds)}{did_you_mean(kind, kinds)}"
+        raise Fault(Reason.UNKNOWN_KIND, violations=(Violation("kind", f"{what}; {known}"),))
     member = request.WhichOneof("spec")
     if kind in KNOWN_KINDS and member != kind:
         found = f"{member} is set" if member else "no spec is set"
