@@ -387,7 +387,10 @@ class Tail:
         self._process.send_signal(signal.SIGINT)
         assert self._process.stdout is not None
         self._process.stdout.close()
-        return self._process.wait(20)
+        try:
+            return self._process.wait(20)
+        finally:
+            self._process.kill()  # where it did not heed: nothing stays behind
 
 
 def test_tail_follows_across_rotation_until_interrupted(tmp_path: Path) -> None:
