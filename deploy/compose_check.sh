@@ -127,7 +127,7 @@ claim "no pip, setuptools or ensurepip in it" run "$image" python -c \
 claim "no history, tests, keys or logs in it" says 0 "^0 found" run --entrypoint sh "$image" -c \
     'find / -xdev \( -name .git -o -name .venv -o -path "/opt/lakehouse/tests" -o -name sessions.jsonl -o -name ".env" \) -not -path "/proc/*" 2>/dev/null >/tmp/f; cat /tmp/f; echo "$(wc -l </tmp/f) found"'
 claim "a service without a configured bind listens beyond the container" says 0 "0.0.0.0:50051" \
-    run -e VALIDATED_TRACING__HOST= --entrypoint sh "$image" -c 'exec timeout 6 lakehouse-entrypoint chatd; true'
+    run -e VALIDATED_TRACING__HOST= --entrypoint sh "$image" -c 'timeout 6 lakehouse-entrypoint chatd; true'
 claim "lakehouse is on the path" says 0 "Usage: lakehouse" run "$image" lakehouse --help
 
 # --- the stack ---
@@ -149,8 +149,9 @@ for service in validated chatd iterate; do
     esac
 done
 claim "a session is accepted, through the CLI in the image" ask --session-id check-1
-claim "its brief offered candidates" says 0 '"candidates_total":[1-9]' inside lakehouse sessions show check-1 --json
-claim "its row is in the log, accepted" says 0 '"final_verdict":"accepted"' inside lakehouse sessions show check-1 --json
+claim "validated's brief offers candidates of the roster" says 0 '"candidates_total": *[1-9]' \
+    inside lakehouse brief --address validated:50051 --kind fill --spec "$spec" --prompt "Fill it" --json
+claim "its row is in the log, accepted" says 0 '"final_verdict":"accepted".*"grounded_in_roster":true' inside lakehouse sessions show check-1 --json
 claim "the log is whole" inside lakehouse sessions verify
 grpcurl=$(command -v grpcurl || echo .tools/bin/grpcurl)
 if [ -x "$grpcurl" ]; then
