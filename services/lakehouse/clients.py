@@ -281,6 +281,13 @@ class AsyncValidateClient(_AsyncClient):
         super().__init__(target, credentials=credentials)
         self._stub = validated_pb2_grpc.ValidateServiceStub(self._channel)
 
+    async def brief(
+        self, request: validated_pb2.BriefRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
+    ) -> validated_pb2.BriefResponse:
+        """What a model should know before it answers. Raises Fault."""
+        answer: validated_pb2.BriefResponse = await self._unary(self._stub.Brief, request, timeout_s, metadata)
+        return answer
+
     async def validate(
         self,
         request: validated_pb2.ValidateRequest,

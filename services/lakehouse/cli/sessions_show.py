@@ -119,6 +119,8 @@ def render(line: bytes, link: str | None) -> str:
         out.append("  ended early: the token budget was spent")
     if row.values.get("no_progress") is True:
         out.append("  ended early: the model gave an answer again that had been rejected")
+    if verdict == "max_iter_exhausted" and not attempts:
+        out.append("  no model was asked: no answer can pass, as the brief says")
     if row.has("artifact"):
         name = "Artifact" if verdict == "accepted" else "Last artifact that parsed"
         out += _block(name, _pretty(row.values["artifact"]))
@@ -144,13 +146,13 @@ def _brief(brief: _Row) -> list[str]:
     facts = ["the form alone" if brief.text("grounding") == "form" else "the form and candidates"]
     if brief.has("candidates"):
         total = f"{'at least ' if brief.values.get('candidates_total_is_floor') is True else ''}"
-        facts.append(f"{brief.number('candidates')} given of {total}{brief.number('candidates_total')} who qualify")
+        facts.append(f"{brief.number('candidates')} offered of {total}{brief.number('candidates_total')} who qualify")
     if brief.has("roster"):
         facts.append(f"roster {brief.text('roster')}")
     facts.append(_duration(brief.number("brief_ms")))
     out.append("  " + "; ".join(facts))
     if brief.values.get("degraded") is True:
-        out.append("  degraded: the candidates could not be had in time")
+        out.append("  degraded: less was given, since it could not be had in time or was too long for the context")
     if brief.values.get("infeasible") is True:
         out.append("  infeasible: fewer qualify than are needed")
     return out + (_findings(brief) if brief.has("findings") else [])
