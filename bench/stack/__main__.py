@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import importlib.metadata
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,8 @@ def main() -> None:
         versions=_versions(bool(set(names) & set(PEERS))),
     )
     print(as_text(results))
+    if arguments.before:
+        print(_against_before(samples))
     if arguments.write:
         write(results, job.ROOT / "bench" / "RESULTS.md")
         (job.ROOT / "bench" / "results.svg").write_text(draw(results), encoding="utf-8")
@@ -55,7 +58,7 @@ async def _run(names: tuple[str, ...], arguments: argparse.Namespace) -> dict[Ce
     samples: dict[Cell, list[Sample]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-stack-") as folder:
         async with open_field(Path(folder)) as field:
-            variants = await field.start(names)
+            variants = await field.start(names, arguments.before)
             for variant in variants:
                 for concurrency in arguments.concurrency:
                     await measure(variant, concurrency=concurrency, latency_ms=0, seconds=_WARM_UP_S)
@@ -90,6 +93,30 @@ async def _check_traced(variants: list[Variant]) -> None:
                 raise StartError(f"{variant.name} has sent nothing to its sink")
 
 
+def _against_before(samples: dict[Cell, list[Sample]]) -> str:
+    """What became of CPU per session and p50: the medians' ratio, and the median of the rounds' pairs."""
+    lines = ["", "against before (CPU per session, p50; of medians, median of pairs):"]
+    for cell, ours in samples.items():
+        before = samples.get(Cell(cell.name.replace("ours", "before"), cell.latency_ms, cell.concurrency))
+        if before is None or not cell.name.startswith("ours"):
+            continue
+        parts = []
+        for of in (_cpu_us, _p50_ms):
+            pairs = [of(new) / of(old) for new, old in zip(ours, before, strict=True)]
+            medians = statistics.median(map(of, ours)) / statistics.median(map(of, before))
+            parts.append(f"{medians:.3f} {statistics.median(pairs):.3f} ({min(pairs):.2f}-{max(pairs):.2f})")
+        lines.append(f"  {cell.name}, {cell.concurrency} at a time, model {cell.latency_ms} ms: {'; '.join(parts)}")
+    return "\n".join(lines)
+
+
+def _cpu_us(sample: Sample) -> float:
+    return sample.cpu_total_us
+
+
+def _p50_ms(sample: Sample) -> float:
+    return sample.p50_ms
+
+
 def _make_peers_environment() -> None:
     """.venv-bench, made with the uv that the development environment has."""
     environment = peers_python().parent.parent
@@ -120,6 +147,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--latency-ms", type=int, nargs="+", default=list(job.LATENCIES_MS), choices=job.LATENCIES_MS)
     parser.add_argument("--only", default=",".join(("floor", "ours", *PEERS)), help="some of the default, with commas")
+    parser.add_argument(
+        "--before", type=Path, help="root of another checkout with its own .venv: ours, as it was there"
+    )
     parser.add_argument("--no-write", dest="write", action="store_false", help="leave bench/RESULTS.md as it is")
     return parser.parse_args()
 

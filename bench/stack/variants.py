@@ -68,8 +68,9 @@ class Field:
     sinks: dict[str, str] = field(default_factory=dict)
     _load: Runner | None = None
 
-    async def start(self, names: tuple[str, ...]) -> list[Variant]:
-        """The variants of `names`: ours, floor, instructor, pydantic-ai, litellm. Raises StartError."""
+    async def start(self, names: tuple[str, ...], before: Path | None = None) -> list[Variant]:
+        """The variants of `names`: ours, floor, instructor, pydantic-ai, litellm; and ours as a checkout, `before`,
+        has it. Raises StartError."""
         self.model = await self._fake("model")
         self._load = await self._runner([sys.executable, "-m", "bench.stack.load"], {})
         variants: list[Variant] = []
@@ -77,14 +78,19 @@ class Field:
             variants.append(await self._floor())
         if "ours" in names:
             variants += [await self.ours(log=log, traced=traced) for traced in (False, True) for log in (False, True)]
+        if before:
+            for log, traced in ((False, False), (True, False), (True, True)):
+                name = f"before, log {_on(log)}, tracing {_on(traced)}"
+                variants.append(await self.ours(log=log, traced=traced, name=name, root=before))
         for name in PEERS:
             if name in names:
                 variants += [await self._peer(name, traced=traced) for traced in (False, True)]
         return variants
 
-    async def ours(self, *, log: bool, traced: bool, name: str = "", **environ: str) -> Variant:
+    async def ours(self, *, log: bool, traced: bool, name: str = "", root: Path = job.ROOT, **environ: str) -> Variant:
         """Our three services, as they are deployed, with their session log and their tracing on or off."""
         name = name or f"ours, log {_on(log)}, tracing {_on(traced)}"
+        python = sys.executable if root == job.ROOT else str(root / ".venv" / "bin" / "python")
         sink = await self._fake("sink") if traced else ""
         folder = self.folder / name.replace(", ", "-").replace(" ", "-")
         folder.mkdir()
@@ -112,7 +118,7 @@ class Field:
             if service == "iterate":
                 given["ITERATE_CHATD"], given["ITERATE_VALIDATED"] = addresses["chatd"], addresses["validated"]
             given.update(environ)
-            pids[service], addresses[service] = await self._service(service, given, folder)
+            pids[service], addresses[service] = await self._service([python, "-m", service], given, folder)
         return Variant(name, self._callers(), pids, {"target": addresses["iterate"]}, traced, sink)
 
     async def _floor(self) -> Variant:
@@ -168,11 +174,12 @@ class Field:
         await _answers(process, port, "/health/liveliness", Path(output.name))
         return process.pid, f"http://127.0.0.1:{port}"
 
-    async def _service(self, service: str, environ: Mapping[str, str], folder: Path) -> tuple[int, str]:
+    async def _service(self, command: list[str], environ: Mapping[str, str], folder: Path) -> tuple[int, str]:
         """A service whose log goes to a file, as a container's does; what comes back is its pid and its address."""
+        service = command[-1]
         path = folder / f"{service}.log"
         with path.open("wb") as output:
-            process = await self._process([sys.executable, "-m", service], environ, stdout=output)
+            process = await self._process(command, environ, stdout=output)
         for _ in range(int(_START_S / 0.02)):
             for line in path.read_bytes().splitlines():
                 if b'"listening"' in line:

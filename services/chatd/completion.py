@@ -45,6 +45,9 @@ class Message(NamedTuple):
     content: str
     tool_call_id: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    restricted_content: str = ""
+    """For system and user turns: what stands in the place of `content` for a target that may see candidates. "": the
+    same for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,24 @@ class ResponseFormat:
     schema_json: str = ""
     """For json_schema: the schema as canonical JSON text."""
     schema_name: str = ""
+    restricted_schema_json: str = ""
+    """For json_schema: what stands in its place for a target that may see candidates and can bear it. "": nothing."""
+    strict: bool = False
+    """As it is sent: whether the endpoint is asked to hold the answer to the schema."""
+    dialect: str = ""
+    """As it is sent: the dialect of the schema."""
+
+
+class SentFormat(NamedTuple):
+    """What of a request's form and restricted content one target is sent."""
+
+    form: Literal["text", "json_object", "json_schema"] = "text"
+    schema: Literal["", "none", "plain", "restricted"] = ""
+    """"": none was asked for."""
+    dialect: str = ""
+    restricted_content: bool = False
+    degraded: Literal["", "MAY_NOT_SEE", "TOO_LARGE", "NOT_BORNE", "REFUSED"] = ""
+    """Why it is less than what was asked for."""
 
 
 class Form(NamedTuple):
@@ -97,6 +118,10 @@ class CompletionRequest(NamedTuple):
     attempt: int = 1
     """Which attempt of a session this is, from 1."""
     form: Form = PLAIN_FORM
+    restricted: bool = False
+    """Whether anything of it is restricted. Never in a request as a provider gets it."""
+    sent_format: SentFormat | None = None
+    """What of its form and its restricted content stands in it: known once a target is. None: it has neither."""
 
 
 class FinishReason(StrEnum):

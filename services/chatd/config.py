@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, Self
@@ -67,10 +68,24 @@ class ProviderTable(Table):
     """The longest wait for one's turn; then OVERLOADED."""
     retry: RetryTable = RetryTable()
     breaker: BreakerTable = BreakerTable()
+    may_see_candidates: bool | None = None
+    """Whether this endpoint is shown what callers mark as restricted: names and ids out of the ground truth. Left out:
+    true for the types `scripted` and `replay` and for a `base_url` on this machine without a proxy, else false. Set it to
+    false for a gateway on this machine that sends requests on to somebody else."""
     prices: dict[str, PriceTable] = Field(default_factory=dict)
     """By model, as the provider names it or as asked for. Without an entry no cost is stated."""
     prices_file: Path | None = None
     """A table of prices by model, TOML or JSON, read at the start; `prices` stand over it."""
+
+    @property
+    def sees_candidates(self) -> bool:
+        """`may_see_candidates`, or its default."""
+        return self.is_on_this_machine if self.may_see_candidates is None else self.may_see_candidates
+
+    @property
+    def is_on_this_machine(self) -> bool:
+        """Whether what is sent there leaves this machine by nobody's doing but its own."""
+        return True
 
     @model_validator(mode="after")
     def _readable_prices(self) -> Self:
@@ -89,6 +104,17 @@ def _endpoint_url(value: object) -> object:
     if parts.query or parts.fragment:
         raise ValueError("must not hold a query or a fragment: parameters go into `query`")
     return value.rstrip("/")
+
+
+def _is_loopback(url: str) -> bool:
+    """Whether the host of `url` is 127.0.0.0/8, ::1 or localhost, in those words: what only might be is none."""
+    host = (urlsplit(url).hostname or "").removesuffix(".")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _proxy_url(value: object) -> object:
@@ -135,6 +161,11 @@ class HttpProviderTable(ProviderTable, AbilitiesTable):
     errors: Annotated[tuple[ErrorRule, ...], Field(max_length=100)] = ()
     """What errors of this endpoint mean, in order and before the table in the package, which has the keys and examples
     (providers/upstream_errors.toml)."""
+
+    @property
+    def is_on_this_machine(self) -> bool:
+        """See ``ProviderTable``: a proxy takes "localhost" for its own machine."""
+        return not self.proxy and _is_loopback(self.base_url)
 
     @field_validator("headers")
     @classmethod

@@ -21,6 +21,7 @@ from chatd.limit import ConcurrencyLimit, QueueFullError
 from chatd.prices import read_prices
 from chatd.provider import Provider
 from chatd.retry import RetryBudget, backoff_ms
+from chatd.sent_format import shown, shown_whole
 from chatd.upstream_fault import UpstreamFault
 from lakehouse.errors import Reason
 
@@ -55,6 +56,8 @@ class Tally:
     """What went wrong out there, for the log."""
     adapted: tuple[str, ...] = ()
     """What the last request did without, or had otherwise, since its endpoint had refused it."""
+    sent: CompletionRequest | None = None
+    """The last request that was made, as its target got it."""
     billed_in_vain: bool = False
     """Whether a request that gave no answer may have been billed: what the RPC cost is then unknown."""
 
@@ -85,6 +88,7 @@ class Endpoint:
         self._adapter = open_adapter(name, table, AdaptationMemory() if memory is None else memory)
         self.counts = EndpointCounts()
         self._provider = provider
+        self._may_see = table.sees_candidates
         self.breakers = Breakers(table.breaker.failures, table.breaker.open_ms / 1000)
         self.limit = ConcurrencyLimit(table.max_concurrency, queue_max=table.queue_max, queue_s=table.queue_ms / 1000)
         self._budget = RetryBudget(table.retry.budget, table.retry.budget_ratio)
@@ -105,16 +109,15 @@ class Endpoint:
         self.counts.calls += 1
         tally.provider = self.name
         tally.model = model
-        tally.adapted = ()
         billed: UpstreamFault | None = None
         retry = 0
-        adapter, healing, adapted = self._adapter, None, request
-        if adapter is not None:
-            steps = adapter.known(model)
-            adapted = adapter.adapt(request, model, steps)
-            if steps:
-                tally.adapted = steps
+        adapter, healing = self._adapter, None
+        if request.restricted or request.response_format is not None:
+            request = (shown_whole if adapter is None else shown)(request, may_see=self._may_see)
+        tally.adapted = () if adapter is None else adapter.known(model)
+        adapted = request if adapter is None else adapter.adapt(request, model, tally.adapted)
         while True:
+            tally.sent = adapted
             try:
                 completion = await self._once(adapted, model, deadline_s, listener, tally)
             except UpstreamFault as fault:

@@ -18,7 +18,10 @@ from lakehouse.tracing import NOOP_SPAN, Span, Tracing
 def start_generation(
     tracing: Tracing, context: TraceContext, session_id: str | None, request: CompletionRequest, model: str
 ) -> Span:
-    """Start the span. Nothing is serialised where tracing is off."""
+    """Start the span. Nothing is serialised where tracing is off.
+
+    The input of a request that holds what not every target may see is known at the end alone.
+    """
     if not tracing.enabled:
         return NOOP_SPAN
     return tracing.start_remote(
@@ -26,7 +29,7 @@ def start_generation(
         type="generation",
         context=context,
         session_id=session_id,
-        input=_text([_turn(message) for message in request.messages]),
+        input="" if request.restricted else _turns(request),
         model=model,
         model_parameters=_text(_parameters(request)),
     )
@@ -60,6 +63,7 @@ def end_generation(span: Span, answer: Answer, tally: Tally) -> None:
         else {"input": float(cost.input_usd), "output": float(cost.output_usd), "total": float(cost.total_usd)},
         completion_start_monotonic_ns=int(completion.first_token * 1e9),
         metadata=_answer_facts(answer, tally),
+        input=_turns(answer.sent) if answer.sent.sent_format is not None else None,
     )
 
 
@@ -69,13 +73,14 @@ def fail_generation(span: Span, fault: Fault, tally: Tally) -> None:
         span.end(
             level="ERROR",
             status_message=f"{fault.reason}: {fault.message}",
-            metadata=_facts(tally, provider=tally.provider),
+            metadata=_facts(tally, tally.sent, provider=tally.provider),
+            input=None if tally.sent is None or tally.sent.sent_format is None else _turns(tally.sent),
         )
 
 
 def _answer_facts(answer: Answer, tally: Tally) -> Mapping[str, str | int | bool]:
     completion = answer.completion
-    facts = _facts(tally, provider=answer.provider, finish_reason=str(completion.finish_reason))
+    facts = _facts(tally, answer.sent, provider=answer.provider, finish_reason=str(completion.finish_reason))
     if answer.cost is not None:
         facts["cost_nano_usd"] = answer.cost.nano_usd
     if completion.text_from_reasoning:
@@ -83,7 +88,7 @@ def _answer_facts(answer: Answer, tally: Tally) -> Mapping[str, str | int | bool
     return facts
 
 
-def _facts(tally: Tally, **known: str) -> dict[str, str | int | bool]:
+def _facts(tally: Tally, request: CompletionRequest | None, **known: str) -> dict[str, str | int | bool]:
     facts: dict[str, str | int | bool] = {
         **known,
         "upstream_requests": tally.upstream_requests,
@@ -91,7 +96,21 @@ def _facts(tally: Tally, **known: str) -> dict[str, str | int | bool]:
     }
     if tally.adapted:
         facts["adapted"] = ", ".join(tally.adapted)
+    sent = None if request is None else request.sent_format
+    if sent is not None:
+        facts["sent_form"] = sent.form
+        facts["sent_restricted_content"] = sent.restricted_content
+        if sent.schema:
+            facts["sent_schema"] = sent.schema
+        if sent.dialect:
+            facts["sent_dialect"] = sent.dialect
+        if sent.degraded:
+            facts["degraded"] = sent.degraded
     return facts
+
+
+def _turns(request: CompletionRequest) -> str:
+    return _text([_turn(message) for message in request.messages])
 
 
 def _turn(message: Message) -> dict[str, Any]:

@@ -36,6 +36,8 @@ class Answer(NamedTuple):
     completion: Completion
     provider: str
     cost: Cost | None
+    sent: CompletionRequest
+    """The request as that one got it."""
 
 
 class Router:
@@ -111,9 +113,8 @@ class Router:
                 if fault.reason is Reason.DEADLINE or (listener is not None and listener.heard):
                     break
                 continue
-            answer = Answer(
-                completion, choice.endpoint.name, None if tally.billed_in_vain else _cost(completion, choice)
-            )
+            cost = None if tally.billed_in_vain else _cost(completion, choice)
+            answer = Answer(completion, choice.endpoint.name, cost, tally.sent or request)
             if completion.finish_reason not in _NO_ANSWER or (listener is not None and listener.heard):
                 return answer
             unhelpful, answered_last = answer, True

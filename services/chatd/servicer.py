@@ -94,3 +94,10 @@ def _note_answer(call: Call, answer: Answer) -> None:
     if answer.cost is not None:
         facts["cost_nano_usd"] = answer.cost.nano_usd
     facts["finish_reason"] = str(completion.finish_reason)
+    sent = answer.sent.sent_format
+    if sent is not None:
+        facts["sent_form"] = sent.form
+        if sent.schema:
+            facts["sent_schema"] = sent.schema
+        if sent.degraded:
+            facts["degraded"] = sent.degraded

@@ -13,6 +13,7 @@ from chatd.completion import (
     Message,
     ResponseFormat,
     Role,
+    SentFormat,
     ToolCall,
     ToolDefinition,
 )
@@ -40,6 +41,7 @@ _ROLES: Final[dict[int, Role]] = {
     chatd_pb2.ROLE_TOOL: "tool",
 }
 _SPEAKERS: Final = ("system", "user", "assistant")
+_RESTRICTED_SPEAKERS: Final = ("system", "user")
 _FINISH_REASONS: Final = {
     FinishReason.UNSPECIFIED: chatd_pb2.FINISH_REASON_UNSPECIFIED,
     FinishReason.STOP: chatd_pb2.FINISH_REASON_STOP,
@@ -50,6 +52,17 @@ _FINISH_REASONS: Final = {
     FinishReason.MALFORMED: chatd_pb2.FINISH_REASON_MALFORMED,
 }
 _TYPE: Final = chatd_pb2.ResponseFormat
+_FORMS: Final = {
+    "text": _TYPE.TYPE_TEXT,
+    "json_object": _TYPE.TYPE_JSON_OBJECT,
+    "json_schema": _TYPE.TYPE_JSON_SCHEMA,
+}
+_SCHEMAS: Final = {
+    "": chatd_pb2.SentFormat.SCHEMA_UNSPECIFIED,
+    "none": chatd_pb2.SentFormat.SCHEMA_NONE,
+    "plain": chatd_pb2.SentFormat.SCHEMA_PLAIN,
+    "restricted": chatd_pb2.SentFormat.SCHEMA_RESTRICTED,
+}
 _JSON_OBJECT: Final = ResponseFormat("json_object")
 
 _Number = TypeVar("_Number", int, float)
@@ -63,7 +76,7 @@ def read_request(request: chatd_pb2.CompleteRequest) -> tuple[CompletionRequest,
     # Each access of a field makes a new Python object: once is enough, here and below.
     found: list[Violation] = []
     given = request.HasField
-    messages = _messages(request.messages, found)
+    messages, restricted = _messages(request.messages, found)
     tools = _tools(request.tools, found) if request.tools else ()
     temperature = _within("temperature", request.temperature, 0, 2, found) if given("temperature") else None
     top_p = _within("top_p", request.top_p, 0, 1, found) if given("top_p") else None
@@ -85,6 +98,8 @@ def read_request(request: chatd_pb2.CompleteRequest) -> tuple[CompletionRequest,
     completion = CompletionRequest(
         messages, temperature, top_p, max_tokens, stop, seed, response_format, tools, choice, attempt
     )
+    if restricted or (response_format is not None and response_format.restricted_schema_json):
+        completion = completion._replace(restricted=True)
     return completion, target, fallbacks
 
 
@@ -115,6 +130,8 @@ def to_response(answer: Answer, tally: Tally) -> chatd_pb2.CompleteResponse:
         stated.cache_write_input_tokens = usage.cache_write_tokens
     if completion.text_from_reasoning:
         response.text_from_reasoning = True
+    if answer.sent.sent_format is not None:
+        _state_sent(answer.sent.sent_format, response.sent)
     cost = answer.cost
     if cost is not None:
         response.cost.input_usd = float(cost.input_usd)
@@ -124,26 +141,58 @@ def to_response(answer: Answer, tally: Tally) -> chatd_pb2.CompleteResponse:
     return response
 
 
-def _messages(turns: Sequence[chatd_pb2.Message], found: list[Violation]) -> tuple[Message, ...]:
+def _state_sent(sent: SentFormat, stated: chatd_pb2.SentFormat) -> None:
+    stated.type = _FORMS[sent.form]
+    stated.schema = _SCHEMAS[sent.schema]
+    stated.dialect = sent.dialect
+    stated.restricted_content = sent.restricted_content
+    stated.degraded = sent.degraded
+
+
+def _messages(turns: Sequence[chatd_pb2.Message], found: list[Violation]) -> tuple[tuple[Message, ...], bool]:
+    """The turns, and whether anything in them is restricted."""
     count = len(turns)
     if not 0 < count <= MESSAGES_MAX:
         found.append(Violation("messages", f"must be 1 to {MESSAGES_MAX} messages; there are {count}"))
-        return ()
+        return (), False
     messages: list[Message] = []
-    chars = 0
+    chars = restricted_chars = 0
     for turn in turns:
         role, content = _ROLES.get(turn.role), turn.content
-        if content and role in _SPEAKERS and not (turn.tool_calls or turn.tool_call_id):
+        restricted = turn.restricted_content
+        if restricted:
+            message = _restricted_turn(turn, role, restricted, f"messages[{len(messages)}]", found)
+            restricted_chars += len(restricted)
+        elif content and role in _SPEAKERS and not (turn.tool_calls or turn.tool_call_id):
             message = Message(role, content)
         else:
             message = _tool_turn(turn, role, f"messages[{len(messages)}]", found)
             chars += sum(len(call.arguments_json) for call in message.tool_calls)
         chars += len(content)
         messages.append(message)
+    if restricted_chars and not any(
+        message.role == "tool" or (message.role != "system" and (message.content or message.tool_calls))
+        for message in messages
+    ):
+        found.append(
+            Violation("messages", "one that is no system turn needs a content: others than it may be left out")
+        )
     # A character is at most four bytes: nearly every conversation fits on sight.
-    if chars * 4 > CONTENT_BYTES_MAX and _content_bytes(messages) > CONTENT_BYTES_MAX:
+    if (chars + restricted_chars) * 4 > CONTENT_BYTES_MAX and _content_bytes(messages) > CONTENT_BYTES_MAX:
         found.append(Violation("messages", f"must be at most {CONTENT_BYTES_MAX} bytes together"))
-    return tuple(messages)
+    return tuple(messages), restricted_chars > 0
+
+
+def _restricted_turn(
+    turn: chatd_pb2.Message, role: Role | None, restricted: str, where: str, found: list[Violation]
+) -> Message:
+    """A turn whose words depend on who gets them. Without a content it is left out for whoever may not see it."""
+    if role not in _RESTRICTED_SPEAKERS:
+        found.append(Violation(f"{where}.restricted_content", "is for ROLE_SYSTEM and ROLE_USER"))
+        role = "user"
+    if turn.tool_calls or turn.tool_call_id:
+        found.append(Violation(f"{where}.restricted_content", "is for turns without tools"))
+    return Message(role, turn.content, restricted_content=restricted)
 
 
 def _tool_turn(turn: chatd_pb2.Message, role: Role | None, where: str, found: list[Violation]) -> Message:
@@ -166,7 +215,9 @@ def _tool_turn(turn: chatd_pb2.Message, role: Role | None, where: str, found: li
 
 def _content_bytes(messages: Sequence[Message]) -> int:
     return sum(
-        len(message.content.encode()) + sum(len(call.arguments_json.encode()) for call in message.tool_calls)
+        len(message.content.encode())
+        + len(message.restricted_content.encode())
+        + sum(len(call.arguments_json.encode()) for call in message.tool_calls)
         for message in messages
     )
 
@@ -221,8 +272,11 @@ def _response_format(wanted: chatd_pb2.ResponseFormat, found: list[Violation]) -
         if wanted.schema_name and not _FUNCTION_NAME.fullmatch(wanted.schema_name):
             found.append(Violation("response_format.schema_name", "must be 1 to 64 of letters, digits, '_' and '-'"))
         schema = _json_object(wanted.schema_json, "response_format.schema_json", found)
-        return ResponseFormat("json_schema", schema, wanted.schema_name)
-    if wanted.schema_json or wanted.schema_name:
+        restricted = wanted.restricted_schema_json
+        if restricted:
+            restricted = _json_object(restricted, "response_format.restricted_schema_json", found)
+        return ResponseFormat("json_schema", schema, wanted.schema_name, restricted)
+    if wanted.schema_json or wanted.schema_name or wanted.restricted_schema_json:
         found.append(Violation("response_format.type", "a schema is for TYPE_JSON_SCHEMA"))
     if form == _TYPE.TYPE_JSON_OBJECT:
         return _JSON_OBJECT

@@ -103,7 +103,8 @@ async def main(role: str, *peers: str) -> None:
         chat = Chat(*peers)  # type: ignore[abstract]  # as above
         chatd_pb2_grpc.add_ChatServiceServicer_to_server(chat, server)
     else:
-        validated_pb2_grpc.add_ValidateServiceServicer_to_server(Gate(), server)
+        gate = Gate()  # type: ignore[abstract]  # as above
+        validated_pb2_grpc.add_ValidateServiceServicer_to_server(gate, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(f"127.0.0.1:{port}", flush=True)

@@ -7,6 +7,7 @@
     matches = "(?i)toledo"       # only where this regular expression is found in it
     look_in = "last_user"        # the text looked at: the last user turn, or the whole "conversation"
     text = "..."                 # the answer, word for word: JSON, prose around it, code fences, nonsense
+    from_schema = true           # in place of a text: the first and least JSON that fits the schema that was sent
     reasoning = "..."            # kept apart from it
     finish_reason = "stop"       # stop, length, tool_calls, content_filter
     delay_ms = 50                # before the answer begins
@@ -17,7 +18,8 @@
     input_tokens = 12            # usage; left out: the words of the conversation
     output_tokens = 34           # usage; left out: the words of the answer
 
-The first reply that fits is given.
+The first reply that fits is given. One with `from_schema` fits only where a schema was sent that JSON can be made of
+(`least_artifact.py` says how): it stands for a model that keeps to what it was shown.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from chatd.completion import CompletionRequest, FinishReason
+from chatd.completion import CompletionRequest, FinishReason, ResponseFormat
+from chatd.providers.least_artifact import NoArtifactError, least_artifact
 from lakehouse.errors import Reason
 from lakehouse.settings import ConfigError, Milliseconds, Table
 
@@ -53,6 +56,7 @@ class Reply(Table):
     matches: str = ""
     look_in: Literal["last_user", "conversation"] = "last_user"
     text: str = ""
+    from_schema: bool = False
     reasoning: str = ""
     finish_reason: FinishReason = FinishReason.STOP
     delay_ms: Milliseconds = 0
@@ -78,8 +82,10 @@ class Reply(Table):
     def _one_kind(self) -> Self:
         if self.error is not None and self.error not in _ERRORS:
             raise ValueError(f"error: one of {', '.join(sorted(_ERRORS))}")
-        if (self.text or self.hang) and self.error is not None:
+        if (self.text or self.hang or self.from_schema) and self.error is not None:
             raise ValueError("a reply has a text, or hangs, or has an error")
+        if self.from_schema and (self.text or self.hang):
+            raise ValueError("a reply is made from_schema, or has a text, or hangs")
         return self
 
     def fits(self, attempt: int, last_user: str, conversation: str) -> bool:
@@ -100,13 +106,28 @@ class Script(Table):
     replies: Annotated[tuple[Reply, ...], Field(min_length=1, max_length=10_000)]
 
     def reply_to(self, request: CompletionRequest) -> Reply | None:
-        """The first reply that fits, or None."""
+        """The first reply that fits, or None; one that is made from the schema has its text then."""
         last_user = next((each.content for each in reversed(request.messages) if each.role == "user"), "")
         conversation = "\n".join(each.content for each in request.messages)
         for reply in self.replies:
-            if reply.fits(request.attempt, last_user, conversation):
+            if not reply.fits(request.attempt, last_user, conversation):
+                continue
+            if not reply.from_schema:
                 return reply
+            text = _made_of(request.response_format)
+            if text:
+                return reply.model_copy(update={"text": text})
         return None
+
+
+def _made_of(wanted: ResponseFormat | None) -> str:
+    """JSON that fits the schema that was sent; "" where none was, or none is found."""
+    if wanted is None or not wanted.schema_json:
+        return ""
+    try:
+        return least_artifact(wanted.schema_json)
+    except NoArtifactError:
+        return ""
 
 
 def load_script(file: Path) -> Script:

@@ -50,6 +50,7 @@ class Span:
         completion_start_monotonic_ns: int | None = None,
         metadata: Mapping[str, MetadataValue] | None = None,
         trace_metadata: Mapping[str, MetadataValue] | None = None,
+        input: str | None = None,  # noqa: A002 - as above
     ) -> None:
         """End the span and hand it over for export; only the first call counts.
 
@@ -63,6 +64,7 @@ class Span:
             completion_start_monotonic_ns: When the first token came, on `time.monotonic_ns`.
             metadata: Facts to filter on.
             trace_metadata: Facts about the whole trace; they are kept on a span of `start_root` alone.
+            input: What it was asked, in the place of the input at its start, where only its end knows; None keeps that.
         """
 
 
@@ -185,12 +187,16 @@ class RecordedSpan(Span):
         completion_start_monotonic_ns: int | None = None,
         metadata: Mapping[str, MetadataValue] | None = None,
         trace_metadata: Mapping[str, MetadataValue] | None = None,
+        input: str | None = None,  # noqa: A002 - as above
     ) -> None:
         if self._ended:
             return
         self._ended = True
         # A step of the wall clock must not turn a duration or an order around: the root's anchor counts for all below.
         self.end_unix_ns = self._anchor.unix_ns_now()
+        if input is not None:
+            self.input = input[: self._sink.text_chars_max]
+            self.input_chars = len(input)
         self.output = output[: self._sink.text_chars_max]
         self.output_chars = len(output)
         self.level = level
