@@ -41,6 +41,8 @@ class ModelAnswer:
     """None: not known."""
     from_reasoning: bool = False
     """Whether the endpoint gave `text` as reasoning."""
+    saw_restricted: bool = False
+    """Whether the model was shown facts of the ground truth, so that `text` may repeat them."""
 
     @property
     def problem(self) -> str:
@@ -115,6 +117,8 @@ class Draft:
     roster: str | None = None
     cost_nano_usd: int | None = None
     from_reasoning: bool = False
+    saw_restricted: bool = False
+    """Whether the answer may repeat facts of the ground truth."""
 
     def finish(self, error: ErrorRecord | None) -> Attempt:
         raw, truncated = cut_raw(self.raw)

@@ -1,7 +1,8 @@
 """What the model reads: the instructions, the task, what the brief says of it, and after each attempt what was wrong.
 
 A turn that holds facts of the ground truth has a second text without them: iterate does not know who answers, and chatd
-sends each target what it may see.
+sends each target what it may see. An answer of a model that saw such facts may repeat them, and what was wrong with it
+quotes it: the second texts of those two are empty, and who may not see candidates does not get the turns at all.
 
 The rule that keeps a conversation within `context_bytes_max` (UTF-8 bytes over all messages): the instructions, the
 task and the newest answer with its feedback always stay; of the rest the oldest answer-and-feedback pairs are left out
@@ -35,7 +36,8 @@ class Turn:
     role: Literal["system", "user", "assistant"]
     content: str
     restricted: str = ""
-    """What is read in place of `content` by those who may see candidates; empty: the same."""
+    """What is read in place of `content` by those who may see candidates; empty: the same. Without a `content` the turn
+    is for them alone."""
 
     @property
     def size(self) -> int:
@@ -44,10 +46,15 @@ class Turn:
 
     def followed_by(self, other: Turn) -> Turn:
         """The two as one turn of this one's role."""
+        content = f"{self.content}{_BETWEEN}{other.content}" if self.content and other.content else self.content
         restricted = ""
         if self.restricted or other.restricted:
             restricted = f"{self.restricted or self.content}{_BETWEEN}{other.restricted or other.content}"
-        return Turn(self.role, f"{self.content}{_BETWEEN}{other.content}", restricted)
+        return Turn(self.role, content, restricted)
+
+    def kept_apart(self) -> Turn:
+        """The turn for those alone who may see candidates."""
+        return Turn(self.role, "", self.restricted or self.content)
 
 
 class Conversation:
@@ -65,11 +72,14 @@ class Conversation:
         self._pairs: list[tuple[Turn | None, Turn]] = []
         self._context_bytes_max = context_bytes_max
 
-    def add(self, answer: str, feedback: Turn) -> None:
+    def add(self, answer: str, feedback: Turn, *, restricted: bool = False) -> None:
         """Append an attempt's answer and what was wrong with it; what has no visible character is no answer
-        to send back."""
+        to send back. `restricted`: its model saw what others may not see."""
+        if restricted:
+            feedback = feedback.kept_apart()
         if any(each.isprintable() and not each.isspace() for each in answer):
-            self._pairs.append((Turn("assistant", answer), feedback))
+            turn = Turn("assistant", answer)
+            self._pairs.append((turn.kept_apart() if restricted else turn, feedback))
             return
         if self._pairs and self._pairs[-1][0] is None:
             # The one before it says nothing that this one does not.
@@ -78,8 +88,9 @@ class Conversation:
 
     @property
     def last(self) -> str:
-        """What the model is asked to answer now, without facts of the ground truth."""
-        return self._pairs[-1][1].content if self._pairs else self._opening[1].content
+        """What the model is asked to answer now, without facts of the ground truth where there is a text without."""
+        last = self._pairs[-1][1] if self._pairs else self._opening[1]
+        return last.content or last.restricted
 
     def turns(self) -> list[Turn]:
         """The messages to send, oldest first, within the context; user and assistant by turns."""
@@ -107,8 +118,9 @@ def _size(text: str) -> int:
 
 
 def _cut(turn: Turn, bytes_max: int) -> Turn:
-    data = turn.content.encode("utf-8", "replace")
+    data = (turn.content or turn.restricted).encode("utf-8", "replace")
     half = max((bytes_max - len(_CUT_MARK.encode())) // 2, 0)
     head = data[:half].decode("utf-8", "ignore")
     tail = data[len(data) - half :].decode("utf-8", "ignore")
-    return Turn(turn.role, f"{head}{_CUT_MARK}{tail}")
+    cut = Turn(turn.role, f"{head}{_CUT_MARK}{tail}")
+    return cut if turn.content else cut.kept_apart()

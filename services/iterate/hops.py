@@ -91,6 +91,9 @@ class ChatHop:
             calls_tools=bool(response.tool_calls),
             cost_nano_usd=response.cost_nano_usd if response.HasField("cost_nano_usd") else None,
             from_reasoning=response.text_from_reasoning,
+            saw_restricted=(
+                response.sent.restricted_content or response.sent.schema == chatd_pb2.SentFormat.SCHEMA_RESTRICTED
+            ),
         )
 
 

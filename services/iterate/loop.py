@@ -150,7 +150,7 @@ class Loop:
             await self.listener.attempt_finished(attempt)
         if next_turn is not None:
             # A refusal and broken output are no turns to go on from: shown to the model they invite more of the same.
-            conversation.add("" if draft.withheld else draft.raw, next_turn)
+            conversation.add("" if draft.withheld else draft.raw, next_turn, restricted=draft.saw_restricted)
         return attempt
 
     async def _ask_and_judge(
@@ -214,6 +214,7 @@ class Loop:
         draft.provider, draft.model = answer.provider, answer.model
         draft.input_tokens, draft.output_tokens = answer.input_tokens, answer.output_tokens
         draft.cost_nano_usd, draft.from_reasoning = answer.cost_nano_usd, answer.from_reasoning
+        draft.saw_restricted = answer.saw_restricted
         return answer
 
     async def _judge(self, draft: Draft, artifact: str) -> Judgement:

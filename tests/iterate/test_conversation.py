@@ -71,6 +71,27 @@ def test_a_turn_that_joins_another_keeps_both_texts_of_both() -> None:
     assert joined.restricted == f"{task.restricted}\n\nthat was empty"
 
 
+def test_an_answer_of_who_saw_candidates_and_what_was_wrong_with_it_are_for_such_alone() -> None:
+    talk = conversation(brief=CANDIDATES)
+    opening = talk.turns()
+    talk.add(
+        '{"name": "Ann Li"}', Turn("user", "Ann Li is no welder", "Ann Li is no welder; Bo Yu is"), restricted=True
+    )
+    talk.add("seen by all", said("wrong"))
+    talk.add("", said("empty, of Ann Li"), restricted=True)
+
+    turns = talk.turns()
+
+    assert turns[:2] == opening
+    assert turns[2:4] == [
+        Turn("assistant", "", '{"name": "Ann Li"}'),
+        Turn("user", "", "Ann Li is no welder; Bo Yu is"),
+    ]
+    assert turns[4:] == [Turn("assistant", "seen by all"), Turn("user", "wrong", "wrong\n\nempty, of Ann Li")]
+    shown_to_others = [turn.role for turn in turns if turn.content]
+    assert shown_to_others == ["system", "user", "assistant", "user"]
+
+
 def test_feedback_is_the_next_turn_of_the_conversation() -> None:
     talk = conversation()
     talk.add("my answer", said("your findings"))
@@ -161,23 +182,29 @@ def test_beyond_the_context_the_oldest_pairs_are_left_out_first() -> None:
 
 @settings(derandomize=True, max_examples=200, deadline=None)
 @given(
-    st.lists(st.tuples(st.text(max_size=3000), st.text(max_size=100), st.text(max_size=200)), max_size=12),
+    st.lists(
+        st.tuples(st.text(max_size=3000), st.text(min_size=1, max_size=100), st.text(max_size=200), st.booleans()),
+        max_size=12,
+    ),
     st.integers(2000, 8000),
     st.sampled_from([None, FORM, CANDIDATES]),
 )
 def test_any_conversation_keeps_task_and_newest_feedback_and_its_bound(
-    pairs: list[tuple[str, str, str]], context_bytes_max: int, brief: Brief | None
+    pairs: list[tuple[str, str, str, bool]], context_bytes_max: int, brief: Brief | None
 ) -> None:
     talk = conversation(context_bytes_max, brief)
-    for answer, feedback, restricted in pairs:
-        talk.add(answer, Turn("user", feedback, restricted))
+    for answer, feedback, restricted, saw in pairs:
+        talk.add(answer, Turn("user", feedback, restricted), restricted=saw)
 
     turns = talk.turns()
 
     assert sum(turn.size for turn in turns) <= context_bytes_max
     assert [turn.role for turn in turns[:2]] == ["system", "user"]
     assert [turn.role for turn in turns[2:]] == ["assistant", "user"] * ((len(turns) - 2) // 2)
-    assert all(turn.content.strip() and not turn.restricted for turn in turns if turn.role == "assistant")
+    assert all((turn.content or turn.restricted).strip() for turn in turns if turn.role == "assistant")
+    # Whoever may not see candidates gets user and assistant by turns as well.
+    others = [turn.role for turn in turns if turn.content]
+    assert others[2:] == ["assistant", "user"] * ((len(others) - 2) // 2)
     if pairs:
-        assert turns[-1].content.endswith(pairs[-1][1])
+        assert turns[-1].content.endswith(pairs[-1][1]) or pairs[-1][3]
         assert (turns[-1].restricted or turns[-1].content).endswith(pairs[-1][2] or pairs[-1][1])

@@ -492,6 +492,18 @@ async def test_without_grounding_findings_are_said_in_their_own_words_and_names_
     assert not any(word in second.content for word in ("Volta", "K-4", "Ännchen"))
 
 
+async def test_an_answer_that_may_repeat_facts_goes_back_as_restricted(tmp_path: Path) -> None:
+    validated = FakeValidated(knows, [rejection(), validated_pb2.ValidateResponse(passed=True)])
+    async with serving(tmp_path, validated, FakeChatd(['{"title":"Ännchen"}'], shows=True)) as served:
+        await served.client.iterate(request(), timeout_s=30)
+
+    _, _, answer, feedback = served.chatd.asked[1].messages
+    assert (answer.role, answer.content) == (chatd_pb2.ROLE_ASSISTANT, "")
+    assert answer.restricted_content == '{"title":"Ännchen"}'
+    assert feedback.content == ""
+    assert "PHANTOM" in feedback.restricted_content
+
+
 async def test_the_row_holds_what_a_finding_suggests(tmp_path: Path) -> None:
     served = await rejected_twice(tmp_path, CANDIDATES)
 

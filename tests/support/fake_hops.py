@@ -57,12 +57,15 @@ class FakeChatd(chatd_pb2_grpc.ChatServiceServicer):
     """Answers with `answers`, the last of them for all that follow."""
 
     answers: list[str] = field(default_factory=lambda: ["{}"])
+    shows: bool = False
+    """Whether its models see what is restricted."""
     asked: list[chatd_pb2.CompleteRequest] = field(default_factory=list)
 
     async def Complete(self, request: chatd_pb2.CompleteRequest, context: Any) -> chatd_pb2.CompleteResponse:
         self.asked.append(request)
         text = self.answers[min(len(self.asked), len(self.answers)) - 1]
-        return chatd_pb2.CompleteResponse(text=text, provider="p", model="m")
+        sent = chatd_pb2.SentFormat(restricted_content=self.shows)
+        return chatd_pb2.CompleteResponse(text=text, provider="p", model="m", sent=sent)
 
     async def StreamComplete(  # type: ignore[override]  # aio takes a coroutine, the stub's types do not
         self, request: chatd_pb2.StreamCompleteRequest, context: Any
