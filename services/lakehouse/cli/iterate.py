@@ -26,7 +26,7 @@ EXIT_NOT_ACCEPTED = 3
 @click.command(epilog="Exit status: 0 accepted, 3 attempts exhausted, 1 a fault, 2 wrong usage.")
 @click.argument("request_file", required=False, type=click.Path(path_type=Path))
 @click.option("--address", default="127.0.0.1:50051", show_default=True, envvar="LAKEHOUSE_ITERATE", help="iterate.")
-@click.option("--kind", help="Which validator decides: a name that `lakehouse brief --list` shows.")
+@click.option("--kind", help="Which validator decides: a name that `lakehouse kinds` lists.")
 @click.option("--prompt", help="The task in words; - reads standard input.")
 @click.option("--spec", help="The kind's spec: JSON, or @FILE (JSON or TOML).")
 @click.option("--provider", help="Provider or route of chatd.")

@@ -44,7 +44,8 @@ def _show_brief(brief: iterate_pb2.Brief, console: Console) -> None:
     if brief.infeasible:
         console.print(f"[bold]brief[/bold] {took}: [yellow]no answer can pass[/yellow]")
     elif brief.degraded:
-        console.print(f"[bold]brief[/bold] {took}: who qualifies could not be had in time; the form of an answer alone")
+        missing = "who qualifies" if brief.grounding == iterate_pb2.GROUNDING_CANDIDATES else "the form of an answer"
+        console.print(f"[bold]brief[/bold] {took}: {missing} could not be had in time; going on with less")
     elif brief.grounding == iterate_pb2.GROUNDING_CANDIDATES:
         least = "at least " if brief.candidates_total_is_floor else ""
         console.print(

@@ -146,13 +146,16 @@ def _brief(brief: _Row) -> list[str]:
     facts = ["the form alone" if brief.text("grounding") == "form" else "the form and candidates"]
     if brief.has("candidates"):
         total = f"{'at least ' if brief.values.get('candidates_total_is_floor') is True else ''}"
-        facts.append(f"{brief.number('candidates')} offered of {total}{brief.number('candidates_total')} who qualify")
+        facts.append(f"{brief.number('candidates')} given of {total}{brief.number('candidates_total')} who qualify")
     if brief.has("roster"):
         facts.append(f"roster {brief.text('roster')}")
     facts.append(_duration(brief.number("brief_ms")))
     out.append("  " + "; ".join(facts))
     if brief.values.get("degraded") is True:
-        out.append("  degraded: less was given, since it could not be had in time or was too long for the context")
+        if brief.text("grounding") == "form":
+            out.append("  degraded: not even the form could be had in time")
+        else:
+            out.append("  degraded: the candidates could not be had in time, or did not fit the context")
     if brief.values.get("infeasible") is True:
         out.append("  infeasible: fewer qualify than are needed")
     return out + (_findings(brief) if brief.has("findings") else [])
