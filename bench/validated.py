@@ -38,7 +38,6 @@ from fill_edits import edited, is_right  # noqa: E402
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 from rosters import EXAMPLES, example_rows  # noqa: E402
 
-from lakehouse.server.specs import read_spec  # noqa: E402
 from lakehouse.strict_json.parser import read_canonical  # noqa: E402
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc  # noqa: E402
 from validated.config import LimitsTable, RosterTable  # noqa: E402
@@ -47,7 +46,9 @@ from validated.datasets.index import RosterIndex  # noqa: E402
 from validated.datasets.near import near_workers  # noqa: E402
 from validated.datasets.worker import Wanted  # noqa: E402
 from validated.findings import Findings  # noqa: E402
+from validated.kinds import KINDS  # noqa: E402
 from validated.kinds.fill import FillValidator  # noqa: E402
+from validated.kinds.spec import read_spec  # noqa: E402
 from validated.kinds.validator import Tools  # noqa: E402
 
 ROLES = ("forklift operator", "picker packer", "welder", "CDL driver", "machine operator", "general laborer")
@@ -299,7 +300,7 @@ async def gate(cases: int, seed: int) -> int:
             count = min(max(size, 1), 1000)
             fill = {"role": "picker packer", "count": count}
             findings = Findings(100)
-            spec = read_spec(validated_pb2.ValidateRequest(kind="fill", fill=fill))
+            spec = read_spec(validated_pb2.ValidateRequest(kind="fill", fill=fill), KINDS)
             await validator.validate(read_canonical(text)[0], spec, findings)
             accepted += not findings.any
             if is_right(text, known, count, "picker packer") is findings.any:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from lakehouse.validated.v1.validated_pb2 import ValidateRequest
+
 SERVICES = Path(__file__).resolve().parent.parent / "services"
 NAMES = ("iterate", "chatd", "validated")
 CLIENT_HALF = ("trace_context.py", "errors.py", "clients.py", "spec_member.py", "private_names.py")
@@ -331,3 +333,79 @@ def test_each_file_name_pattern_of_the_log_is_spelled_in_one_module(pattern: str
     }
 
     assert {name for name in found if not name.startswith(OTHER_FILES)} == {owner}
+
+
+SPEC_OF_KIND = {
+    field.name: field.message_type.name
+    for field in ValidateRequest.DESCRIPTOR.oneofs_by_name["spec"].fields
+    if field.message_type is not None
+}
+# OpenAI's word for a response format, in the service that speaks to such endpoints; the demo's one task; and what
+# people may leave out when they ask the gate by hand.
+OTHER_WORDS = {
+    ("chatd/", "json_schema"),
+    ("lakehouse/cli/demo.py", "fill"),
+    ("lakehouse/cli/demo.py", "FillSpec"),
+    ("lakehouse/cli/gate.py", "fill"),
+}
+
+
+def words_of_kinds(tree: ast.AST) -> Iterator[str]:
+    """Every kind, or spec message of one, that the code names: in a string as a whole, as an attribute, a keyword
+    argument, a name or an import."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found = node.value
+        elif isinstance(node, ast.Attribute):
+            found = node.attr
+        elif isinstance(node, ast.keyword):
+            found = node.arg or ""
+        elif isinstance(node, ast.Name):
+            found = node.id
+        elif isinstance(node, ast.alias):
+            found = node.name.rpartition(".")[2]
+        else:
+            continue
+        if found in SPEC_OF_KIND or found in SPEC_OF_KIND.values():
+            yield found
+
+
+def test_a_kind_is_named_in_validated_alone() -> None:
+    found = {
+        (str(file.relative_to(SERVICES)), word)
+        for room in ("iterate", "chatd", "lakehouse")
+        for file in modules(SERVICES / room)
+        for word in words_of_kinds(ast.parse(file.read_text(encoding="utf-8")))
+    }
+
+    assert set(SPEC_OF_KIND) == {"fill", "email", "json_schema"}
+    assert {
+        each for each in found if not any(each[0].startswith(place) and each[1] == word for place, word in OTHER_WORDS)
+    } == set()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "shapes = {'fill': 1}",
+        "request.json_schema.schema_json",
+        "Request(kind=kind, email=spec)",
+        "isinstance(spec, validated_pb2.FillSpec)",
+        "from lakehouse.validated.v1.validated_pb2 import EmailSpec",
+    ],
+)
+def test_the_guard_sees_a_kind_however_it_is_named(code: str) -> None:
+    assert [*words_of_kinds(ast.parse(code))]
+
+
+def test_iterate_does_not_so_much_as_speak_of_a_kind() -> None:
+    speaks = re.compile(r"\b(fill|email|json_schema|worker|roster_id|worker_id)\b")
+
+    found = [
+        (file.name, line)
+        for file in modules(SERVICES / "iterate")
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if speaks.search(line)
+    ]
+
+    assert found == []
