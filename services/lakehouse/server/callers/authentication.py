@@ -1,0 +1,124 @@
+"""Who calls: by token (`authorization: Bearer`), else by client certificate.
+
+A token that is sent decides: one that nobody is known by is refused, whatever the certificate says. None of a credential
+is kept, logged or answered; what is remembered of a verified JWT is a keyed hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, TypeVar
+
+from lakehouse.server.callers.file import CallersFile
+from lakehouse.server.callers.json_web_token import UnknownCredential, by_issuer, looks_like_jwt, verify
+from lakehouse.server.callers.key_set import KeySet
+from lakehouse.server.callers.key_source import KeySource
+from lakehouse.server.callers.policy import Caller
+
+TOKEN_CHARS_MAX: Final = 8192
+VERIFIED_MAX: Final = 4096
+"""JWTs remembered; the one not seen for longest is forgotten."""
+VERIFIED_S: Final = 300.0
+"""How long at most."""
+_BEARER: Final = "bearer "
+_CERTIFICATE_NAMES_MAX: Final = 100
+
+T = TypeVar("T")
+AuthContext = Mapping[str, Iterable[bytes]]
+
+
+class Directory:
+    """Whom the callers' file knows, by what. Made anew for each version of the file and of the issuers' keys."""
+
+    def __init__(
+        self, file: CallersFile, sources: Iterable[KeySource], *, now_s: Callable[[], float] = time.time
+    ) -> None:
+        """Raises ValueError where two callers are known by the same."""
+        self.callers = {name: Caller(name, file.policy_of(name)) for name in file.callers}
+        self.believed = frozenset(name for name, table in file.callers.items() if table.may_name_callers)
+        self._sources = by_issuer(list(sources))
+        self._now_s = now_s
+        self._by_certificate: dict[str, Caller] = {}
+        self._by_subject: dict[tuple[str, str], Caller] = {}
+        self._by_token: dict[bytes, tuple[bytes, Caller]] = {}
+        # Nobody outside can tell which tokens fall together under it.
+        self._secret = secrets.token_bytes(32)
+        self._verified: OrderedDict[bytes, tuple[Caller, float, KeySource, KeySet]] = OrderedDict()
+        for name, table in file.callers.items():
+            caller = self.callers[name]
+            for each in table.certificates:
+                _claim(self._by_certificate, each, caller, "certificate name")
+            for subject in table.subjects:
+                _claim(self._by_subject, (subject.issuer, subject.subject), caller, "subject")
+            for text in table.tokens_sha256:
+                digest = bytes.fromhex(text)
+                key = self._keyed(digest)
+                if key in self._by_token and self._by_token[key][1] is not caller:
+                    raise ValueError(f"callers.{name} and callers.{self._by_token[key][1].name} have the same token")
+                self._by_token[key] = (digest, caller)
+
+    def by_authorization(self, value: str) -> Caller:
+        """The caller of an `authorization` value. Raises UnknownCredential."""
+        if len(value) > TOKEN_CHARS_MAX + len(_BEARER):
+            raise UnknownCredential("token too long")
+        if value[: len(_BEARER)].lower() != _BEARER:
+            raise UnknownCredential("not a bearer token")
+        token = value[len(_BEARER) :].strip(" ")
+        if not token or not token.isascii() or not token.isprintable() or " " in token:
+            raise UnknownCredential("unreadable token")
+        return self._by_jwt(token) if looks_like_jwt(token) else self._by_opaque_token(token)
+
+    def by_certificate(self, context: AuthContext) -> Caller:
+        """The caller of a connection's client certificate, which the handshake has verified. Raises
+        UnknownCredential: without a certificate, and where its names are nobody's or those of several callers."""
+        names = [*context.get("peer_uri", ()), *(b"dns:" + name.lower() for name in context.get("peer_dns", ()))]
+        if not names or len(names) > _CERTIFICATE_NAMES_MAX:
+            raise UnknownCredential("no credential" if not names else "too many names in the certificate")
+        found = {
+            caller.name: caller
+            for name in names
+            if (caller := self._by_certificate.get(name.decode("utf-8", "replace"))) is not None
+        }
+        if len(found) != 1:
+            raise UnknownCredential("certificate of several callers" if found else "certificate of nobody listed")
+        return next(iter(found.values()))
+
+    def _by_opaque_token(self, token: str) -> Caller:
+        digest = hashlib.sha256(token.encode()).digest()
+        found = self._by_token.get(self._keyed(digest))
+        if found is None or not hmac.compare_digest(found[0], digest):
+            raise UnknownCredential("token of nobody listed")
+        return found[1]
+
+    def _by_jwt(self, token: str) -> Caller:
+        key = self._keyed(token.encode())
+        known = self._verified.get(key)
+        if known is not None:
+            caller, expires_s, source, keys = known
+            if self._now_s() < expires_s and source.keys is keys:
+                self._verified.move_to_end(key)
+                return caller
+            del self._verified[key]
+        verified = verify(token, self._sources)
+        found = self._by_subject.get((verified.issuer, verified.subject))
+        if found is None:
+            raise UnknownCredential("subject of nobody listed")
+        expires_s = min(verified.expires_s, self._now_s() + VERIFIED_S)
+        self._verified[key] = (found, expires_s, verified.source, verified.keys)
+        if len(self._verified) > VERIFIED_MAX:
+            self._verified.popitem(last=False)
+        return found
+
+    def _keyed(self, data: bytes) -> bytes:
+        return hashlib.blake2b(data, digest_size=32, key=self._secret).digest()
+
+
+def _claim(index: dict[T, Caller], key: T, caller: Caller, what: str) -> None:
+    known = index.setdefault(key, caller)
+    if known is not caller:
+        raise ValueError(f"callers.{caller.name} and callers.{known.name} have the same {what}")
