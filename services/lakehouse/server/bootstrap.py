@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -33,6 +33,9 @@ from lakehouse.server.config import CONFIG_FILE_VARIABLE, ServerTable, TlsTable,
 from lakehouse.server.interceptor import Interceptor, ReadContext
 from lakehouse.server.metrics import Metrics
 from lakehouse.settings import ConfigError
+
+if TYPE_CHECKING:
+    from lakehouse.server.callers.access import Callers
 
 _log = structlog.get_logger()
 # How long handlers that were cancelled at the end of the drain may take to say so.
@@ -60,6 +63,8 @@ class Runtime:
 
     metrics: Metrics
     draining: Callable[[], bool]
+    callers: Callers | None = None
+    """Who may call; None: everybody."""
 
 
 Compose = Callable[[T, Runtime], AbstractAsyncContextManager[Registration]]
@@ -166,11 +171,14 @@ async def running(service: str, config: T, compose: Compose[T]) -> AsyncIterator
     metrics = Metrics()
     metrics.export("lakehouse_log", log.counts)
     draining = asyncio.Event()
-    async with compose(config, Runtime(metrics, draining.is_set)) as registration:
+    async with contextlib.AsyncExitStack() as opened:
+        callers = opened.enter_context(open_callers(service, config, metrics))
+        registration = await opened.enter_async_context(compose(config, Runtime(metrics, draining.is_set, callers)))
         interceptor = Interceptor(
             read_context=registration.read_context,
             metrics=metrics,
             max_concurrent_rpcs=config.max_concurrent_rpcs,
+            callers=callers,
         )
         with _metrics_served(config, metrics):
             server, healthiness = _server(config, registration, interceptor)
@@ -197,6 +205,31 @@ async def running(service: str, config: T, compose: Compose[T]) -> AsyncIterator
                     await interceptor.cancel_running(_CANCEL_S)
                 # Not before: an open health Watch would hold stop() for the whole of its grace.
                 await server.stop(None)
+
+
+@contextlib.contextmanager
+def open_callers(service: str, config: ServerTable, metrics: Metrics) -> Iterator[Callers | None]:
+    """Who may call, kept up to date for the time of the block; None: everybody. Raises StartError."""
+    if config.callers is None:
+        if not config.bind.startswith(("127.", "localhost:", "[::1]", "unix:")):
+            _log.warning(
+                "anybody may call who reaches the listener",
+                bind=config.bind,
+                advice=f"name the callers in a file and set {service}.callers.file; see SECURITY.md",
+            )
+        yield None
+        return
+    from lakehouse.server.callers.access import Callers  # noqa: PLC0415  for who has callers alone
+
+    try:
+        callers = Callers(service, config.callers)
+    except OSError as error:
+        raise StartError(f"{service}.callers.file: {error.filename}: {error.strerror}") from None
+    except ValueError as error:
+        raise StartError(f"{service}.callers.file: {error}") from None
+    metrics.registry.register(callers.counts)
+    with callers.watched():
+        yield callers
 
 
 def _settle_heap() -> None:

@@ -34,7 +34,12 @@ class Callers:
     """The callers of one process. Any thread may reload; calls see a directory whole, the old one or the new one."""
 
     def __init__(
-        self, service: str, table: CallersTable, *, now_s: Callable[[], float] = time.time, budgets: Budgets | None = None
+        self,
+        service: str,
+        table: CallersTable,
+        *,
+        now_s: Callable[[], float] = time.time,
+        budgets: Budgets | None = None,
     ) -> None:
         """Raises OSError or ValueError where the file, or a file that it names, cannot be used."""
         self._service = service
@@ -126,7 +131,8 @@ class Callers:
             caller = directory.by_authorization(authorization)
         else:
             raise UnknownCredential("unreadable token")
-        if on_behalf is None or caller.name not in directory.believed:
+        # iterate believes nobody: a session is its caller's own.
+        if on_behalf is None or self._service == "iterate" or caller.name not in directory.believed:
             return caller
         if not isinstance(on_behalf, str) or not is_caller_name(on_behalf):
             raise UnknownCredential("unreadable caller named by a service")

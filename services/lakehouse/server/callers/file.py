@@ -174,7 +174,9 @@ class CallersFile(Table):
     def _names_are_known(self) -> Self:
         problems: list[str] = []
         for name, caller in self.callers.items():
-            problems += [f"callers.{name}: there is no group {each}" for each in caller.groups if each not in self.groups]
+            problems += [
+                f"callers.{name}: there is no group {each}" for each in caller.groups if each not in self.groups
+            ]
             problems += [
                 f"callers.{name}: there is no issuer {each.issuer}"
                 for each in caller.subjects
@@ -195,9 +197,7 @@ class CallersFile(Table):
             rpcs=frozenset(each for grant in grants for each in grant.rpcs),
             kinds=frozenset(each for grant in grants for each in grant.kinds),
             models=tuple(dict.fromkeys(ModelPattern.parse(each) for grant in grants for each in grant.models)),
-            grounding_max=_least(
-                [grant.grounding_max for grant in grants], ("none", "form", "candidates").index
-            ),
+            grounding_max=_least([grant.grounding_max for grant in grants], ("none", "form", "candidates").index),
             max_iterations=_least([grant.max_iterations for grant in grants]),
             sessions_in_flight=_least([grant.sessions_in_flight for grant in grants]),
             sessions_per_minute=_least([grant.sessions_per_minute for grant in grants]),
