@@ -41,6 +41,7 @@ def stats(
     verdict: str | None,
     kind: str | None,
     model: str | None,
+    caller: str | None,
     since: datetime | None,
     until: datetime | None,
     period: Literal["day", "week"],
@@ -54,7 +55,7 @@ def stats(
     those that were validated. Tokens/accepted: all tokens spent, failures included, by accepted sessions. USD: of the
     sessions whose every attempt has a price; "-" where none has.
     """
-    wanted = SessionFilter(verdict=verdict, kind=kind, model=model, since=since, until=until)
+    wanted = SessionFilter(verdict=verdict, kind=kind, model=model, caller=caller, since=since, until=until)
     with open_reader(log_path) as (reader, _):
         found = session_stats(reader, wanted, period=period)
     if as_json:
@@ -141,6 +142,7 @@ def report(
     verdict: str | None,
     kind: str | None,
     model: str | None,
+    caller: str | None,
     since: datetime | None,
     until: datetime | None,
     period: Literal["day", "week"],
@@ -151,7 +153,7 @@ def report(
 
     from lakehouse.sessions.query.report import render_report  # noqa: PLC0415  its charts are for this command alone
 
-    wanted = SessionFilter(verdict=verdict, kind=kind, model=model, since=since, until=until)
+    wanted = SessionFilter(verdict=verdict, kind=kind, model=model, caller=caller, since=since, until=until)
     with open_reader(log_path) as (reader, _):
         found = session_stats(reader, wanted, period=period)
     output.write_text(render_report(found, wanted, source=str(log_path), made_at=datetime.now(UTC)), encoding="utf-8")

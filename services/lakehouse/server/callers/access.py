@@ -13,19 +13,19 @@ import structlog
 from lakehouse.errors import Fault, Reason
 from lakehouse.server.call import Call
 from lakehouse.server.callers.authentication import Directory
-from lakehouse.server.callers.budgets import Budgets
+from lakehouse.server.callers.budgets import Budgets, Reservation
 from lakehouse.server.callers.closed_services import Refuse, known_alone
 from lakehouse.server.callers.counts import CallerCounts
 from lakehouse.server.callers.file import CallersFile, is_caller_name, read_callers_file
-from lakehouse.server.callers.json_web_token import UnknownCredential, UnknownKey
+from lakehouse.server.callers.json_web_token import UnknownKey
 from lakehouse.server.callers.key_source import KeySource
 from lakehouse.server.callers.policy import Caller, not_allowed
+from lakehouse.server.callers.unknown import UnknownCredential
 from lakehouse.server.config import CallersTable
 from lakehouse.server.watched_files import WatchedFiles
 from lakehouse.trace_context import CALLER_HEADER
 
 _AUTHORIZATION: Final = "authorization"
-_LOOKS_MAX: Final = 2
 
 _log = structlog.get_logger()
 
@@ -106,12 +106,19 @@ class Callers:
             self.counts.refused(caller.name, Reason.CALLER_NOT_ALLOWED)
             raise not_allowed("rpc")
 
+    def reserve(self, caller: Caller) -> Reservation:
+        """Begin a session on the caller's budget; whoever gets it ends it. Raises Fault (CALLER_QUOTA)."""
+        try:
+            return self.budgets.reserve(caller.name, caller.policy)
+        except Fault:
+            self.counts.refused(caller.name, Reason.CALLER_QUOTA)
+            raise
+
     async def _known(self, context: Any) -> Caller:
-        for _ in range(_LOOKS_MAX):
-            try:
-                return self._recognise(context)
-            except UnknownKey as unknown:
-                await unknown.source.looked_at()
+        try:
+            return self._recognise(context)
+        except UnknownKey as unknown:
+            await unknown.source.looked_at()
         return self._recognise(context)
 
     def _recognise(self, context: Any) -> Caller:

@@ -1,7 +1,7 @@
 """Who calls: by token (`authorization: Bearer`), else by client certificate.
 
-A token that is sent decides: one that nobody is known by is refused, whatever the certificate says. None of a credential
-is kept, logged or answered; what is remembered of a verified JWT is a keyed hash.
+A token that is sent decides: one that nobody is known by is refused, whatever the certificate says. Nothing of a
+credential is kept, logged or answered; what is remembered of a verified JWT is a keyed hash.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeVar
 
+from lakehouse.server.callers.certificates import CertificateName, certificate_names
 from lakehouse.server.callers.file import CallersFile
-from lakehouse.server.callers.json_web_token import UnknownCredential, by_issuer, looks_like_jwt, verify
+from lakehouse.server.callers.json_web_token import by_issuer, looks_like_jwt, verify
 from lakehouse.server.callers.key_set import KeySet
 from lakehouse.server.callers.key_source import KeySource
 from lakehouse.server.callers.policy import Caller
+from lakehouse.server.callers.unknown import UnknownCredential
 
 TOKEN_CHARS_MAX: Final = 8192
 VERIFIED_MAX: Final = 4096
 """JWTs remembered; the one not seen for longest is forgotten."""
 VERIFIED_S: Final = 300.0
 """How long at most."""
+CERTIFICATES_MAX: Final = 1024
+"""Certificates whose names are remembered."""
 _BEARER: Final = "bearer "
-_CERTIFICATE_NAMES_MAX: Final = 100
 
 T = TypeVar("T")
 AuthContext = Mapping[str, Iterable[bytes]]
@@ -43,16 +46,19 @@ class Directory:
         self.believed = frozenset(name for name, table in file.callers.items() if table.may_name_callers)
         self._sources = by_issuer(list(sources))
         self._now_s = now_s
-        self._by_certificate: dict[str, Caller] = {}
+        self._by_certificate: dict[CertificateName, Caller] = {}
         self._by_subject: dict[tuple[str, str], Caller] = {}
         self._by_token: dict[bytes, tuple[bytes, Caller]] = {}
         # Nobody outside can tell which tokens fall together under it.
         self._secret = secrets.token_bytes(32)
+        self._certificates: OrderedDict[bytes, Caller] = OrderedDict()
         self._verified: OrderedDict[bytes, tuple[Caller, float, KeySource, KeySet]] = OrderedDict()
         for name, table in file.callers.items():
             caller = self.callers[name]
             for each in table.certificates:
-                _claim(self._by_certificate, each, caller, "certificate name")
+                is_dns = each.startswith("dns:")
+                certificate_name = (is_dns, each[4:] if is_dns else each)
+                _claim(self._by_certificate, certificate_name, caller, "certificate name")
             for subject in table.subjects:
                 _claim(self._by_subject, (subject.issuer, subject.subject), caller, "subject")
             for text in table.tokens_sha256:
@@ -76,17 +82,21 @@ class Directory:
     def by_certificate(self, context: AuthContext) -> Caller:
         """The caller of a connection's client certificate, which the handshake has verified. Raises
         UnknownCredential: without a certificate, and where its names are nobody's or those of several callers."""
-        names = [*context.get("peer_uri", ()), *(b"dns:" + name.lower() for name in context.get("peer_dns", ()))]
-        if not names or len(names) > _CERTIFICATE_NAMES_MAX:
-            raise UnknownCredential("no credential" if not names else "too many names in the certificate")
-        found = {
-            caller.name: caller
-            for name in names
-            if (caller := self._by_certificate.get(name.decode("utf-8", "replace"))) is not None
-        }
+        pem = next(iter(context.get("x509_pem_cert", ())), b"")
+        if not pem:
+            raise UnknownCredential("no credential")
+        caller = self._certificates.get(pem)
+        if caller is not None:
+            self._certificates.move_to_end(pem)
+            return caller
+        names = certificate_names(pem)
+        found = {each.name: each for name in names if (each := self._by_certificate.get(name)) is not None}
         if len(found) != 1:
             raise UnknownCredential("certificate of several callers" if found else "certificate of nobody listed")
-        return next(iter(found.values()))
+        caller = self._certificates[pem] = next(iter(found.values()))
+        if len(self._certificates) > CERTIFICATES_MAX:
+            self._certificates.popitem(last=False)
+        return caller
 
     def _by_opaque_token(self, token: str) -> Caller:
         digest = hashlib.sha256(token.encode()).digest()

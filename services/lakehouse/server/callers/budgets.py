@@ -3,9 +3,9 @@
 What is promised, in each process: never more sessions in flight than allowed, and never more begun within any 60
 seconds. A session begins only where what the day has used, and what the running sessions hold of it
 (`session_tokens_reserved`, `session_nano_usd_reserved` each), leaves room for what it would hold itself; or where
-nothing is held and the day has anything left. Each model call is charged by what it really used, as soon as that is
-known, and a running session whose caller's day is spent makes no further one. So a day's use passes its limit at most by
-what the sessions in flight at that moment use beyond what they hold, in the model calls that they have begun.
+nothing runs and the day has anything left. Each model call is charged by what it really used, as soon as that is known,
+and a running session whose caller's day is spent makes no further one. So a day's use passes its limit at most by what
+the sessions in flight at that moment use beyond what they hold, in the model calls that they have begun.
 
 Counters live on the event loop and are not shared between processes.
 """
@@ -37,11 +37,14 @@ class Spent(NamedTuple):
         return Spent(self.tokens + tokens, self.nano_usd + nano_usd)
 
 
+_NOTHING: Final = Spent()
+
+
 @dataclass(slots=True)
 class _Account:
     day: int = 0
-    spent: Spent = Spent()
-    held: Spent = Spent()
+    spent: Spent = _NOTHING
+    held: Spent = _NOTHING
     in_flight: int = 0
     begun_s: deque[float] = field(default_factory=deque)
     """When sessions of the last minute began; as many as are allowed in it."""
@@ -60,6 +63,8 @@ class Reservation:
     def charge(self, tokens: int, nano_usd: int | None) -> None:
         """A model call has used this; `nano_usd` is None where its price is not known, and nothing is charged then."""
         account = self._budgets.today(self._account)
+        if nano_usd is None and tokens and self._policy.nano_usd_per_day is not None:
+            self._budgets.unpriced += 1
         cost = nano_usd or 0
         account.spent = account.spent.plus(tokens, cost)
         self._hold(Spent(max(self._held.tokens - tokens, 0), max(self._held.nano_usd - cost, 0)))
@@ -73,7 +78,7 @@ class Reservation:
         """The session is over; call it however it ended. What it still held is free."""
         if not self._ended:
             self._ended = True
-            self._hold(Spent())
+            self._hold(_NOTHING)
             self._account.in_flight -= 1
 
     def _hold(self, held: Spent) -> None:
@@ -95,6 +100,8 @@ class Budgets:
         self._now_s = now_s
         self._monotonic_s = monotonic_s
         self._accounts: dict[str, _Account] = {}
+        self.unpriced = 0
+        """Model calls of callers with a budget of money whose price is not known."""
         self.restoring = False
         """True while the day's use before the start is being looked up: who has a day's budget waits for it."""
 
@@ -131,7 +138,7 @@ class Budgets:
     def spent_today(self, caller: str) -> Spent:
         """From any thread."""
         account = self._accounts.get(caller)
-        return Spent() if account is None or account.day < self._day() else account.spent
+        return _NOTHING if account is None or account.day < self._day() else account.spent
 
     def in_flight(self, caller: str) -> int:
         account = self._accounts.get(caller)
@@ -141,7 +148,7 @@ class Budgets:
         """The account, emptied where its day is over. A clock that is set back empties nothing."""
         day = self._day()
         if day > account.day:
-            account.day, account.spent = day, Spent()
+            account.day, account.spent = day, _NOTHING
         return account
 
     def _hold(self, account: _Account, policy: Policy) -> Spent:
@@ -150,7 +157,7 @@ class Budgets:
             policy.session_tokens_reserved if policy.tokens_per_day is not None else 0,
             policy.session_nano_usd_reserved if policy.nano_usd_per_day is not None else 0,
         )
-        if hold == Spent():
+        if hold == _NOTHING:
             return hold
         if self.restoring:
             raise _quota("restoring", _SOON_MS)

@@ -18,8 +18,10 @@ class Refuse(Protocol):
 
 
 def known_alone(handler: Any, check: Callable[[Any], Awaitable[None]]) -> Any:
-    """The handler behind `check`, which ends the call of whoever is not known. Raises TypeError for a shape that neither
-    of the two services has."""
+    """The handler behind `check`, which ends the call of whoever is not known.
+
+    Raises TypeError for a shape that neither of the two services has.
+    """
     for shape in ("unary_unary", "unary_stream", "stream_stream"):
         inner = getattr(handler, shape)
         if inner is not None:

@@ -26,8 +26,6 @@ class CallerCounts(Collector):
         self._listed: Collection[str] = ()
         self.unknown = 0
         """Calls of nobody who is known."""
-        self.unpriced = 0
-        """Model calls of callers with a budget of money whose price is not known."""
         self.file_is_broken = False
 
     def keep(self, callers: Collection[str]) -> None:
@@ -69,7 +67,9 @@ class CallerCounts(Collector):
         yield from (calls, refusals, in_flight, tokens, money)
         yield CounterMetricFamily("lakehouse_callers_unknown", "Calls of nobody who is known.", value=self.unknown)
         yield CounterMetricFamily(
-            "lakehouse_callers_unpriced", "Model calls under a budget of money without a price.", value=self.unpriced
+            "lakehouse_callers_unpriced",
+            "Model calls under a budget of money without a price.",
+            value=self._budgets.unpriced,
         )
         yield GaugeMetricFamily(
             "lakehouse_callers_file_broken",

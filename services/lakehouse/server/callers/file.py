@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self, TypeVar
+from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from lakehouse.server.callers.policy import ANY, RPCS, GroundingMax, ModelPattern, Policy
+from lakehouse.server.callers.policy import ANY, GROUNDINGS, RPCS, GroundingMax, ModelPattern, Policy
 from lakehouse.settings import Table
 
 FILE_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -160,14 +161,14 @@ class CallerTable(GrantTable):
     """The SHA-256 of its opaque tokens; several while one replaces another."""
     groups: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
     may_name_callers: bool = False
-    """Believe it when it says for whom it calls (`x-lakehouse-caller`): for iterate, in the files of chatd and validated."""
+    """Believe it when it says for whom it calls (`x-lakehouse-caller`). For iterate, in its calls to others."""
 
 
 class CallersFile(Table):
     """The whole file."""
 
-    issuers: Annotated[dict[Name, IssuerTable], Field(max_length=20)] = {}
-    groups: Annotated[dict[Name, GrantTable], Field(max_length=1000)] = {}
+    issuers: dict[Name, IssuerTable] = Field(default={}, max_length=20)
+    groups: dict[Name, GrantTable] = Field(default={}, max_length=1000)
     callers: Annotated[dict[Name, CallerTable], Field(min_length=1, max_length=10_000)]
 
     @model_validator(mode="after")
@@ -193,33 +194,34 @@ class CallersFile(Table):
         """What this caller may."""
         table = self.callers[caller]
         grants = [table, *(self.groups[group] for group in table.groups)]
+        reserved = {
+            key: value
+            for key in ("session_tokens_reserved", "session_nano_usd_reserved")
+            if (value := _least([getattr(grant, key) for grant in grants])) is not None
+        }
         return Policy(
             rpcs=frozenset(each for grant in grants for each in grant.rpcs),
             kinds=frozenset(each for grant in grants for each in grant.kinds),
             models=tuple(dict.fromkeys(ModelPattern.parse(each) for grant in grants for each in grant.models)),
-            grounding_max=_least([grant.grounding_max for grant in grants], ("none", "form", "candidates").index),
+            grounding_max=_least_grounding([grant.grounding_max for grant in grants]),
             max_iterations=_least([grant.max_iterations for grant in grants]),
             sessions_in_flight=_least([grant.sessions_in_flight for grant in grants]),
             sessions_per_minute=_least([grant.sessions_per_minute for grant in grants]),
             tokens_per_day=_least([grant.tokens_per_day for grant in grants]),
             nano_usd_per_day=_least([grant.nano_usd_per_day for grant in grants]),
-            **{
-                key: value
-                for key in ("session_tokens_reserved", "session_nano_usd_reserved")
-                if (value := _least([getattr(grant, key) for grant in grants])) is not None
-            },
+            **reserved,
         )
 
 
-T = TypeVar("T")
-
-
-def _least(values: list[T | None], key: object = None) -> T | None:
-    """The caller's own, which stands first, else the least of its groups'."""
-    if values[0] is not None:
-        return values[0]
+def _least_grounding(values: Sequence[GroundingMax | None]) -> GroundingMax | None:
+    """As `_least`, of levels."""
     given = [value for value in values if value is not None]
-    return min(given, key=key) if given else None  # type: ignore[type-var, arg-type]
+    return values[0] or min(given, key=GROUNDINGS.index, default=None)
+
+
+def _least(values: Sequence[int | None]) -> int | None:
+    """The caller's own, which stands first, else the least of its groups'."""
+    return values[0] if values[0] is not None else min((value for value in values if value is not None), default=None)
 
 
 def read_callers_file(file: Path) -> CallersFile:

@@ -10,18 +10,10 @@ import jwt
 
 from lakehouse.server.callers.key_set import KeySet
 from lakehouse.server.callers.key_source import KeySource
+from lakehouse.server.callers.unknown import UnknownCredential
 
 _SUBJECT_CHARS_MAX: Final = 256
 _TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt", "application/jwt"})
-_READ_ONLY: Final = {"verify_signature": False}
-
-
-class UnknownCredential(Exception):  # noqa: N818  an outcome, not an error of ours
-    """Nobody is known by this; `problem` is for our own log, from a fixed set of words."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
 
 
 class UnknownKey(UnknownCredential):
@@ -73,7 +65,7 @@ def verify(token: str, sources: Mapping[str, KeySource]) -> Verified:
 
 def _verify(token: str, sources: Mapping[str, KeySource]) -> Verified:
     header: dict[str, Any] = jwt.get_unverified_header(token)
-    claimed = jwt.decode(token, options=_READ_ONLY)
+    claimed = jwt.decode(token, options={"verify_signature": False})
     issuer = claimed.get("iss")
     source = sources.get(issuer) if isinstance(issuer, str) else None
     if source is None:
@@ -82,7 +74,7 @@ def _verify(token: str, sources: Mapping[str, KeySource]) -> Verified:
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or algorithm not in table.algorithms:
         raise UnknownCredential("algorithm not allowed")
-    # `b64` and whatever `crit` names would change what the signature is over; keys that a token brings are not looked at.
+    # `b64` and what `crit` names would change what the signature is over; keys that a token brings are not looked at.
     if "crit" in header or "b64" in header or str(header.get("typ", "JWT")).lower() not in _TYPES:
         raise UnknownCredential("header not allowed")
     key_id = header.get("kid")

@@ -98,9 +98,9 @@ class KeySource:
         least_s = _ASKED_FILE_S if is_file else _ASKED_URL_S
         wait_s = every_s if is_file else 0.0
         looked_s = time.monotonic() - least_s
-        while not self._closed:
+        while True:
             asked = self._wake.wait(wait_s)
-            if self._closed:
+            if self._is_closed():
                 break
             if asked and (early_s := looked_s + least_s - time.monotonic()) > 0:
                 threading.Event().wait(early_s)
@@ -115,6 +115,9 @@ class KeySource:
         with self._lock:
             waiters, self._waiters = self._waiters, []
         _release(waiters)
+
+    def _is_closed(self) -> bool:
+        return self._closed
 
     def _look(self) -> None:
         table = self.table

@@ -20,13 +20,16 @@ RPCS: Final = (
 )
 """Every RPC of the three services, by its name, which is its own."""
 GroundingMax = Literal["none", "form", "candidates"]
-_GROUNDINGS: Final[tuple[GroundingMax, ...]] = get_args(GroundingMax)
+GROUNDINGS: Final[tuple[GroundingMax, ...]] = get_args(GroundingMax)
+"""From the least to the most."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelPattern:
-    """`provider/model`. A provider is named whole, or `*`; a model whole, or by its beginning and `*`. Empty parts stand
-    for a request that names none: `/` is whoever answers by default, `fast/` the route fast."""
+    """`provider/model`. A provider is named whole, or `*`; a model whole, or by its beginning and `*`.
+
+    Empty parts stand for a request that names none: `/` is whoever answers by default, `fast/` the route fast.
+    """
 
     provider: str
     model: str
@@ -80,7 +83,7 @@ class Policy:
 
     def may_ground(self, grounding: str) -> bool:
         return self.grounding_max is None or (
-            grounding in _GROUNDINGS and _GROUNDINGS.index(grounding) <= _GROUNDINGS.index(self.grounding_max)
+            grounding in GROUNDINGS and GROUNDINGS.index(grounding) <= GROUNDINGS.index(self.grounding_max)
         )
 
     def may_iterate(self, iterations: int) -> bool:
