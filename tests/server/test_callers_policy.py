@@ -161,7 +161,7 @@ SECRET = "hunter2-" + "s" * 40
     ],
 )
 def test_a_file_that_cannot_be_meant_is_refused_and_not_quoted(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(ValueError, match="callers.toml") as caught:
+    with pytest.raises(ValueError, match=r"callers\.toml") as caught:
         read_callers_file(read(tmp_path, text))
 
     assert words in str(caught.value)
@@ -183,7 +183,7 @@ def test_an_issuer_whose_keys_could_be_anybodys_is_refused(tmp_path: Path, keys:
     algorithms = "" if "algorithms" in keys else "algorithms = ['RS256']"
     text = f"[issuers.a]\nissuer = 'i'\naudiences = ['a']\n{algorithms}\n{keys}\n[callers.x]\n"
 
-    with pytest.raises(ValueError, match="callers.toml") as caught:
+    with pytest.raises(ValueError, match=r"callers\.toml") as caught:
         read_callers_file(read(tmp_path, text))
 
     assert words in str(caught.value)

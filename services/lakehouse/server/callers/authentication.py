@@ -12,7 +12,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, TypeVar
+from typing import Final
 
 from lakehouse.server.callers.certificates import CertificateName, certificate_names
 from lakehouse.server.callers.file import CallersFile
@@ -31,7 +31,6 @@ CERTIFICATES_MAX: Final = 1024
 """Certificates whose names are remembered."""
 _BEARER: Final = "bearer "
 
-T = TypeVar("T")
 AuthContext = Mapping[str, Iterable[bytes]]
 
 
@@ -41,8 +40,8 @@ class Directory:
     def __init__(
         self, file: CallersFile, sources: Iterable[KeySource], *, now_s: Callable[[], float] = time.time
     ) -> None:
-        """Raises ValueError where two callers are known by the same."""
         self.callers = {name: Caller(name, file.policy_of(name)) for name in file.callers}
+        """By name."""
         self.believed = frozenset(name for name, table in file.callers.items() if table.may_name_callers)
         self._sources = by_issuer(list(sources))
         self._now_s = now_s
@@ -58,15 +57,12 @@ class Directory:
             for each in table.certificates:
                 is_dns = each.startswith("dns:")
                 certificate_name = (is_dns, each[4:] if is_dns else each)
-                _claim(self._by_certificate, certificate_name, caller, "certificate name")
+                self._by_certificate[certificate_name] = caller
             for subject in table.subjects:
-                _claim(self._by_subject, (subject.issuer, subject.subject), caller, "subject")
+                self._by_subject[subject.issuer, subject.subject] = caller
             for text in table.tokens_sha256:
                 digest = bytes.fromhex(text)
-                key = self._keyed(digest)
-                if key in self._by_token and self._by_token[key][1] is not caller:
-                    raise ValueError(f"callers.{name} and callers.{self._by_token[key][1].name} have the same token")
-                self._by_token[key] = (digest, caller)
+                self._by_token[self._keyed(digest)] = (digest, caller)
 
     def by_authorization(self, value: str) -> Caller:
         """The caller of an `authorization` value. Raises UnknownCredential."""
@@ -126,9 +122,3 @@ class Directory:
 
     def _keyed(self, data: bytes) -> bytes:
         return hashlib.blake2b(data, digest_size=32, key=self._secret).digest()
-
-
-def _claim(index: dict[T, Caller], key: T, caller: Caller, what: str) -> None:
-    known = index.setdefault(key, caller)
-    if known is not caller:
-        raise ValueError(f"callers.{caller.name} and callers.{known.name} have the same {what}")

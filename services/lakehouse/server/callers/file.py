@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -183,12 +183,25 @@ class CallersFile(Table):
                 for each in caller.subjects
                 if each.issuer not in self.issuers
             ]
+        problems += self._shared()
         issuers = [each.issuer for each in self.issuers.values()]
         if len(set(issuers)) != len(issuers):
             problems.append("issuers: two of them have the same issuer")
         if problems:
             raise ValueError("; ".join(problems[:_PROBLEMS_MAX]))
         return self
+
+    def _shared(self) -> Iterator[str]:
+        """A problem for each way of being known that two callers have. What a token's is, is not repeated."""
+        known: dict[object, str] = {}
+        for name, caller in self.callers.items():
+            ways: list[tuple[str, object]] = [("certificate name", each) for each in caller.certificates]
+            ways += [("token", each) for each in caller.tokens_sha256]
+            ways += [("subject", (each.issuer, each.subject)) for each in caller.subjects]
+            for way in ways:
+                other = known.setdefault(way, name)
+                if other != name:
+                    yield f"callers.{name} and callers.{other} have the same {way[0]}"
 
     def policy_of(self, caller: str) -> Policy:
         """What this caller may."""
