@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +13,7 @@ from lakehouse.server.callers.key_set import KeySet
 from lakehouse.server.callers.key_source import KeySource
 from lakehouse.server.callers.unknown import UnknownCredential
 
+_COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 _SUBJECT_CHARS_MAX: Final = 256
 _TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt", "application/jwt"})
 
@@ -39,8 +41,9 @@ class Verified:
 
 
 def looks_like_jwt(token: str) -> bool:
-    """Three parts, the first of which begins as a JSON object does in base64url."""
-    return token.count(".") == 2 and token.startswith("ey")
+    """Three parts in base64url, the first of which begins as a JSON object does. The library would read past whatever
+    else stands in them."""
+    return token.startswith("ey") and _COMPACT.fullmatch(token) is not None
 
 
 def verify(token: str, sources: Mapping[str, KeySource]) -> Verified:
