@@ -57,12 +57,17 @@ class KeySource:
             return None
         return self._keys
 
+    def read(self) -> None:
+        """Read the keys now; blocks. Raises ValueError where they cannot be used."""
+        self._look()
+        if self._problem:
+            which = "jwks_file" if self.table.jwks_file is not None else "jwks_url"
+            raise ValueError(f"issuers.{self.name}.{which}: {self._problem}")
+
     def start(self) -> None:
-        """Read a file at once, a URL in the thread. Raises OSError or ValueError where the file cannot be used."""
+        """Read a file at once, a URL in the thread. Raises ValueError where the file cannot be used."""
         if self.table.jwks_file is not None:
-            self._look()
-            if self._problem:
-                raise ValueError(f"issuers.{self.name}.jwks_file: {self._problem}")
+            self.read()
         threading.Thread(target=self._run, name=f"keys-{self.name}", daemon=True).start()
 
     def look(self) -> None:
@@ -108,7 +113,9 @@ class KeySource:
             with self._lock:
                 # Who comes during the look may name a key that it does not bring any more: it waits for the next one.
                 waiters, self._waiters = self._waiters, []
+            before, problem_before = self._keys, self._problem
             self._look()
+            self._report(before, problem_before)
             looked_s = time.monotonic()
             wait_s = min(every_s, 10.0) if self._problem else every_s
             _release(waiters)
@@ -134,14 +141,16 @@ class KeySource:
             if data != self._data or self._keys is None:
                 self._keys = read_key_set(data, table.algorithms)
                 self._data = data
-                _log.info("issuer's keys read", issuer=self.name)
             self._read_s = time.monotonic()
             self._problem = ""
         except Exception as error:  # noqa: BLE001  a stranger's answer must not end the thread that reads the next one
-            problem = _words(error)
-            if problem != self._problem:
-                _log.error("issuer's keys cannot be read, those read before stay", issuer=self.name, problem=problem)
-            self._problem = problem
+            self._problem = _words(error)
+
+    def _report(self, before: KeySet | None, problem_before: str) -> None:
+        if self._problem and self._problem != problem_before:
+            _log.error("issuer's keys cannot be read, those read before stay", issuer=self.name, problem=self._problem)
+        elif self._keys is not before or problem_before:
+            _log.info("issuer's keys read", issuer=self.name)
 
 
 def _release(waiters: list[Waiter]) -> None:
