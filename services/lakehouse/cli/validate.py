@@ -28,6 +28,9 @@ def command(
     roster: Path | None,
     timeout_s: float,
     as_json: bool,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
     **fields: Any,
 ) -> None:
     """Check an artifact. ARTIFACT_FILE is JSON; - or nothing reads it from standard input.

@@ -105,6 +105,7 @@ class PostgresRoster:
         """Why the companions cannot be trusted, by the last audit."""
         self._said = ""
         self._ready = False
+        self._last_problem = ""
         self._counts = {
             "lookups": 0,
             "lookup_failures": 0,
@@ -132,6 +133,13 @@ class PostgresRoster:
     def is_ready(self) -> bool:
         """Whether the last look at the tables found them good, and no look-up has found otherwise since."""
         return self._ready
+
+    def unready(self) -> Sequence[str]:
+        """Why nobody can be looked up now; nothing where somebody can."""
+        if self._ready:
+            return ()
+        source = f"{self._settings.schema_name}.{self._settings.table}"
+        return (f"the roster {source} cannot be read: {self._last_problem or 'its shape has changed'}",)
 
     async def look_up(self, question: Question) -> PostgresAnswer:
         """See WorkerLookup."""
@@ -271,9 +279,18 @@ class PostgresRoster:
         while True:
             await asyncio.sleep(min(_RETRY_S, self._settings.audit_s))
             # What cannot be used is looked at each time: it is to come back by itself.
-            if not self._ready or time.monotonic() - audited_at >= self._settings.audit_s:
+            if not self._ready or not await self._answers() or time.monotonic() - audited_at >= self._settings.audit_s:
                 await self._audit()
                 audited_at = time.monotonic()
+
+    async def _answers(self) -> bool:
+        """Whether the server gives any answer: it may go while nobody is looked up."""
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout_ms / 1000), self._pool.connection() as connection:
+                await connection.execute("SELECT 1")
+        except (psycopg.Error, PoolTimeout, TimeoutError, OSError):
+            return False
+        return True
 
     async def _audit(self) -> None:
         """Look at the shape and at the companions, and say what is wrong or noteworthy when it changes."""
@@ -295,7 +312,7 @@ class PostgresRoster:
                 if isinstance(error, ShapeError):
                     self._statements = None
                 problem = _first_line(error)
-        self._ready = not problem
+        self._ready, self._last_problem = not problem, problem
         said = problem or "; ".join(notes)
         if said == self._said:
             return
