@@ -74,8 +74,9 @@ def give_spec(request: Message, kind: str, spec: str | None, fields: dict[str, A
     """
     given = {name: value for name, value in fields.items() if value not in (None, ())}
     member = spec_member(request, kind)
+    members = request.DESCRIPTOR.oneofs_by_name["spec"].fields
     for name in given:
-        owners = [each.name for each in member.containing_oneof.fields if name in _fields_of(each)]
+        owners = [each.name for each in members if name in _fields_of(each)]
         if member.name not in owners:
             raise click.UsageError(f"--{name.replace('_', '-')} belongs to kind {', '.join(owners)}; use --spec")
     try:
