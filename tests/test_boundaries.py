@@ -335,8 +335,8 @@ def test_each_file_name_pattern_of_the_log_is_spelled_in_one_module(pattern: str
 
 KIND_NAMES = {"fill", "email", "json_schema"}
 SPEC_MESSAGES = {"FillSpec", "EmailSpec", "JsonSchemaSpec"}
-# What says "json_schema" and means the form of an answer, as an OpenAI endpoint calls it.
-OTHER_WORDS = {"json_schema": ("chatd/",)}
+# What says "json_schema" and means the form of an answer, as an OpenAI endpoint calls it; and the format of a string.
+OTHER_WORDS = {"json_schema": ("chatd/",), "email": ("chatd/schemas/",)}
 # Its examples, and what a flag that is one kind's stands for, are a kind's by nature.
 MAY_NAME_A_KIND = ("lakehouse/cli/demo.py",)
 
