@@ -110,6 +110,9 @@ def tampered(
         workers.append(dict(workers[at]))
     elif edit == 4:
         workers.pop()
+    else:
+        own = next(each for each in people if each["worker_id"] == workers[at]["worker_id"])
+        workers[at] |= {fact: own[fact].swapcase() for fact in ("role", "city", "state")}
     return workers
 
 

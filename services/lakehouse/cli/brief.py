@@ -93,8 +93,9 @@ def _show_candidates(console: Console, candidates: list[dict[str, Any]]) -> None
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     columns = list(dict.fromkeys(name for facts in candidates for name in facts))
-    # Who it is, before what is known of him.
-    columns.sort(key=lambda name: (name not in ("worker_id", "name"), name != "worker_id"))
+    # Who it is, before what is known of him; what is long, last.
+    long = {name for facts in candidates for name, value in facts.items() if not isinstance(value, str)}
+    columns.sort(key=lambda name: (name in long, name not in ("worker_id", "name"), name != "worker_id"))
     for name in columns:
         table.add_column(name)
     for facts in candidates:

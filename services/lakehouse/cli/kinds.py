@@ -50,4 +50,5 @@ def _fields(schema: Any) -> str:
     if not isinstance(properties, dict) or not properties:
         return "any JSON object, or none"
     required = schema.get("required", ())
-    return ", ".join(f"{name} (required)" if name in required else name for name in properties)
+    names = sorted(properties, key=lambda name: name not in required)
+    return ", ".join(f"{name} (required)" if name in required else name for name in names)
