@@ -44,18 +44,20 @@ UNCOUNTED = (str(ROOT / "tests"), "structlog", "asyncio", "logging", "_pytest", 
 SESSIONS = 5
 COUNT = 15
 
-# Ungrounded, a session takes two attempts and a brief that reads no roster; grounded, one attempt and one with candidates.
+# Ungrounded, a session takes two attempts and a brief that reads no roster: for that hop and the facts of suggestions
+# the limits rose by 1,100 lines (1,200 traced) and 370 calls (400). Grounded, it takes one attempt, and a brief that
+# reads a prompt of 3.7 KB for names and draws fifty candidates: most of the work is validated's.
 LINES_MAX = {
-    ("ungrounded", "tracing off"): 5000,
-    ("ungrounded", "tracing on"): 5800,
-    ("grounded", "tracing off"): 5000,
-    ("grounded", "tracing on"): 5800,
+    ("ungrounded", "tracing off"): 6100,
+    ("ungrounded", "tracing on"): 7000,
+    ("grounded", "tracing off"): 38_000,
+    ("grounded", "tracing on"): 39_000,
 }
 CALLS_MAX = {
-    ("ungrounded", "tracing off"): 1700,
-    ("ungrounded", "tracing on"): 1850,
-    ("grounded", "tracing off"): 1700,
-    ("grounded", "tracing on"): 1850,
+    ("ungrounded", "tracing off"): 2070,
+    ("ungrounded", "tracing on"): 2250,
+    ("grounded", "tracing off"): 11_900,
+    ("grounded", "tracing on"): 12_000,
 }
 
 
