@@ -99,7 +99,12 @@ async def up(folder: Path, *arguments: str) -> AsyncIterator[tuple[asyncio.subpr
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGINT)
-        rest, _ = await asyncio.wait_for(process.communicate(), 60)
+        try:
+            rest, _ = await asyncio.wait_for(process.communicate(), 60)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         lines.extend(rest.decode().splitlines(keepends=True))
 
 

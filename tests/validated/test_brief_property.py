@@ -254,6 +254,8 @@ async def test_a_row_that_shares_its_id_with_another_is_no_candidate() -> None:
         PostgresRoster(table, POSTGRES, near_ms=500).open() as roster,
     ):
         fill = FillValidator(Tools(roster, LIMITS))
-        brief = await fill.brief(read("fill", role="welder", count=1), Task(people[0]["name"], 50, "s"))
+        brief = await fill.brief(read("fill", role="welder", count=1), Task("", 50, "s"))
+        named = await fill.brief(read("fill", role="welder", count=1), Task(people[0]["name"], 50, "s"))
+    assert f'"{people[0]["name"]}" does not qualify' in named.instructions
     assert people[0]["worker_id"] not in {facts["worker_id"] for facts in brief.candidates}
     assert len(brief.candidates) == 5
