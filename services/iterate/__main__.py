@@ -69,7 +69,6 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
             await stack.enter_async_context(day_use.restored())
         chat = await stack.enter_async_context(AsyncChatClient(config.chatd, credentials=credentials))
         gate = await stack.enter_async_context(AsyncValidateClient(config.validated, credentials=credentials))
-        gate_hop = GateHop(gate)
         if tls is not None:
             stack.enter_context(tls.watched(partial(_reconnect, asyncio.get_running_loop(), (chat, gate))))
         grace_s = config.peer_away_ms / 1000
@@ -87,6 +86,7 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
                 yield problem
             yield from filter(None, (peer.cause() for peer in peers))
 
+        gate_hop = GateHop(gate)
         sessions = Sessions(
             chat=ChatHop(chat),
             gate=gate_hop,

@@ -68,9 +68,8 @@ class _SyncClient:
         token: Token = None,
     ) -> None:
         """`target` is `host:port`, `dns:///name:port` (replicas are used in turn) or `unix:/path`; plain text unless
-        `credentials` are given. A `channel` of the caller's own is used as it is. `token` says who calls, where the
-        service demands that: the token itself, or what gives the one to send now, called for each call. Without TLS it
-        can be read on the way."""
+        `credentials` are given. A `channel` of the caller's own is used as it is. `token` says who calls: the token, or
+        what gives the one to send now. Without TLS it can be read on the way."""
         self._token = token
         if channel is not None:
             self._channel = channel
@@ -271,11 +270,7 @@ class AsyncChatClient(AsyncClient):
         self._stub = chatd_pb2_grpc.ChatServiceStub(self._channel)
 
     async def complete(
-        self,
-        request: chatd_pb2.CompleteRequest,
-        *,
-        timeout_s: float | None = None,
-        metadata: Metadata = (),
+        self, request: chatd_pb2.CompleteRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> chatd_pb2.CompleteResponse:
         """One answer. Raises Fault."""
         answer: chatd_pb2.CompleteResponse = await self._unary(self._stub.Complete, request, timeout_s, metadata)
@@ -315,11 +310,7 @@ class ValidateClient(_SyncClient):
         return answer
 
     def validate(
-        self,
-        request: validated_pb2.ValidateRequest,
-        *,
-        timeout_s: float | None = None,
-        metadata: Metadata = (),
+        self, request: validated_pb2.ValidateRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> validated_pb2.ValidateResponse:
         """One verdict. Raises Fault; findings are a response."""
         stub = validated_pb2_grpc.ValidateServiceStub(self._channel)
@@ -352,11 +343,7 @@ class AsyncValidateClient(AsyncClient):
         return answer
 
     async def validate(
-        self,
-        request: validated_pb2.ValidateRequest,
-        *,
-        timeout_s: float | None = None,
-        metadata: Metadata = (),
+        self, request: validated_pb2.ValidateRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> validated_pb2.ValidateResponse:
         """One verdict. Raises Fault; findings are a response."""
         answer: validated_pb2.ValidateResponse = await self._unary(self._stub.Validate, request, timeout_s, metadata)

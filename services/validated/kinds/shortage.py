@@ -65,15 +65,20 @@ class Shortage:
         """What is said where `count` qualify."""
         there = self._there + count
         findings = [Finding("COUNT", _PATH, shortage_text(self._terms, count, nobody_there=not there))]
+        role = quoted(self._terms.role)
         if not self._holders + count:
-            text = f'nobody in the roster holds the role "{quoted(self._terms.role)}"'
+            return [*findings, Finding("WRONG_ROLE", _PATH, f'nobody in the roster holds the role "{role}"')]
+        if not self._all:
+            text = (
+                f'the role "{role}" shuts most out: {self._holders + count} hold it, and no other demand shuts one out'
+            )
             return [*findings, Finding("WRONG_ROLE", _PATH, text)]
         if self._alone:
             (demand, shut_out), *_ = self._alone.most_common(1)
             floor = "at least " if self._is_floor and demand[0] in _PLACE else ""
             text = f"{self._words(demand)} shuts most out: without it {floor}{shut_out} more would qualify"
             findings.append(Finding(demand[0], _PATH, text))
-        elif self._all:
+        else:
             (demand, shut_out), *_ = self._all.most_common(1)
             text = f"{self._words(demand)} shuts most out: {shut_out} of {there} miss it, and another one"
             findings.append(Finding(demand[0], _PATH, text))
