@@ -1,7 +1,7 @@
 """Who calls: by token (`authorization: Bearer`), else by client certificate.
 
 A token that is sent decides: one that nobody is known by is refused, whatever the certificate says. Nothing of a
-credential is kept, logged or answered; what is remembered of a verified JWT is a keyed hash.
+credential is kept, logged or answered; what is remembered of a token is a keyed hash.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ from lakehouse.server.callers.policy import Caller
 from lakehouse.server.callers.unknown import UnknownCredential
 
 TOKEN_CHARS_MAX: Final = 8192
-VERIFIED_MAX: Final = 4096
-"""JWTs remembered; the one not seen for longest is forgotten."""
+TOKENS_MAX: Final = 4096
+"""Tokens remembered; the one not seen for longest is forgotten."""
 VERIFIED_S: Final = 300.0
-"""How long at most."""
+"""How long a JWT is remembered at most."""
 CERTIFICATES_MAX: Final = 1024
 """Certificates whose names are remembered."""
 _BEARER: Final = "bearer "
 
 AuthContext = Mapping[str, Iterable[bytes]]
+_Known = tuple[Caller, float, KeySource | None, KeySet | None]
+"""Whose a token is; of a JWT until when (Unix seconds), and by which keys of which issuer."""
 
 
 class Directory:
@@ -51,7 +53,7 @@ class Directory:
         # Nobody outside can tell which tokens fall together under it.
         self._secret = secrets.token_bytes(32)
         self._certificates: OrderedDict[bytes, Caller] = OrderedDict()
-        self._verified: OrderedDict[bytes, tuple[Caller, float, KeySource, KeySet]] = OrderedDict()
+        self._tokens: OrderedDict[bytes, _Known] = OrderedDict()
         for name, table in file.callers.items():
             caller = self.callers[name]
             for each in table.certificates:
@@ -68,12 +70,25 @@ class Directory:
         """The caller of an `authorization` value. Raises UnknownCredential."""
         if len(value) > TOKEN_CHARS_MAX + len(_BEARER):
             raise UnknownCredential("token too long")
+        # Before anything else: nearly every call has a token that was seen before.
+        key = self._keyed(value.encode("utf-8", "surrogatepass"))
+        known = self._tokens.get(key)
+        if known is not None:
+            caller, expires_s, source, keys = known
+            if source is None or (self._now_s() < expires_s and source.keys is keys):
+                self._tokens.move_to_end(key)
+                return caller
+            del self._tokens[key]
         if value[: len(_BEARER)].lower() != _BEARER:
             raise UnknownCredential("not a bearer token")
         token = value[len(_BEARER) :].strip(" ")
         if not token or not token.isascii() or not token.isprintable() or " " in token:
             raise UnknownCredential("unreadable token")
-        return self._by_jwt(token) if looks_like_jwt(token) else self._by_opaque_token(token)
+        entry = self._by_jwt(token) if looks_like_jwt(token) else self._by_opaque_token(token)
+        self._tokens[key] = entry
+        if len(self._tokens) > TOKENS_MAX:
+            self._tokens.popitem(last=False)
+        return entry[0]
 
     def by_certificate(self, context: AuthContext) -> Caller:
         """The caller of a connection's client certificate, which the handshake has verified. Raises
@@ -94,31 +109,19 @@ class Directory:
             self._certificates.popitem(last=False)
         return caller
 
-    def _by_opaque_token(self, token: str) -> Caller:
+    def _by_opaque_token(self, token: str) -> _Known:
         digest = hashlib.sha256(token.encode()).digest()
         found = self._by_token.get(self._keyed(digest))
         if found is None or not hmac.compare_digest(found[0], digest):
             raise UnknownCredential("token of nobody listed")
-        return found[1]
+        return found[1], 0.0, None, None
 
-    def _by_jwt(self, token: str) -> Caller:
-        key = self._keyed(token.encode())
-        known = self._verified.get(key)
-        if known is not None:
-            caller, expires_s, source, keys = known
-            if self._now_s() < expires_s and source.keys is keys:
-                self._verified.move_to_end(key)
-                return caller
-            del self._verified[key]
+    def _by_jwt(self, token: str) -> _Known:
         verified = verify(token, self._sources)
-        found = self._by_subject.get((verified.issuer, verified.subject))
-        if found is None:
+        caller = self._by_subject.get((verified.issuer, verified.subject))
+        if caller is None:
             raise UnknownCredential("subject of nobody listed")
-        expires_s = min(verified.expires_s, self._now_s() + VERIFIED_S)
-        self._verified[key] = (found, expires_s, verified.source, verified.keys)
-        if len(self._verified) > VERIFIED_MAX:
-            self._verified.popitem(last=False)
-        return found
+        return caller, min(verified.expires_s, self._now_s() + VERIFIED_S), verified.source, verified.keys
 
     def _keyed(self, data: bytes) -> bytes:
         return hashlib.blake2b(data, digest_size=32, key=self._secret).digest()
