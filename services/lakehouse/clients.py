@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import grpc
 import grpc.aio
@@ -305,9 +305,8 @@ class ValidateClient(_SyncClient):
     def list_kinds(self, *, timeout_s: float | None = None, metadata: Metadata = ()) -> validated_pb2.ListKindsResponse:
         """The kinds of the deployment, by name. Raises Fault."""
         stub = validated_pb2_grpc.ValidateServiceStub(self._channel)
-        request = validated_pb2.ListKindsRequest()
-        answer: validated_pb2.ListKindsResponse = self._unary(stub.ListKinds, request, timeout_s, metadata)
-        return answer
+        answer = self._unary(stub.ListKinds, validated_pb2.ListKindsRequest(), timeout_s, metadata)
+        return cast("validated_pb2.ListKindsResponse", answer)
 
     def validate(
         self, request: validated_pb2.ValidateRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
@@ -338,9 +337,8 @@ class AsyncValidateClient(AsyncClient):
         self, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> validated_pb2.ListKindsResponse:
         """The kinds of the deployment, by name. Raises Fault."""
-        request = validated_pb2.ListKindsRequest()
-        answer: validated_pb2.ListKindsResponse = await self._unary(self._stub.ListKinds, request, timeout_s, metadata)
-        return answer
+        answer = await self._unary(self._stub.ListKinds, validated_pb2.ListKindsRequest(), timeout_s, metadata)
+        return cast("validated_pb2.ListKindsResponse", answer)
 
     async def validate(
         self, request: validated_pb2.ValidateRequest, *, timeout_s: float | None = None, metadata: Metadata = ()

@@ -318,6 +318,34 @@ def test_compact_tells_what_it_did_and_what_it_left(live: Path) -> None:
     assert "Nothing to compact" in printed(live, "compact")
 
 
+def test_compact_names_the_days_that_it_merged_and_those_that_it_could_not(tmp_path: Path) -> None:
+    live = write_segment(tmp_path / "sessions.jsonl", rows(50))
+    for number in range(3):
+        write_segment(tmp_path / f"sessions.jsonl.{number + 1}", rows(number))
+
+    assert "2026-11-20: 3 Parquet files of 3 lines merged into one" in printed(live, "compact")
+    assert "merged" not in printed(live, "compact")
+    (merged,) = tmp_path.glob("sessions.parquet/day=*/merged-*.parquet")
+    merged.unlink()
+    failed = run(live, "compact", "--json")
+
+    assert failed.exit_code == 1
+    assert json.loads(failed.stdout) == []
+    assert "not merged: " in failed.stderr
+    assert "restore it from a backup" in failed.stderr
+
+
+def test_a_subcommand_brings_no_more_than_it_needs(live: Path) -> None:
+    script = (
+        "import sys; from lakehouse.cli.main import main\n"
+        f"main(['sessions', 'ls', '--log', {str(live)!r}], standalone_mode=False)\n"
+        "print(*sorted({'grpc', 'duckdb', 'rich'} & set(sys.modules)), file=sys.stderr)"
+    )
+    found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+
+    assert found.stderr.splitlines()[-1:] == [""]
+
+
 def test_report_writes_one_page(live: Path, tmp_path: Path) -> None:
     result = run(live, "report", "-o", str(tmp_path / "page.html"))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
-from importlib import metadata
 
 try:
     import click
@@ -45,7 +44,7 @@ class _Lakehouse(click.Group):
 
 
 @click.group(cls=_Lakehouse, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(metadata.version("lakehouse-iterate"), prog_name="lakehouse")
+@click.version_option(package_name="lakehouse-iterate", prog_name="lakehouse")
 def main() -> None:
     """Answers that passed the gate: ask a model, validate against the ground truth, feed the findings back."""
 
