@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
 
 import grpc
-from prometheus_client import Counter
 
 from iterate.config import IterateConfig, advice
 from iterate.hops import ChatHop, GateHop, hop_tls
@@ -43,12 +42,14 @@ _VALIDATE_SERVICE = validated_pb2.DESCRIPTOR.services_by_name["ValidateService"]
 @contextlib.asynccontextmanager
 async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Registration]:
     """Everything that iterate needs, open for the time of the block."""
-    sessions_total = Counter(
-        "lakehouse_sessions", "Sessions ended.", ("kind", "final_verdict"), registry=runtime.metrics.registry
-    )
+    ended = runtime.metrics.series("lakehouse_sessions", "kind", "final_verdict")
+    findings = runtime.metrics.series("lakehouse_session_findings", "code")
 
     def count(record: SessionRecord) -> None:
-        sessions_total.labels(record.kind, record.final_verdict).inc()
+        ended.add((record.kind, record.final_verdict))
+        for attempt in record.attempts:
+            for finding in attempt.findings or ():
+                findings.add((finding.code,))
 
     tls = hop_tls(config.hop_tls)
     credentials = tls.credentials if tls is not None else None

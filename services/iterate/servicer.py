@@ -74,6 +74,7 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
         async def on_begun() -> None:
             # Not before: nobody holds the id of a session that leaves no row.
             call.session_id = task.session_id
+            call.session_begun = True
             metadata = ((TRACE_ID_HEADER, call.trace.trace_id), (SESSION_ID_HEADER, task.session_id))
             await _sent(context.send_initial_metadata(metadata), call)
 

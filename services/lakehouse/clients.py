@@ -126,8 +126,7 @@ class AsyncClient:
         return self._channel
 
     def reconnect(self, credentials: grpc.ChannelCredentials | None) -> None:
-        """Take other credentials from the next call on. Calls that run end on the old channel, which is closed behind
-        them."""
+        """Take other credentials from the next call on. Running calls end on the old channel, closed behind them."""
         old = self._channel
         self._connect(credentials)
         closing = asyncio.create_task(old.close(_OLD_CHANNEL_S))
@@ -135,10 +134,10 @@ class AsyncClient:
         closing.add_done_callback(self._old.discard)
 
     def _connect(self, credentials: grpc.ChannelCredentials | None) -> None:
-        if credentials is not None:
-            self._channel = grpc.aio.secure_channel(self._target, credentials, _OPTIONS)
-        else:
+        if credentials is None:
             self._channel = grpc.aio.insecure_channel(self._target, _OPTIONS)
+        else:
+            self._channel = grpc.aio.secure_channel(self._target, credentials, _OPTIONS)
         self._make_stub()
 
     def _make_stub(self) -> None:

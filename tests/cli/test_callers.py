@@ -79,7 +79,7 @@ def test_whoami_names_the_caller_of_a_credential_and_what_it_may(file: Path, tmp
     assert run("whoami", file, "--certificate-file", certificate).stdout.startswith("scheduler\n")
     assert run("whoami", file, "--token-file", token, "--model", "openai/gpt-5").exit_code == 0
     refused = run("whoami", file, "--token-file", token, "--model", "other/gpt-5", "--kind", "fill")
-    assert refused.exit_code == 3
+    assert refused.exit_code == 1
     assert "kind: allowed\nmodel: not allowed\n" in refused.stdout
 
 
@@ -88,6 +88,6 @@ def test_whoami_says_why_a_credential_is_nobodys_and_does_not_repeat_it(file: Pa
     for text, problem in ((TOKEN[:-1], "token of nobody listed"), (SIGNER.token(exp=1), "expired")):
         token.write_text(text)
         result = run("whoami", file, "--token-file", token)
-        assert result.exit_code == 3
+        assert result.exit_code == 1
         assert result.stdout == f"nobody: {problem}\n"
     assert run("whoami", file).exit_code == 2

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lakehouse.cli.exit_status import NOT_ACCEPTED, Negative, SystemFault, statuses
+
 if TYPE_CHECKING:
     from lakehouse.server.callers.authentication import Directory
     from lakehouse.server.callers.file import CallersFile
     from lakehouse.server.callers.policy import Policy
 
-EXIT_PROBLEMS = 1
-EXIT_UNKNOWN = 3
 
 _FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 _INPUT = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 
-@click.group(epilog="Exit status: 0 good, 1 the file is refused, 2 wrong usage, 3 nobody is known, or it may not.")
+@click.group(epilog=statuses("good, or known and allowed", "the file is refused, nobody is known, or it may not"))
 def command() -> None:
     """Look at a callers' file: check it, and who a credential would be. Tokens are read from files and not shown."""
 
@@ -77,7 +77,7 @@ def whoami(
             click.echo(json.dumps({"caller": None, "problem": problem}))
         else:
             click.echo(f"nobody: {problem}")
-        sys.exit(EXIT_UNKNOWN)
+        sys.exit(NOT_ACCEPTED)
     policy = callers.policy_of(name)
     provider, _, model_name = (model or "").partition("/")
     asked = (
@@ -93,7 +93,7 @@ def whoami(
         for key, allowed in answers.items():
             click.echo(f"{key}: {'allowed' if allowed else 'not allowed'}")
     if not all(answers.values()):
-        sys.exit(EXIT_UNKNOWN)
+        sys.exit(NOT_ACCEPTED)
 
 
 def _show(name: str, policy: dict[str, Any]) -> None:
@@ -108,9 +108,9 @@ def _read(file: Path) -> CallersFile:
     try:
         return read_callers_file(file)
     except OSError as error:
-        raise click.ClickException(f"{file}: {error.strerror}") from None
+        raise SystemFault(f"{file}: {error.strerror}") from None
     except ValueError as error:
-        raise click.ClickException(str(error)) from None
+        raise Negative(str(error)) from None
 
 
 def _identify(callers: CallersFile, token_file: Path | None, certificate_file: Path | None) -> tuple[str | None, str]:
@@ -145,9 +145,9 @@ def _token(file: Path | None) -> str:
     try:
         return file.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise click.ClickException(f"{file}: {error.strerror}") from None
+        raise SystemFault(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise click.ClickException(f"{file}: not UTF-8") from None
+        raise Negative(f"{file}: not UTF-8") from None
 
 
 def _described(policy: Policy) -> dict[str, Any]:
