@@ -258,11 +258,7 @@ class AsyncChatClient(AsyncClient):
         self._stub = chatd_pb2_grpc.ChatServiceStub(self._channel)
 
     async def complete(
-        self,
-        request: chatd_pb2.CompleteRequest,
-        *,
-        timeout_s: float | None = None,
-        metadata: Metadata = (),
+        self, request: chatd_pb2.CompleteRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> chatd_pb2.CompleteResponse:
         """One answer. Raises Fault."""
         answer: chatd_pb2.CompleteResponse = await self._unary(self._stub.Complete, request, timeout_s, metadata)
@@ -301,11 +297,7 @@ class ValidateClient(_SyncClient):
         return cast("validated_pb2.ListKindsResponse", answer)
 
     def validate(
-        self,
-        request: validated_pb2.ValidateRequest,
-        *,
-        timeout_s: float | None = None,
-        metadata: Metadata = (),
+        self, request: validated_pb2.ValidateRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> validated_pb2.ValidateResponse:
         """One verdict. Raises Fault; findings are a response."""
         stub = validated_pb2_grpc.ValidateServiceStub(self._channel)
@@ -337,11 +329,7 @@ class AsyncValidateClient(AsyncClient):
         return cast("validated_pb2.ListKindsResponse", answer)
 
     async def validate(
-        self,
-        request: validated_pb2.ValidateRequest,
-        *,
-        timeout_s: float | None = None,
-        metadata: Metadata = (),
+        self, request: validated_pb2.ValidateRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> validated_pb2.ValidateResponse:
         """One verdict. Raises Fault; findings are a response."""
         answer: validated_pb2.ValidateResponse = await self._unary(self._stub.Validate, request, timeout_s, metadata)
