@@ -14,12 +14,12 @@ from functools import partial
 
 import grpc
 
-from iterate.config import IterateConfig
+from iterate.config import IterateConfig, advice
 from iterate.hops import ChatHop, GateHop, hop_tls
-from iterate.loop import Limits
+from iterate.limits import Limits
 from iterate.servicer import IterateServicer
 from iterate.session import Sessions
-from iterate.session_log.config import session_log_advice, session_log_missing
+from iterate.session_log.config import session_log_missing
 from iterate.session_log.counts import GAUGES
 from iterate.session_log.log_probe import LogProbe
 from iterate.session_log.logger import SessionLogger
@@ -77,9 +77,11 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
                 yield problem
             yield from filter(None, (peer.cause() for peer in peers))
 
+        gate_hop = GateHop(gate)
         sessions = Sessions(
             chat=ChatHop(chat),
-            gate=GateHop(gate),
+            gate=gate_hop,
+            source=gate_hop,
             log=log,
             tracing=tracing,
             daemon=config.daemon,
@@ -90,6 +92,10 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
                 session_tokens_max=config.session_tokens_max,
                 artifact_bytes_max=config.artifact_bytes_max,
                 context_bytes_max=config.context_bytes_max,
+                brief_ms_max=config.brief_ms_max,
+                candidates_max=config.candidates_max,
+                asks_infeasible=config.on_infeasible == "ask",
+                stops_repeats=config.on_no_progress == "stop",
             ),
         )
         servicer = IterateServicer(sessions=sessions, config=config)
@@ -118,7 +124,7 @@ def main() -> None:
         compose,
         description="The loop: ask the model, validate, feed the findings back.",
         missing=session_log_missing,
-        advise=session_log_advice,
+        advise=advice,
     )
 
 

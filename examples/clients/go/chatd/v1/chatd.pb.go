@@ -283,7 +283,9 @@ type Message struct {
 	ToolCalls []*ToolCall `protobuf:"bytes,4,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
 	// What a target gets in the place of `content` if it may see candidates (`may_see_candidates` of its provider: true for
 	// loopback, scripted and replay providers unless configured): text that holds facts of the ground truth. Empty: every
-	// target gets `content`. Not for ROLE_ASSISTANT and ROLE_TOOL. It counts towards the size of the conversation.
+	// target gets `content`. With an empty `content`, targets that may not see candidates do not get the turn: so an answer
+	// is sent back that another model gave who had seen them. Not for ROLE_TOOL, and not beside `tool_calls`. It counts
+	// towards the size of the conversation.
 	RestrictedContent string `protobuf:"bytes,5,opt,name=restricted_content,json=restrictedContent,proto3" json:"restricted_content,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache

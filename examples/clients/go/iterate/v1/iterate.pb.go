@@ -175,8 +175,9 @@ type IterateRequest struct {
 	// Who answers attempt 2, 3, …; the last one answers all that follow. Empty: `provider` and `model` answer all. Within
 	// an attempt, those whose turn would come later answer where its own target fails or declines. At most 8.
 	Escalation []*v1.Target `protobuf:"bytes,13,rep,name=escalation,proto3" json:"escalation,omitempty"`
-	// What the model gets to know before it answers. Absent: as the deployment is configured (candidates, unless it says
-	// otherwise); the deployment may also bound what a request can ask for, and then gives what it allows.
+	// What the model gets to know before it answers. Absent: as the deployment is configured (`grounding`: candidates,
+	// unless it says otherwise); the deployment may also bound what a request can ask for (`grounding_max`), and then gives
+	// what it allows: `IterateResponse.brief` says what was given.
 	Grounding     Grounding `protobuf:"varint,14,opt,name=grounding,proto3,enum=lakehouse.iterate.v1.Grounding" json:"grounding,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -362,21 +363,23 @@ type Brief struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What the models of this session got to know: GROUNDING_FORM or GROUNDING_CANDIDATES, as asked for. See `degraded`.
 	Grounding Grounding `protobuf:"varint,1,opt,name=grounding,proto3,enum=lakehouse.iterate.v1.Grounding" json:"grounding,omitempty"`
-	// How many candidates the models were offered. Absent where candidates were not asked for.
+	// How many candidates the models were offered. Absent where candidates were not asked for, and where `degraded`.
 	Candidates *int32 `protobuf:"varint,2,opt,name=candidates,proto3,oneof" json:"candidates,omitempty"`
-	// How many qualify in all. Absent where candidates were not asked for.
+	// How many qualify in all. Absent where `candidates` is.
 	CandidatesTotal *int32 `protobuf:"varint,3,opt,name=candidates_total,json=candidatesTotal,proto3,oneof" json:"candidates_total,omitempty"`
 	// True: there may be more than `candidates_total`.
 	CandidatesTotalIsFloor bool `protobuf:"varint,4,opt,name=candidates_total_is_floor,json=candidatesTotalIsFloor,proto3" json:"candidates_total_is_floor,omitempty"`
 	// True: no artifact could pass, since fewer qualify than are needed.
 	Infeasible bool `protobuf:"varint,5,opt,name=infeasible,proto3" json:"infeasible,omitempty"`
-	// True: validated could not say in time who qualifies; the session went on with the form alone.
+	// True: less was given than `grounding` says, since validated could not say in time who qualifies, or since the
+	// candidates are too long for the context: the session went on with the form alone, or without it where not even that
+	// was to be had in time.
 	Degraded bool `protobuf:"varint,6,opt,name=degraded,proto3" json:"degraded,omitempty"`
 	// Where `infeasible`: how many qualify, and which demand shuts most out.
 	Findings []*v11.Finding `protobuf:"bytes,7,rep,name=findings,proto3" json:"findings,omitempty"`
 	// The roster version that was read. Empty: none was.
 	Roster string `protobuf:"bytes,8,opt,name=roster,proto3" json:"roster,omitempty"`
-	// Time of the hop, milliseconds.
+	// Time of the hop, of a second one for the form included, milliseconds.
 	BriefMs       int32 `protobuf:"varint,9,opt,name=brief_ms,json=briefMs,proto3" json:"brief_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
