@@ -52,6 +52,7 @@ check: $(STAMP) ## Lint, format, types, protos
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/buf lint
+	$(BIN)/buf breaking --against protos/released/v0.1.binpb
 	$(BIN)/buf format --diff --exit-code
 
 format: $(STAMP) ## Put the code into its format

@@ -14,15 +14,16 @@ from functools import partial
 
 import grpc
 
-from iterate.config import IterateConfig
+from iterate.config import IterateConfig, advice
 from iterate.hops import ChatHop, GateHop, hop_tls
-from iterate.loop import Limits
+from iterate.limits import Limits
 from iterate.servicer import IterateServicer
 from iterate.session import Sessions
-from iterate.session_log.config import session_log_advice, session_log_missing
+from iterate.session_log.config import session_log_missing
 from iterate.session_log.counts import GAUGES
 from iterate.session_log.log_probe import LogProbe
 from iterate.session_log.logger import SessionLogger
+from iterate.session_log.sweep import OnRecovered
 from iterate.session_trace import trace_recovered_session
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.clients import AsyncChatClient, AsyncClient, AsyncValidateClient
@@ -54,10 +55,19 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
     credentials = tls.credentials if tls is not None else None
     async with contextlib.AsyncExitStack() as stack:
         tracing = await stack.enter_async_context(open_tracing(config, runtime, service="iterate"))
-        log = SessionLogger(config, on_recovered=partial(trace_recovered_session, tracing))
+        on_recovered: OnRecovered = partial(trace_recovered_session, tracing)
+        day_use = None
+        if runtime.callers is not None and config.session_log_path:
+            from iterate.day_use import DayUse  # noqa: PLC0415  for who has callers alone
+
+            day_use = DayUse(runtime.callers.budgets, config.session_log_path)
+            on_recovered = day_use.beside(on_recovered)
+        log = SessionLogger(config, on_recovered=on_recovered)
         runtime.metrics.export("lakehouse_session_log", log.counts, gauges=GAUGES)
         await log.start()
         stack.push_async_callback(log.close)
+        if day_use is not None:
+            await stack.enter_async_context(day_use.restored())
         chat = await stack.enter_async_context(AsyncChatClient(config.chatd, credentials=credentials))
         gate = await stack.enter_async_context(AsyncValidateClient(config.validated, credentials=credentials))
         if tls is not None:
@@ -77,9 +87,11 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
                 yield problem
             yield from filter(None, (peer.cause() for peer in peers))
 
+        gate_hop = GateHop(gate)
         sessions = Sessions(
             chat=ChatHop(chat),
-            gate=GateHop(gate),
+            gate=gate_hop,
+            source=gate_hop,
             log=log,
             tracing=tracing,
             daemon=config.daemon,
@@ -90,9 +102,13 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
                 session_tokens_max=config.session_tokens_max,
                 artifact_bytes_max=config.artifact_bytes_max,
                 context_bytes_max=config.context_bytes_max,
+                brief_ms_max=config.brief_ms_max,
+                candidates_max=config.candidates_max,
+                asks_infeasible=config.on_infeasible == "ask",
+                stops_repeats=config.on_no_progress == "stop",
             ),
         )
-        servicer = IterateServicer(sessions=sessions, config=config)
+        servicer = IterateServicer(sessions=sessions, config=config, callers=runtime.callers)
         yield Registration(
             service_names=(iterate_pb2.DESCRIPTOR.services_by_name["IterateService"].full_name,),
             add=lambda server: iterate_pb2_grpc.add_IterateServiceServicer_to_server(servicer, server),
@@ -118,7 +134,7 @@ def main() -> None:
         compose,
         description="The loop: ask the model, validate, feed the findings back.",
         missing=session_log_missing,
-        advise=session_log_advice,
+        advise=advice,
     )
 
 

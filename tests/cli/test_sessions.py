@@ -88,6 +88,7 @@ def test_ls_json_has_the_same_keys_for_every_session(live: Path) -> None:
         "reason": None,
         "iterations": 2,
         "grounded_in_roster": True,
+        "caller": None,
         "input_tokens": 200,
         "output_tokens": 20,
         "duration_ms": 90,
@@ -214,6 +215,17 @@ def test_show_has_what_was_given_and_what_would_pass(tmp_path: Path) -> None:
         "ended early: the model gave an answer again",
     ):
         assert part in text, part
+
+
+def test_show_says_that_no_model_was_asked_where_no_answer_could_pass(tmp_path: Path) -> None:
+    brief = BriefRecord(grounding="candidates", candidates=0, candidates_total=0, infeasible=True, brief_ms=1)
+    session = record(5, attempts=(), final_verdict="max_iter_exhausted", artifact=None, brief=brief)
+    live = write_segment(tmp_path / "sessions.jsonl", encode_row(session))
+
+    text = printed(live, "show", "session-0005")
+
+    assert "infeasible: fewer qualify than are needed" in text
+    assert "no model was asked: no answer can pass" in text
 
 
 def test_stats_json_is_stable(live: Path) -> None:
@@ -407,3 +419,15 @@ def test_tail_follows_across_rotation_until_interrupted(tmp_path: Path) -> None:
     finally:
         status = tail.interrupt()
     assert status == 0
+
+
+def test_ls_stats_and_report_take_one_callers_sessions_alone(tmp_path: Path) -> None:
+    live = tmp_path / "sessions.jsonl"
+    callers = ("scheduler", "scheduler", "other", None)
+    found = [record(number, caller=caller) for number, caller in enumerate(callers)]
+    live.write_bytes(b"".join(map(encode_row, found)))
+    listed = json.loads(printed(live, "ls", "--caller", "scheduler", "--json"))
+
+    assert [each["caller"] for each in listed] == ["scheduler", "scheduler"]
+    assert json.loads(printed(live, "ls", "--caller", "nobody", "--json")) == []
+    assert '"sessions": 2' in printed(live, "stats", "--caller", "scheduler", "--json")

@@ -34,11 +34,16 @@ from lakehouse.trace_context import normalise_trace_id, trace_metadata
     help="iterate.",
 )
 @tls_options
-@click.option("--kind", help="Which validator decides: fill, email, json_schema, …")
+@click.option("--kind", help="Which validator decides: a name that `lakehouse kinds` lists.")
 @click.option("--prompt", help="The task in words; - reads standard input.")
 @click.option("--spec", help="The kind's spec: JSON, or @FILE (JSON or TOML).")
 @click.option("--provider", help="Provider or route of chatd.")
 @click.option("--model", help="Model, as the provider spells it.")
+@click.option(
+    "--grounding",
+    type=click.Choice(["none", "form", "candidates"]),
+    help="What the model gets to know before it answers (default: as the deployment is configured).",
+)
 @click.option("--max-iterations", type=int, help="The most attempts.")
 @click.option("--session-id", help="Id of the session (default: a UUIDv7).")
 @click.option("--trace-id", help="Joins the session to a trace of yours.")
@@ -49,6 +54,7 @@ def command(
     address: str,
     prompt: str | None,
     spec: str | None,
+    grounding: str | None,
     trace_id: str | None,
     timeout_s: float,
     as_json: bool,  # noqa: FBT001  click passes it by name
@@ -66,6 +72,8 @@ def command(
         --spec '{"role": "forklift operator", "count": 3, "city": "Toledo", "state": "OH"}'
     """
     tls = TlsFlags(ca, cert, key)
+    if grounding is not None:
+        flags["grounding"] = f"GROUNDING_{grounding.upper()}"
     request = _request(request_file, prompt=prompt, spec=spec, **flags)
     try:
         metadata = trace_metadata(trace_id) if trace_id is not None else ()
@@ -94,19 +102,27 @@ def command(
 
 
 def response_object(response: iterate_pb2.IterateResponse) -> dict[str, Any]:
-    """The response as JSON-ready values: verdicts as words, the artifact as it is."""
+    """The response as JSON-ready values: verdicts and grounding as words, the artifact as it is."""
     attempts = []
     for attempt in response.attempts:
         value = json_format.MessageToDict(attempt, preserving_proto_field_name=True)
         value["verdict"] = iterate_pb2.Verdict.Name(attempt.verdict).removeprefix("VERDICT_").lower()
         attempts.append(value)
+    brief = None
+    if response.HasField("brief"):
+        brief = json_format.MessageToDict(response.brief, preserving_proto_field_name=True)
+        brief["grounding"] = iterate_pb2.Grounding.Name(response.brief.grounding).removeprefix("GROUNDING_").lower()
     outcome = response.WhichOneof("outcome") or ""
     artifact = getattr(response, outcome).artifact_json if outcome else ""
     return {
         "final_verdict": outcome,
+        "infeasible": response.max_iter_exhausted.infeasible,
+        "no_progress": response.max_iter_exhausted.no_progress,
+        "token_budget_spent": response.max_iter_exhausted.token_budget_spent,
         "iterations": len(attempts),
         "session_id": response.session_id,
         "trace_id": response.trace_id,
+        "brief": brief,
         "attempts": attempts,
         "artifact": json.loads(artifact) if artifact else None,
         "grounded_in_roster": response.grounded_in_roster if response.HasField("grounded_in_roster") else None,
