@@ -234,7 +234,10 @@ Rule = Callable[[str], None] | str | None
 RULES: tuple[tuple[str, Rule], ...] = (
     (r"make (demo|test|up)\b", make_target),
     (r"\. \.venv/bin/activate$", "the tests run in such an environment already"),
-    (r"docker compose (up|exec)\b|deploy/compose_check\.sh", "needs a container engine; tests/test_deploy.py reads the files"),
+    (
+        r"docker compose (up|exec)\b|deploy/compose_check\.sh",
+        "needs a container engine; tests/test_deploy.py reads the files",
+    ),
     (r"python3 deploy/langfuse_env\.py > \.env$", None),
     (r"lakehouse (iterate|sessions) ", None),
     (r"grpcurl ", None),
