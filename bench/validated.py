@@ -4,8 +4,9 @@
     python bench/validated.py --gate 100000
 
 The first form starts ``python -m validated`` on a roster of so many workers and measures: time to load, memory,
-validations a second, the server's CPU for one validation beside that for an empty RPC (a health check), and latencies
-while the roster is loaded again. With --postgres (or LAKEHOUSE_TEST_POSTGRES) the same is asked of a table.
+validations a second, the server's CPU for one validation beside that for an empty RPC (a health check), latencies
+while the roster is loaded again, and, in this process, what a brief of 50 candidates takes. With --postgres (or
+LAKEHOUSE_TEST_POSTGRES) the same is asked of a table.
 
 The second form makes so many artifacts by random edits of the example roster, runs each through FillValidator, and
 exits with 1 where one is accepted that an independent oracle finds wrong, or refused that it finds right.
@@ -38,17 +39,20 @@ from fill_edits import edited, is_right  # noqa: E402
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 from rosters import EXAMPLES, example_rows  # noqa: E402
 
-from lakehouse.server.specs import read_spec  # noqa: E402
 from lakehouse.strict_json.parser import read_canonical  # noqa: E402
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc  # noqa: E402
 from validated.config import LimitsTable, RosterTable  # noqa: E402
 from validated.datasets.file import FileRoster  # noqa: E402
 from validated.datasets.index import RosterIndex  # noqa: E402
 from validated.datasets.near import near_workers  # noqa: E402
-from validated.datasets.worker import Wanted  # noqa: E402
+from validated.datasets.postgres import PostgresRoster  # noqa: E402
+from validated.datasets.worker import Draw, Question, Wanted, WorkerLookup  # noqa: E402
 from validated.findings import Findings  # noqa: E402
+from validated.kinds import KINDS  # noqa: E402
 from validated.kinds.fill import FillValidator  # noqa: E402
-from validated.kinds.validator import Tools  # noqa: E402
+from validated.kinds.fill_terms import FillTerms  # noqa: E402
+from validated.kinds.spec import read_spec  # noqa: E402
+from validated.kinds.validator import Task, Tools  # noqa: E402
 
 ROLES = ("forklift operator", "picker packer", "welder", "CDL driver", "machine operator", "general laborer")
 CITIES = (("Toledo", "OH"), ("Cleveland", "OH"), ("Detroit", "MI"), ("Chicago", "IL"), ("Fort Wayne", "IN"))
@@ -262,6 +266,41 @@ def in_process(folder: Path, ids: list[str]) -> dict[str, Any]:
     }
 
 
+async def briefs(roster: WorkerLookup, count: int) -> dict[str, Any]:
+    """Microseconds of a brief of 50 candidates, medians of `count`, each with another seed: the pool alone, and all."""
+    fill = FillValidator(Tools(roster, LimitsTable()))
+    asked: dict[str, dict[str, Any]] = {
+        "place": {"role": "welder", "city": "Toledo", "state": "OH"},
+        "certified": {"role": "welder", "city": "Toledo", "state": "OH", "required_certifications": ["osha-10"]},
+        "anywhere": {"role": "welder"},
+    }
+    taken: dict[str, Any] = {}
+    for name, terms in asked.items():
+        spec = read_spec(validated_pb2.BriefRequest(kind="fill", fill={"count": 3, **terms}), KINDS)
+        met_by = FillTerms.read(spec.message).met_by
+        criteria = FillTerms.read(spec.message).criteria()
+        pool_us: list[float] = []
+        brief_us: list[float] = []
+        for number in range(count):
+            draw = Draw(Question(()), criteria, ("osha-10",) * (name == "certified"), f"pool-{number}", 50, 3)
+            started = time.perf_counter()
+            drawn = await roster.draw(draw, met_by)
+            between = time.perf_counter()
+            prompt = f"Three welders for Saturday, please; order {number}"
+            brief = await fill.brief(spec, Task(prompt, 50, f"brief-{number}"))
+            pool_us.append((between - started) * 1e6)
+            brief_us.append((time.perf_counter() - between) * 1e6)
+            assert len(drawn.qualified) >= 50
+            assert len(brief.candidates) == 50
+        taken[name] = {
+            "first_pool_us": round(pool_us[0]),
+            "pool_us": round(statistics.median(pool_us)),
+            "pool_p99_us": round(statistics.quantiles(pool_us, n=100)[98]),
+            "brief_us": round(statistics.median(brief_us)),
+        }
+    return taken
+
+
 def fill_table(dsn: str, path: Path, workers: int) -> None:
     """The same roster as a table, indexed as the documentation says; made anew where the count differs."""
     with psycopg.connect(dsn, autocommit=True) as connection:
@@ -299,7 +338,7 @@ async def gate(cases: int, seed: int) -> int:
             count = min(max(size, 1), 1000)
             fill = {"role": "picker packer", "count": count}
             findings = Findings(100)
-            spec = read_spec(validated_pb2.ValidateRequest(kind="fill", fill=fill))
+            spec = read_spec(validated_pb2.ValidateRequest(kind="fill", fill=fill), KINDS)
             await validator.validate(read_canonical(text)[0], spec, findings)
             accepted += not findings.any
             if is_right(text, known, count, "picker packer") is findings.any:
@@ -344,6 +383,8 @@ async def large(arguments: argparse.Namespace) -> None:
             result["file"] |= await measure(server, rows, arguments.rounds, arguments.calls)
             result["file"]["under_reload"] = await under_reload(server, path, rows)
             result["file"]["after"] = server.memory_mb()
+        async with FileRoster(RosterTable(path=path, index_dir=indexes), near_ms=100).open() as files:
+            result["file"]["brief"] = await briefs(files, 200)
         result["file"]["index"] = in_process(next(indexes.glob("[!.]*")), [row[0] for row in rows])
         if arguments.postgres:
             fill_table(arguments.postgres, path, arguments.workers)
@@ -355,6 +396,11 @@ async def large(arguments: argparse.Namespace) -> None:
             with Server(environ) as server:
                 result["postgres"] = await measure(server, rows, arguments.rounds, arguments.calls)
                 result["postgres"] |= server.memory_mb()
+            table = RosterTable.model_validate(
+                {"backend": "postgres", "postgres": {"conninfo": arguments.postgres, "table": TABLE}}
+            )
+            async with PostgresRoster(table, arguments.postgres, near_ms=100).open() as database:
+                result["postgres"]["brief"] = await briefs(database, 10)
         result["client_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         print(json.dumps(result, indent=2))
 

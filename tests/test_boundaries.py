@@ -331,3 +331,73 @@ def test_each_file_name_pattern_of_the_log_is_spelled_in_one_module(pattern: str
     }
 
     assert {name for name in found if not name.startswith(OTHER_FILES)} == {owner}
+
+
+KIND_NAMES = {"fill", "email", "json_schema"}
+SPEC_MESSAGES = {"FillSpec", "EmailSpec", "JsonSchemaSpec"}
+# What says "json_schema" and means the form of an answer, as an OpenAI endpoint calls it.
+OTHER_WORDS = {"json_schema": ("chatd/",)}
+# Its examples, and what a flag that is one kind's stands for, are a kind's by nature.
+MAY_NAME_A_KIND = ("lakehouse/cli/demo.py",)
+
+
+def named_kinds(tree: ast.AST) -> Iterator[str]:
+    """Where the code names a kind of this repository: a string, an attribute, a keyword, a spec's message. Options of
+    the command line and their help are examples.
+    """
+    examples = {
+        id(node)
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("click.option", "click.argument")
+        for node in ast.walk(call)
+    }
+    for node in ast.walk(tree):
+        if id(node) in examples:
+            continue
+        if isinstance(node, ast.Constant) and node.value in KIND_NAMES:
+            yield str(node.value)
+        elif isinstance(node, ast.Attribute) and node.attr in KIND_NAMES | SPEC_MESSAGES:
+            yield node.attr
+        elif isinstance(node, ast.keyword) and node.arg in KIND_NAMES:
+            yield str(node.arg)
+        elif isinstance(node, ast.alias) and node.name in SPEC_MESSAGES:
+            yield node.name
+
+
+def test_no_kind_is_named_outside_validated() -> None:
+    found = {
+        (str(file.relative_to(SERVICES)), name)
+        for file in modules(SERVICES)
+        for name in named_kinds(ast.parse(file.read_text(encoding="utf-8")))
+        if not file.is_relative_to(SERVICES / "validated")
+        if not str(file.relative_to(SERVICES)).startswith((*MAY_NAME_A_KIND, *OTHER_WORDS.get(name, ())))
+    }
+
+    assert found == set()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "if kind == 'fill': pass",
+        "SHAPES = {'email': 1}",
+        "request.fill.count",
+        "IterateRequest(json_schema=x)",
+        "from lakehouse.validated.v1.validated_pb2 import FillSpec",
+        "match kind:\n    case 'email': pass",
+    ],
+)
+def test_the_guard_sees_a_kind_however_it_is_named(code: str) -> None:
+    assert [*named_kinds(ast.parse(code))]
+
+
+def test_a_kind_is_named_in_its_file_and_in_one_line() -> None:
+    kinds = SERVICES / "validated" / "kinds"
+    for name in sorted(KIND_NAMES):
+        found = {
+            str(file.relative_to(SERVICES / "validated"))
+            for file in modules(SERVICES / "validated")
+            if name in named_kinds(ast.parse(file.read_text(encoding="utf-8")))
+        }
+        assert found <= {f"kinds/{name}.py", "kinds/__init__.py"}, name
+        assert (kinds / f"{name}.py").exists()

@@ -258,6 +258,21 @@ class ValidateClient(_SyncClient):
     _where = "validated"
     _unreachable = Reason.VALIDATED_UNREACHABLE
 
+    def brief(
+        self, request: validated_pb2.BriefRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
+    ) -> validated_pb2.BriefResponse:
+        """What a model should know before it answers. Raises Fault."""
+        stub = validated_pb2_grpc.ValidateServiceStub(self._channel)
+        answer: validated_pb2.BriefResponse = self._unary(stub.Brief, request, timeout_s, metadata)
+        return answer
+
+    def list_kinds(self, *, timeout_s: float | None = None, metadata: Metadata = ()) -> validated_pb2.ListKindsResponse:
+        """The kinds of the deployment, by name. Raises Fault."""
+        stub = validated_pb2_grpc.ValidateServiceStub(self._channel)
+        request = validated_pb2.ListKindsRequest()
+        answer: validated_pb2.ListKindsResponse = self._unary(stub.ListKinds, request, timeout_s, metadata)
+        return answer
+
     def validate(
         self,
         request: validated_pb2.ValidateRequest,
@@ -280,6 +295,21 @@ class AsyncValidateClient(_AsyncClient):
     def __init__(self, target: str, *, credentials: grpc.ChannelCredentials | None = None) -> None:
         super().__init__(target, credentials=credentials)
         self._stub = validated_pb2_grpc.ValidateServiceStub(self._channel)
+
+    async def brief(
+        self, request: validated_pb2.BriefRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
+    ) -> validated_pb2.BriefResponse:
+        """What a model should know before it answers. Raises Fault."""
+        answer: validated_pb2.BriefResponse = await self._unary(self._stub.Brief, request, timeout_s, metadata)
+        return answer
+
+    async def list_kinds(
+        self, *, timeout_s: float | None = None, metadata: Metadata = ()
+    ) -> validated_pb2.ListKindsResponse:
+        """The kinds of the deployment, by name. Raises Fault."""
+        request = validated_pb2.ListKindsRequest()
+        answer: validated_pb2.ListKindsResponse = await self._unary(self._stub.ListKinds, request, timeout_s, metadata)
+        return answer
 
     async def validate(
         self,

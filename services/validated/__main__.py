@@ -39,7 +39,7 @@ async def compose(config: ValidatedTable, runtime: Runtime) -> AsyncIterator[Reg
         roster = await stack.enter_async_context(_open_roster(config, runtime))
         try:
             validators = await stack.enter_async_context(
-                make_validators(Tools(roster, config.limits, config.roster.region))
+                make_validators(Tools(roster, config.limits, config.roster.region, config.candidate_facts))
             )
         except KindError as error:
             raise StartError(str(error)) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import phonenumbers
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -14,6 +14,8 @@ from lakehouse.settings import Milliseconds, Table
 from validated.datasets.columns import WORKER_COLUMNS
 
 Name = Annotated[str, Field(min_length=1, max_length=63)]
+CandidateFact = Literal["worker_id", "name", "role", "city", "state", "certifications"]
+CANDIDATE_FACTS: Final[tuple[CandidateFact, ...]] = get_args(CandidateFact)
 
 
 class PostgresTable(Table):
@@ -132,9 +134,11 @@ class RosterTable(Table):
 
 
 class LimitsTable(Table):
-    """Bounds of one validation."""
+    """Bounds of one validation, and of one brief."""
 
     artifact_bytes_max: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 256 * 1024
+    prompt_bytes_max: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
+    """The longest prompt that Brief takes, UTF-8."""
     findings_max: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Findings in an answer; more are counted."""
     suggestions_strangers_max: Annotated[int, Field(ge=0, le=1000)] = 20
@@ -155,5 +159,8 @@ class ValidatedTable(ServerTable):
     """Table [validated]."""
 
     bind: str = "127.0.0.1:50053"
+    candidate_facts: tuple[CandidateFact, ...] = CANDIDATE_FACTS
+    """What Brief and suggestions may say of a worker, to models that may see it; worker_id and name in any case. It is
+    never a phone number."""
     roster: RosterTable = RosterTable()
     limits: LimitsTable = LimitsTable()

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 SUGGESTIONS_MAX: Final = 5
 _POINTER_CHARS_MAX = 200
+_QUOTE_CHARS_MAX = 80
 
 
 class Suggestion(NamedTuple):
@@ -15,6 +16,8 @@ class Suggestion(NamedTuple):
 
     worker_id: str
     name: str
+    facts_json: str
+    """What a model may know of the worker: one JSON object, canonical JSON, with worker_id and name at least."""
 
 
 class Finding(NamedTuple):
@@ -24,8 +27,10 @@ class Finding(NamedTuple):
     path: str
     """JSON Pointer (RFC 6901) into the artifact."""
     message: str
-    """One sentence for a person and for the model; quotes are made by `lakehouse.server.specs.quoted`."""
+    """One sentence for a person and for the model; quotes are made by `quoted`."""
     suggestions: tuple[Suggestion, ...] = ()
+    unrestricted_message: str = ""
+    """`message` without names of the ground truth that the artifact does not hold. Empty: it holds none."""
 
 
 @dataclass(slots=True)
@@ -36,12 +41,12 @@ class Findings:
     kept: list[Finding] = field(default_factory=list)
     left_out: int = 0
 
-    def add(self, code: str, path: str, message: str) -> None:
+    def add(self, code: str, path: str, message: str, unrestricted_message: str = "") -> None:
         """Add one finding."""
         if self.full:
             self.left_out += 1
         else:
-            self.kept.append(Finding(code, path, message))
+            self.kept.append(Finding(code, path, message, (), unrestricted_message))
 
     @property
     def full(self) -> bool:
@@ -67,3 +72,20 @@ def pointer(steps: Iterable[str | int]) -> str:
             break
         text = text_next
     return text
+
+
+def quoted(text: str) -> str:
+    """`text` for a message to a person: at most 80 characters, each that does not print shown as U+XXXX."""
+    if len(text) <= _QUOTE_CHARS_MAX and text.isprintable():
+        return text
+    shown: list[str] = []
+    length = 0
+    for character in text[: _QUOTE_CHARS_MAX + 1]:
+        # isprintable is false for control, format (zero-width, bidi), surrogate, private and unassigned characters and
+        # for every separator but the space.
+        piece = character if character.isprintable() else f"U+{ord(character):04X}"
+        length += len(piece)
+        if length > _QUOTE_CHARS_MAX:
+            return "".join(shown) + "…"
+        shown.append(piece)
+    return "".join(shown)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from lakehouse.server.specs import Spec, read_spec
 from lakehouse.strict_json.parser import parse_json
 from lakehouse.validated.v1.validated_pb2 import ValidateRequest
 from validated.config import LimitsTable, RosterTable
@@ -20,6 +19,8 @@ from validated.datasets.build import RosterFiles, build
 from validated.datasets.index import RosterIndex
 from validated.datasets.store import Store
 from validated.findings import Findings
+from validated.kinds import KINDS
+from validated.kinds.spec import Spec, read_spec
 from validated.kinds.validator import Ground, Validator
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -128,7 +129,7 @@ async def judge(
 
 def read(kind: str, **spec: Any) -> Spec:
     member: Any = {kind: spec}
-    return read_spec(ValidateRequest(kind=kind, **member))
+    return read_spec(ValidateRequest(kind=kind, **member), KINDS)
 
 
 async def until(condition: Callable[[], bool], *, seconds: float = 20.0) -> None:

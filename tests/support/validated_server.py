@@ -17,7 +17,7 @@ from validated.config import ValidatedTable
 
 
 class Client:
-    """Calls Validate; a status comes out as Fault."""
+    """Calls Validate, Brief and ListKinds; a status comes out as Fault."""
 
     def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
         self.address = address
@@ -42,6 +42,39 @@ class Client:
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, where="validated") from None
         return response
+
+    async def brief(
+        self,
+        kind: str,
+        *,
+        timeout_s: float = 20.0,
+        metadata: Any = (),
+        asked: dict[str, Any] | None = None,
+        **spec: Any,
+    ) -> validated_pb2.BriefResponse:
+        """`asked` are the request's fields beside the kind and its spec."""
+        member = spec if "spec_json" in spec else {kind: spec} if spec else {}
+        request = validated_pb2.BriefRequest(kind=kind, **(asked or {}), **member)
+        try:
+            response: validated_pb2.BriefResponse = await self._stub.Brief(
+                request, timeout=timeout_s, metadata=metadata
+            )
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, where="validated") from None
+        return response
+
+    async def brief_fault(self, kind: str, *, asked: dict[str, Any] | None = None, **spec: Any) -> Fault:
+        """The fault that a Brief ends with."""
+        try:
+            await self.brief(kind, asked=asked, **spec)
+        except Fault as fault:
+            return fault
+        raise AssertionError("the call succeeded")
+
+    async def list_kinds(self) -> dict[str, validated_pb2.Kind]:
+        """The kinds by name, in the order of the answer."""
+        response = await self._stub.ListKinds(validated_pb2.ListKindsRequest())
+        return {kind.name: kind for kind in response.kinds}
 
     async def fault(self, kind: str, artifact: Any, **spec: Any) -> Fault:
         """The fault that the call ends with."""

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from outside_kinds import install_kinds
 from rosters import small_table
 from validated_server import serving
 
@@ -42,13 +43,7 @@ class Patient:
 
 
 def _install(folder: Path, monkeypatch: pytest.MonkeyPatch, *, name: str, value: str) -> None:
-    (folder / "haiku_kind.py").write_text(KIND, encoding="utf-8")
-    info = folder / "haiku_kind-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: haiku-kind\nVersion: 1.0\n", encoding="utf-8")
-    (info / "entry_points.txt").write_text(f"[lakehouse.kinds]\n{name} = {value}\n", encoding="utf-8")
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.delitem(sys.modules, "haiku_kind", raising=False)
+    install_kinds(folder, monkeypatch, {name: value}, module="haiku_kind", code=KIND)
 
 
 async def test_a_kind_from_an_entry_point_decides_and_takes_spec_json(

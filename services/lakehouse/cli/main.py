@@ -18,6 +18,8 @@ _COMMANDS = {
     "demo": "Run one whole session on a stack of its own: a phantom worker is caught and corrected.",
     "up": "Start the three services on this machine; Ctrl-C stops them.",
     "iterate": "Run a session against a running stack and watch it.",
+    "brief": "Show what a model would be shown before it answers: form, rules, candidates.",
+    "kinds": "List the kinds of artifact that a running validated knows.",
     "validate": "Check an artifact file against the ground truth.",
     "chat": "Ask a model through chatd.",
     "roster": "Look at a roster file: check it, count it, search it.",

@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import click
 from google.protobuf import json_format
 
-from lakehouse.cli.stack import Stack, StackError
-from lakehouse.clients import ValidateClient
-from lakehouse.errors import Fault, Reason
-from lakehouse.spec_member import SpecError, set_spec, spec_member
+from lakehouse.cli.gate import SERVER_OPTIONS, SPEC_OPTIONS, ask, give_spec, read_text, roster_line, with_options
 from lakehouse.validated.v1 import validated_pb2
 
 EXIT_FINDINGS = 3
-ADDRESS = "127.0.0.1:50053"
 
 
 @click.command(epilog="Exit status: 0 passed, 3 findings, 1 a fault, 2 wrong usage.")
 @click.argument("artifact_file", default="-")
-@click.option("--kind", default="fill", show_default=True, help="Which validator decides: fill, email, json_schema, …")
-@click.option("--spec", help="The kind's spec: JSON, or @FILE (JSON or TOML); for json_schema the schema itself.")
-@click.option("--role", help="fill: the role that each worker must hold.")
-@click.option("--count", type=int, help="fill: how many workers, exactly.")
-@click.option("--city", help="fill: where each worker must be based.")
-@click.option("--state", help="fill: the same, two letters.")
-@click.option("--shift-start", help="fill: RFC 3339 with an offset.")
-@click.option("--shift-end", help="fill: RFC 3339 with an offset.")
-@click.option("--certification", "required_certifications", multiple=True, help="fill: must be held; repeatable.")
-@click.option("--client-id", help="fill: whose do-not-send list counts.")
-@click.option("--address", envvar="LAKEHOUSE_VALIDATED", help=f"A running validated (default: {ADDRESS}).")
-@click.option("--roster", type=click.Path(path_type=Path), help="Start a validated of our own on this roster instead.")
-@click.option("--timeout", "timeout_s", type=float, default=30.0, show_default=True, help="Deadline, seconds.")
-@click.option("--json", "as_json", is_flag=True, help="Print the response as one JSON object and nothing else.")
+@with_options(*SPEC_OPTIONS, *SERVER_OPTIONS)
 def command(
     *,
     artifact_file: str,
@@ -55,98 +36,14 @@ def command(
       lakehouse validate answer.json --role "forklift operator" --count 3 --city Toledo --state OH \\
         --roster examples/roster/workers.csv
     """
-    if roster is not None and address is not None:
-        raise click.UsageError("give --roster or --address, not both")
-    given = {name: value for name, value in fields.items() if value not in (None, ())}
-    request = _request(kind, _artifact(artifact_file), spec, given)
-    try:
-        if roster is not None:
-            response = asyncio.run(_validate_with(roster, request, timeout_s))
-        else:
-            response = _validate(address or ADDRESS, request, timeout_s)
-    except Fault as fault:
-        raise _failed(fault, address or ADDRESS, roster) from None
-    except StackError as error:
-        raise click.ClickException(str(error)) from None
+    request = validated_pb2.ValidateRequest(kind=kind, artifact_json=read_text(artifact_file))
+    give_spec(request, kind, spec, fields)
+    response = ask(lambda client: client.validate(request, timeout_s=timeout_s), address=address, roster=roster)
     if as_json:
         click.echo(json.dumps(_object(response), ensure_ascii=False))
     else:
         _show(response)
     sys.exit(0 if response.passed else EXIT_FINDINGS)
-
-
-def _validate(address: str, request: validated_pb2.ValidateRequest, timeout_s: float) -> validated_pb2.ValidateResponse:
-    with ValidateClient(address) as client:
-        return client.validate(request, timeout_s=timeout_s)
-
-
-async def _validate_with(
-    roster: Path, request: validated_pb2.ValidateRequest, timeout_s: float
-) -> validated_pb2.ValidateResponse:
-    environ = {"VALIDATED_BIND": "127.0.0.1:0", "VALIDATED_ROSTER__PATH": str(roster)}
-    problems: list[str] = []
-
-    def note(_: str, entry: dict[str, Any] | str) -> None:
-        if isinstance(entry, dict) and entry.get("event") == "roster not loaded":
-            problems.extend(str(problem) for problem in entry["problems"])
-
-    stack = Stack(on_log=note, environ=environ)
-    try:
-        await stack.start_service("validated")
-        if problems:
-            raise StackError("\n".join(problems))
-        return await asyncio.to_thread(_validate, stack.addresses["validated"], request, timeout_s)
-    finally:
-        await stack.stop()
-
-
-def _artifact(file: str) -> str:
-    try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except OSError as error:
-        raise click.UsageError(f"{file}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise click.UsageError(f"{file}: not UTF-8") from None
-
-
-def _request(kind: str, artifact: str, spec: str | None, fields: dict[str, Any]) -> validated_pb2.ValidateRequest:
-    if fields and kind != "fill":
-        raise click.UsageError(f"--{next(iter(fields)).replace('_', '-')} belongs to kind fill; use --spec")
-    request = validated_pb2.ValidateRequest(kind=kind, artifact_json=artifact)
-    member = spec_member(request, kind)
-    try:
-        if spec is not None:
-            set_spec(request, kind, _spec_text(spec), unwrapped=True)
-        elif member.message_type is not None:
-            # Set, though empty: the answer then names the fields that are missing.
-            getattr(request, member.name).SetInParent()
-        if fields:
-            for name in fields:
-                request.fill.ClearField(name)
-            json_format.ParseDict(fields, request.fill)
-    except (SpecError, json_format.ParseError) as error:
-        raise click.UsageError(f"the spec does not fit: {error}") from None
-    return request
-
-
-def _spec_text(spec: str) -> str:
-    if not spec.startswith("@"):
-        return spec
-    file = Path(spec[1:])
-    text = _artifact(str(file))
-    if file.suffix != ".toml":
-        return text
-    try:
-        return json.dumps(tomllib.loads(text), default=str)
-    except tomllib.TOMLDecodeError as error:
-        raise click.UsageError(f"{file}: not TOML: {error}") from None
-
-
-def _failed(fault: Fault, address: str, roster: Path | None) -> click.ClickException:
-    text = str(fault)
-    if fault.reason is Reason.VALIDATED_UNREACHABLE and roster is None:
-        text += f"\nnobody listens on {address}: start the services with `lakehouse up`, or give --roster FILE"
-    return click.ClickException(text)
 
 
 def _object(response: validated_pb2.ValidateResponse) -> dict[str, Any]:
@@ -167,5 +64,4 @@ def _show(response: validated_pb2.ValidateResponse) -> None:
     if response.HasField("grounded_in_roster"):
         click.echo("every worker stands in the roster" if response.grounded_in_roster else "not grounded in the roster")
     if response.HasField("roster"):
-        roster = response.roster
-        click.echo(f"roster {roster.source}, {roster.version}, {roster.row_count} workers, loaded {roster.loaded_at}")
+        click.echo(roster_line(response.roster))

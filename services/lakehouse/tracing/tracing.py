@@ -125,7 +125,7 @@ class Tracing:
         self,
         name: str,
         *,
-        type: Literal["generation", "guardrail"],  # noqa: A002 - the word of Langfuse and of this API
+        type: Literal["generation", "guardrail", "retriever"],  # noqa: A002 - the word of Langfuse and of this API
         context: TraceContext,
         session_id: str | None,
         input: str = "",  # noqa: A002 - as above

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -18,9 +18,12 @@ from validated.datasets.index import Pool, RosterIndex
 from validated.datasets.loader import Loader, LoadError
 from validated.datasets.near import near_workers
 from validated.datasets.parts import modified_at
+from validated.datasets.sample import EXAMINED_MAX, IndexDraw
 from validated.datasets.worker import (
     Candidates,
     Criteria,
+    Draw,
+    Drawn,
     Found,
     Question,
     RosterUnavailable,
@@ -35,6 +38,9 @@ _INLINE_IDS_MAX = 200
 # One or two people are looked for in some 0.3 ms. A thread would hold the interpreter no shorter, and be waited for.
 _INLINE_WANTED_MAX = 2
 _INLINE_ROWS_MAX = 100_000
+# So many words of a prompt are looked up, and so many workers of a draw looked at, in about a millisecond.
+_INLINE_NAMED_MAX = 600
+_INLINE_EXAMINED_MAX = 300
 _REMIND_S = 60.0
 
 
@@ -129,17 +135,35 @@ class FileRoster:
 
     async def look_up(self, question: Question) -> FileAnswer:
         """See WorkerLookup."""
-        loaded = self._loaded
-        if loaded is None:
-            raise RosterUnavailable(f"no roster was loaded from {self._table.path}")
-        if self._table.max_age_action == "close" and self._is_old(loaded):
-            raise RosterUnavailable(f"{self._table.path} is older than roster.max_age_s allows")
-        answer = FileAnswer(loaded, question, near_ms=self._near_ms)
+        answer = FileAnswer(self._open_roster(), question, near_ms=self._near_ms)
         if len(question.worker_ids) + len(question.names) <= _INLINE_IDS_MAX:
             answer.read()
         else:
             await asyncio.to_thread(answer.read)
         return answer
+
+    async def draw(self, draw: Draw, qualifies: Callable[[Found], bool]) -> Drawn:
+        """See WorkerLookup."""
+        loaded = self._open_roster()
+        index, question = loaded.index, draw.question
+
+        def named() -> list[Found]:
+            worker_ids = dict.fromkeys(question.worker_ids) | index.namesakes(question.names)
+            return list(index.found(worker_ids, question.shift, question.client_id).values())
+
+        if len(question.worker_ids) + len(question.names) <= _INLINE_NAMED_MAX:
+            found = named()
+        else:
+            found = await asyncio.to_thread(named)
+        frame = index.kept_frame(*draw.criteria)
+        if frame is None and index.row_count <= _INLINE_ROWS_MAX:
+            frame = index.frame(*draw.criteria)
+        elif frame is None:
+            frame = await asyncio.to_thread(index.frame, *draw.criteria)
+        work = IndexDraw(index, frame, draw, qualifies)
+        if not work.examine(_INLINE_EXAMINED_MAX):
+            await asyncio.to_thread(work.examine, EXAMINED_MAX)
+        return Drawn(loaded.version, found, work.qualified, work.others, work.is_whole)
 
     def reload(self) -> None:
         """Load now, changed or not (SIGHUP). Call in the event loop."""
@@ -164,6 +188,15 @@ class FileRoster:
     def version(self) -> RosterVersion | None:
         """The version that answers now."""
         return self._loaded.version if self._loaded else None
+
+    def _open_roster(self) -> _Loaded:
+        """The roster that answers now. Raises RosterUnavailable where none may."""
+        loaded = self._loaded
+        if loaded is None:
+            raise RosterUnavailable(f"no roster was loaded from {self._table.path}")
+        if self._table.max_age_action == "close" and self._is_old(loaded):
+            raise RosterUnavailable(f"{self._table.path} is older than roster.max_age_s allows")
+        return loaded
 
     def _is_old(self, loaded: _Loaded) -> bool:
         return 0 < self._table.max_age_s < time.time() - loaded.modified_at

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from validated.datasets.index_build import FIELD, ITEM, NAME_KEY_CHARS, place_key
 from validated.datasets.names import name_key
+from validated.datasets.sample import Frame, read_frame
 from validated.datasets.store import KEY_BYTES_MAX, open_index
 from validated.datasets.texts import fold, fold_all
 from validated.datasets.worker import Found, Shift, Worker
@@ -21,10 +22,12 @@ from validated.datasets.worker import Found, Shift, Worker
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _POOL_ROWS_MAX: Final = 4_000
 _POOLS_KEPT: Final = 32
+_FRAMES_KEPT: Final = 16
 # Ready-made workers: who was named or suggested lately is likely to be again.
 _FOUND_KEPT: Final = 4096
-# Bearers of one name key that are looked at.
+# Bearers of one name key that are looked at, and of all keys of a draw.
 _BEARERS_MAX: Final = 64
+_NAMESAKES_MAX: Final = 256
 
 
 class Pool(NamedTuple):
@@ -58,6 +61,7 @@ class RosterIndex:
         self.alphabet: str = self._reader.manifest["alphabet"]
         self._by_thread = threading.local()
         self._pools: OrderedDict[Any, Pool] = OrderedDict()
+        self._frames: OrderedDict[Any, Frame] = OrderedDict()
         self._pools_lock = threading.Lock()
         self._kept: dict[str, Found] = {}
 
@@ -76,14 +80,16 @@ class RosterIndex:
             for key, record in cursor:
                 yield _worker(key.decode(), record)
 
-    def found(self, worker_ids: Iterable[str], shift: Shift | None, client_id: str) -> dict[str, Found]:
+    def found(
+        self, worker_ids: Iterable[str], shift: Shift | None, client_id: str, *, keep: bool = True
+    ) -> dict[str, Found]:
         """The workers of those `worker_ids` that stand in the index, each with the first assignment that overlaps
-        `shift`, and whether the client refuses him.
+        `shift`, and whether the client refuses him. `keep`: they are likely to be asked for again.
         """
         found: dict[str, Found] = {}
         client = place_key(client_id) if client_id else b""
         for worker_id in worker_ids:
-            kept = self._kept.get(worker_id) or self._keep(worker_id)
+            kept = self._kept.get(worker_id) or self._keep(worker_id, keep=keep)
             if kept is None:
                 continue
             if shift is not None or client:
@@ -93,18 +99,28 @@ class RosterIndex:
 
     def bearers(self, key: str) -> list[Worker]:
         """Workers whose name has the name key `key`, one for each spelling; of many the first are looked at."""
-        start = key[:NAME_KEY_CHARS].encode(errors="replace") + b"\x00"
         spelt: dict[str, Worker] = {}
         with self._transaction().cursor(self._maps["names"]) as cursor:
-            if len(start) > KEY_BYTES_MAX or not cursor.set_range(start):
-                return []
-            for entry, value in itertools.islice(cursor, _BEARERS_MAX):
-                if not entry.startswith(start):
-                    break
-                worker = self.worker(value.decode())
-                if worker is not None and name_key(worker.name) == key:
-                    spelt.setdefault(worker.name, worker)
+            for worker in self._bearers(cursor, key):
+                spelt.setdefault(worker.name, worker)
         return list(spelt.values())
+
+    def namesakes(self, keys: Iterable[str]) -> dict[str, None]:
+        """The ids of all workers whose name has one of the name keys: 64 at most of one key, and 256 in all."""
+        with self._transaction().cursor(self._maps["names"]) as cursor:
+            found = (worker.worker_id for key in keys for worker in self._bearers(cursor, key))
+            return dict.fromkeys(itertools.islice(found, _NAMESAKES_MAX))
+
+    def _bearers(self, cursor: Any, key: str) -> Iterator[Worker]:
+        start = key[:NAME_KEY_CHARS].encode(errors="replace") + b"\x00"
+        if len(start) > KEY_BYTES_MAX or not cursor.set_range(start):
+            return
+        for entry, value in itertools.islice(cursor, _BEARERS_MAX):
+            if not entry.startswith(start):
+                return
+            worker = self.worker(value.decode())
+            if worker is not None and name_key(worker.name) == key:
+                yield worker
 
     def near_ids(self, worker_id: str, count: int) -> tuple[list[str], list[str]]:
         """Up to `count` ids before, and from, the place where `worker_id` stands or would stand: they begin alike."""
@@ -148,6 +164,31 @@ class RosterIndex:
             if pool is not None:
                 self._pools.move_to_end(key)
         return pool
+
+    def frame(self, role: str, places: Sequence[tuple[str, str]]) -> Frame:
+        """Where the workers of a role in `places` stand, to draw from; `places` as for `pool`."""
+        frame = self.kept_frame(role, places)
+        if frame is None:
+            frame = read_frame(self._transaction(), self._maps["places"], role, places)
+            with self._pools_lock:
+                self._frames[role, tuple(places)] = frame
+                while len(self._frames) > _FRAMES_KEPT:
+                    self._frames.popitem(last=False)
+        return frame
+
+    def kept_frame(self, role: str, places: Sequence[tuple[str, str]]) -> Frame | None:
+        """What `frame` gives, where it need not be made."""
+        key = (role, tuple(places))
+        with self._pools_lock:
+            frame = self._frames.get(key)
+            if frame is not None:
+                self._frames.move_to_end(key)
+        return frame
+
+    def chunk(self, key: bytes) -> bytes:
+        """The people of one chunk of a frame."""
+        people: bytes = self._transaction().get(key, db=self._maps["places"])
+        return people
 
     def _placed(self, role: str, places: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         for city, state in places or (("", ""),):
@@ -194,13 +235,15 @@ class RosterIndex:
         value: bytes | None = self._transaction().get(key, db=self._maps[name])
         return value
 
-    def _keep(self, worker_id: str) -> Found | None:
+    def _keep(self, worker_id: str, *, keep: bool) -> Found | None:
         worker = self.worker(worker_id)
         if worker is None:
             return None
-        if len(self._kept) >= _FOUND_KEPT:
-            self._kept.clear()
-        found = self._kept[worker_id] = Found(worker)
+        found = Found(worker)
+        if keep:
+            if len(self._kept) >= _FOUND_KEPT:
+                self._kept.clear()
+            self._kept[worker_id] = found
         return found
 
     def _overlap(self, worker_id: str, shift: Shift | None) -> Shift | None:

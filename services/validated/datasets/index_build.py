@@ -118,9 +118,11 @@ class RosterMaps:
             self._add_keys(f"{column}_key", f"SELECT DISTINCT {column} FROM workers")
         rows = self._fetch(
             "SELECT unhex(r.key || s.key || c.key) AS place, "
-            "string_agg(w.worker_id || chr(31) || w.name, chr(30)) "
+            "string_agg(w.worker_id || chr(31) || w.name, chr(30) ORDER BY w.row) "
             'FROM workers w JOIN role_key r ON r."text" = w.role JOIN state_key s ON s."text" = w.state '
-            'JOIN city_key c ON c."text" = w.city GROUP BY r.key, s.key, c.key, w.row // 65536 ORDER BY place'
+            'JOIN city_key c ON c."text" = w.city GROUP BY r.key, s.key, c.key, w.part, w.row // 65536 '
+            # The same files give the same chunks on each machine: a seed draws the same workers from them.
+            "ORDER BY place, w.part, w.row // 65536"
         )
         parts = itertools.chain.from_iterable(rows)
         for key, group in itertools.groupby(parts, key=lambda each: bytes(each[0])):

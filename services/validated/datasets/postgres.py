@@ -12,9 +12,7 @@ import contextlib
 import itertools
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import psycopg
@@ -25,13 +23,24 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from validated.config import RosterTable
 from validated.datasets.names import name_key
 from validated.datasets.near import id_variants
-from validated.datasets.postgres_rows import found_of, ids_of, parameters_of, storable, storable_text
+from validated.datasets.postgres_draw import Asked, PostgresDraw
+from validated.datasets.postgres_rows import (
+    FoundById,
+    found_of,
+    ids_of,
+    parameters_of,
+    storable,
+    storable_text,
+    version_of,
+)
 from validated.datasets.postgres_shape import Shape, ShapeError, read_shape
 from validated.datasets.postgres_statements import Statements
 from validated.datasets.texts import fold
 from validated.datasets.worker import (
     Candidates,
     Criteria,
+    Draw,
+    Drawn,
     Found,
     Question,
     RosterUnavailable,
@@ -126,20 +135,14 @@ class PostgresRoster:
 
     async def look_up(self, question: Question) -> PostgresAnswer:
         """See WorkerLookup."""
-        self._counts["lookups"] += 1
-        try:
-            rows, statements = await self._ask(question)
-        except (psycopg.Error, PoolTimeout, ShapeError) as error:
-            self._counts["lookup_failures"] += 1
-            if isinstance(error, ShapeError):
-                self._statements, self._ready = None, False
-            raise RosterUnavailable(f"{type(error).__name__}: {_first_line(error)}") from error
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        version = RosterVersion(statements.source, str(rows[0][0]) if rows[0][0] is not None else now, 0, now)
+        rows, statements = await self.ask(
+            lambda it: (it.by_id_and_name if question.names else it.by_id, parameters_of(question, it))
+        )
+        version = version_of(rows, statements)
         answer = PostgresAnswer(self, question, version)
         asked = frozenset(question.worker_ids)
         names = frozenset(question.names)
-        seen: set[tuple[Any, ...]] = set()
+        by_id = FoundById()
         for row in rows:
             found = found_of(row[2:])
             if found is None:
@@ -147,25 +150,38 @@ class PostgresRoster:
             worker = found.worker
             # By code points, whatever the column's collation calls equal.
             if worker.worker_id in asked:
-                self._add(answer.found, found, is_again=tuple(row[2:]) in seen)
-                seen.add(tuple(row[2:]))
+                by_id.add(row[2:], found)
             if names and name_key(worker.name) in names:
                 answer.namesakes.append(worker)
+        answer.found = by_id.found
+        self._counts["duplicate_ids"] += by_id.duplicates
         return answer
 
-    def _add(self, found: dict[str, Found], new: Found, *, is_again: bool) -> None:
-        worker_id = new.worker.worker_id
-        old = found.get(worker_id)
-        if old is None:
-            found[worker_id] = new
-        elif not is_again:
-            # Two rows with one id: nobody knows who is meant, so that nobody may be sent.
-            self._counts["duplicate_ids"] += 1
-            _log.warning("worker stands twice", worker_id=worker_id, advice="make worker_id unique in the table")
-            worker = replace(old.worker, active=False)
-            found[worker_id] = Found(worker, old.overlap or new.overlap, old.do_not_send or new.do_not_send)
+    async def draw(self, draw: Draw, qualifies: Callable[[Found], bool]) -> Drawn:
+        """See WorkerLookup. One statement; a second one, of all that can fit, where too few qualify by the first."""
+        work = PostgresDraw(draw, qualifies)
+        drawn = work.drawn(*await self.ask(work.near_at_hand))
+        if len(drawn.qualified) < draw.needed:
+            try:
+                drawn = work.drawn(*await self.ask(work.all_that_can_fit), is_superset=True)
+            except RosterUnavailable as error:
+                # That takes long where the table is large: then it is not known whether there are others.
+                _log.info("draw cut short", problem=str(error))
+        self._counts["duplicate_ids"] += work.duplicates
+        return drawn
 
-    async def _ask(self, question: Question) -> tuple[list[tuple[Any, ...]], Statements]:
+    async def ask(self, make: Callable[[Statements], Asked]) -> tuple[list[tuple[Any, ...]], Statements]:
+        """The rows of a statement, and the statements that it is one of. Raises RosterUnavailable."""
+        self._counts["lookups"] += 1
+        try:
+            return await self._ask(make)
+        except (psycopg.Error, PoolTimeout, ShapeError) as error:
+            self._counts["lookup_failures"] += 1
+            if isinstance(error, ShapeError):
+                self._statements, self._ready = None, False
+            raise RosterUnavailable(f"{type(error).__name__}: {_first_line(error)}") from error
+
+    async def _ask(self, make: Callable[[Statements], Asked]) -> tuple[list[tuple[Any, ...]], Statements]:
         """The rows of a look-up, which saw the very shape that its statement was written for. Asked a second time where
         a connection was lost or the tables were altered.
         """
@@ -174,8 +190,7 @@ class PostgresRoster:
                 async with self._pool.connection() as connection:
                     try:
                         statements = await self._prepared(connection)
-                        statement = statements.by_id_and_name if question.names else statements.by_id
-                        cursor = await connection.execute(statement, parameters_of(question, statements))
+                        cursor = await connection.execute(*make(statements))
                         rows = await cursor.fetchall()
                     except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedObject):
                         # What was prepared on it was prepared for another table.

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from datetime import UTC
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Final
+
+import structlog
 
 from validated.datasets.columns import read_active, read_certifications
 from validated.datasets.names import table_key
 from validated.datasets.postgres_statements import Statements
 from validated.datasets.texts import fold
-from validated.datasets.worker import Found, Question, Shift, Worker
+from validated.datasets.worker import Found, Question, RosterVersion, Shift, Worker
 
+_log = structlog.get_logger()
 _WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
@@ -45,6 +49,12 @@ def storable_text(text: str) -> str:
     return text.replace("\x00", "")
 
 
+def version_of(rows: Sequence[Sequence[Any]], statements: Statements) -> RosterVersion:
+    """The version that a statement's rows begin with."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return RosterVersion(statements.source, str(rows[0][0]) if rows[0][0] is not None else now, 0, now)
+
+
 def found_of(row: Sequence[Any]) -> Found | None:
     worker_id, name, role, city, state, active, held, latitude, longitude, phone, start, end, refused = row
     if worker_id is None or name is None:
@@ -66,3 +76,28 @@ def found_of(row: Sequence[Any]) -> Found | None:
     )
     overlap = Shift(start.astimezone(UTC), end.astimezone(UTC)) if start is not None else None
     return Found(worker, overlap, bool(refused))
+
+
+class FoundById:
+    """The workers of a statement's rows by their ids. Two rows with one id: nobody knows who is meant, so that nobody
+    may be sent.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[str, Found] = {}
+        self.duplicates = 0
+        self._seen: set[tuple[Any, ...]] = set()
+
+    def add(self, row: Sequence[Any], new: Found) -> None:
+        """Take the worker of a row; the same row may come again."""
+        worker_id = new.worker.worker_id
+        old = self.found.get(worker_id)
+        is_again = tuple(row) in self._seen
+        self._seen.add(tuple(row))
+        if old is None:
+            self.found[worker_id] = new
+        elif not is_again:
+            self.duplicates += 1
+            _log.warning("worker stands twice", worker_id=worker_id, advice="make worker_id unique in the table")
+            worker = replace(old.worker, active=False)
+            self.found[worker_id] = Found(worker, old.overlap or new.overlap, old.do_not_send or new.do_not_send)

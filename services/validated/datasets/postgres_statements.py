@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from psycopg import sql
@@ -13,6 +14,7 @@ from validated.datasets.postgres_shape import Shape, TableShape, mark_sql
 
 _FITTING_MAX: Final = 64
 _LIKE_NAMES_MAX: Final = 8
+_NAMESAKES_MAX: Final = 256
 _INTEGERS: Final = ("int2", "int4", "int8")
 _PLAIN: Final = ("text", "varchar")
 
@@ -85,6 +87,7 @@ class Statements:
         self.near = sql.SQL(
             "({rows} WHERE {by_id}) UNION ALL ({rows} WHERE lower({role}) = lower(%(role)s) AND {place} LIMIT {limit})"
         ).format(rows=rows, by_id=by_id, role=texts["role"], place=place, limit=limit)
+        self._add_draws(version, mark, rows, raw["worker_id"], texts, by_id, name_key, place)
         self.near_names = sql.SQL("({rows} WHERE {by_name} LIMIT {limit})").format(
             rows=rows, by_name=by_name, limit=limit
         )
@@ -93,6 +96,64 @@ class Statements:
                 " UNION ALL (SELECT n.* FROM unnest(%(names)s::text[]) AS s(name) "
                 "CROSS JOIN LATERAL ({rows} WHERE {name} %% s.name ORDER BY {name} <-> s.name LIMIT {limit}) n)"
             ).format(rows=rows, name=texts["name"], limit=sql.Literal(_LIKE_NAMES_MAX))
+
+    def _add_draws(
+        self,
+        version: sql.Composable,
+        mark: sql.Composable,
+        rows: sql.Composable,
+        worker_id: sql.Composable,
+        texts: Mapping[str, sql.Composable],
+        by_id: sql.Composable,
+        name_key: sql.Composable,
+        place: sql.Composable,
+    ) -> None:
+        """`draw` and `draw_all`: the version, the mark, how many were drawn, then the facts of who was drawn or named.
+
+        Everybody comes by the id: a second row with the same id comes with the first.
+        """
+        draw = sql.SQL(
+            "WITH drawn AS MATERIALIZED (SELECT {worker_id} AS id FROM {table} w WHERE {fits} ORDER BY {likely}, "
+            # Nobody is favoured: the seed decides.
+            "hashtextextended({text}, %(seed)s::bigint), {text} LIMIT %(drawn_max)s::bigint) "
+            "SELECT v.version, v.mark, v.drawn, r.* FROM (SELECT {version} AS version, {mark} AS mark, "
+            "(SELECT count(*) FROM drawn) AS drawn) v LEFT JOIN (({rows} WHERE {worker_id} = ANY(ARRAY(SELECT id FROM "
+            "drawn))) UNION ALL ({rows} WHERE {by_id}) UNION ALL ({rows} WHERE {worker_id} = ANY(ARRAY("
+            "SELECT {worker_id} FROM {table} w WHERE {name_key} = ANY(%(names)s) LIMIT {named_max})))) r ON true"
+        )
+        parts = {
+            "worker_id": worker_id,
+            "table": self._shape.workers.name,
+            "text": texts["worker_id"],
+            "version": version,
+            "mark": mark,
+            "rows": rows,
+            "by_id": by_id,
+            "name_key": name_key,
+            "named_max": sql.Literal(_NAMESAKES_MAX),
+        }
+        # Of many those first who seem to qualify. It is no judgement: nobody is left out by it where all are drawn.
+        active = sql.SQL("lower(btrim({})) = ANY(%(trues)s::text[])").format(texts["active"])
+        held = sql.SQL(
+            "(SELECT count(*) FROM unnest(%(held)s::text[]) AS h(text) "
+            "WHERE position(h.text IN lower(coalesce({}, ''))) > 0)"
+        ).format(texts["certifications"])
+        parts["likely"] = sql.SQL("{} DESC NULLS LAST, {} DESC").format(
+            active if "active" in self._shape.workers.matched.used else sql.SQL("true"), held
+        )
+        by_role = sql.SQL("lower({role}) = lower(%(role)s) AND {place}").format(role=texts["role"], place=place)
+        self.draw = draw.format(fits=by_role, **parts)
+        all_places = sql.SQL(
+            "(cardinality(%(cities)s::text[]) = 0 OR EXISTS ("
+            "SELECT 1 FROM unnest(%(folded_cities)s::text[], %(folded_states)s::text[]) AS p(city, state) "
+            "WHERE (p.city = '' OR {city}) AND (p.state = '' OR {state})))"
+        ).format(
+            city=_same_or_odd(texts["city"], sql.SQL("p.city")), state=_same_or_odd(texts["state"], sql.SQL("p.state"))
+        )
+        all_fits = sql.SQL("{} AND {}").format(
+            _same_or_odd(texts["role"], sql.SQL("%(folded_role)s::text")), all_places
+        )
+        self.draw_all = draw.format(fits=all_fits, **parts)
 
     def _same(self, companion: TableShape, worker_id: sql.Composable) -> sql.Composable:
         """Whether a companion's row is about the worker; as texts where the types differ."""
@@ -140,3 +201,12 @@ class Statements:
         ).format(
             spaced=spaced, workers=self._shape.workers.name, same=self._same(companion, worker_id), table=companion.name
         )
+
+
+def _same_or_odd(text: sql.Composable, folded: sql.Composable) -> sql.Composed:
+    """Whether `text` may fold (`texts.fold`) to `folded`: it does, or it holds more than words of ASCII with single
+    spaces between them, so that only `fold` itself knows.
+    """
+    return sql.SQL('(lower({text} COLLATE "C") = {folded} OR {text} COLLATE "C" !~ \'^[!-~]+( [!-~]+)*$\')').format(
+        text=text, folded=folded
+    )

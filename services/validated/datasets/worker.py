@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -115,6 +116,41 @@ class Candidates(NamedTuple):
         )
 
 
+class Draw(NamedTuple):
+    """Who is looked for before an answer: a sample of those who qualify, and whoever is named."""
+
+    question: Question
+    """Who is named, by id or by a name's key, and the shift and the client that all are held against."""
+    criteria: Criteria
+    certifications: Sequence[str]
+    """Folded. A backend that has to leave somebody out may look first at those who seem to hold them."""
+    seed: str
+    """The same seed and roster version give the same workers in the same order."""
+    wanted: int
+    """So many who qualify are enough."""
+    needed: int
+    """With fewer who qualify the backend looks further, to be certain that there are no others."""
+
+
+def place_in_draw(seed: str, worker_id: str) -> bytes:
+    """What those of a draw are sorted by where they come in no order: the same on each machine, and nobody's favour."""
+    return hashlib.blake2b(f"{seed}\0{worker_id}".encode(), digest_size=16).digest()
+
+
+class Drawn(NamedTuple):
+    """One version's answer to a draw."""
+
+    version: RosterVersion
+    named: Sequence[Found]
+    """Whoever has a named id, and bearers of the named keys: at most 64 of one key, 256 of all."""
+    qualified: Sequence[Found]
+    """Those who qualify, distinct, in the order of the draw: a sample in which nobody is favoured."""
+    others: Sequence[Found]
+    """Those who were looked at and do not qualify."""
+    is_whole: bool
+    """Whether everybody who can qualify was looked at: certain, never guessed."""
+
+
 class Answer(Protocol):
     """One version's answer to one question."""
 
@@ -143,6 +179,9 @@ class WorkerLookup(Protocol):
 
     async def look_up(self, question: Question) -> Answer:
         """Raises RosterUnavailable where the roster cannot be read now."""
+
+    async def draw(self, draw: Draw, qualifies: Callable[[Found], bool]) -> Drawn:
+        """A sample of those whom `qualifies` accepts, bounded in count. Raises as `look_up` does."""
 
 
 class RosterUnavailable(Exception):  # noqa: N818  the reason's own name

@@ -34,7 +34,7 @@ def find_kinds() -> dict[str, MakeValidator]:
     silence is none.
     """
     makers = dict(KINDS)
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda each: each.name):
         if point.name in makers:
             raise KindError(f'kind "{point.name}" of {point.value}: the name is taken')
         try:

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Final
 
-from lakehouse.server.specs import BODY_CHARS, SUBJECT_CHARS, Spec, quoted
-from lakehouse.strict_json.parser import JsonValue
+from lakehouse.errors import Violation, bad_request
+from lakehouse.strict_json.parser import JsonValue, print_canonical
 from lakehouse.validated.v1.validated_pb2 import EmailSpec
 from validated.datasets.names import name_key
-from validated.datasets.worker import Answer, Question, Worker
-from validated.findings import Findings, pointer
+from validated.datasets.worker import Answer, Question, Worker, place_in_draw
+from validated.findings import Findings, pointer, quoted
+from validated.kinds.candidates import exact_object, fitting
+from validated.kinds.facts import Facts
+from validated.kinds.mentions import Mentions, those_who
 from validated.kinds.message_ids import IdSearch
 from validated.kinds.message_names import NameSearch
 from validated.kinds.message_numbers import NumberSearch
 from validated.kinds.message_text import unescaped, views
-from validated.kinds.validator import Ground, Tools
+from validated.kinds.spec import Spec, check_text
+from validated.kinds.spec_schema import schema_of_message
+from validated.kinds.validator import Brief, Ground, Task, Tools
 
+WORKERS_MAX: Final = 1000
+ALLOWED_MAX: Final = 50
+SUBJECT_CHARS: Final = 200
+BODY_CHARS: Final = 5000
+# Each run of words in a message is looked up: the longest message bounds that.
+CHARS_MAX: Final = 20_000
+# A choice among more ids than these is no help to anybody.
+_CHOICE_MAX: Final = 200
 _NAMES: Final = ("to_worker_id", "subject", "body")
 _TEXTS: Final = ("subject", "body")
 
@@ -29,17 +43,54 @@ class EmailValidator:
     roster are not. What is searched is the text as it stands and as it is shown where it holds markup.
     """
 
+    description = "The message that informs a worker about a shift: it names nobody and no number outside the fill."
+    spec_schema_json = schema_of_message(EmailSpec, ("worker_ids",))
+    has_candidates = True
+
     def __init__(self, tools: Tools) -> None:
         self._roster = tools.roster
         self._region = tools.region
+        self._limits = tools.limits
+        self._facts = Facts(tools.candidate_facts, tools.region)
+
+    @staticmethod
+    def read_spec(message: EmailSpec) -> Spec:
+        """The spec, where it can be used. Raises Fault (BAD_REQUEST)."""
+        violations = _violations(message)
+        if violations:
+            raise bad_request(*violations)
+        return Spec("email", message)
+
+    async def brief(self, spec: Spec, task: Task) -> Brief:
+        """See Validator. The candidates are those workers of the fill who stand in the roster: the recipient first,
+        then whom the prompt names, then the others as the seed draws them.
+        """
+        terms: EmailSpec = spec.message
+        recipients = [terms.to_worker_id] if terms.to_worker_id else list(dict.fromkeys(terms.worker_ids))
+        form = Brief(instructions=_words(terms), form_schema_json=_form(terms, recipients))
+        if not task.candidates_max:
+            return form
+        answer = await self._roster.look_up(Question(tuple(dict.fromkeys(terms.worker_ids))))
+        mentions = await asyncio.to_thread(Mentions, task.prompt)
+        named, _ = those_who(mentions.among(list(answer.found.values())), lambda _: True)
+        drawn = sorted(answer.found, key=lambda each: place_in_draw(task.seed, each))
+        first = dict.fromkeys((*recipients[: bool(terms.to_worker_id)], *named, *drawn))
+        shown = filter(None, (self._facts.of(answer.found[each].worker) for each in first if each in answer.found))
+        candidates = fitting(islice(shown, task.candidates_max), self._limits.artifact_bytes_max)
+        known = [each for each in recipients if each in answer.found]
+        return form._replace(
+            candidates_schema_json=_form(terms, known) if known and candidates else "",
+            candidates=candidates,
+            candidates_total=len(answer.found),
+            roster=answer.version,
+        )
 
     async def validate(self, artifact: JsonValue, spec: Spec, findings: Findings) -> Ground | None:
         """See Validator. Asks the roster once. What takes more than a moment runs in a thread."""
-        assert isinstance(spec.message, EmailSpec)  # noqa: S101  read_spec gives kind "email" its message
-        terms = spec.message
+        terms: EmailSpec = spec.message
         texts = _texts(artifact, findings)
         to = texts.get("to_worker_id", "")
-        limits = {"subject": terms.subject_chars_max or SUBJECT_CHARS, "body": terms.body_chars_max or BODY_CHARS}
+        limits = _limits(terms)
         # What is longer has failed already; the rest of it is not worth a search.
         cut = {name: texts.get(name, "")[: limits[name]] for name in _TEXTS}
         parts = await asyncio.to_thread(lambda: [_Part(name, cut[name], terms.worker_ids) for name in _TEXTS])
@@ -157,3 +208,58 @@ def _judge_recipient(to: str, terms: EmailSpec, answer: Answer, findings: Findin
         findings.add("WRONG_RECIPIENT", "/to_worker_id", text)
     elif to not in terms.worker_ids:
         findings.add("WRONG_RECIPIENT", "/to_worker_id", f'"{quoted(to)}" is not one of the fill\'s workers')
+
+
+def _limits(terms: EmailSpec) -> dict[str, int]:
+    """The longest texts, in code points."""
+    return {"subject": terms.subject_chars_max or SUBJECT_CHARS, "body": terms.body_chars_max or BODY_CHARS}
+
+
+def _words(terms: EmailSpec) -> str:
+    limits = _limits(terms)
+    recipient = (
+        f'"to_worker_id" is "{quoted(terms.to_worker_id)}"'
+        if terms.to_worker_id
+        else ('"to_worker_id" is one of the fill\'s workers')
+    )
+    return (
+        'The object is {"to_worker_id": "…", "subject": "…", "body": "…"}. '
+        f"{recipient}; the subject has at most {limits['subject']} characters, the body at most {limits['body']}. Name "
+        "nobody but the fill's workers, and give no phone or id number of anybody else."
+    )
+
+
+def _form(terms: EmailSpec, recipients: Sequence[str]) -> str:
+    recipient: dict[str, JsonValue] = {"type": "string", "minLength": 1}
+    if len(recipients) <= _CHOICE_MAX:
+        recipient = {"type": "string", "enum": list(recipients)}
+    texts: dict[str, JsonValue] = {
+        name: {"type": "string", "minLength": 1, "maxLength": chars} for name, chars in _limits(terms).items()
+    }
+    return print_canonical(exact_object({"to_worker_id": recipient, **texts}, _NAMES))
+
+
+def _violations(spec: EmailSpec) -> list[Violation]:
+    found: list[Violation] = []
+    worker_ids = spec.worker_ids
+    if not 1 <= len(worker_ids) <= WORKERS_MAX:
+        text = f"1 to {WORKERS_MAX} worker ids, has {len(worker_ids)}"
+        found.append(Violation("email.worker_ids", text))
+    for index, worker_id in enumerate(worker_ids[:WORKERS_MAX]):
+        check_text(found, f"email.worker_ids[{index}]", worker_id, required=True)
+    if spec.to_worker_id and spec.to_worker_id not in worker_ids:
+        found.append(Violation("email.to_worker_id", "must be one of worker_ids"))
+    for name in ("allowed_numbers", "allowed_names"):
+        allowed = getattr(spec, name)
+        if len(allowed) > ALLOWED_MAX:
+            found.append(Violation(f"email.{name}", f"at most {ALLOWED_MAX}, has {len(allowed)}"))
+        for index, text in enumerate(allowed[:ALLOWED_MAX]):
+            field = f"email.{name}[{index}]"
+            check_text(found, field, text, required=True)
+            if name == "allowed_numbers" and not 3 <= sum(map(str.isdecimal, text)) <= 20:
+                found.append(Violation(field, f'must have 3 to 20 digits, is "{quoted(text)}"'))
+    for name in ("subject_chars_max", "body_chars_max"):
+        if not 0 <= getattr(spec, name) <= CHARS_MAX:
+            text = f"must be from 1 to {CHARS_MAX}, or 0 for the default"
+            found.append(Violation(f"email.{name}", text))
+    return found

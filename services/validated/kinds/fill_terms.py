@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final, NamedTuple
 
-from lakehouse.server.specs import quoted, read_instant
 from lakehouse.validated.v1.validated_pb2 import FillSpec
 from validated.datasets.texts import fold
 from validated.datasets.worker import Criteria, Found, Shift, Worker
+from validated.findings import quoted
 
 _EARTH_RADIUS_KM: Final = 6371.0088
+_INSTANT: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 
 
 class Place(NamedTuple):
@@ -44,7 +47,7 @@ class Breach(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class FillTerms:
-    """The demands of one FillSpec that ``read_spec`` has passed."""
+    """The demands of one FillSpec that ``FillValidator.read_spec`` has passed."""
 
     role: str
     folded_role: str
@@ -85,6 +88,24 @@ class FillTerms:
         """Where workers who meet the terms are to be looked for."""
         return Criteria(self.role, tuple([(place.city, place.state) for place in self.places]))
 
+    @property
+    def folded_certifications(self) -> tuple[str, ...]:
+        """`certifications` as they are compared."""
+        return tuple([fold(each) for each in self.certifications])
+
+    def anywhere(self) -> FillTerms:
+        """The same terms without the places."""
+        return replace(self, places=(), _placed={})
+
+    def has_role(self, worker: Worker) -> bool:
+        """Whether `worker` holds the role."""
+        return fold(worker.role) == self.folded_role
+
+    def missing(self, worker: Worker) -> list[str]:
+        """The certifications that `worker` does not hold, as the spec spells them."""
+        held_by = {fold(each) for each in worker.certifications}
+        return [each for each in self.certifications if fold(each) not in held_by]
+
     def met_by(self, found: Found) -> bool:
         """Whether `found` meets every demand: whether `breaches` gives none."""
         worker = found.worker
@@ -96,39 +117,36 @@ class FillTerms:
             placed = self._placed[place] = self._is_placed(worker)
         return (
             placed
-            and (not self.certifications or not self._missing(worker))
-            and (self.max_distance_km is None or next(self._distance_breaches(worker), None) is None)
+            and (not self.certifications or not self.missing(worker))
+            and (self.max_distance_km is None or next(self._distance_breaches(worker, ""), None) is None)
         )
 
-    def breaches(self, found: Found) -> Iterator[Breach]:
-        """Every demand that `found` does not meet."""
+    def breaches(self, found: Found, *, by_name: bool = True) -> Iterator[Breach]:
+        """Every demand that `found` does not meet. `by_name`: he is called by id and name, else by the id alone."""
         if self.met_by(found):
             return
         worker = found.worker
+        who = f"{quoted(worker.worker_id)} ({quoted(worker.name)})" if by_name else quoted(worker.worker_id)
         if not worker.active:
-            yield Breach("INACTIVE_WORKER", f"{_named(worker)} is not active; name an active worker")
-        if fold(worker.role) != self.folded_role:
+            yield Breach("INACTIVE_WORKER", f"{who} is not active; name an active worker")
+        if not self.has_role(worker):
             held = f'is "{quoted(worker.role)}" in the roster' if worker.role else "has no role in the roster"
-            yield Breach("WRONG_ROLE", f'{_named(worker)} {held}; the role asked for is "{quoted(self.role)}"')
-        yield from self._place_breaches(worker)
-        yield from self._distance_breaches(worker)
+            yield Breach("WRONG_ROLE", f'{who} {held}; the role asked for is "{quoted(self.role)}"')
+        yield from self._place_breaches(worker, who)
+        yield from self._distance_breaches(worker, who)
         if self.certifications:
-            missing = self._missing(worker)
+            missing = self.missing(worker)
             if missing:
                 names = ", ".join(quoted(each) for each in missing[:5]) + (", …" if len(missing) > 5 else "")
-                yield Breach("MISSING_CERTIFICATION", f"{_named(worker)} does not hold {names}")
+                yield Breach("MISSING_CERTIFICATION", f"{who} does not hold {names}")
         if found.overlap is not None:
             start, end = found.overlap.start.isoformat(), found.overlap.end.isoformat()
-            yield Breach(
-                "SHIFT_OVERLAP", f"{_named(worker)} already works from {start} to {end}, which overlaps the shift"
-            )
+            yield Breach("SHIFT_OVERLAP", f"{who} already works from {start} to {end}, which overlaps the shift")
         if found.do_not_send:
-            yield Breach(
-                "DO_NOT_SEND", f'{_named(worker)} is on the do-not-send list of client "{quoted(self.client_id)}"'
-            )
+            yield Breach("DO_NOT_SEND", f'{who} is on the do-not-send list of client "{quoted(self.client_id)}"')
 
     def _is_placed(self, worker: Worker) -> bool:
-        return fold(worker.role) == self.folded_role and self._is_in_place(fold(worker.city), fold(worker.state))
+        return self.has_role(worker) and self._is_in_place(fold(worker.city), fold(worker.state))
 
     def _is_in_place(self, city: str, state: str) -> bool:
         for place in self.places:
@@ -136,11 +154,7 @@ class FillTerms:
                 return True
         return not self.places
 
-    def _missing(self, worker: Worker) -> list[str]:
-        held_by = {fold(each) for each in worker.certifications}
-        return [each for each in self.certifications if fold(each) not in held_by]
-
-    def _place_breaches(self, worker: Worker) -> Iterator[Breach]:
+    def _place_breaches(self, worker: Worker, who: str) -> Iterator[Breach]:
         city, state = fold(worker.city), fold(worker.state)
         if self._is_in_place(city, state):
             return
@@ -148,26 +162,26 @@ class FillTerms:
         states = [place.takes_state(state) for place in self.places]
         allowed = "; ".join(str(place) for place in self.places[:5]) + ("; …" if len(self.places) > 5 else "")
         based = _spelt(worker.city, worker.state) or "no known place"
-        message = f"{_named(worker)} is based in {based}; allowed: {allowed}"
+        message = f"{who} is based in {based}; allowed: {allowed}"
         if not any(states):
             yield Breach("WRONG_STATE", message)
         if any(states) or not any(cities):
             yield Breach("WRONG_CITY", message)
 
-    def _distance_breaches(self, worker: Worker) -> Iterator[Breach]:
+    def _distance_breaches(self, worker: Worker, who: str) -> Iterator[Breach]:
         if self.max_distance_km is None or self.site is None:
             return
         if worker.latitude is None or worker.longitude is None:
             yield Breach(
                 "NO_COORDINATES",
-                f"{_named(worker)} has no coordinates in the roster, so the distance is not known",
+                f"{who} has no coordinates in the roster, so the distance is not known",
             )
             return
         away = distance_km(self.site, (worker.latitude, worker.longitude))
         if away > self.max_distance_km:
             yield Breach(
                 "TOO_FAR",
-                f"{_named(worker)} is {away:.1f} km from the site; at most {self.max_distance_km:g} km are allowed",
+                f"{who} is {away:.1f} km from the site; at most {self.max_distance_km:g} km are allowed",
             )
 
 
@@ -179,10 +193,6 @@ def _spelt(city: str, state: str) -> str:
     return ", ".join(part for part in (quoted(city), quoted(state)) if part)
 
 
-def _named(worker: Worker) -> str:
-    return f"{quoted(worker.worker_id)} ({quoted(worker.name)})"
-
-
 def distance_km(one: tuple[float, float], other: tuple[float, float]) -> float:
     """Great-circle distance of two (latitude, longitude) pairs in degrees, on a sphere of the Earth's mean radius."""
     latitude_1, longitude_1, latitude_2, longitude_2 = (math.radians(each) for each in (*one, *other))
@@ -191,3 +201,14 @@ def distance_km(one: tuple[float, float], other: tuple[float, float]) -> float:
         + math.cos(latitude_1) * math.cos(latitude_2) * math.sin((longitude_2 - longitude_1) / 2) ** 2
     )
     return 2 * _EARTH_RADIUS_KM * math.asin(min(1.0, math.sqrt(half)))
+
+
+def read_instant(text: str) -> datetime | None:
+    """The instant that an RFC 3339 text with an offset names; None where the text is none."""
+    # fromisoformat takes more than RFC 3339: week dates, no seconds, a space for the T.
+    if not text or not _INSTANT.fullmatch(text):
+        return None
+    try:
+        return datetime.fromisoformat(text.upper())
+    except ValueError:
+        return None

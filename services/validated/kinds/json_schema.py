@@ -19,53 +19,108 @@ from pathlib import Path
 from typing import Any, Final
 
 from lakehouse.errors import Violation, bad_request
-from lakehouse.server.specs import Spec
 from lakehouse.strict_json.parser import JsonValue, print_canonical
+from lakehouse.validated.v1.validated_pb2 import JsonSchemaSpec
 from validated.config import LimitsTable
-from validated.findings import Findings, pointer
-from validated.kinds.validator import Ground, Tools
+from validated.findings import Findings, pointer, quoted
+from validated.kinds.spec import Spec, parsed
+from validated.kinds.spec_schema import schema_of_message
+from validated.kinds.validator import Brief, Ground, Task, Tools
 
 _FIELD: Final = "json_schema.schema_json"
 _PROGRAM: Final = Path(__file__).with_name("json_schema_process.py")
 _START_S: Final = 10.0
 _LENGTH: Final = struct.Struct("<I")
+_WORDS: Final = "The object must be valid by the JSON Schema of the task."
+
+# What is taken for a schema, by its names and the one that holds the schema or something around it.
+_WRAPPERS: Final[tuple[tuple[frozenset[str], str, str], ...]] = (
+    (frozenset(("name", "description", "strict", "schema")), "schema", "the json_schema of an OpenAI response_format"),
+    (frozenset(("type", "json_schema")), "json_schema", "an OpenAI response_format"),
+    (frozenset(("type", "name", "description", "strict", "schema")), "schema", "the text format of OpenAI's responses"),
+    (frozenset(("type", "function")), "function", "the definition of a tool"),
+    (frozenset(("type", "name", "description", "strict", "parameters")), "parameters", "the definition of a function"),
+    (frozenset(("type", "name", "description", "input_schema")), "input_schema", "the definition of a tool"),
+)
+_SCHEMA_KEYWORDS: Final = frozenset(
+    (  # noqa: SIM905  sixty lines otherwise
+        "$schema $id id $ref $anchor $dynamicRef $dynamicAnchor $recursiveRef $recursiveAnchor $vocabulary $comment "
+        "$defs definitions allOf anyOf oneOf not if then else dependentSchemas dependencies dependentRequired "
+        "properties patternProperties additionalProperties propertyNames unevaluatedProperties items prefixItems "
+        "additionalItems contains minContains maxContains unevaluatedItems type enum const multipleOf maximum "
+        "exclusiveMaximum minimum exclusiveMinimum maxLength minLength pattern maxItems minItems uniqueItems "
+        "maxProperties minProperties required title description default examples deprecated readOnly writeOnly format "
+        "contentEncoding contentMediaType contentSchema"
+    ).split()
+)
 
 
 class JsonSchemaValidator:
     """Checks in at most `limits.schema_processes` processes, started on first use."""
+
+    description = "Any JSON that the spec's own JSON Schema accepts."
+    spec_schema_json = schema_of_message(JsonSchemaSpec, ("schema_json",))
+    has_candidates = False
 
     def __init__(self, tools: Tools) -> None:
         self._limits = tools.limits
         self._turn = asyncio.Semaphore(tools.limits.schema_processes)
         self._idle: list[_Process] = []
 
+    @staticmethod
+    def read_spec(message: JsonSchemaSpec) -> Spec:
+        """The spec, where its text is JSON and may be a schema: whether it is one, shows when it is compiled. Raises
+        Fault (BAD_REQUEST).
+        """
+        if not message.schema_json:
+            raise bad_request(Violation(_FIELD, "a JSON Schema is required"))
+        schema = parsed(_FIELD, message.schema_json)
+        if not isinstance(schema, (dict, bool)):
+            raise bad_request(Violation(_FIELD, "a JSON Schema is a JSON object, or true or false"))
+        problem = _no_schema(schema) if isinstance(schema, dict) else ""
+        if problem:
+            raise bad_request(Violation(_FIELD, problem))
+        return Spec("json_schema", message, print_canonical({"schema": schema}))
+
+    async def brief(self, spec: Spec, task: Task) -> Brief:
+        """See Validator. Compiles the schema and checks an empty object, so that one which cannot be used is refused
+        before an answer is paid for. Raises Fault as `validate` does.
+        """
+        text = spec.text or ""
+        await self._ask(f'{{"spec":{text}}}')
+        # The one name of the spec is its schema's.
+        return Brief(instructions=_WORDS, form_schema_json=text.removeprefix('{"schema":')[:-1])
+
     async def validate(self, artifact: JsonValue, spec: Spec, findings: Findings) -> Ground | None:
         """See Validator. Raises Fault where the schema is none, leads outside itself, or costs too much to check."""
+        errors_max = findings.findings_max
+        answer = await self._ask(
+            f'{{"spec":{spec.text},"artifact":{print_canonical(artifact)},"errors_max":{errors_max}}}'
+        )
+        for path, message in answer["errors"]:
+            findings.add("SCHEMA", pointer(path), message)
+        findings.left_out += answer["left_out"]
+        return None
+
+    async def _ask(self, request: str) -> dict[str, Any]:
         async with self._turn:
             process = self._idle.pop() if self._idle else _Process(self._limits)
-            exchange = asyncio.ensure_future(asyncio.to_thread(self._check, process, artifact, spec.text, findings))
+            exchange = asyncio.ensure_future(asyncio.to_thread(self._check, process, request))
             try:
-                answer = await asyncio.shield(exchange)
+                return await asyncio.shield(exchange)
             except asyncio.CancelledError:
                 # Nobody waits for this answer, and the process must not go to the next caller while it is on its way.
                 process.interrupt()
                 await asyncio.wait((exchange,))
                 exchange.exception()
                 raise
-        for path, message in answer["errors"]:
-            findings.add("SCHEMA", pointer(path), message)
-        findings.left_out += answer["left_out"]
-        return None
 
     async def aclose(self) -> None:
         """End the processes."""
         while self._idle:
             self._idle.pop().kill()
 
-    def _check(
-        self, process: _Process, artifact: JsonValue, spec_text: str | None, findings: Findings
-    ) -> dict[str, Any]:
-        request = f'{{"spec":{spec_text},"artifact":{print_canonical(artifact)},"errors_max":{findings.findings_max}}}'
+    def _check(self, process: _Process, request: str) -> dict[str, Any]:
         try:
             answer = process.ask(request.encode(), self._limits.schema_ms / 1000)
         except TimeoutError:
@@ -83,6 +138,17 @@ class JsonSchemaValidator:
         if "problem" in answer:
             raise bad_request(Violation(_FIELD, answer["problem"]))
         return answer
+
+
+def _no_schema(value: dict[str, JsonValue]) -> str:
+    """What `value` is, where it is something around a schema, or has no keyword and so would accept anything."""
+    for names, inner, what in _WRAPPERS:
+        if inner in value and value.keys() <= names and isinstance(value[inner], (dict, bool)):
+            return f'this is {what}, not a JSON Schema; give what stands in its "{inner}"'
+    if value and value.keys().isdisjoint(_SCHEMA_KEYWORDS):
+        found = ", ".join(f'"{quoted(name)}"' for name in list(value)[:3])
+        return f"no keyword of JSON Schema stands at its top, but {found}: it would accept anything; {{}} says so"
+    return ""
 
 
 class _Process:

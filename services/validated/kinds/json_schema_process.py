@@ -1,7 +1,8 @@
 """``python -P json_schema_process.py MEMORY_MB SCHEMAS_KEPT CHECK_MS``: checks artifacts against schemas.
 
 Reads frames (length, four bytes little-endian, then JSON) {spec: {schema}, artifact, errors_max} from standard input,
-answers each with {errors: [[path, message], …], left_out} or {problem}. Ends with its input, by SIGALRM when a check
+answers each with {errors: [[path, message], …], left_out} or {problem}; without an artifact it is the schema that is
+tried, on an empty object. Ends with its input, by SIGALRM when a check
 takes far too long (whoever asked is then gone), or by its memory limit.
 """
 
@@ -123,6 +124,9 @@ def check(schemas: Schemas, request: dict[str, Any]) -> dict[str, Any]:
         validator = schemas.compiled(request["spec"]["schema"])
     except ValueError as error:
         return {"problem": str(error)}
+    if "artifact" not in request:
+        validator.is_valid({})
+        return {"errors": [], "left_out": 0}
     artifact, errors_max = request["artifact"], request["errors_max"]
     if validator.is_valid(artifact):
         return {"errors": [], "left_out": 0}

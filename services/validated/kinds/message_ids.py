@@ -82,16 +82,20 @@ class IdSearch:
         self._found.setdefault(text, (start, end))
         yield text
 
+    def is_said(self, text: str) -> bool:
+        """Whether a word such as "ID" or "worker" before the candidate `text` says that it is one."""
+        return _SAID_TO_BE.search(self._view[max(0, self._found[text][0] - 40) : self._found[text][0]]) is not None
+
     def phantoms(self, known: Collection[str], own_ids: Collection[str]) -> Iterator[str]:
         """Words that are written as the ids of the fill are, and are no id of the roster."""
-        for text, (start, _) in self._found.items():
+        for text in self._found:
             if text in known or text in own_ids or _shape(text) not in self._shapes:
                 continue
             if text.translate(_DASH) in own_ids:
                 continue
             if sum(map(str.isdigit, text)) < 3:
                 continue
-            if text.isdecimal() and not _SAID_TO_BE.search(self._view[max(0, start - 40) : start]):
+            if text.isdecimal() and not self.is_said(text):
                 continue
             yield text
 

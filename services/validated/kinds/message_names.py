@@ -61,6 +61,10 @@ class NameSearch:
         """Whom the view names, by the key: the words as they stand, in lower case. `bearers` are people of the roster
         by their name's key; `own` are the names that may be said.
         """
+        return {key: written.lower() for key, written in self.named(bearers, own).items()}
+
+    def named(self, bearers: Mapping[str, Sequence[Worker]], own: Collection[str] = ()) -> dict[str, str]:
+        """As `strangers`, in the words' own case."""
         own_keys = {name_key(name): name for name in own}
         own_words = {word.key for name in own for word in words(name)}
         spans = [
@@ -84,7 +88,7 @@ class NameSearch:
                 continue
             last = run.last
             written = self._view[self._words[run.first].start : self._words[run.last].end]
-            found[run.key] = " ".join(written.lower().split())
+            found[run.key] = " ".join(written.split())
         return found
 
     def covered(self, own: Collection[str]) -> list[tuple[int, int]]:

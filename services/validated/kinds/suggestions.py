@@ -14,13 +14,14 @@ from typing import Final
 
 from rapidfuzz import fuzz, process
 
-from lakehouse.server.specs import quoted
-from validated.config import LimitsTable
+from validated.config import CANDIDATE_FACTS, LimitsTable
 from validated.datasets.near import plain_id
 from validated.datasets.texts import fold
 from validated.datasets.worker import Answer, Candidates, Wanted
-from validated.findings import SUGGESTIONS_MAX, Finding, Findings, Suggestion
+from validated.findings import SUGGESTIONS_MAX, Finding, Findings, Suggestion, quoted
+from validated.kinds.facts import Facts
 from validated.kinds.fill_terms import FillTerms
+from validated.kinds.shortage import shortage_text
 
 # From here on a likeness is worth the question "did you mean"; below, a worker is only one who would do.
 _NEAR: Final = 80.0
@@ -34,9 +35,10 @@ _FIRST: Final = 24
 # So many comparisons take some 0.1 ms, and a few ms where hardly anybody qualifies. A thread would hold the interpreter
 # no shorter, and be waited for.
 _INLINE_PAIRS_MAX: Final = 1000
+_ALL_FACTS: Final = Facts(CANDIDATE_FACTS, "US")
 
-# One who would qualify: likeness (negative, so that the likest sorts first), id, name.
-_Near = tuple[float, str, str]
+# One who would qualify: likeness (negative, so that the likest sorts first), id, name, facts.
+_Near = tuple[float, str, str, str]
 
 
 async def suggest(
@@ -47,6 +49,7 @@ async def suggest(
     *,
     taken: Collection[str],
     limits: LimitsTable,
+    facts: Facts = _ALL_FACTS,
 ) -> None:
     """Give the findings of `wanted` (by their position in `findings.kept`) suggestions, nearest first. Where fewer
     qualify than are asked for, one finding says so, if that is known.
@@ -59,7 +62,7 @@ async def suggest(
         return
     ends_at = time.monotonic() + limits.suggestions_ms / 1000
     candidates = await answer.near(tuple(first.values()), terms.criteria())
-    search = _Search(candidates, terms, taken, ends_at)
+    search = _Search(candidates, terms, taken, facts, ends_at)
     if len(first) * len(candidates.worker_ids) <= _INLINE_PAIRS_MAX:
         _tell(findings, first, search)
     else:
@@ -70,29 +73,35 @@ def _tell(findings: Findings, wanted_at: Mapping[int, Wanted], search: _Search) 
     place: str | None = None
     nearest: list[_Near] = []
     for position, wanted in wanted_at.items():
-        code, path, message, _ = findings.kept[position]
+        code, path, message, _, unrestricted = findings.kept[position]
         is_new = not path or path.rpartition("/")[0] != place
         if is_new:
             place, nearest = path.rpartition("/")[0], search.nearest(wanted)
         if nearest:
-            suggestions = tuple([Suggestion(worker_id, name) for _, worker_id, name in nearest])
+            suggestions = tuple([Suggestion(*near[1:]) for near in nearest])
             # Somebody with several faults is answered once in words.
             text = f"{message}; {_listed(nearest, meant=code in _UNKNOWN)}" if is_new else message
-            findings.kept[position] = Finding(code, path, text, suggestions)
+            unrestricted = unrestricted or (message if is_new else "")
+            findings.kept[position] = Finding(code, path, text, suggestions, unrestricted)
     shortage = search.shortage()
     if shortage:
         at = next((at for at, finding in enumerate(findings.kept) if finding.code == "COUNT"), 0)
-        code, path, message, suggestions = findings.kept[at]
-        findings.kept[at] = Finding(code, path, f"{message}; {shortage}", suggestions)
+        code, path, message, suggestions, unrestricted = findings.kept[at]
+        if unrestricted:
+            unrestricted = f"{unrestricted}; {shortage}"
+        findings.kept[at] = Finding(code, path, f"{message}; {shortage}", suggestions, unrestricted)
 
 
 class _Search:
     """Who is nearest, for one stranger of an artifact after the other."""
 
-    def __init__(self, candidates: Candidates, terms: FillTerms, taken: Collection[str], ends_at: float) -> None:
+    def __init__(
+        self, candidates: Candidates, terms: FillTerms, taken: Collection[str], facts: Facts, ends_at: float
+    ) -> None:
         self._candidates = candidates
         self._terms = terms
         self._taken = taken
+        self._facts = facts
         self._ends_at = ends_at
         self._given: set[str] = set()
 
@@ -102,7 +111,7 @@ class _Search:
         nearest = self._pick(wanted, min(_FIRST, count))
         if nearest is None:
             nearest = self._pick(wanted, count) or []
-        self._given.update([worker_id for _, worker_id, _ in nearest])
+        self._given.update([near[1] for near in nearest])
         return nearest
 
     def shortage(self) -> str:
@@ -112,9 +121,7 @@ class _Search:
             return ""
         needed = self._terms.count
         if not worker_ids:
-            where = " where they may be based" if self._terms.places else ""
-            role = quoted(self._terms.role)
-            return f'nobody in the roster is "{role}"{where}, {needed} asked for: no answer can pass'
+            return shortage_text(self._terms, 0, nobody_there=True)
         count = 0
         for at in range(len(worker_ids)):
             if at % 64 == 0 and time.monotonic() > self._ends_at:
@@ -122,8 +129,7 @@ class _Search:
             count += self._terms.met_by(found_at(at))
             if count >= needed:
                 return ""
-        verb = "worker of the roster qualifies" if count == 1 else "workers of the roster qualify"
-        return f"only {count} {verb} under all terms, {needed} asked for: no answer can pass"
+        return shortage_text(self._terms, count, nobody_there=False)
 
     def _pick(self, wanted: Wanted, limit: int) -> list[_Near] | None:
         """See `nearest`; None where more than the `limit` likest by name and by id have to be seen to know."""
@@ -156,12 +162,13 @@ class _Search:
             if time.monotonic() > self._ends_at:
                 break
             found = found_at(at)
-            if self._terms.met_by(found):
+            # Somebody of whom nothing may be said is nobody's suggestion.
+            if self._terms.met_by(found) and (facts := self._facts.text_of(found.worker)) is not None:
                 like_id = fuzz.ratio(worker_id, candidate_id) - _ID_HANDICAP
                 like_name = fuzz.ratio(name, names[at]) if name else 0.0
                 score = max(like_name, like_id) + min(like_name, like_id) / 100
                 into = last if score < _NEAR and candidate_id in self._given else best
-                insort(into, (-score, candidate_id, found.worker.name))
+                insort(into, (-score, candidate_id, found.worker.name, facts))
                 del into[SUGGESTIONS_MAX:]
         return (best + last)[:SUGGESTIONS_MAX]
 
@@ -174,5 +181,5 @@ def _likest(text: str, choices: Sequence[str], limit: int) -> list[tuple[float, 
 def _listed(nearest: Sequence[_Near], *, meant: bool) -> str:
     near = [each for each in nearest if meant and -each[0] >= _NEAR]
     shown = (near or nearest)[:_TOLD_IN_MESSAGE]
-    names = ", ".join([f"{quoted(worker_id)} {quoted(name)}" for _, worker_id, name in shown])
+    names = ", ".join([f"{quoted(worker_id)} {quoted(name)}" for _, worker_id, name, _ in shown])
     return f"did you mean {names}?" if near else f"workers who would qualify: {names}"

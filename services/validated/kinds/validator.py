@@ -1,26 +1,31 @@
-"""What a kind is made of: the protocol that every validator has, those of this repository and those from outside."""
+"""What a kind is made of: the protocol that every kind has, those of this repository and those from outside."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from lakehouse.server.specs import Spec
 from lakehouse.strict_json.parser import JsonValue
-from validated.config import LimitsTable
+from validated.config import CANDIDATE_FACTS, LimitsTable
 from validated.datasets.worker import RosterVersion, WorkerLookup
-from validated.findings import Findings
+from validated.findings import Finding, Findings
+from validated.kinds.spec import Spec
+
+PROMPT_CHARS_MAX: Final = 20_000
+"""So much of a prompt is searched for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What a validator may use, given to it once when the service starts."""
+    """What a kind may use, given to it once when the service starts."""
 
     roster: WorkerLookup
     limits: LimitsTable
     region: str = "US"
     """Where phone numbers without a country code are from: two letters, ISO 3166."""
+    candidate_facts: Sequence[str] = CANDIDATE_FACTS
+    """What a model may know of a worker."""
 
 
 class Ground(NamedTuple):
@@ -32,8 +37,43 @@ class Ground(NamedTuple):
     """The one version that answered everything."""
 
 
+class Task(NamedTuple):
+    """What a brief is asked for, beside the spec."""
+
+    prompt: str = ""
+    """The caller's words, at most ``PROMPT_CHARS_MAX`` of them."""
+    candidates_max: int = 0
+    """The most candidates that are wanted; 0: no ground truth is to be read."""
+    seed: str = ""
+    """Draws the sample of candidates."""
+
+
+class Brief(NamedTuple):
+    """What a model should know before it answers. The fields are those of ``BriefResponse``."""
+
+    instructions: str = ""
+    form_schema_json: str = ""
+    candidates_schema_json: str = ""
+    candidates: Sequence[dict[str, JsonValue]] = ()
+    """The facts of each; ``worker_id`` or ``name`` are what a trace shows of it."""
+    candidates_total: int = 0
+    candidates_total_is_floor: bool = False
+    needed: int = 0
+    infeasible: bool = False
+    findings: Sequence[Finding] = ()
+    roster: RosterVersion | None = None
+
+
 class Validator(Protocol):
-    """The rules of one kind."""
+    """A kind. Beside `validate`, which each must have, a class may have
+
+    - ``async def brief(self, spec: Spec, task: Task) -> Brief``: what a model should know before it answers. Raises as
+      `validate` does. A kind without it has an empty brief: its model learns from findings alone.
+    - ``description: str``, ``spec_schema_json: str``, ``has_candidates: bool``: what ListKinds says of it.
+    - ``def read_spec(message) -> Spec``: the spec of a kind whose name is a member of ``oneof spec``, which must have
+      it. A kind from outside gets the object of ``spec_json``, read strictly, as ``spec.text``.
+    - ``async def aclose(self) -> None``: awaited when the service ends.
+    """
 
     async def validate(self, artifact: JsonValue, spec: Spec, findings: Findings) -> Ground | None:
         """Add to `findings`, which is empty, what is wrong with `artifact`; None where no roster was asked.

@@ -169,16 +169,18 @@ class ValidateResponse(_message.Message):
     def __init__(self, passed: bool = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., findings_left_out: _Optional[int] = ..., grounded_in_roster: bool = ..., roster: _Optional[_Union[RosterVersion, _Mapping]] = ..., artifact_json: _Optional[str] = ...) -> None: ...
 
 class Finding(_message.Message):
-    __slots__ = ("code", "path", "message", "suggestions")
+    __slots__ = ("code", "path", "message", "suggestions", "unrestricted_message")
     CODE_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     SUGGESTIONS_FIELD_NUMBER: _ClassVar[int]
+    UNRESTRICTED_MESSAGE_FIELD_NUMBER: _ClassVar[int]
     code: str
     path: str
     message: str
     suggestions: _containers.RepeatedCompositeFieldContainer[Suggestion]
-    def __init__(self, code: _Optional[str] = ..., path: _Optional[str] = ..., message: _Optional[str] = ..., suggestions: _Optional[_Iterable[_Union[Suggestion, _Mapping]]] = ...) -> None: ...
+    unrestricted_message: str
+    def __init__(self, code: _Optional[str] = ..., path: _Optional[str] = ..., message: _Optional[str] = ..., suggestions: _Optional[_Iterable[_Union[Suggestion, _Mapping]]] = ..., unrestricted_message: _Optional[str] = ...) -> None: ...
 
 class Suggestion(_message.Message):
     __slots__ = ("worker_id", "name", "facts_json")

@@ -1,4 +1,4 @@
-"""What read_spec takes, refuses, and writes for the session row."""
+"""What the rules of each kind take of a spec, and refuse."""
 
 from __future__ import annotations
 
@@ -10,19 +10,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakehouse.errors import Fault, Reason
-from lakehouse.iterate.v1.iterate_pb2 import IterateRequest
-from lakehouse.server.specs import KNOWN_KINDS, quoted, read_instant, read_spec
 from lakehouse.strict_json.parser import parse_json, print_canonical
-from lakehouse.validated.v1.validated_pb2 import ValidateRequest
+from lakehouse.validated.v1.validated_pb2 import BriefRequest, ValidateRequest
+from validated.findings import quoted
+from validated.kinds import KINDS
+from validated.kinds.fill_terms import read_instant
+from validated.kinds.spec import Spec, read_spec
 
 FILL: dict[str, Any] = {"role": "welder", "count": 3}
 SITE = {"latitude": 41.5, "longitude": -83.5}
 
 
+class Outside:
+    """A kind from outside: it has no spec of its own."""
+
+
+def _read(request: ValidateRequest | BriefRequest, *outside: str) -> Spec:
+    return read_spec(request, KINDS | dict.fromkeys(outside, Outside))
+
+
 def _violations(kind: str, **spec: Any) -> set[str]:
     fields: dict[str, Any] = {"kind": kind, kind: spec}
     try:
-        read_spec(ValidateRequest(**fields))
+        _read(ValidateRequest(**fields))
     except Fault as fault:
         assert fault.reason is Reason.BAD_REQUEST
         for violation in fault.violations:
@@ -33,9 +43,9 @@ def _violations(kind: str, **spec: Any) -> set[str]:
     return set()
 
 
-def test_the_text_is_the_rows_spec_with_proto_names_and_no_unset_fields() -> None:
-    spec = read_spec(
-        IterateRequest(
+def test_the_text_has_proto_names_and_no_unset_fields() -> None:
+    spec = _read(
+        BriefRequest(
             kind="fill",
             fill={
                 **FILL,
@@ -57,15 +67,15 @@ def test_the_text_is_the_rows_spec_with_proto_names_and_no_unset_fields() -> Non
 
 def test_a_schema_is_embedded_without_its_suffix_and_keeps_its_digits() -> None:
     schema = '{"maximum": 123456789012345678901234567890, "type" : "integer"}'
-    spec = read_spec(ValidateRequest(kind="json_schema", json_schema={"schema_json": schema}))
+    spec = _read(ValidateRequest(kind="json_schema", json_schema={"schema_json": schema}))
     assert spec.text == '{"schema":{"maximum":123456789012345678901234567890,"type":"integer"}}'
 
 
 def test_a_kind_from_outside_takes_spec_json_or_nothing() -> None:
-    read = {"extra_kinds": ("haiku",)}
-    assert read_spec(ValidateRequest(kind="haiku", spec_json='{"b":1.0,"a":2}'), **read).text == '{"a":2,"b":1}'
-    assert read_spec(ValidateRequest(kind="haiku"), **read).text is None
-    assert read_spec(ValidateRequest(kind="haiku"), **read).message is None
+    assert _read(ValidateRequest(kind="haiku", spec_json='{"b":1.0,"a":2}'), "haiku").text == '{"a":2,"b":1}'
+    assert _read(ValidateRequest(kind="haiku"), "haiku").text is None
+    assert _read(ValidateRequest(kind="haiku"), "haiku").message is None
+    assert _read(ValidateRequest(kind="spec_json"), "spec_json").text is None
 
 
 @pytest.mark.parametrize(
@@ -95,7 +105,7 @@ def test_a_kind_from_outside_takes_spec_json_or_nothing() -> None:
 )
 def test_what_does_not_fit_the_kind_is_refused(request_: Any, reason: Reason, field: str) -> None:
     with pytest.raises(Fault) as caught:
-        read_spec(request_, extra_kinds=("song",))
+        _read(request_, "song")
     assert caught.value.reason is reason
     assert [violation.field for violation in caught.value.violations] == [field]
 
@@ -117,19 +127,19 @@ def test_what_does_not_fit_the_kind_is_refused(request_: Any, reason: Reason, fi
 )
 def test_what_is_no_schema_is_refused_by_what_it_is(schema: Any, says: str) -> None:
     with pytest.raises(Fault) as caught:
-        read_spec(ValidateRequest(kind="json_schema", json_schema={"schema_json": json.dumps(schema)}))
+        _read(ValidateRequest(kind="json_schema", json_schema={"schema_json": json.dumps(schema)}))
     (violation,) = caught.value.violations
     assert says in violation.description
 
 
 @pytest.mark.parametrize("schema", [{}, True, {"title": "x"}, {"$ref": "#"}, {"properties": {"schema": {}}, "name": 1}])
 def test_what_is_a_schema_is_taken(schema: Any) -> None:
-    read_spec(ValidateRequest(kind="json_schema", json_schema={"schema_json": json.dumps(schema)}))
+    _read(ValidateRequest(kind="json_schema", json_schema={"schema_json": json.dumps(schema)}))
 
 
 def test_an_unknown_kind_is_told_which_ones_there_are() -> None:
     with pytest.raises(Fault) as caught:
-        read_spec(ValidateRequest(kind="fil\u202el" * 100), extra_kinds=("song",))
+        _read(ValidateRequest(kind="fil\u202el" * 100), "song")
     text = caught.value.violations[0].description
     assert "fill, email, json_schema, song" in text
     assert "U+202E" in text
@@ -228,7 +238,7 @@ _REQUESTS = st.builds(
     lambda kind, role, count, number, ids, text: ValidateRequest(
         kind=kind, **_member(kind, role, count, number, ids, text)
     ),
-    st.sampled_from(KNOWN_KINDS),
+    st.sampled_from(list(KINDS)),
     st.text(max_size=5),
     st.integers(-5, 2000),
     st.floats(),
@@ -257,7 +267,7 @@ def _member(kind: str, role: str, count: int, number: float, ids: list[str], tex
 @given(_REQUESTS)
 def test_any_request_is_taken_with_canonical_text_or_refused_by_a_fault(request: ValidateRequest) -> None:
     try:
-        spec = read_spec(request)
+        spec = _read(request)
     except Fault as fault:
         assert fault.reason is Reason.BAD_REQUEST
         assert fault.violations

@@ -1,0 +1,108 @@
+"""``lakehouse brief``: what a model would be shown before it answers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from google.protobuf import json_format
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lakehouse.cli.gate import SERVER_OPTIONS, SPEC_OPTIONS, ask, give_spec, roster_line, with_options
+from lakehouse.validated.v1 import validated_pb2
+
+EXIT_INFEASIBLE = 3
+
+
+@click.command(epilog="Exit status: 0 an answer can pass, 3 none can (infeasible), 1 a fault, 2 wrong usage.")
+@with_options(*SPEC_OPTIONS)
+@click.option("--prompt", default="", help="The task in words: whom it names and who qualifies comes first.")
+@click.option("--candidates", "candidates_max", type=click.IntRange(0, 200), help="At most so many (default: 50).")
+@click.option("--seed", default="", help="Draws the sample; a session's id gives the list of that session.")
+@with_options(*SERVER_OPTIONS)
+def command(
+    *,
+    kind: str,
+    spec: str | None,
+    prompt: str,
+    candidates_max: int | None,
+    seed: str,
+    address: str | None,
+    roster: Path | None,
+    timeout_s: float,
+    as_json: bool,
+    **fields: Any,
+) -> None:
+    """Show what a model would be shown before it answers: the instructions, the candidates, how many qualify; and where
+    too few do, which demand shuts most out. No model is asked.
+
+    \b
+      lakehouse brief --kind fill --spec '{"role": "welder", "count": 2}' --prompt "Two welders for Saturday" \\
+        --roster examples/roster/workers.csv
+    """
+    request = validated_pb2.BriefRequest(kind=kind, prompt=prompt, candidates_max=candidates_max, seed=seed)
+    give_spec(request, kind, spec, fields)
+    response = ask(lambda client: client.brief(request, timeout_s=timeout_s), address=address, roster=roster)
+    if as_json:
+        click.echo(json.dumps(_object(response), ensure_ascii=False))
+    else:
+        _show(response)
+    sys.exit(EXIT_INFEASIBLE if response.infeasible else 0)
+
+
+def _object(response: validated_pb2.BriefResponse) -> dict[str, Any]:
+    value = json_format.MessageToDict(
+        response, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    # JSON in JSON is for programs that pass it on; whoever reads this wants it as it is.
+    for name in ("form_schema", "candidates_schema", "candidates"):
+        text = value.pop(f"{name}_json")
+        value[name] = json.loads(text) if text else None
+    return value
+
+
+def _show(response: validated_pb2.BriefResponse) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    if response.infeasible:
+        console.print("[bold]infeasible:[/bold] no answer can pass; a session would end without asking a model")
+        for finding in response.findings:
+            console.print(f"  {escape(finding.code)}: {escape(finding.message)}")
+        console.print()
+    console.print("[bold]instructions[/bold]")
+    console.print(f"  {escape(response.instructions) or '(none)'}", end="\n\n")
+    if not response.HasField("roster"):
+        console.print("no candidates: this kind has none, or none were asked for")
+        return
+    candidates: list[dict[str, Any]] = json.loads(response.candidates_json) if response.candidates_json else []
+    _show_candidates(console, candidates)
+    floor = "at least " if response.candidates_total_is_floor else ""
+    needed = f", {response.needed} needed" if response.needed else ""
+    console.print(f"{len(candidates)} candidates of {floor}{response.candidates_total} who qualify{needed}")
+    if not response.candidates_schema_json:
+        console.print("no schema of candidates: a model would be held to the form alone")
+    console.print(escape(roster_line(response.roster)))
+
+
+def _show_candidates(console: Console, candidates: list[dict[str, Any]]) -> None:
+    if not candidates:
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    columns = list(dict.fromkeys(name for facts in candidates for name in facts))
+    # Who it is, before what is known of him.
+    columns.sort(key=lambda name: (name not in ("worker_id", "name"), name != "worker_id"))
+    for name in columns:
+        table.add_column(name)
+    for facts in candidates:
+        table.add_row(*(escape(_cell(facts.get(name, ""))) for name in columns))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,67 @@
+"""Candidates as a JSON Schema: a choice among (id, name) pairs, in slots of their own where there are enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from lakehouse.strict_json.parser import JsonValue, print_canonical
+
+CANDIDATES_DEFAULT: Final = 50
+CANDIDATES_MAX: Final = 200
+_RAISED_MAX: Final = 400
+
+Facts = dict[str, JsonValue]
+
+
+def limit_of(candidates_max: int, needed: int) -> int:
+    """How many candidates to give where `needed` are needed; 0: too many for a choice."""
+    if needed <= candidates_max:
+        return candidates_max
+    return min(2 * needed, _RAISED_MAX) if needed <= _RAISED_MAX else 0
+
+
+def fitting(candidates: Iterable[Facts], bytes_max: int) -> list[Facts]:
+    """As many of `candidates` as have room in `bytes_max` of JSON: an artifact of them is then no larger."""
+    kept: list[Facts] = []
+    candidates = list(candidates)
+    if len(print_canonical(list(candidates)).encode()) <= bytes_max:
+        return candidates
+    for facts in candidates:
+        bytes_max -= len(print_canonical(facts).encode()) + 1
+        if bytes_max < 0:
+            break
+        kept.append(facts)
+    return kept
+
+
+def worker_list(items: dict[str, JsonValue], needed: int) -> str:
+    """The schema (2020-12, canonical JSON) of `{"workers": […]}` with `needed` elements; `items` says of which sort."""
+    workers: dict[str, JsonValue] = {"type": "array", **items, "minItems": needed, "maxItems": needed}
+    return print_canonical(exact_object({"workers": workers}, ("workers",)))
+
+
+def exact_object(properties: dict[str, JsonValue], required: Sequence[str]) -> dict[str, JsonValue]:
+    """The schema of an object with no other properties than these."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def choice(candidates: Sequence[Facts], named: int, needed: int) -> dict[str, JsonValue]:
+    """What `worker_list` takes: `needed` of `candidates`, of whom the first `named` are those whom the prompt names.
+
+    In slots nobody can be chosen twice, and no two who are named exclude each other. They need twice as many candidates
+    as slots: a slot of one is no choice. Nothing but id and name may be said: what fits is right.
+    """
+    pairs: list[JsonValue] = [
+        exact_object({name: {"const": facts[name]} for name in ("worker_id", "name")}, ("worker_id", "name"))
+        for facts in candidates
+    ]
+    if len(pairs) < 2 * needed or named > needed:
+        return {"items": {"anyOf": pairs}}
+    slots: list[JsonValue] = [{"anyOf": pairs[at::needed]} for at in range(needed)]
+    return {"prefixItems": slots, "items": False}

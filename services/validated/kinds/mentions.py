@@ -1,0 +1,83 @@
+"""Whom a prompt names, by id or by full name, as it says so itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from validated.datasets.names import name_key
+from validated.datasets.worker import Found
+from validated.kinds.message_ids import IdSearch
+from validated.kinds.message_names import NameSearch
+from validated.kinds.message_text import views
+
+# Bare digits are most often a count, a time or a street: fewer than these are an id where the prompt says so.
+_BARE_DIGITS_MIN: Final = 5
+_MARKS: Final = ".,;:!?()[]{}<>\"'`\u2018\u2019\u201c\u201d"
+
+
+class Mention(NamedTuple):
+    """One way in which a prompt names somebody."""
+
+    words: str
+    """The prompt's own."""
+    workers: tuple[Found, ...]
+    """Who has this id, or bears this name: at least one."""
+
+
+class Mentions:
+    """The search of one prompt."""
+
+    def __init__(self, prompt: str) -> None:
+        shown = views(prompt) if prompt else []
+        self._ids: dict[str, None] = {}
+        for view in shown:
+            search = IdSearch(view, ())
+            self._ids |= dict.fromkeys(
+                text
+                for text in search.candidates
+                if not text.isdecimal() or len(text) >= _BARE_DIGITS_MIN or search.is_said(text)
+            )
+            # An id may hold marks that end a word elsewhere.
+            for word in view.split():
+                text = word.strip(_MARKS)
+                if 2 <= len(text) <= 200 and not text.isdecimal():
+                    self._ids.setdefault(text)
+        self._names = [NameSearch(view) for view in shown]
+
+    @property
+    def worker_ids(self) -> Sequence[str]:
+        """Every word that may be an id, distinct."""
+        return tuple(self._ids)
+
+    @property
+    def name_keys(self) -> Sequence[str]:
+        """The keys of every run of words that may be a name, distinct."""
+        return tuple(dict.fromkeys(key for search in self._names for key in search.name_keys()))
+
+    def among(self, known: Sequence[Found]) -> list[Mention]:
+        """Who of `known` is named: by ids first, then by names, in the order of the prompt."""
+        by_id = {found.worker.worker_id: found for found in known}
+        mentions = [Mention(text, (by_id[text],)) for text in self._ids if text in by_id]
+        bearers: dict[str, list[Found]] = {}
+        for found in known:
+            bearers.setdefault(name_key(found.worker.name), []).append(found)
+        workers = {key: [found.worker for found in each] for key, each in bearers.items()}
+        named: dict[str, str] = {}
+        for search in self._names:
+            for key, words in search.named(workers).items():
+                named.setdefault(key, words)
+        mentions += [Mention(words, tuple(bearers[key])) for key, words in named.items()]
+        return mentions
+
+
+def those_who(mentions: Sequence[Mention], qualifies: Callable[[Found], bool]) -> tuple[dict[str, Found], list[str]]:
+    """Of those who are named: who qualifies, by id, and the words that name nobody who does."""
+    good: dict[str, Found] = {}
+    bad: dict[str, None] = {}
+    for mention in mentions:
+        fit = [found for found in mention.workers if qualifies(found)]
+        good.update((found.worker.worker_id, found) for found in fit)
+        if not fit:
+            bad.setdefault(mention.words)
+    return good, list(bad)
