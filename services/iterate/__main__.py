@@ -13,12 +13,11 @@ from functools import partial
 
 from prometheus_client import Counter
 
-from iterate.config import IterateConfig
+from iterate.config import IterateConfig, advice
 from iterate.hops import ChatHop, GateHop, hop_credentials
-from iterate.loop import Limits
+from iterate.limits import Limits
 from iterate.servicer import IterateServicer
 from iterate.session import Sessions
-from iterate.session_log.config import session_log_advice
 from iterate.session_log.counts import GAUGES
 from iterate.session_log.logger import SessionLogger
 from iterate.session_trace import trace_recovered_session
@@ -49,9 +48,11 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
         stack.push_async_callback(log.close)
         chat = await stack.enter_async_context(AsyncChatClient(config.chatd, credentials=credentials))
         gate = await stack.enter_async_context(AsyncValidateClient(config.validated, credentials=credentials))
+        gate_hop = GateHop(gate)
         sessions = Sessions(
             chat=ChatHop(chat),
-            gate=GateHop(gate),
+            gate=gate_hop,
+            source=gate_hop,
             log=log,
             tracing=tracing,
             daemon=config.daemon,
@@ -62,6 +63,10 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
                 session_tokens_max=config.session_tokens_max,
                 artifact_bytes_max=config.artifact_bytes_max,
                 context_bytes_max=config.context_bytes_max,
+                brief_ms_max=config.brief_ms_max,
+                candidates_max=config.candidates_max,
+                asks_infeasible=config.on_infeasible == "ask",
+                stops_repeats=config.on_no_progress == "stop",
             ),
         )
         servicer = IterateServicer(sessions=sessions, config=config)
@@ -78,7 +83,7 @@ def main() -> None:
         IterateConfig,
         compose,
         description="The loop: ask the model, validate, feed the findings back.",
-        advise=session_log_advice,
+        advise=advice,
     )
 
 

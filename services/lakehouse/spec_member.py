@@ -13,7 +13,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 _ANY_KIND: Final = "spec_json"
-_JSON_SUFFIX: Final = "_json"
+JSON_SUFFIX: Final = "_json"
 
 
 class SpecError(ValueError):
@@ -45,13 +45,13 @@ def set_spec(request: Message, kind: str, spec: Message | str, *, unwrapped: boo
         setattr(request, member.name, spec)
         return
     fields = member.message_type.fields
-    if unwrapped and len(fields) == 1 and _holds_json(fields[0]):
+    if unwrapped and len(fields) == 1 and holds_json(fields[0]):
         values: dict[str, Any] = {fields[0].name: spec}
     else:
         values = _object(spec)
         for field in fields:
-            embedded = field.name.removesuffix(_JSON_SUFFIX)
-            if _holds_json(field) and embedded in values:
+            embedded = field.name.removesuffix(JSON_SUFFIX)
+            if holds_json(field) and embedded in values:
                 values[field.name] = json.dumps(values.pop(embedded), ensure_ascii=False)
     # Not in place: a breach must leave the request as it was, and a repeated field of before must not stay.
     read = getattr(request, member.name).__class__()
@@ -62,8 +62,9 @@ def set_spec(request: Message, kind: str, spec: Message | str, *, unwrapped: boo
     getattr(request, member.name).CopyFrom(read)
 
 
-def _holds_json(field: FieldDescriptor) -> bool:
-    return field.type == FieldDescriptor.TYPE_STRING and field.name.endswith(_JSON_SUFFIX)
+def holds_json(field: FieldDescriptor) -> bool:
+    """Whether a field of a spec message is JSON text: a row holds its value under the name without `_json`."""
+    return field.type == FieldDescriptor.TYPE_STRING and field.name.endswith(JSON_SUFFIX)
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,23 +28,42 @@ def run(*arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[s
     return subprocess.run([LAKEHOUSE, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False)
 
 
-def test_the_demo_as_json_is_one_object_with_the_whole_session() -> None:
+NAMES = ["final_verdict", "iterations", "session_id", "trace_id", "brief", "attempts", "artifact", "row", "spans"]
+
+
+def test_the_demo_as_json_is_one_object_with_the_ungrounded_session_and_the_grounded_one() -> None:
     done = run("demo", "--json")
 
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert list(result) == [
-        *("final_verdict", "iterations", "session_id", "trace_id", "attempts", "artifact", "row", "spans"),
-    ]
-    assert (result["final_verdict"], result["iterations"]) == ("accepted", 2)
+    assert list(result) == [*NAMES, "grounded"]
+    assert (result["final_verdict"], result["iterations"], result["brief"]) == ("accepted", 2, None)
     phantom = result["attempts"][0]["findings"][0]
     assert phantom["code"] == "PHANTOM_WORKER"
     assert phantom["path"] == "/workers/2/worker_id"
     assert len(result["artifact"]["workers"]) == 3
     assert result["row"]["session_id"] == result["session_id"]
     assert result["row"]["artifact"] == result["artifact"]
-    assert len(result["spans"]) == 7
+    assert len(result["spans"]) == 8
     assert {span["trace_id"] for span in result["spans"]} == {result["trace_id"]}
+    assert_grounded(result["grounded"])
+
+
+def test_the_grounded_demo_alone_is_accepted_at_the_first_attempt() -> None:
+    done = run("demo", "--grounded", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert_grounded(json.loads(done.stdout))
+
+
+def assert_grounded(session: dict[str, Any]) -> None:
+    assert list(session) == NAMES
+    assert (session["final_verdict"], session["iterations"]) == ("accepted", 1)
+    assert session["brief"]["grounding"] == "candidates"
+    assert session["brief"]["candidates"] > 3
+    assert session["row"]["brief"]["candidates"] == session["brief"]["candidates"]
+    assert [span["name"] for span in session["spans"]] == ["iterate.fill", "brief", "attempt-1", "chat", "validate"]
+    assert len(session["artifact"]["workers"]) == 3
 
 
 def test_the_demo_for_a_person_names_the_phantom_and_the_scripted_model() -> None:
@@ -52,6 +72,8 @@ def test_the_demo_for_a_person_names_the_phantom_and_the_scripted_model() -> Non
     assert done.returncode == 0, done.stderr
     assert "PHANTOM_WORKER at /workers/2/worker_id" in done.stdout
     assert "accepted after 2 attempts" in done.stdout
+    assert "who qualify" in done.stdout
+    assert "accepted after 1 attempt " in done.stdout
     assert "scripted" in done.stdout
     assert "├─ attempt-1" in done.stdout
 

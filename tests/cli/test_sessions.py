@@ -216,6 +216,17 @@ def test_show_has_what_was_given_and_what_would_pass(tmp_path: Path) -> None:
         assert part in text, part
 
 
+def test_show_says_that_no_model_was_asked_where_no_answer_could_pass(tmp_path: Path) -> None:
+    brief = BriefRecord(grounding="candidates", candidates=0, candidates_total=0, infeasible=True, brief_ms=1)
+    session = record(5, attempts=(), final_verdict="max_iter_exhausted", artifact=None, brief=brief)
+    live = write_segment(tmp_path / "sessions.jsonl", encode_row(session))
+
+    text = printed(live, "show", "session-0005")
+
+    assert "infeasible: fewer qualify than are needed" in text
+    assert "no model was asked: no answer can pass" in text
+
+
 def test_stats_json_is_stable(live: Path) -> None:
     found = json.loads(printed(live, "stats", "--json", "--kind", "fill", "--by", "week"))
 

@@ -104,7 +104,7 @@ def start_stack(tmp_path_factory: pytest.TempPathFactory, people: People) -> Sta
                     "CHATD_PROVIDERS__FAKE__DEFAULT_MODEL": "ok",
                     "CHATD_PROVIDERS__SCRIPTED__TYPE": "scripted",
                     "CHATD_DEFAULT_PROVIDER": "fake",
-                    **environ,
+                    **{key: value.replace("{endpoint}", endpoint.base_url) for key, value in environ.items()},
                 }
                 async with running_stack(
                     on_log=lambda service, entry: logs.append((service, entry)), environ=given

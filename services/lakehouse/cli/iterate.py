@@ -26,11 +26,16 @@ EXIT_NOT_ACCEPTED = 3
 @click.command(epilog="Exit status: 0 accepted, 3 attempts exhausted, 1 a fault, 2 wrong usage.")
 @click.argument("request_file", required=False, type=click.Path(path_type=Path))
 @click.option("--address", default="127.0.0.1:50051", show_default=True, envvar="LAKEHOUSE_ITERATE", help="iterate.")
-@click.option("--kind", help="Which validator decides: fill, email, json_schema, …")
+@click.option("--kind", help="Which validator decides: a name that `lakehouse kinds` lists.")
 @click.option("--prompt", help="The task in words; - reads standard input.")
 @click.option("--spec", help="The kind's spec: JSON, or @FILE (JSON or TOML).")
 @click.option("--provider", help="Provider or route of chatd.")
 @click.option("--model", help="Model, as the provider spells it.")
+@click.option(
+    "--grounding",
+    type=click.Choice(["none", "form", "candidates"]),
+    help="What the model gets to know before it answers (default: as the deployment is configured).",
+)
 @click.option("--max-iterations", type=int, help="The most attempts.")
 @click.option("--session-id", help="Id of the session (default: a UUIDv7).")
 @click.option("--trace-id", default="", help="Joins the session to a trace of yours.")
@@ -41,6 +46,7 @@ def command(
     address: str,
     prompt: str | None,
     spec: str | None,
+    grounding: str | None,
     trace_id: str,
     timeout_s: float,
     as_json: bool,  # noqa: FBT001  click passes it by name
@@ -54,6 +60,8 @@ def command(
       lakehouse iterate --kind fill --prompt "Fill 3 forklift operators in Toledo for Saturday" \\
         --spec '{"role": "forklift operator", "count": 3, "city": "Toledo", "state": "OH"}'
     """
+    if grounding is not None:
+        flags["grounding"] = f"GROUNDING_{grounding.upper()}"
     request = _request(request_file, prompt=prompt, spec=spec, **flags)
     try:
         metadata = trace_metadata(trace_id) if trace_id else ()
@@ -80,19 +88,27 @@ def command(
 
 
 def response_object(response: iterate_pb2.IterateResponse) -> dict[str, Any]:
-    """The response as JSON-ready values: verdicts as words, the artifact as it is."""
+    """The response as JSON-ready values: verdicts and grounding as words, the artifact as it is."""
     attempts = []
     for attempt in response.attempts:
         value = json_format.MessageToDict(attempt, preserving_proto_field_name=True)
         value["verdict"] = iterate_pb2.Verdict.Name(attempt.verdict).removeprefix("VERDICT_").lower()
         attempts.append(value)
+    brief = None
+    if response.HasField("brief"):
+        brief = json_format.MessageToDict(response.brief, preserving_proto_field_name=True)
+        brief["grounding"] = iterate_pb2.Grounding.Name(response.brief.grounding).removeprefix("GROUNDING_").lower()
     outcome = response.WhichOneof("outcome") or ""
     artifact = getattr(response, outcome).artifact_json if outcome else ""
     return {
         "final_verdict": outcome,
+        "infeasible": response.max_iter_exhausted.infeasible,
+        "no_progress": response.max_iter_exhausted.no_progress,
+        "token_budget_spent": response.max_iter_exhausted.token_budget_spent,
         "iterations": len(attempts),
         "session_id": response.session_id,
         "trace_id": response.trace_id,
+        "brief": brief,
         "attempts": attempts,
         "artifact": json.loads(artifact) if artifact else None,
         "grounded_in_roster": response.grounded_in_roster if response.HasField("grounded_in_roster") else None,

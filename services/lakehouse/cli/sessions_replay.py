@@ -147,7 +147,12 @@ def _find(log_path: Path, session_id: str) -> tuple[SessionRecord, bytes]:
 
 def _request(record: SessionRecord, iterations: int) -> iterate_pb2.IterateRequest:
     request = iterate_pb2.IterateRequest(
-        kind=record.kind, prompt=record.prompt, provider=_PROVIDER, model=record.session_id, max_iterations=iterations
+        kind=record.kind,
+        prompt=record.prompt,
+        provider=_PROVIDER,
+        model=record.session_id,
+        max_iterations=iterations,
+        grounding=iterate_pb2.GROUNDING_NONE,
     )
     if record.spec is None:
         return request
@@ -172,7 +177,9 @@ async def _run(
             "CHATD_DEFAULT_PROVIDER": _PROVIDER,
             "ITERATE_SESSION_LOG_PATH": "",
             "ITERATE_MAX_ITERATIONS_CAP": "100",
-            "ITERATE_EXTRA_KINDS": json.dumps([request.kind]),
+            # The recorded answers are judged as they are, all of them.
+            "ITERATE_ON_INFEASIBLE": "ask",
+            "ITERATE_ON_NO_PROGRESS": "continue",
         }
         if roster is not None:
             environ["VALIDATED_ROSTER__PATH"] = str(roster)
