@@ -13,13 +13,12 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
-from chatd.abilities import NEWER_ANTHROPIC, Abilities, AbilitiesTable, MaxTokensField, abilities_of
-from chatd.completion import CompletionRequest, Form, Message, ResponseFormat
+from chatd.abilities import ANTHROPIC, NEWER_ANTHROPIC, Abilities, AbilitiesTable, MaxTokensField, abilities_of
+from chatd.completion import CompletionRequest, Form, Message, ResponseFormat, SentFormat
 from chatd.config import AnthropicTable, HttpProviderTable, OpenAiTable, ProviderTable
-from chatd.strict_schema import close_schema
+from chatd.schemas.put_format import Put, Rung, put_format
 from chatd.upstream_fault import UpstreamFault
 
 REPEATS_MAX: Final = 4
@@ -28,11 +27,12 @@ REMEMBERED_MAX: Final = 1024
 
 # What is done about each thing; the names stand in log lines and spans.
 _DROPPED: Final = frozenset({"temperature", "top_p", "seed"})
-_SCHEMA_CLOSED: Final = "response_schema"
-# With the schema's digest: that one schema is refused says nothing about the next.
+# Restricted schemas are all of one make.
+_SCHEMA_TO_PLAIN: Final = "response_schema=plain"
+# With the schema's digest: that one schema of a caller is refused says nothing about the next.
 _SCHEMA_TO_OBJECT: Final = "response_schema=json_object:"
 _FORMAT_DROPPED: Final = "response_format"
-_JSON_OBJECT: Final = ResponseFormat("json_object")
+_UNSAID: Final = SentFormat()
 
 
 class AdaptationMemory:
@@ -84,16 +84,14 @@ class Adapter:
         models: Mapping[str, Abilities],
         memory: AdaptationMemory,
         *,
-        sends_schemas: bool,
         names_max_tokens: bool,
     ) -> None:
-        """`abilities` are those of all models but `models`; `sends_schemas`: whether a schema goes out as one;
-        `names_max_tokens`: whether the limit has two names there."""
+        """`abilities` are those of all models but `models`; `names_max_tokens`: whether the limit has two names
+        there."""
         self._provider = provider
         self._abilities = abilities
         self._models = models
         self._memory = memory
-        self._sends_schemas = sends_schemas
         self._names_max_tokens = names_max_tokens
 
     def known(self, model: str) -> tuple[str, ...]:
@@ -102,9 +100,9 @@ class Adapter:
         return self._memory.known(self._provider, model) if self._memory else ()
 
     def adapt(self, request: CompletionRequest, model: str, steps: tuple[str, ...] = ()) -> CompletionRequest:
-        """`request` as `model` bears it, with `steps` taken beyond its configuration."""
-        abilities = self._models.get(model, self._abilities)
-        if not (abilities.drop or steps or not abilities.system_role):
+        """`request`, as its target may see it, as `model` bears it, with `steps` taken beyond its configuration."""
+        abilities = self._models.get(model, self._abilities) if self._models else self._abilities
+        if not (abilities.drop or steps or request.response_format is not None) and abilities.system_role:
             return request if abilities.form is request.form else request._replace(form=abilities.form)
         changed: dict[str, Any] = {name: None for name in _DROPPED if name in abilities.drop or name in steps}
         if "max_tokens" in abilities.drop:
@@ -114,13 +112,17 @@ class Adapter:
         if "tool_choice" in abilities.drop or "tool_choice" in steps:
             changed["tool_choice"] = ""
         if request.response_format is not None:
-            changed["response_format"] = _format(request.response_format, abilities, steps)
+            put = _format(request.response_format, request.sent_format or _UNSAID, abilities, steps)
+            changed["response_format"], changed["sent_format"] = put
         if (not abilities.system_role) or "system_role" in steps:
             changed["messages"] = fold_system(request.messages)
         return request._replace(**changed, form=_form(abilities.form, steps))
 
-    def next_step(self, name: str, sent: CompletionRequest, steps: tuple[str, ...], *, streamed: bool) -> str:
+    def next_step(
+        self, name: str, request: CompletionRequest, model: str, steps: tuple[str, ...], *, streamed: bool
+    ) -> str:
         """What to do about `name` in the request that was sent with `steps`; "" where there is nothing."""
+        sent = self.adapt(request, model, steps)
         form = sent.form
         if name in _DROPPED and getattr(sent, name) is not None:
             return name
@@ -136,11 +138,10 @@ class Adapter:
             return name
         if name in {"response_schema", "response_format"} and sent.response_format is not None:
             wanted = sent.response_format
-            if wanted.form == "json_schema" and self._sends_schemas:
-                if name == "response_schema" and _SCHEMA_CLOSED not in steps and close_schema(wanted.schema_json):
-                    return _SCHEMA_CLOSED
-                return _to_object(wanted)
-            return _FORMAT_DROPPED
+            if wanted.form != "json_schema" or request.response_format is None:
+                return _FORMAT_DROPPED
+            restricted = sent.sent_format is not None and sent.sent_format.schema == "restricted"
+            return _SCHEMA_TO_PLAIN if restricted else _to_object(request.response_format)
         return f"extra_body.{name}" if name in form.extra_body else ""
 
     def remember(self, model: str, steps: tuple[str, ...]) -> None:
@@ -158,13 +159,20 @@ def open_adapter(provider: str, table: ProviderTable, memory: AdaptationMemory) 
     if not isinstance(table, HttpProviderTable):
         return None
 
+    vendor = None
+    if isinstance(table, AnthropicTable):
+        vendor = NEWER_ANTHROPIC if table.refuses_sampling else ANTHROPIC
+
     def abilities(model: AbilitiesTable | None) -> Abilities:
         return abilities_of(
             table.base_url,
             table,
             model,
-            vendor=NEWER_ANTHROPIC if isinstance(table, AnthropicTable) and table.refuses_sampling else None,
+            vendor=vendor,
             stream_usage=isinstance(table, OpenAiTable) and table.stream_usage,
+            json_mode=table.json_mode,
+            has_json_object=isinstance(table, OpenAiTable),
+            strict=isinstance(table, OpenAiTable) and table.json_schema_strict,
         )
 
     return Adapter(
@@ -172,7 +180,6 @@ def open_adapter(provider: str, table: ProviderTable, memory: AdaptationMemory) 
         abilities(None),
         {name: abilities(model) for name, model in table.models.items()},
         memory,
-        sends_schemas=table.json_mode == "json_schema",
         names_max_tokens=isinstance(table, OpenAiTable),
     )
 
@@ -199,8 +206,9 @@ class Healing:
         if fault.key_changed and not self._key_changed:
             self._key_changed = True
         elif fault.unsupported:
-            sent = self._adapter.adapt(self._request, self._model, self.steps)
-            step = self._adapter.next_step(fault.unsupported, sent, self.steps, streamed=self._streamed)
+            step = self._adapter.next_step(
+                fault.unsupported, self._request, self._model, self.steps, streamed=self._streamed
+            )
             if not step:
                 return None
             if step in self._remembered and step in self.steps:
@@ -246,16 +254,18 @@ def fold_system(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     return tuple(folded)
 
 
-def _format(wanted: ResponseFormat, abilities: Abilities, steps: tuple[str, ...]) -> ResponseFormat | None:
-    if _FORMAT_DROPPED in abilities.drop or _FORMAT_DROPPED in steps:
-        return None
-    if wanted.form == "json_schema":
-        if any(step.startswith(_SCHEMA_TO_OBJECT) for step in steps) and _to_object(wanted) in steps:
-            return _JSON_OBJECT
-        closed = close_schema(wanted.schema_json) if _SCHEMA_CLOSED in steps else ""
-        if closed:
-            return replace(wanted, schema_json=closed)
-    return wanted
+def _format(wanted: ResponseFormat, shown: SentFormat, abilities: Abilities, steps: tuple[str, ...]) -> Put:
+    answer_form = abilities.answer_form
+    if _FORMAT_DROPPED in abilities.drop:
+        answer_form = answer_form._replace(json_mode="none")
+    most: Rung = "restricted"
+    if _FORMAT_DROPPED in steps:
+        most = "text"
+    elif steps and _to_object(wanted) in steps:
+        most = "json_object"
+    elif _SCHEMA_TO_PLAIN in steps:
+        most = "plain"
+    return put_format(wanted, shown, answer_form, most=most)
 
 
 def _to_object(wanted: ResponseFormat) -> str:

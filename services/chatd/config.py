@@ -70,8 +70,8 @@ class ProviderTable(Table):
     breaker: BreakerTable = BreakerTable()
     may_see_candidates: bool | None = None
     """Whether this endpoint is shown what callers mark as restricted: names and ids out of the ground truth. Left out:
-    true for the types `scripted` and `replay` and for a `base_url` on this machine without a proxy, else false. Set it to
-    false for a gateway on this machine that sends requests on to somebody else."""
+    true for the types `scripted` and `replay` and for a `base_url` on this machine without a proxy, else false. Set
+    it to false for a gateway on this machine that sends requests on to somebody else."""
     prices: dict[str, PriceTable] = Field(default_factory=dict)
     """By model, as the provider names it or as asked for. Without an entry no cost is stated."""
     prices_file: Path | None = None
@@ -156,8 +156,9 @@ class HttpProviderTable(ProviderTable, AbilitiesTable):
     keepalive_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 4_000
     """How long an idle connection is kept. Shorter than the endpoint keeps it (commonly 5 s and more): a request that
     crosses the endpoint's close fails as possibly billed."""
-    json_mode: Literal["none", "json_object", "json_schema"] = "none"
-    """What form of an answer the endpoint can be asked for; the most that it can."""
+    json_mode: Literal["none", "json_object", "json_schema"] | None = None
+    """What form of an answer the endpoint can be asked for; the most that it can. Left out: json_schema where
+    `schema_dialect` is set or the vendor is known to bear schemas, else json_object, for Anthropic's API none."""
     errors: Annotated[tuple[ErrorRule, ...], Field(max_length=100)] = ()
     """What errors of this endpoint mean, in order and before the table in the package, which has the keys and examples
     (providers/upstream_errors.toml)."""
@@ -209,9 +210,8 @@ class OpenAiTable(HttpProviderTable):
     """`azure`: `/openai/deployments/{model}/chat/completions` and the header `api-key`."""
     query: dict[str, str] = Field(default_factory=dict)
     """Query parameters, such as Azure's api-version."""
-    json_mode: Literal["none", "json_object", "json_schema"] = "json_object"
     json_schema_strict: bool = True
-    """Sent with a schema: the endpoint must hold the answer to it."""
+    """Sent with a schema that the dialect can say in full: the endpoint must hold the answer to it."""
     stream_usage: bool = True
     """Ask for usage at the end of a stream (`stream_options`); off for endpoints that refuse the field."""
 
@@ -228,7 +228,7 @@ class AnthropicTable(HttpProviderTable):
     unless `drop` says otherwise."""
     default_max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
     """The API wants a limit: the one for requests that have none."""
-    json_mode: Literal["none", "json_schema"] = "none"
+    json_mode: Literal["none", "json_schema"] | None = None
 
     @property
     def refuses_sampling(self) -> bool:

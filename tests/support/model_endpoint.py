@@ -1,6 +1,7 @@
 """A model endpoint for whole-stack tests: speaks /chat/completions over bare sockets, and misbehaves on demand.
 
-The model's name says what it does: `ok` answers from a list by attempt, `http-429` answers with that status, and so on.
+The model's name says what it does: `ok` answers from a list by attempt, `http-429` answers with that status,
+`from-schema` answers with the least JSON that fits the schema that it was sent (and else as `ok`), and so on.
 """
 
 from __future__ import annotations
@@ -10,12 +11,18 @@ import json
 from collections.abc import MutableSequence
 from typing import Any, Self
 
+from schema_subsets import SUBSETS, schema_of
+
+from chatd.providers.least_artifact import least_artifact
+
 
 class ModelEndpoint:
     """Listens on a free port of 127.0.0.1 for the time of an `async with`."""
 
-    def __init__(self, answers: list[str]) -> None:
+    def __init__(self, answers: list[str], *, vendor: str = "plain") -> None:
+        """What `vendor` does not document of a response format (`schema_subsets`) is refused with a 400."""
         self.answers = answers
+        self._refusal = SUBSETS[vendor]
         self.requests: MutableSequence[dict[str, Any]] = []
         self.asked = asyncio.Event()
         """Set when a request has arrived whole."""
@@ -58,7 +65,10 @@ class ModelEndpoint:
         self.requests.append(request)
         self.asked.set()
         model = request["model"]
-        if model.startswith("http-"):
+        refusal = self._refusal(request)
+        if refusal is not None:
+            await self._send(writer, 400, json.dumps({"error": {"message": refusal}}).encode())
+        elif model.startswith("http-"):
             await self._send(writer, int(model[5:]), b'{"error": {"message": "upstream secret", "type": "t"}}')
         elif model == "hang":
             await self.release.wait()
@@ -82,6 +92,8 @@ class ModelEndpoint:
         else:
             attempt = sum(message["role"] == "assistant" for message in request["messages"])
             answer = self.answers[min(attempt, len(self.answers) - 1)]
+            if model == "from-schema" and schema_of(request) is not None:
+                answer = least_artifact(json.dumps(schema_of(request)))
             await self._send(writer, 200, self._completion(answer, model))
         return True
 

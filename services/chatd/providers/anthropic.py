@@ -55,7 +55,7 @@ class AnthropicProvider:
         if request.stop:
             body["stop_sequences"] = request.stop
         wanted = request.response_format
-        if wanted is not None and wanted.form == "json_schema" and self._table.json_mode == "json_schema":
+        if wanted is not None and wanted.form == "json_schema":
             schema = orjson.Fragment(wanted.schema_json)
             # The operator's `effort` stands in the same table.
             body["output_config"] = {

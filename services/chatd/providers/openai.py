@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 import orjson
@@ -12,6 +12,9 @@ from chatd.completion import Completion, CompletionRequest, Message, OnDelta, Re
 from chatd.config import OpenAiTable
 from chatd.providers.http import HttpEndpoint
 from chatd.providers.openai_answer import StreamedAnswer, read_answer
+from chatd.schemas.dialects import DIALECTS
+
+_BESIDE_JSON_OBJECT: Final = frozenset(name for name, each in DIALECTS.items() if each.beside_json_object)
 
 
 class OpenAiProvider:
@@ -61,8 +64,8 @@ class OpenAiProvider:
             body["stop"] = request.stop
         if request.seed is not None:
             body["seed"] = request.seed
-        if request.response_format is not None and self._table.json_mode != "none":
-            body["response_format"] = self._response_format(request.response_format)
+        if request.response_format is not None:
+            body["response_format"] = _response_format(request.response_format)
         if request.tools:
             body["tools"] = [_tool(each) for each in request.tools]
         if request.tool_choice:
@@ -73,15 +76,15 @@ class OpenAiProvider:
                 body["stream_options"] = {"include_usage": True}
         return body
 
-    def _response_format(self, wanted: ResponseFormat) -> dict[str, Any]:
-        if wanted.form == "json_object" or self._table.json_mode != "json_schema":
-            return {"type": "json_object"}
-        schema = {
-            "name": wanted.schema_name or "answer",
-            "schema": orjson.Fragment(wanted.schema_json),
-            "strict": self._table.json_schema_strict,
-        }
-        return {"type": "json_schema", "json_schema": schema}
+
+def _response_format(wanted: ResponseFormat) -> dict[str, Any]:
+    if wanted.form == "json_object":
+        return {"type": "json_object"}
+    schema = orjson.Fragment(wanted.schema_json)
+    if wanted.dialect in _BESIDE_JSON_OBJECT:
+        return {"type": "json_object", "schema": schema}
+    named = {"name": wanted.schema_name or "answer", "schema": schema, "strict": wanted.strict}
+    return {"type": "json_schema", "json_schema": named}
 
 
 def _tool_turn(message: Message) -> dict[str, Any]:
