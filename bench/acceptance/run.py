@@ -1,0 +1,175 @@
+"""Runs the tasks through every arm, one session at a time, and says how each ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from bench.acceptance.arms import Arm, order
+from bench.acceptance.servers import Bench
+from bench.acceptance.tasks import Task
+
+from lakehouse.clients import AsyncIterateClient, AsyncValidateClient
+from lakehouse.errors import Fault
+from lakehouse.iterate.v1 import iterate_pb2
+from lakehouse.trace_context import trace_metadata
+from lakehouse.validated.v1 import validated_pb2
+
+# Twice the longest right answer: what runs on is cut.
+_TOKENS_BASE, _TOKENS_EACH = 60, 60
+_BRIEF_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What the models of a task were offered."""
+
+    candidates: tuple[Mapping[str, Any], ...]
+    """The facts of each."""
+    slots: int
+    """How many slots they are dealt to; 1 where every choice is among all."""
+
+
+class Cpu(NamedTuple):
+    """Microseconds of CPU that a session took."""
+
+    ours: int
+    """In validated, chatd and iterate."""
+    model: int
+    """In the model's server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """The tasks that went through every arm, and what the rows do not say of them."""
+
+    tasks: tuple[Task, ...]
+    offered: Mapping[int, Offered]
+    """By the task's number."""
+    cpu_us: Mapping[tuple[int, str], Cpu]
+    """By the task's number and the arm's name."""
+    seconds: float
+
+    def has_slots(self, task: Task) -> bool:
+        """Whether the candidates of `task` were dealt to one slot for each who is needed."""
+        return self.offered[task.number].slots == task.spec.count
+
+
+def session_id(task: Task, seed: int) -> str:
+    """The same for all arms: it draws the candidates."""
+    return f"acceptance-{seed}-{task.number:04d}"
+
+
+async def run(
+    bench: Bench,
+    tasks: Sequence[Task],
+    *,
+    seed: int,
+    candidates: int,
+    timeout_s: float,
+    until_s: float,
+    say: Callable[[str], None],
+) -> Ran:
+    """Every task in turn, none begun after `until_s` (time.monotonic). A session takes at most `timeout_s`.
+
+    What was accepted at once is so under either setting of `on_no_progress`: the arm's twin does not ask again.
+    """
+    started = time.monotonic()
+    offered: dict[int, Offered] = {}
+    cpu_us: dict[tuple[int, str], Cpu] = {}
+    async with contextlib.AsyncExitStack() as exits:
+        gate = await exits.enter_async_context(AsyncValidateClient(bench.validated))
+        clients = {
+            name: await exits.enter_async_context(AsyncIterateClient(address))
+            for name, address in bench.iterates.items()
+        }
+        for task in tasks:
+            if time.monotonic() > until_s:
+                say(f"the time is over: {len(offered)} of {len(tasks)} tasks")
+                break
+            begun = time.monotonic()
+            say(f"task {task.number + 1} of {len(tasks)}: {task.prompt}")
+            at_first: set[Arm] = set()
+            for arm in order(task.number):
+                twin = arm.twin
+                if twin in at_first:
+                    continue
+                before = _cpu_us(bench, arm)
+                response = await _session(bench, clients[arm.name], arm, task, seed, timeout_s)
+                after = _cpu_us(bench, arm)
+                cpu_us[task.number, arm.name] = Cpu(after.ours - before.ours, after.model - before.model)
+                say(f"    {arm.name}: {_in_words(response)}")
+                if not isinstance(response, Fault) and len(response.attempts) == 1 and response.HasField("accepted"):
+                    at_first.add(arm)
+            offered[task.number] = await _offered(gate, task, seed, candidates)
+            say(f"    {time.monotonic() - begun:.0f} s")
+    done = tuple(task for task in tasks if task.number in offered)
+    # The last log lines of the services come together, within 50 ms.
+    await asyncio.sleep(0.2)
+    return Ran(done, offered, cpu_us, time.monotonic() - started)
+
+
+async def _session(
+    bench: Bench, client: AsyncIterateClient, arm: Arm, task: Task, seed: int, timeout_s: float
+) -> iterate_pb2.IterateResponse | Fault:
+    """One session, or with which status it ended."""
+    identity = session_id(task, seed)
+    trace_id = hashlib.sha256(f"{identity}/{arm.name}".encode()).hexdigest()[:32]
+    bench.arm_of_trace[trace_id] = arm.name
+    request = iterate_pb2.IterateRequest(
+        kind="fill",
+        fill=task.spec,
+        prompt=task.prompt,
+        provider=arm.provider,
+        session_id=identity,
+        temperature=0.0,
+        max_tokens=_TOKENS_BASE + _TOKENS_EACH * task.spec.count,
+        max_iterations=arm.attempts,
+        grounding=arm.grounding,
+    )
+    try:
+        return await client.iterate(request, timeout_s=timeout_s, metadata=trace_metadata(trace_id))
+    except Fault as fault:
+        return fault
+
+
+def _in_words(response: iterate_pb2.IterateResponse | Fault) -> str:
+    if isinstance(response, Fault):
+        return str(response)
+    ends = []
+    for attempt in response.attempts:
+        codes = "+".join(sorted({finding.code for finding in attempt.findings}))
+        ends.append(f"{codes or attempt.parse_problem or 'accepted'} in {attempt.chat_ms / 1000:.1f} s")
+    said = response.accepted.artifact_json or (response.attempts[-1].raw[:200] if response.attempts else "")
+    return f"{'; '.join(ends) or 'no attempt'}: {' '.join(said.split())}"
+
+
+async def _offered(gate: AsyncValidateClient, task: Task, seed: int, candidates: int) -> Offered:
+    """What iterate was given: the same seed and roster give the same list."""
+    request = validated_pb2.BriefRequest(
+        kind="fill", fill=task.spec, prompt=task.prompt, candidates_max=candidates, seed=session_id(task, seed)
+    )
+    brief = await gate.brief(request, timeout_s=_BRIEF_S)
+    schema = json.loads(brief.candidates_schema_json)
+    slots = schema["properties"]["workers"].get("prefixItems", [None])
+    return Offered(tuple(json.loads(brief.candidates_json)), len(slots))
+
+
+def _cpu_us(bench: Bench, arm: Arm) -> Cpu:
+    return Cpu(sum(map(_used_us, bench.pids[arm.name].values())), _used_us(bench.model_pid))
+
+
+def _used_us(pid: int) -> int:
+    """Microseconds of CPU that the threads of a process have used."""
+    used_ns = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has just ended
+            used_ns += int((thread / "schedstat").read_text(encoding="ascii").split()[0])
+    return used_ns // 1000
