@@ -22,8 +22,8 @@ from lakehouse.iterate.v1 import iterate_pb2
 from lakehouse.trace_context import trace_metadata
 from lakehouse.validated.v1 import validated_pb2
 
-# Twice the longest right answer: what runs on is cut.
-_TOKENS_BASE, _TOKENS_EACH = 60, 60
+# Above the longest answer of ids and names: what runs on is cut.
+_TOKENS_BASE, _TOKENS_EACH = 40, 40
 _BRIEF_S: Final = 30.0
 
 
