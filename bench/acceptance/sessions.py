@@ -135,7 +135,7 @@ class ArmFigures:
                 continue
             offered = self.ran.offered[row.task.number]
             meets = {
-                each["worker_id"]: row.task.wish.met_by(each["city"], each["certifications"])
+                each["worker_id"]: row.task.wish.met_by(each.get("city", ""), each.get("certifications", ()))
                 for each in offered.candidates
             }
             chosen = [worker_id for worker_id, _ in row.chosen]
