@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.acceptance.chart import draw
 from bench.acceptance.report import Report, write
-from bench.acceptance.run import run
+from bench.acceptance.run import Ran, run, together
 from bench.acceptance.servers import PYTHON, ROSTER, ModelError, find_model, running_bench, running_model
 from bench.acceptance.sessions import read
-from bench.acceptance.tasks import draw_tasks, read_workers
+from bench.acceptance.tasks import Task, draw_tasks, read_workers
 from bench.stack.job import ROOT
 from bench.stack.proc import Machine
 
@@ -31,13 +34,17 @@ _VERSIONS = "import importlib.metadata as m; print('llama-cpp-python', m.version
 def main() -> None:
     """Exit with 1 where a process does not come up, or where a phantom was accepted."""
     arguments = _arguments()
+    report, failure = None, ""
     try:
         find_model()
         versions = subprocess.run([str(PYTHON), "-c", _VERSIONS], check=True, capture_output=True, text=True)
         report = asyncio.run(_run(arguments, versions.stdout.strip()))
-    except (ModelError, StackError) as error:
-        print(error, file=sys.stderr)
-        sys.exit(1)
+    except* (ModelError, StackError) as errors:
+        failure = "\n".join(map(str, errors.exceptions))
+    except* asyncio.CancelledError:
+        failure = "interrupted: nothing was written"
+    if report is None:
+        sys.exit(failure)
     print(report.text())
     if arguments.write:
         write(report.text(), ROOT / "bench" / "RESULTS.md")
@@ -52,30 +59,61 @@ async def _run(arguments: argparse.Namespace, versions: str) -> Report:
     tasks = draw_tasks(workers, arguments.tasks, arguments.seed, candidates=arguments.candidates)
     with tempfile.TemporaryDirectory(prefix="bench-acceptance-") as scratch:
         folder = Path(scratch) if arguments.keep is None else arguments.keep
-        folder.mkdir(parents=True, exist_ok=True)
-        async with (
-            running_model(folder, threads=arguments.threads) as model,
-            running_bench(model, folder, candidates=arguments.candidates) as bench,
-        ):
-            ran = await run(
-                bench,
-                tasks,
-                seed=arguments.seed,
-                candidates=arguments.candidates,
-                timeout_s=arguments.timeout,
-                until_s=time.monotonic() + arguments.minutes * 60,
-                say=lambda line: print(line, flush=True),
-            )
+        folders = [folder / f"lane-{lane}" for lane in range(arguments.lanes)]
+        for each in folders:
+            each.mkdir(parents=True)
+        until_s = time.monotonic() + arguments.minutes * 60
+        _end_by_signal()
+        async with asyncio.TaskGroup() as lanes:
+            started = [
+                lanes.create_task(_lane(arguments, tasks[at :: arguments.lanes], each, until_s))
+                for at, each in enumerate(folders)
+            ]
+        ran = together([lane.result()[0] for lane in started])
+        sent: dict[str, Counter[str]] = {}
+        for lane in started:
+            for arm, counted in lane.result()[1].items():
+                sent[arm] = sent.get(arm, Counter()) + counted
         return Report(
-            arms=read(ran, bench.logs, workers, arguments.seed),
-            sent=bench.sent,
+            arms=read(ran, folders, workers, arguments.seed),
+            sent=sent,
             machine=machine,
             date=time.strftime("%Y-%m-%d", time.gmtime()),
             seed=arguments.seed,
             candidates=arguments.candidates,
             threads=arguments.threads,
+            lanes=arguments.lanes,
             versions=versions,
         )
+
+
+async def _lane(
+    arguments: argparse.Namespace, tasks: Sequence[Task], folder: Path, until_s: float
+) -> tuple[Ran, dict[str, Counter[str]]]:
+    """Some of the tasks, with a model's server and services of their own; and what chatd sent."""
+    async with (
+        running_model(folder, threads=arguments.threads) as model,
+        running_bench(model, folder, candidates=arguments.candidates) as bench,
+    ):
+        ran = await run(
+            bench,
+            tasks,
+            seed=arguments.seed,
+            candidates=arguments.candidates,
+            timeout_s=arguments.timeout,
+            until_s=until_s,
+            say=lambda line: print(line, flush=True),
+        )
+        return ran, bench.sent
+
+
+def _end_by_signal() -> None:
+    """Make Ctrl-C and SIGTERM cancel this task, so that all that was started ends; also where SIGINT was ignored, as in
+    a shell's background."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
 def _arguments() -> argparse.Namespace:
@@ -84,6 +122,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=16, help="of the tasks and of the candidates")
     parser.add_argument("--candidates", type=int, default=16, help="the most that are offered")
     parser.add_argument("--threads", type=int, default=1, help="of the model's server")
+    parser.add_argument(
+        "--lanes", type=int, default=1, help="so many model's servers, each with its share of the tasks"
+    )
     parser.add_argument("--timeout", type=float, default=600.0, help="of one session, seconds")
     parser.add_argument("--minutes", type=float, default=45.0, help="no task is begun after that")
     parser.add_argument("--keep", type=Path, help="a new folder for the session logs, to look into")

@@ -40,10 +40,9 @@ class Arm:
             if arm.on_no_progress == "continue" and (arm.grounding, arm.provider) == (self.grounding, self.provider)
         )
 
-    @property
-    def key(self) -> str:
-        """Its name as a file's."""
-        return self.name.replace(",", "").replace(" ", "-")
+    def log_in(self, folder: Path) -> Path:
+        """Its session log."""
+        return folder / f"{self.name.replace(',', '').replace(' ', '-')}.jsonl"
 
 
 _CANDIDATES: Final = iterate_pb2.GROUNDING_CANDIDATES
@@ -85,10 +84,10 @@ def shared_environ(llama_url: str, roster: Path) -> dict[str, str]:
     return environ
 
 
-def iterate_environ(arm: Arm, log: Path, candidates: int) -> Mapping[str, str]:
-    """The settings of the arm's iterate."""
+def iterate_environ(arm: Arm, folder: Path, candidates: int) -> Mapping[str, str]:
+    """The settings of the arm's iterate, whose log is in `folder`."""
     return {
-        "ITERATE_SESSION_LOG_PATH": str(log),
+        "ITERATE_SESSION_LOG_PATH": str(arm.log_in(folder)),
         "ITERATE_CANDIDATES_MAX": str(candidates),
         "ITERATE_ON_NO_PROGRESS": arm.on_no_progress,
         # What is measured is the model, not how busy the machine is.

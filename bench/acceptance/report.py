@@ -28,6 +28,7 @@ class Report:
     seed: int
     candidates: int
     threads: int
+    lanes: int
     versions: str
 
     def text(self) -> str:
@@ -41,7 +42,9 @@ class Report:
         machine = self.machine
         pairs = sum(not ran.has_slots(task) for task in ran.tasks)
         where = f"{machine.cpu}, {machine.cores} cores, load average at the start {machine.load_1m:.1f}"
-        model = f"SmolLM2-135M-Instruct (Q4_1), threads: {self.threads}, n_ctx 8192, greedy"
+        model = (
+            f"SmolLM2-135M-Instruct (Q4_1), threads: {self.threads}, n_ctx 8192, greedy; {self.lanes} beside each other"
+        )
         tasks = f"{len(ran.tasks)} tasks (seed {self.seed}), at most {self.candidates} candidates"
         scarce = f"{pairs} with fewer than twice as many as they need (pairs, no slots)"
         return [

@@ -37,8 +37,6 @@ class Bench:
     """Its address."""
     iterates: dict[str, str]
     """The address of each arm's, by its name."""
-    logs: dict[str, Path]
-    """The session log of each arm."""
     pids: dict[str, dict[str, int]]
     """Our processes that an arm uses, by service."""
     model_pid: int
@@ -111,18 +109,17 @@ async def running_bench(model: tuple[str, int], folder: Path, *, candidates: int
     """The three services, iterate once for each arm, over ``running_model``. Raises lakehouse.cli.stack.StackError."""
     llama_url, model_pid = model
     environ = {**free_port_binds(), **shared_environ(llama_url, ROSTER)}
-    bench = Bench("", {}, {}, {}, model_pid)
+    bench = Bench("", {}, {}, model_pid)
     shared = Stack(on_log=bench.note, environ=environ)
     async with contextlib.AsyncExitStack() as exits:
         exits.push_async_callback(shared.stop)
         await asyncio.gather(shared.start_service("validated"), shared.start_service("chatd"))
         bench.validated = shared.addresses["validated"]
         for arm in ARMS:
-            log = folder / f"{arm.key}.jsonl"
-            stack = _iterate(bench, shared, environ, iterate_environ(arm, log, candidates))
+            stack = _iterate(bench, shared, environ, iterate_environ(arm, folder, candidates))
             exits.push_async_callback(stack.stop)
             await stack.start_service("iterate")
-            _enter(bench, arm, stack, shared, log)
+            _enter(bench, arm, stack, shared)
         yield bench
 
 
@@ -130,8 +127,7 @@ def _iterate(bench: Bench, shared: Stack, environ: Mapping[str, str], own: Mappi
     return Stack(on_log=bench.note, environ={**environ, **own}, addresses=dict(shared.addresses))
 
 
-def _enter(bench: Bench, arm: Arm, stack: Stack, shared: Stack, log: Path) -> None:
+def _enter(bench: Bench, arm: Arm, stack: Stack, shared: Stack) -> None:
     bench.iterates[arm.name] = stack.addresses["iterate"]
-    bench.logs[arm.name] = log
     processes = {**shared.processes, **stack.processes}
     bench.pids[arm.name] = {name: process.pid for name, process in processes.items()}

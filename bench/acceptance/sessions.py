@@ -145,17 +145,20 @@ class ArmFigures:
         return Choice(Share(hits, of), expected / of if of else float("nan"))
 
 
-def read(ran: Ran, logs: Mapping[str, Path], workers: Iterable[Worker], seed: int) -> list[ArmFigures]:
-    """Every arm's figures, from its log."""
+def read(ran: Ran, folders: Sequence[Path], workers: Iterable[Worker], seed: int) -> list[ArmFigures]:
+    """Every arm's figures, from its logs in `folders`."""
     roster = {worker.worker_id: worker.name for worker in workers}
     by_id = {session_id(task, seed): task for task in ran.tasks}
-    found = {arm.name: _rows(logs[arm.name], by_id) for arm in ARMS}
+    found = {
+        arm.name: {task: row for folder in folders for task, row in _rows(arm.log_in(folder), by_id).items()}
+        for arm in ARMS
+    }
     figures = []
     for arm in ARMS:
         rows = []
         used = []
         for task in ran.tasks:
-            # What its twin got at once it did not ask for again.
+            # What could only be the same as its twin's was not asked for again.
             asked = arm if (task.number, arm.name) in ran.cpu_us or arm.twin is None else arm.twin
             rows.append(found[asked.name][task.number])
             used.append(ran.cpu_us[task.number, asked.name])
