@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from lakehouse.server.grpc_switches import set_grpc_switches
+from lakehouse.server.process import begin_process
 
 if __name__ == "__main__":
-    set_grpc_switches()  # before the imports below bring grpc
+    begin_process()  # before the imports below bring grpc
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from chatd.adaptation import AdaptationMemory
-from chatd.config import ChatdConfig
+from chatd.config import ChatdConfig, HttpProviderTable
 from chatd.endpoint import Endpoint
 from chatd.providers import open_provider
 from chatd.routes import Router
 from chatd.servicer import ChatServicer
 from lakehouse.chatd.v1 import chatd_pb2, chatd_pb2_grpc
 from lakehouse.server import bootstrap
+from lakehouse.server.addresses import is_private
 from lakehouse.server.bootstrap import Registration, Runtime
 from lakehouse.server.tracing_setup import open_tracing
 from lakehouse.settings import ConfigError
@@ -55,6 +57,39 @@ def check(config: ChatdConfig) -> Sequence[str]:
     return asyncio.run(_provider_problems(config))
 
 
+def missing(config: ChatdConfig) -> Iterator[str]:
+    """Whether the provider that is asked by default has no key where it will want one."""
+    if problem := _keyless(config, _asked_first(config)):
+        yield problem
+
+
+def advise(config: ChatdConfig) -> Iterator[str]:
+    """The same of every other provider, whose calls alone will fail."""
+    for name in config.providers:
+        if name != _asked_first(config) and (problem := _keyless(config, name)):
+            yield problem
+
+
+def _asked_first(config: ChatdConfig) -> str:
+    """The provider of a request that names none."""
+    name = config.default_target
+    route = config.routes.get(name)
+    return route.targets[0].provider if route is not None else name
+
+
+def _keyless(config: ChatdConfig, name: str) -> str:
+    table = config.providers[name]
+    if not isinstance(table, HttpProviderTable) or is_private(urlsplit(table.base_url).hostname or ""):
+        return ""
+    secrets = (table.api_key.get_secret_value(), table.api_key_file, table.secret_headers, table.secret_headers_file)
+    if any(secrets):
+        return ""
+    return (
+        f"providers.{name}: no key for {table.base_url}: set CHATD_PROVIDERS__{name.upper()}__API_KEY or api_key_file "
+        "(any value, where that endpoint takes none)"
+    )
+
+
 async def _provider_problems(config: ChatdConfig) -> Sequence[str]:
     problems: list[str] = []
     for name, table in config.providers.items():
@@ -69,7 +104,15 @@ async def _provider_problems(config: ChatdConfig) -> Sequence[str]:
 
 def main() -> None:
     """Run the service."""
-    bootstrap.run("chatd", ChatdConfig, compose, description="One gRPC call for every model.", check=check)
+    bootstrap.run(
+        "chatd",
+        ChatdConfig,
+        compose,
+        description="One gRPC call for every model.",
+        check=check,
+        missing=missing,
+        advise=advise,
+    )
 
 
 def _counts(endpoints: Mapping[str, Endpoint]) -> Mapping[str, int]:

@@ -41,9 +41,8 @@ class AdaptationMemory:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._known: OrderedDict[tuple[str, str], dict[str, float]] = OrderedDict()
-
-    def __bool__(self) -> bool:
-        return bool(self._known)
+        self.by_model: Mapping[tuple[str, str], Mapping[str, float]] = self._known
+        """All of it, old and new; empty where there is nothing to ask for."""
 
     def __len__(self) -> int:
         return sum(map(len, self._known.values()))
@@ -97,7 +96,7 @@ class Adapter:
     def known(self, model: str) -> tuple[str, ...]:
         """The steps that are remembered of `model`."""
         # Nearly always there is nothing to remember of anybody.
-        return self._memory.known(self._provider, model) if self._memory else ()
+        return self._memory.known(self._provider, model) if self._memory.by_model else ()
 
     def adapt(self, request: CompletionRequest, model: str, steps: tuple[str, ...] = ()) -> CompletionRequest:
         """`request`, as its target may see it, as `model` bears it, with `steps` taken beyond its configuration."""

@@ -98,7 +98,7 @@ class Admission(NamedTuple):
 
 
 # For every call where nothing is amiss.
-_FREE: Final = Admission(None, model_probe=False, connection_probe=False)
+FREE: Final = Admission(None, model_probe=False, connection_probe=False)
 
 
 class Breakers:
@@ -116,6 +116,8 @@ class Breakers:
         self._models: OrderedDict[str, Breaker] = OrderedDict()
         self.opened = 0
         """How often any of them opened; only grows."""
+        self.is_blank = True
+        """Whether nothing is remembered of anybody: every call passes as FREE, and its success is no news."""
 
     @property
     def open_now(self) -> int:
@@ -130,7 +132,7 @@ class Breakers:
     def admit(self, model: str) -> Admission:
         """Let a call of `model` pass. Raises CircuitOpenError where none passes."""
         if not self._models and not self._connection.is_open:
-            return _FREE
+            return FREE
         connection_probe = self._connection.admit()
         breaker = self._models.get(model)
         if breaker is None:
@@ -143,7 +145,7 @@ class Breakers:
 
     def success(self, model: str, admission: Admission) -> None:
         """The model answered, be it with a refusal of the request."""
-        if admission is _FREE and not self._models and self._connection.is_blank:
+        if admission is FREE and self.is_blank:
             return
         self._connection.success(probe=admission.connection_probe)
         breaker = admission.model_breaker or self._models.get(model)
@@ -151,9 +153,14 @@ class Breakers:
             breaker.success(probe=admission.model_probe)
             if breaker.is_blank and self._models.get(model) is breaker:
                 del self._models[model]
+        self.is_blank = not self._models and self._connection.is_blank
 
     def failure(self, model: str, admission: Admission, *, no_connection: bool) -> None:
         """The call failed: nobody was reached, or the model failed."""
+        self._fail_one(model, admission, no_connection=no_connection)
+        self.is_blank = not self._models and self._connection.is_blank
+
+    def _fail_one(self, model: str, admission: Admission, *, no_connection: bool) -> None:
         if no_connection:
             self._fail(self._connection, probe=admission.connection_probe)
             if admission.model_breaker is not None:

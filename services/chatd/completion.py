@@ -87,6 +87,11 @@ class SentFormat(NamedTuple):
     degraded: Literal["", "MAY_NOT_SEE", "TOO_LARGE", "NOT_BORNE", "REFUSED"] = ""
     """Why it is less than what was asked for."""
 
+    @property
+    def shows_restricted(self) -> bool:
+        """Whether anything restricted is in it."""
+        return self.restricted_content or self.schema == "restricted"
+
 
 class Form(NamedTuple):
     """How a request is put for one model of one HTTP endpoint; see ``adaptation``, which makes it."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chatd.adaptation import AdaptationMemory, Healing, open_adapter
-from chatd.breaker import Admission, Breakers, CircuitOpenError
+from chatd.breaker import FREE, Admission, Breakers, CircuitOpenError
 from chatd.completion import Completion, CompletionRequest, FinishReason, Listener
 from chatd.config import ProviderTable
 from chatd.limit import ConcurrencyLimit, QueueFullError
@@ -176,7 +176,8 @@ class Endpoint:
         if not self.limit.take_free():
             await self._wait_turn(deadline_s)
         try:
-            admission = self._admit(model)
+            # Nearly always there is nothing to ask, and nothing to tell: that is seen without a call.
+            admission = FREE if self.breakers.is_blank else self._admit(model)
             if self._provider.calls_upstream:
                 tally.upstream_requests += 1
                 self.counts.upstream_requests += 1
@@ -186,6 +187,9 @@ class Endpoint:
                 async with asyncio.timeout_at(deadline_s):
                     completion = await self._provider.complete(request, model, deadline_s, listener)
             except UpstreamFault as fault:
+                if request.sent_format is not None and request.sent_format.shows_restricted and fault.unquoted:
+                    # What was shown to one endpoint may come back in its words, and the log has other readers.
+                    fault.detail = f"{fault.unquoted}, its words are not quoted since it was shown restricted content"
                 self._judge(fault, model, admission)
                 if fault.generated is None or (listener is not None and listener.heard):
                     raise
@@ -199,7 +203,8 @@ class Endpoint:
             except BaseException:
                 self.breakers.no_verdict(admission)
                 raise
-            self.breakers.success(model, admission)
+            if not (admission is FREE and self.breakers.is_blank):
+                self.breakers.success(model, admission)
             return completion
         finally:
             self.limit.release()

@@ -10,9 +10,10 @@ MASK: Final = "***"
 _WINDOW: Final = 8
 # Words that keys start with, and that say so by themselves.
 _KNOWN: Final = re.compile(
-    r"(?<![A-Za-z0-9])(?:sk|pk|rk|gsk|xai|hf|pplx|nvapi|fw|tgp|csk|r8|key|glpat|ghp|gho|github_pat|AIza|AKIA|ASIA|ya29|"
+    r"(?<![A-Za-z0-9])(?:(?i:sk|pk|rk|gsk)|xai|hf|pplx|nvapi|fw|tgp|csk|r8|key|glpat|ghp|gho|github_pat|AIza|AKIA|ASIA|ya29|"
     r"eyJ|Bearer|Basic)[-_.]?[A-Za-z0-9*•…][A-Za-z0-9_\-.*•…+/=]{5,4000}"
 )
+_SURE: Final = re.compile(r"(?i:sk|pk|rk|gsk|csk|pplx|nvapi|glpat)[-_]")
 _AFTER_NAME: Final = re.compile(
     r"(?i)((?:api[-_ ]?key|access[-_ ]?key|\bkey|token|secret|password|authorization)s?(?: provided| id)?"
     r"[\"']?\s{0,2}[:=]\s{0,2}[\"']?(?:bearer |basic )?)([^\s\"',;{}]{6,4000})"
@@ -77,11 +78,17 @@ def _mask_quoted(match: re.Match[str]) -> str:
     value = match[2]
     # Words of the sentence, such as "token limit", and counts, such as "tokens (131072)".
     mixed = any(each.isdigit() for each in value) and any(each.isalpha() for each in value)
-    return match[1] + MASK if mixed or (len(value) >= 16 and not value.strip(".").islower()) else match[0]
+    # Words of a sentence are not joined by that many hyphens.
+    joined = value.count("-") + value.count("_") >= 2 and len(value) >= 12
+    is_key = mixed or joined or (len(value) >= 16 and not value.strip(".").islower())
+    return match[1] + MASK if is_key else match[0]
 
 
 def _mask_known(match: re.Match[str]) -> str:
     word = match[0]
+    # What is parted by a hyphen from such a beginning is a key, of whatever letters.
+    if _SURE.match(word):
+        return MASK
     return MASK if any(each.isdigit() or each in "*•…" for each in word) or len(word) >= 24 else word
 
 

@@ -20,6 +20,8 @@ class UpstreamFault(Exception):  # noqa: N818  as lakehouse.errors.Fault
     """What the endpoint asked callers to wait."""
     detail: str = ""
     """For chatd's own log, never for a caller: what happened, and the endpoint's words, cut and without keys."""
+    unquoted: str = ""
+    """`detail` without the endpoint's words; "" where there are none in it."""
     field: str = ""
     """For BAD_REQUEST: the field of CompleteRequest that the endpoint named."""
     unsupported: str = ""

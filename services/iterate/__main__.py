@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-from lakehouse.server.grpc_switches import set_grpc_switches
+from lakehouse.server.process import begin_process
 
 if __name__ == "__main__":
-    set_grpc_switches()  # before the imports below bring grpc
+    begin_process()  # before the imports below bring grpc
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
 
+import grpc
 from prometheus_client import Counter
 
 from iterate.config import IterateConfig, advice
-from iterate.hops import ChatHop, GateHop, hop_credentials
+from iterate.hops import ChatHop, GateHop, hop_tls
 from iterate.limits import Limits
 from iterate.servicer import IterateServicer
 from iterate.session import Sessions
+from iterate.session_log.config import session_log_missing
 from iterate.session_log.counts import GAUGES
+from iterate.session_log.log_probe import LogProbe
 from iterate.session_log.logger import SessionLogger
 from iterate.session_trace import trace_recovered_session
-from lakehouse.clients import AsyncChatClient, AsyncValidateClient
+from lakehouse.chatd.v1 import chatd_pb2
+from lakehouse.clients import AsyncChatClient, AsyncClient, AsyncValidateClient
 from lakehouse.iterate.v1 import iterate_pb2, iterate_pb2_grpc
 from lakehouse.server.bootstrap import Registration, Runtime, run
+from lakehouse.server.peers import PeerWatch
 from lakehouse.server.tracing_setup import open_tracing
 from lakehouse.sessions.record import SessionRecord
 from lakehouse.trace_context import read_root_context
+from lakehouse.validated.v1 import validated_pb2
+
+_CHAT_SERVICE = chatd_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
+_VALIDATE_SERVICE = validated_pb2.DESCRIPTOR.services_by_name["ValidateService"].full_name
 
 
 @contextlib.asynccontextmanager
@@ -39,7 +49,8 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
     def count(record: SessionRecord) -> None:
         sessions_total.labels(record.kind, record.final_verdict).inc()
 
-    credentials = hop_credentials(config.hop_tls)
+    tls = hop_tls(config.hop_tls)
+    credentials = tls.credentials if tls is not None else None
     async with contextlib.AsyncExitStack() as stack:
         tracing = await stack.enter_async_context(open_tracing(config, runtime, service="iterate"))
         log = SessionLogger(config, on_recovered=partial(trace_recovered_session, tracing))
@@ -48,6 +59,23 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
         stack.push_async_callback(log.close)
         chat = await stack.enter_async_context(AsyncChatClient(config.chatd, credentials=credentials))
         gate = await stack.enter_async_context(AsyncValidateClient(config.validated, credentials=credentials))
+        if tls is not None:
+            stack.enter_context(tls.watched(partial(_reconnect, asyncio.get_running_loop(), (chat, gate))))
+        grace_s = config.peer_away_ms / 1000
+        peers = [
+            await stack.enter_async_context(PeerWatch(f"{name} at {target}", service, channel, grace_s=grace_s).open())
+            for name, target, service, channel in (
+                ("chatd", config.chatd, _CHAT_SERVICE, lambda: chat.channel),
+                ("validated", config.validated, _VALIDATE_SERVICE, lambda: gate.channel),
+            )
+        ]
+        log_probe = stack.enter_context(LogProbe(config).running()) if log.strict else None
+
+        def unready() -> Iterator[str]:
+            if log_probe is not None and (problem := log_probe.problem() or log.problem()):
+                yield problem
+            yield from filter(None, (peer.cause() for peer in peers))
+
         gate_hop = GateHop(gate)
         sessions = Sessions(
             chat=ChatHop(chat),
@@ -74,7 +102,18 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
             service_names=(iterate_pb2.DESCRIPTOR.services_by_name["IterateService"].full_name,),
             add=lambda server: iterate_pb2_grpc.add_IterateServiceServicer_to_server(servicer, server),
             read_context=read_root_context,
+            unready=unready,
+            reload=(tls.reload,) if tls is not None else (),
         )
+
+
+def _reconnect(
+    loop: asyncio.AbstractEventLoop, clients: Sequence[AsyncClient], credentials: grpc.ChannelCredentials
+) -> None:
+    """Have the clients use new certificates; from any thread."""
+    for client in clients:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
+            loop.call_soon_threadsafe(client.reconnect, credentials)
 
 
 def main() -> None:
@@ -83,6 +122,7 @@ def main() -> None:
         IterateConfig,
         compose,
         description="The loop: ask the model, validate, feed the findings back.",
+        missing=session_log_missing,
         advise=advice,
     )
 

@@ -18,6 +18,7 @@ from iterate.task import Task
 from lakehouse.errors import Fault, Reason
 from lakehouse.sessions.record import BriefGrounding, BriefRecord
 from lakehouse.strict_json.parser import JsonBreach, JsonValue, parse_json
+from lakehouse.strict_json.plain import read_plain
 from lakehouse.trace_context import TraceContext
 from lakehouse.validated.v1.validated_pb2 import Finding
 
@@ -166,7 +167,9 @@ def _with_candidates(brief: Brief, task: Task, limits: Limits) -> Brief:
 
 def _read_facts(text: str) -> tuple[Mapping[str, JsonValue], ...] | None:
     """The facts of each candidate; None where it is no array of objects. Raises JsonBreach."""
-    read = parse_json(text, bytes_max=_CANDIDATES_BYTES_MAX)
+    # Depth is counted in brackets there, and each candidate has some.
+    plain = read_plain(text, _CANDIDATES_BYTES_MAX, _CANDIDATES_BYTES_MAX)
+    read = parse_json(text, bytes_max=_CANDIDATES_BYTES_MAX) if plain is None else plain[0]
     if not isinstance(read, list):
         return None
     facts = tuple(each for each in read if isinstance(each, dict))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from lakehouse.strict_json.parser import JsonBreach, JsonValue, canonicalize, parse_json, print_canonical
+from lakehouse.strict_json.plain import read_plain
 
 # So many objects of an artifact are looked at: more than the longest answer that can pass has.
 _OBJECTS_MAX: Final = 2000
@@ -67,7 +68,9 @@ class CandidatePool:
 
 
 def _objects(artifact: str) -> Iterator[dict[str, JsonValue]]:
-    pending: list[JsonValue] = [parse_json(artifact, bytes_max=len(artifact) * 4)]
+    bytes_max = len(artifact) * 4
+    plain = read_plain(artifact, bytes_max, bytes_max)
+    pending: list[JsonValue] = [parse_json(artifact, bytes_max=bytes_max) if plain is None else plain[0]]
     seen = 0
     while pending and seen < _OBJECTS_MAX:
         value = pending.pop()

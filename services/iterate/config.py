@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from iterate.session_log.config import SessionLogConfig, session_log_advice
 from iterate.task import GROUNDINGS, Grounding
 from lakehouse.server.config import ServerTable
-from lakehouse.settings import GrpcTarget, Table, check_certificates
+from lakehouse.settings import GrpcTarget, Milliseconds, Table, check_certificates
 
 MIB = 1024 * 1024
 
@@ -42,6 +42,9 @@ class IterateConfig(SessionLogConfig, ServerTable):
     """gRPC target of validated."""
     hop_tls: HopTlsTable | None = None
     """None: plain text, meant for loopback and private networks."""
+    peer_away_ms: Milliseconds = 5_000
+    """How long chatd or validated may be away before iterate says that it is not ready (grpc.health): one flap must not
+    take a fleet of iterates down. At the start both have to be reached once."""
     extra_kinds: tuple[str, ...] = ()
     """Ignored, and gone in the next release: which kinds there are, validated knows."""
 

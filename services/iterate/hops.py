@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import grpc
-
 from iterate.attempt import AnswerEnd, Judgement, ModelAnswer
 from iterate.brief import Brief, Knowledge
 from iterate.config import HopTlsTable
@@ -13,20 +11,22 @@ from iterate.conversation import Turn
 from iterate.task import ModelTarget, Task
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.clients import AsyncChatClient, AsyncValidateClient
+from lakehouse.server.tls import ChannelTls
 from lakehouse.settings import ConfigError
 from lakehouse.trace_context import TraceContext, forward_metadata
 from lakehouse.validated.v1 import validated_pb2
 
 
-def hop_credentials(tls: HopTlsTable | None) -> grpc.ChannelCredentials | None:
-    """What the two channels are opened with; None for plain text. Raises ConfigError where a file cannot be read."""
+def hop_tls(tls: HopTlsTable | None) -> ChannelTls | None:
+    """What the two channels are opened with; None for plain text. Raises ConfigError where a file cannot be used."""
     if tls is None:
         return None
     try:
-        key, chain = (file.read_bytes() if file is not None else None for file in (tls.key_file, tls.certificate_file))
-        return grpc.ssl_channel_credentials(tls.ca_file.read_bytes(), key, chain)
+        return ChannelTls(ca_file=tls.ca_file, certificate_file=tls.certificate_file, key_file=tls.key_file)
     except OSError as error:
         raise ConfigError([f"hop_tls: {error.filename}: {error.strerror}"]) from None
+    except ValueError as error:
+        raise ConfigError([f"hop_tls: {error}"]) from None
 
 
 _ROLES = {

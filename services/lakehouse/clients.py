@@ -12,6 +12,7 @@ a trace.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -36,7 +37,11 @@ _OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5000),
     ("grpc.use_local_subchannel_pool", 1),
+    # A name is looked up again when a connection ends, which servers see to now and then: new replicas are found then.
+    ("grpc.dns_min_time_between_resolutions_ms", 5000),
 )
+# How long calls may go on after their client has got other credentials.
+_OLD_CHANNEL_S: Final = 3600.0
 
 Metadata = Sequence[tuple[str, str]]
 
@@ -92,7 +97,7 @@ class _SyncClient:
         return from_rpc_error(error, where=self._where, unreachable=self._unreachable)
 
 
-class _AsyncClient:
+class AsyncClient:
     """A channel, and the translation of its errors. Cancelling the awaiting task cancels the call."""
 
     _where: str
@@ -100,12 +105,38 @@ class _AsyncClient:
 
     def __init__(self, target: str, *, credentials: grpc.ChannelCredentials | None = None) -> None:
         """As for the sync clients; to be made inside the running event loop."""
+        self._target = target
+        self._old: set[asyncio.Task[None]] = set()
+        self._connect(credentials)
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """The channel that calls take now, for calls that this client has no method for, such as health."""
+        return self._channel
+
+    def reconnect(self, credentials: grpc.ChannelCredentials | None) -> None:
+        """Take other credentials from the next call on. Calls that run end on the old channel, which is closed behind
+        them."""
+        old = self._channel
+        self._connect(credentials)
+        closing = asyncio.create_task(old.close(_OLD_CHANNEL_S))
+        self._old.add(closing)
+        closing.add_done_callback(self._old.discard)
+
+    def _connect(self, credentials: grpc.ChannelCredentials | None) -> None:
         if credentials is not None:
-            self._channel = grpc.aio.secure_channel(target, credentials, _OPTIONS)
+            self._channel = grpc.aio.secure_channel(self._target, credentials, _OPTIONS)
         else:
-            self._channel = grpc.aio.insecure_channel(target, _OPTIONS)
+            self._channel = grpc.aio.insecure_channel(self._target, _OPTIONS)
+        self._make_stub()
+
+    def _make_stub(self) -> None:
+        raise NotImplementedError
 
     async def close(self) -> None:
+        for closing in self._old:
+            closing.cancel()
+        await asyncio.gather(*self._old, return_exceptions=True)
         await self._channel.close()
 
     async def __aenter__(self) -> Self:
@@ -164,13 +195,12 @@ class IterateClient(_SyncClient):
         )
 
 
-class AsyncIterateClient(_AsyncClient):
+class AsyncIterateClient(AsyncClient):
     """Async client of ``lakehouse.iterate.v1.IterateService``."""
 
     _where = "iterate"
 
-    def __init__(self, target: str, *, credentials: grpc.ChannelCredentials | None = None) -> None:
-        super().__init__(target, credentials=credentials)
+    def _make_stub(self) -> None:
         self._stub = iterate_pb2_grpc.IterateServiceStub(self._channel)
 
     async def iterate(
@@ -219,22 +249,17 @@ class ChatClient(_SyncClient):
         )
 
 
-class AsyncChatClient(_AsyncClient):
+class AsyncChatClient(AsyncClient):
     """Async client of ``lakehouse.chatd.v1.ChatService``."""
 
     _where = "chatd"
     _unreachable = Reason.CHATD_UNREACHABLE
 
-    def __init__(self, target: str, *, credentials: grpc.ChannelCredentials | None = None) -> None:
-        super().__init__(target, credentials=credentials)
+    def _make_stub(self) -> None:
         self._stub = chatd_pb2_grpc.ChatServiceStub(self._channel)
 
     async def complete(
-        self,
-        request: chatd_pb2.CompleteRequest,
-        *,
-        timeout_s: float | None = None,
-        metadata: Metadata = (),
+        self, request: chatd_pb2.CompleteRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> chatd_pb2.CompleteResponse:
         """One answer. Raises Fault."""
         answer: chatd_pb2.CompleteResponse = await self._unary(self._stub.Complete, request, timeout_s, metadata)
@@ -274,11 +299,7 @@ class ValidateClient(_SyncClient):
         return answer
 
     def validate(
-        self,
-        request: validated_pb2.ValidateRequest,
-        *,
-        timeout_s: float | None = None,
-        metadata: Metadata = (),
+        self, request: validated_pb2.ValidateRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> validated_pb2.ValidateResponse:
         """One verdict. Raises Fault; findings are a response."""
         stub = validated_pb2_grpc.ValidateServiceStub(self._channel)
@@ -286,14 +307,13 @@ class ValidateClient(_SyncClient):
         return answer
 
 
-class AsyncValidateClient(_AsyncClient):
+class AsyncValidateClient(AsyncClient):
     """Async client of ``lakehouse.validated.v1.ValidateService``."""
 
     _where = "validated"
     _unreachable = Reason.VALIDATED_UNREACHABLE
 
-    def __init__(self, target: str, *, credentials: grpc.ChannelCredentials | None = None) -> None:
-        super().__init__(target, credentials=credentials)
+    def _make_stub(self) -> None:
         self._stub = validated_pb2_grpc.ValidateServiceStub(self._channel)
 
     async def brief(
@@ -312,11 +332,7 @@ class AsyncValidateClient(_AsyncClient):
         return answer
 
     async def validate(
-        self,
-        request: validated_pb2.ValidateRequest,
-        *,
-        timeout_s: float | None = None,
-        metadata: Metadata = (),
+        self, request: validated_pb2.ValidateRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> validated_pb2.ValidateResponse:
         """One verdict. Raises Fault; findings are a response."""
         answer: validated_pb2.ValidateResponse = await self._unary(self._stub.Validate, request, timeout_s, metadata)

@@ -173,7 +173,8 @@ def check_bind(bind: str) -> None:
     _check_host_port(host, port, least=0)
 
 
-def _grpc_target(target: str) -> str:
+def check_target(target: str) -> str:
+    """Raises ValueError where `target` is not a gRPC target with a port, or a socket; returns it where it is."""
     if not target or any(character.isspace() for character in target):
         raise ValueError("must be host:port, dns:///name:port or unix:/path")
     if target.startswith(("http:", "https:")):
@@ -181,6 +182,14 @@ def _grpc_target(target: str) -> str:
     if not target.startswith(_TARGET_SCHEMES):
         host, _, port = target.rpartition(":")
         _check_host_port(host, port, least=1)
+    elif target.startswith(("dns:", "ipv4:", "ipv6:")):
+        # gRPC takes a missing port for 443.
+        scheme, _, rest = target.partition(":")
+        authority = rest.startswith("//")
+        names = rest[2:].partition("/")[2] if authority else rest
+        for name in names.split(",") if scheme != "dns" else [names]:
+            host, _, port = name.rpartition(":")
+            _check_host_port(host, port, least=1)
     return target
 
 
@@ -192,6 +201,6 @@ def _check_host_port(host: str, port: str, *, least: int) -> None:
         raise ValueError("must be host:port; an IPv6 address stands in brackets, [::1]:50051")
 
 
-GrpcTarget = Annotated[str, AfterValidator(_grpc_target)]
+GrpcTarget = Annotated[str, AfterValidator(check_target)]
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
 Port = Annotated[int, Field(ge=0, le=65535)]

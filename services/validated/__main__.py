@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from lakehouse.server.grpc_switches import set_grpc_switches
+from lakehouse.server.process import begin_process
 
 if __name__ == "__main__":
-    set_grpc_switches()  # before the imports below bring grpc
+    begin_process()  # before the imports below bring grpc
 
-import asyncio
 import contextlib
-import signal
+import errno
+import os
+import stat
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import psycopg.conninfo
 
 from lakehouse.server import bootstrap
-from lakehouse.server.bootstrap import Registration, Runtime, StartError
+from lakehouse.server.bootstrap import Registration, Runtime
+from lakehouse.server.listener import StartError
 from lakehouse.server.tracing_setup import open_tracing
 from lakehouse.settings import read_secret
 from lakehouse.trace_context import read_hop_context
@@ -23,7 +26,6 @@ from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
 from validated.config import ValidatedTable
 from validated.datasets.file import FileRoster
 from validated.datasets.postgres import PostgresRoster
-from validated.datasets.worker import WorkerLookup
 from validated.kinds import KindError, find_kinds, make_validators
 from validated.kinds.validator import Tools
 from validated.servicer import ValidateServicer
@@ -48,12 +50,13 @@ async def compose(config: ValidatedTable, runtime: Runtime) -> AsyncIterator[Reg
             service_names=(validated_pb2.DESCRIPTOR.services_by_name["ValidateService"].full_name,),
             add=lambda server: validated_pb2_grpc.add_ValidateServiceServicer_to_server(servicer, server),
             read_context=read_hop_context,
-            is_ready=roster.is_ready if isinstance(roster, PostgresRoster) else None,
+            unready=roster.unready,
+            reload=(roster.reload,) if isinstance(roster, FileRoster) else (),
         )
 
 
 @contextlib.asynccontextmanager
-async def _open_roster(config: ValidatedTable, runtime: Runtime) -> AsyncIterator[WorkerLookup]:
+async def _open_roster(config: ValidatedTable, runtime: Runtime) -> AsyncIterator[FileRoster | PostgresRoster]:
     table = config.roster
     if table.backend == "postgres":
         conninfo = read_secret(table.postgres.conninfo, table.postgres.conninfo_file)
@@ -63,21 +66,7 @@ async def _open_roster(config: ValidatedTable, runtime: Runtime) -> AsyncIterato
         return
     async with FileRoster(table, near_ms=config.limits.suggestions_ms).open() as files:
         runtime.metrics.export("lakehouse_roster", lambda: {**files.counts(), **files.state()}, gauges=_ROSTER_GAUGES)
-        with _on_sighup(files):
-            yield files
-
-
-@contextlib.contextmanager
-def _on_sighup(files: FileRoster) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    # Neither Windows nor a loop outside the main thread has signals; the files are polled there all the same.
-    with contextlib.suppress(NotImplementedError, ValueError, RuntimeError, AttributeError):
-        loop.add_signal_handler(signal.SIGHUP, files.reload)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError, AttributeError):
-            loop.remove_signal_handler(signal.SIGHUP)
+        yield files
 
 
 def check(config: ValidatedTable) -> Iterator[str]:
@@ -95,10 +84,41 @@ def check(config: ValidatedTable) -> Iterator[str]:
             yield "roster.postgres.conninfo: neither a libpq connection string nor a URI"
 
 
+def missing(config: ValidatedTable) -> Iterator[str]:
+    """Files of the roster that are not there, or that we may not read."""
+    table = config.roster
+    if table.backend == "file":
+        for key in ("path", "assignments_path", "do_not_send_path"):
+            path: Path | None = getattr(table, key)
+            if path is not None and (problem := _unreadable(path)):
+                yield f"roster.{key}: {path}: {problem}"
+
+
+def _unreadable(path: Path) -> str:
+    try:
+        wanted = os.R_OK | os.X_OK if stat.S_ISDIR(path.stat().st_mode) else os.R_OK
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return "" if os.access(path, wanted) else os.strerror(errno.EACCES)
+
+
+def advise(config: ValidatedTable) -> Iterator[str]:
+    """Whether the ground truth is the example."""
+    if config.roster.backend == "file" and "path" not in config.roster.model_fields_set:
+        example = config.roster.path
+        yield f"roster.path: not configured: the example roster {example} is taken, whose people do not exist"
+
+
 def main() -> None:
     """Serve until a signal."""
     bootstrap.run(
-        "validated", ValidatedTable, compose, description="Checks artifacts against the ground truth.", check=check
+        "validated",
+        ValidatedTable,
+        compose,
+        description="Checks artifacts against the ground truth.",
+        check=check,
+        missing=missing,
+        advise=advise,
     )
 
 

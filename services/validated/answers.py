@@ -6,11 +6,11 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from lakehouse.strict_json.parser import print_canonical
 from lakehouse.tracing import Span
 from lakehouse.validated.v1 import validated_pb2
 from validated.datasets.worker import RosterVersion
 from validated.findings import Finding, Findings
+from validated.kinds.candidates import candidates_json
 from validated.kinds.spec import Spec
 from validated.kinds.validator import Brief, Ground, Task
 
@@ -102,7 +102,7 @@ def brief_response(brief: Brief, version: StatedVersion | None) -> validated_pb2
         instructions=brief.instructions,
         form_schema_json=brief.form_schema_json,
         candidates_schema_json=brief.candidates_schema_json,
-        candidates_json=print_canonical(list(brief.candidates)) if brief.candidates else "",
+        candidates_json=candidates_json(brief.candidates),
         candidates_total=brief.candidates_total,
         candidates_total_is_floor=brief.candidates_total_is_floor,
         needed=brief.needed,

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
 
 import phonenumbers
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
-from lakehouse.server.config import ServerTable
+from lakehouse.server.config import ServerTable, configured_by_file
 from lakehouse.settings import Milliseconds, Table
 from validated.datasets.columns import WORKER_COLUMNS
 
@@ -164,3 +164,13 @@ class ValidatedTable(ServerTable):
     never a phone number."""
     roster: RosterTable = RosterTable()
     limits: LimitsTable = LimitsTable()
+
+    @field_validator("roster")
+    @classmethod
+    def _names_the_ground_truth(cls, roster: RosterTable, info: ValidationInfo) -> RosterTable:
+        if configured_by_file(info) and roster.backend == "file" and "path" not in roster.model_fields_set:
+            raise ValueError(
+                "path is not configured: name the workers' file, or set backend to postgres; the example roster is for "
+                "a start without a configuration file"
+            )
+        return roster

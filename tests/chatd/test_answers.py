@@ -717,3 +717,120 @@ async def test_a_stream_in_the_form_of_whole_answers_is_read_once(openai_chatd: 
         _, repeated = await chatd.stream()
 
     assert alone.text == repeated.text == "Hello."
+
+
+# What is no error, and what is no answer ------------------------------------------------------------------------------
+
+NO_ERRORS = [
+    {"code": 0, "message": ""},
+    {"code": "0", "message": "success", "type": None},
+    {"code": 200, "message": "OK"},
+    {"code": None, "message": None},
+    "none",
+]
+
+
+@pytest.mark.parametrize("nothing", NO_ERRORS)
+async def test_an_error_that_says_nothing_takes_nothing_from_the_answer_beside_it(
+    nothing: Any, openai_chatd: Any
+) -> None:
+    whole = {**completion("Hello."), "error": nothing}
+    choice = {"index": 0, "delta": {"content": "Hello."}, "finish_reason": "stop", "error": nothing}
+    answered, _, streamed = await both_ways(openai_chatd, respond(200, whole), [chunk_of(choice, error=nothing), DONE])
+
+    assert answered.text == streamed.text == "Hello."
+
+
+@pytest.mark.parametrize("error", [{"code": 0, "message": "overloaded"}, {"type": "server_error"}, "broken"])
+async def test_an_error_that_says_anything_is_one(error: Any, openai_chatd: Any) -> None:
+    whole = {**completion("Hello."), "error": error}
+    answered, _, streamed = await both_ways(openai_chatd, respond(200, whole), [event({"error": error}), DONE])
+
+    assert isinstance(answered, Fault)
+    assert isinstance(streamed, Fault)
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        event({"error": {"message": "usage failed", "code": 500}}),
+        event({"message": "usage failed"}, "error"),
+        chunk_of({"index": 0, "delta": {}, "finish_reason": "error", "error": {"message": "late"}}),
+    ],
+)
+async def test_an_error_after_the_finish_reason_takes_nothing_from_the_answer(late: bytes, openai_chatd: Any) -> None:
+    events = [delta_event(content="Hello."), delta_event("stop"), late, DONE]
+    async with openai_chatd([fakes.stream(*events)]) as (chatd, _):
+        _, response = await chatd.stream()
+
+    assert response.text == "Hello."
+
+
+async def test_an_error_after_pieces_and_before_the_finish_reason_is_aborted(openai_chatd: Any) -> None:
+    events = [delta_event(content="Hel"), event({"error": {"message": "broken", "code": 400}}), DONE]
+    async with openai_chatd([fakes.stream(*events)]) as (chatd, _):
+        _, fault = await chatd.stream()
+
+    assert (fault.code, fault.reason) == ("ABORTED", "PROVIDER_FAILED")
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 203])
+async def test_a_good_answer_is_read_under_every_status_of_success(status: int, openai_chatd: Any) -> None:
+    async with openai_chatd([respond(status, completion("Hello."))]) as (chatd, _):
+        assert (await chatd.ask()).text == "Hello."
+
+
+OLLAMA = [
+    {"model": "m", "message": {"role": "assistant", "content": "Hel"}, "done": False},
+    {"model": "m", "message": {"role": "assistant", "content": "lo."}, "done": True, "done_reason": "stop"},
+]
+
+
+@pytest.mark.parametrize("lines", [OLLAMA, OLLAMA[1:]], ids=["lines", "whole"])
+@pytest.mark.parametrize("content_type", ["application/x-ndjson", "application/json"])
+async def test_ollamas_own_form_is_refused_with_the_base_url_that_is_right(
+    content_type: str, lines: Any, openai_chatd: Any
+) -> None:
+    body = "".join(json.dumps(line) + "\n" for line in lines)
+    async with openai_chatd([respond(200, body, content_type)]) as (chatd, _):
+        for streamed in (False, True):
+            if streamed:
+                _, fault = await chatd.stream()
+                assert fault.reason == "PROVIDER_BAD_ANSWER"
+            else:
+                with pytest.raises(Fault) as caught:
+                    await chatd.ask()
+                assert caught.value.reason == "PROVIDER_BAD_ANSWER"
+            assert "base_url must end in /v1" in str(chatd.last_line["upstream"])
+
+
+async def test_lines_of_openais_own_pieces_are_no_whole_answer(openai_chatd: Any) -> None:
+    body = "".join(json.dumps(completion(word)) + "\n" for word in ("Hel", "lo."))
+    async with openai_chatd([respond(200, body)]) as (chatd, _):
+        with pytest.raises(Fault) as caught:
+            await chatd.ask()
+
+    assert caught.value.reason == "PROVIDER_BAD_ANSWER"
+
+
+ANALYSIS, FINAL = "<|channel|>analysis<|message|>", "<|channel|>final<|message|>"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "thinking"),
+    [
+        (f"{ANALYSIS}Hm {{}}<|end|><|start|>assistant{FINAL}{JSON}", JSON, "Hm {}"),
+        (f"{ANALYSIS}Hm {{}}{FINAL}{JSON}", JSON, "Hm {}"),
+        (f"<|start|>assistant{ANALYSIS}Hm<|end|>{FINAL}{JSON}", JSON, "Hm"),
+        (f"Hm<|end|><|start|>assistant{FINAL}{JSON}", JSON, "Hm"),
+        (f"Hm</reasoning>\n{JSON}", JSON, "Hm"),
+        ('{"a": "</reasoning> <|channel|>final<|message|>"}', '{"a": "</reasoning> <|channel|>final<|message|>"}', ""),
+    ],
+)
+async def test_channels_and_reasoning_without_its_opening_mark_are_reasoning(
+    text: str, answer: str, thinking: str, openai_chatd: Any
+) -> None:
+    events = [*(delta_event(content=each) for each in text), delta_event("stop"), DONE]
+    answered, _, streamed = await both_ways(openai_chatd, respond(200, completion(text)), events)
+
+    assert (answered.text, answered.reasoning) == (streamed.text, streamed.reasoning) == (answer, thinking)

@@ -1,6 +1,7 @@
 """The fault table: what a model endpoint does, and the one documented status that the caller gets for it.
 
-Each case says how many requests the endpoint may see (repeats included) and ends well before the caller's deadline.
+Each case says how many requests the endpoint may see (repeats included), and ends by itself, not by the caller's
+deadline, unless it is about one.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from lakehouse.errors import Fault
 fakes = sys.modules["chatd_tests_fake_endpoint"]
 
 DEADLINE_S = 2.0
-# Our own status has to arrive before the deadline, by which gRPC would send its bare one.
-OWN_STATUS_S = DEADLINE_S - 0.01
+# For all that is not about a deadline: what ends by it has hung.
+PATIENT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -193,12 +194,14 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.does.replace(" ", "_"))
 async def test_an_endpoint_that(case: Case, openai_chatd: Any) -> None:
     async with openai_chatd(case.behaviours, **case.config) as (chatd, endpoint):
-        pieces, fault, elapsed_s, line = await _ask(chatd, stream=case.stream)
+        patient = "deadline" not in case.does
+        pieces, fault, line = await _ask(chatd, stream=case.stream, timeout_s=PATIENT_S if patient else DEADLINE_S)
 
         assert (fault.code, fault.reason, fault.where) == (case.code, case.reason, "chatd")
         assert len(endpoint.exchanges) == case.requests
         assert (line["upstream_requests"], line["retries"]) == (case.requests, case.requests - 1)
-        assert elapsed_s < (OWN_STATUS_S if case.reason == "DEADLINE" else DEADLINE_S / 2)
+        # Our own status, which has the trace's id: the bare one that gRPC gives at the deadline has nothing.
+        assert len(fault.metadata["trace_id"]) == 32
         assert case.pieces == -1 or len(pieces) == case.pieces
         if pieces:
             assert fault.code in {"ABORTED", "DEADLINE_EXCEEDED"}
@@ -214,25 +217,24 @@ async def test_an_endpoint_that(case: Case, openai_chatd: Any) -> None:
         assert (await chatd.ask()).text == "Still here."
 
 
-async def _ask(chatd: Any, *, stream: bool) -> tuple[list[Any], Fault, float, dict[str, Any]]:
-    started = time.monotonic()
+async def _ask(chatd: Any, *, stream: bool, timeout_s: float = PATIENT_S) -> tuple[list[Any], Fault, dict[str, Any]]:
     pieces: list[Any] = []
     fault: Any = None
     if stream:
-        pieces, fault = await chatd.stream(timeout_s=DEADLINE_S)
+        pieces, fault = await chatd.stream(timeout_s=timeout_s)
     else:
         with pytest.raises(Fault) as caught:
-            await chatd.ask(timeout_s=DEADLINE_S)
+            await chatd.ask(timeout_s=timeout_s)
         fault = caught.value
     assert isinstance(fault, Fault)
-    return pieces, fault, time.monotonic() - started, chatd.last_line
+    return pieces, fault, chatd.last_line
 
 
 async def test_nobody_listens(openai_chatd: Any) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused, and nobody else gets the port
         async with openai_chatd([], base_url=f"http://127.0.0.1:{taken.getsockname()[1]}") as (chatd, _):
-            _, fault, _, line = await _ask(chatd, stream=False)
+            _, fault, line = await _ask(chatd, stream=False)
 
     assert (fault.code, fault.reason) == ("UNAVAILABLE", "PROVIDER_UNREACHABLE")
     assert (line["upstream_requests"], line["retries"]) == (3, 2)
@@ -247,7 +249,7 @@ async def test_plain_text_where_tls_was_expected(openai_chatd: Any) -> None:
     async with server:
         url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         async with openai_chatd([], base_url=url) as (chatd, _):
-            _, fault, _, line = await _ask(chatd, stream=False)
+            _, fault, line = await _ask(chatd, stream=False)
 
     assert (fault.code, fault.reason) == ("UNAVAILABLE", "PROVIDER_UNREACHABLE")
     assert (line["upstream_requests"], line["retries"]) == (3, 2)
@@ -263,11 +265,14 @@ async def test_a_host_that_does_not_answer_is_left_after_the_connect_timeout(ope
             knock.connect_ex(full.getsockname())
         url = f"http://127.0.0.1:{full.getsockname()[1]}"
         async with openai_chatd([], base_url=url, connect_timeout_ms=100) as (chatd, _):
-            _, fault, elapsed_s, line = await _ask(chatd, stream=False)
+            started = time.monotonic()
+            _, fault, line = await _ask(chatd, stream=False)
+            elapsed_s = time.monotonic() - started
 
     assert (fault.code, fault.reason) == ("UNAVAILABLE", "PROVIDER_UNREACHABLE")
     assert (line["upstream_requests"], line["retries"]) == (3, 2)
-    assert 0.3 <= elapsed_s < DEADLINE_S
+    # Three times the timeout; and by none of the longer ones, which would be another reason.
+    assert elapsed_s >= 0.3
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from schema_subsets import SUBSETS
 
 from chatd.providers.least_artifact import NoArtifactError, least_artifact
+from chatd.schemas import translation
 from chatd.schemas.dialects import DIALECT_NAMES, DIALECTS
 from chatd.schemas.translation import NotBorneError, TooLargeError, Translated, translate
 
@@ -26,6 +27,10 @@ def _translated(schema: Any, dialect: Any, *, restricted: bool = False) -> Trans
         return translate(json.dumps(schema), dialect, restricted=restricted)
     except (NotBorneError, TooLargeError):
         return None
+
+
+def _comparable(translated: Translated | None) -> Any:
+    return translated and (json.loads(translated.schema_json), translated.enforceable, translated.exact)
 
 
 # Properties ----------------------------------------------------------------------------------------------------------
@@ -320,6 +325,21 @@ def test_what_comes_again_is_translated_once() -> None:
     text = json.dumps(pairs(7))
 
     assert translate(text, "vllm", restricted=True) is translate(text, "vllm", restricted=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(SCHEMAS | BRIEFS, st.booleans())
+def test_the_short_way_and_the_long_way_say_the_same(schema: dict[str, Any], restricted: bool) -> None:
+    schema = {**schema, "$defs": {"d": {"type": "string"}}}
+    translate.cache_clear()
+    short = {dialect: _translated(schema, dialect, restricted=restricted) for dialect in DIALECT_NAMES}
+    translate.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(translation._Translator, "_short_way", lambda *_: None)
+        for dialect in DIALECT_NAMES:
+            long = _translated(schema, dialect, restricted=restricted)
+            assert _comparable(long) == _comparable(short[dialect])
+    translate.cache_clear()
 
 
 @settings(max_examples=300, deadline=None)

@@ -401,13 +401,26 @@ async def test_not_a_byte_of_what_is_restricted_reaches_a_target_that_may_not_se
         assert outcome.sent.degraded != ""
 
 
-async def test_what_a_seeing_endpoint_refuses_is_not_quoted_in_the_log_or_the_error(served: Any) -> None:
-    async with served(fakes.error(400, "no"), schema_dialect="plain") as (chatd, endpoint):
+@pytest.mark.parametrize("status", [200, 400, 401, 429, 500])
+@pytest.mark.parametrize("shown", ["messages", "schema"])
+async def test_what_a_seeing_endpoint_quotes_is_neither_in_the_log_nor_in_the_error(
+    shown: str, status: int, served: Any
+) -> None:
+    echo = fakes.error(status, f"Do not know {SECRET} 1, who is {SECRET}-1", code=f"no_{SECRET}")
+    fields: dict[str, Any] = {"messages": turns()} if shown == "messages" else {"response_format": wanted()}
+    async with served(echo, schema_dialect="plain") as (chatd, endpoint):
         with pytest.raises(Fault) as caught:
-            await chatd.ask(response_format=wanted(), messages=turns())
+            await chatd.ask(**fields)
+        log = str(chatd.log)
+        with pytest.raises(Fault):
+            await chatd.ask()
+        words = str(chatd.last_line["upstream"])
 
     assert SECRET in endpoint.exchanges[0].body.decode()
-    assert SECRET not in f"{caught.value} {caught.value.violations} {chatd.log}"
+    assert SECRET not in f"{caught.value} {caught.value.violations} {log}"
+    assert "HTTP" in log
+    # Of a request that showed nothing the words are quoted, as ever.
+    assert SECRET in words
 
 
 async def test_each_target_of_a_route_and_each_fallback_sees_what_it_may(chatd: Any) -> None:

@@ -433,6 +433,20 @@ def test_a_word_behind_the_name_of_a_secret_is_left(words: str) -> None:
     assert masked(words, OWN_KEY) == words
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["SK-ABCDEFGHIJ", "Sk-proj-abcdef", "sk-abcdefgh-ijkl", "pk_live-only-letters", "gsk-letters-alone", "GSK_LETTERS"],
+)
+def test_what_begins_as_a_key_is_masked_whatever_its_letters(key: str) -> None:
+    assert key not in masked(f"Incorrect key {key} given")
+
+
+def test_hyphenated_words_behind_the_name_of_a_secret_are_masked() -> None:
+    assert "prod-team-alpha" not in masked("Invalid token 'prod-team-alpha-secret' in the header")
+    for words in ("token limit exceeded", "tokens per minute: rate-limit reached", "the key word is missing"):
+        assert masked(words) == words
+
+
 def test_our_key_in_capitals_is_masked() -> None:
     assert masked(f"wrong: {OWN_KEY.upper()}.", OWN_KEY) == "wrong: ***."
 

@@ -99,7 +99,12 @@ async def up(folder: Path, *arguments: str) -> AsyncIterator[tuple[asyncio.subpr
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGINT)
-        rest, _ = await asyncio.wait_for(process.communicate(), 60)
+        try:
+            rest, _ = await asyncio.wait_for(process.communicate(), 60)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         lines.extend(rest.decode().splitlines(keepends=True))
 
 
@@ -108,7 +113,8 @@ async def test_up_serves_until_ctrl_c_and_shows_logs_and_trees(tmp_path: Path) -
         ready = next(line for line in lines if line.startswith("ready"))
         address = ready.split("iterate at ")[1].split(". ")[0]
         command = ("iterate", "--address", address, "--kind", "fill", "--prompt", "Fill it", "--spec", SPEC, "--json")
-        done = await asyncio.to_thread(run, *command)
+        grounded = ("--grounding", "form")
+        done = await asyncio.to_thread(run, *command, *grounded)
         assert process.stdout is not None
         async with asyncio.timeout(30):
             while not any("└─ validate" in line for line in lines):
@@ -117,6 +123,7 @@ async def test_up_serves_until_ctrl_c_and_shows_logs_and_trees(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     response = json.loads(done.stdout)
     assert response["final_verdict"] == "accepted"
+    assert response["brief"]["grounding"] == "form"
     assert process.returncode == 0
     (row,) = [json.loads(line) for line in (tmp_path / "sessions.jsonl").read_text().splitlines()]
     assert row["session_id"] == response["session_id"]
@@ -141,6 +148,7 @@ def test_iterate_without_a_stack_says_how_to_start_one() -> None:
         (("iterate", "--kind", "fill", "--prompt", "p", "--spec", "{"), "not JSON"),
         (("iterate", "--kind", "fill", "--prompt", "p", "--spec", '{"rolle": "x"}'), "rolle"),
         (("iterate", "--kind", "k", "--prompt", "p", "--trace-id", "é"), "trace_id"),
+        (("iterate", "--kind", "k", "--prompt", "p", "--grounding", "all"), "'none', 'form', 'candidates'"),
         (("no-such-command",), "No such command"),
     ],
 )

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from lakehouse.chatd.v1 import chatd_pb2
@@ -148,6 +149,58 @@ async def test_llama_cpp_says_that_the_conversation_is_too_long(llama: Any) -> N
             await running.ask("word " * 400, timeout_s=30)
 
     assert caught.value.reason == "CONTEXT_TOO_LONG"
+
+
+def _pair(number: int, name: str) -> dict[str, Any]:
+    constants = {"worker_id": {"const": f"W-{number:06}"}, "name": {"const": name}}
+    return {"type": "object", "properties": constants, "required": ["worker_id", "name"], "additionalProperties": False}
+
+
+def _crew(**workers: Any) -> dict[str, Any]:
+    schema = {"type": "object", "properties": {"workers": {"type": "array", **workers}}, "required": ["workers"]}
+    return {**schema, "additionalProperties": False}
+
+
+PEOPLE = [_pair(number, name) for number, name in enumerate(["Ann", "Seán O'Neil", "Ayşe", "Li 李"])]
+UNSPELT = _pair(9, 'Ed "Spud" Murphy')
+BRIEFS = {
+    "slots": _crew(
+        prefixItems=[{"anyOf": PEOPLE[:2]}, {"anyOf": PEOPLE[2:]}], items=False, minItems=2, maxItems=2
+    ),
+    "pairs": _crew(items={"anyOf": [*PEOPLE, UNSPELT]}, minItems=2, maxItems=2),
+    "a form": _crew(
+        items={"type": ["object", "null"], "properties": {"n": {"enum": ["a", "b"]}}, "required": ["n"],
+               "additionalProperties": False},
+        minItems=1, maxItems=2,
+    ),
+    "a reference": {**_crew(items={"$ref": "#/$defs/who"}, minItems=1, maxItems=1), "$defs": {"who": PEOPLE[1]}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BRIEFS)
+async def test_llama_cpp_python_holds_noise_to_a_schema_in_its_dialect(name: str, llama_url: str, chatd: Any) -> None:
+    table = {
+        "type": "openai",
+        "base_url": f"{llama_url}/v1",
+        "default_model": "t",
+        "schema_dialect": "llama_cpp_python",
+    }
+    schema = json.dumps(BRIEFS[name])
+    wanted = chatd_pb2.ResponseFormat(
+        type=chatd_pb2.ResponseFormat.TYPE_JSON_SCHEMA, schema_json='{"type":"object"}', restricted_schema_json=schema
+    )
+    finished = 0
+    async with chatd(providers={"llama": table}) as running:
+        for seed in range(4):
+            response = await running.ask("Two.", response_format=wanted, seed=seed, max_tokens=300, timeout_s=60)
+            assert response.sent.schema == chatd_pb2.SentFormat.SCHEMA_RESTRICTED
+            if response.finish_reason == chatd_pb2.FINISH_REASON_STOP:
+                # The weights are random: that it fits is the grammar's doing, and so the schema's.
+                assert jsonschema_rs.is_valid(BRIEFS[name], json.loads(response.text)), response.text
+                assert UNSPELT["properties"]["name"]["const"] not in response.text
+                finished += 1
+
+    assert finished > 0
 
 
 def _ascii(text: str) -> str:

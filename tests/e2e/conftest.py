@@ -99,6 +99,8 @@ def start_stack(tmp_path_factory: pytest.TempPathFactory, people: People) -> Sta
                     **tracing_environ(receiver),
                     "VALIDATED_ROSTER__PATH": str(ROSTER),
                     "ITERATE_SESSION_LOG_PATH": str(folder / "sessions.jsonl"),
+                    # A busy machine must not degrade what a test looks at.
+                    "ITERATE_BRIEF_MS_MAX": "30000",
                     "CHATD_PROVIDERS__FAKE__TYPE": "openai",
                     "CHATD_PROVIDERS__FAKE__BASE_URL": endpoint.base_url,
                     "CHATD_PROVIDERS__FAKE__DEFAULT_MODEL": "ok",

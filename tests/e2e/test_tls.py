@@ -1,12 +1,18 @@
-"""Goal: with mTLS on every listener a session runs, and a caller without a certificate is turned away.
+"""Goal: with mTLS on every listener a session runs, a caller without a certificate is turned away and hears of TLS, and
+certificates are replaced under load without a failed call.
 
-Method: an authority made by openssl for this test alone.
+Method: authorities made by openssl for this test alone.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
+import signal
+import ssl
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,43 +27,221 @@ from lakehouse.iterate.v1 import iterate_pb2
 OPENSSL = shutil.which("openssl")
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="openssl is not on PATH")
 
+LAKEHOUSE = str(Path(sys.executable).parent / "lakehouse")
+SERVICES = ("iterate", "chatd", "validated")
+SPEC = '{"role": "forklift operator", "count": 3, "city": "Toledo", "state": "OH"}'
+HANG_S = 90
+
+
+class Authority:
+    """Issues certificates for 127.0.0.1 into a folder, each file replaced by a rename."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+        folder.mkdir(exist_ok=True)
+        self._openssl(
+            *("req", "-x509", *self._EC, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "2"),
+            *("-subj", f"/CN={name}"),
+        )
+        (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+
+    _EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+
+    @property
+    def pem(self) -> str:
+        return (self.folder / f"{self.name}.pem").read_text()
+
+    def issue(self) -> None:
+        """key.pem and certificate.pem, made anew."""
+        self._openssl("req", *self._EC, "-keyout", "key.new", "-out", "request.pem", "-subj", "/CN=lakehouse")
+        authority = ("-CA", f"{self.name}.pem", "-CAkey", f"{self.name}.key", "-CAcreateserial")
+        self._openssl(
+            *("x509", "-req", "-in", "request.pem", "-out", "certificate.new", "-days", "2", "-extfile", "names"),
+            *authority,
+        )
+        (self.folder / "key.new").rename(self.folder / "key.pem")
+        (self.folder / "certificate.new").rename(self.folder / "certificate.pem")
+
+    def _openssl(self, *arguments: str) -> None:
+        subprocess.run([OPENSSL or "", *arguments], cwd=self.folder, check=True, capture_output=True)
+
+
+def trust(folder: Path, *authorities: Authority) -> None:
+    (folder / "ca.new").write_text("".join(each.pem for each in authorities))
+    (folder / "ca.new").rename(folder / "ca.pem")
+
 
 @pytest.fixture
 def certificates(tmp_path: Path) -> Path:
-    def openssl(*arguments: str) -> None:
-        subprocess.run([OPENSSL or "", *arguments], cwd=tmp_path, check=True, capture_output=True)
-
-    ec = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *ec, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority", "-days", "2")
-    openssl("req", *ec, "-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=lakehouse")
-    (tmp_path / "names").write_text("subjectAltName=IP:127.0.0.1\n")
-    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
-    openssl("x509", "-req", "-in", "request.pem", "-out", "certificate.pem", *signing)
+    authority = Authority(tmp_path, "one")
+    authority.issue()
+    trust(tmp_path, authority)
     return tmp_path
 
 
-async def test_a_session_runs_over_mutual_tls_and_nothing_without_a_certificate(
-    start_stack: Any, make_request: Callable[..., iterate_pb2.IterateRequest], certificates: Path
-) -> None:
-    environ = {}
-    for service in ("ITERATE", "CHATD", "VALIDATED"):
-        environ[f"{service}_TLS__CERTIFICATE_FILE"] = str(certificates / "certificate.pem")
-        environ[f"{service}_TLS__KEY_FILE"] = str(certificates / "key.pem")
-        environ[f"{service}_TLS__CLIENT_CA_FILE"] = str(certificates / "ca.pem")
-    environ["ITERATE_HOP_TLS__CA_FILE"] = str(certificates / "ca.pem")
-    environ["ITERATE_HOP_TLS__CERTIFICATE_FILE"] = str(certificates / "certificate.pem")
-    environ["ITERATE_HOP_TLS__KEY_FILE"] = str(certificates / "key.pem")
-    authority, key, chain = ((certificates / name).read_bytes() for name in ("ca.pem", "key.pem", "certificate.pem"))
+def settings(certificates: Path) -> dict[str, str]:
+    environ = {
+        "ITERATE_HOP_TLS__CA_FILE": str(certificates / "ca.pem"),
+        "ITERATE_HOP_TLS__CERTIFICATE_FILE": str(certificates / "certificate.pem"),
+        "ITERATE_HOP_TLS__KEY_FILE": str(certificates / "key.pem"),
+    }
+    for service in SERVICES:
+        environ[f"{service.upper()}_TLS__CERTIFICATE_FILE"] = str(certificates / "certificate.pem")
+        environ[f"{service.upper()}_TLS__KEY_FILE"] = str(certificates / "key.pem")
+        environ[f"{service.upper()}_TLS__CLIENT_CA_FILE"] = str(certificates / "ca.pem")
+    return environ
 
-    async with start_stack(**environ) as stack:
-        credentials = grpc.ssl_channel_credentials(authority, key, chain)
-        async with AsyncIterateClient(stack.address, credentials=credentials) as client:
+
+def credentials(folder: Path) -> grpc.ChannelCredentials:
+    authority, key, chain = ((folder / name).read_bytes() for name in ("ca.pem", "key.pem", "certificate.pem"))
+    return grpc.ssl_channel_credentials(authority, key, chain)
+
+
+async def said_by(*command: str, **environ: str) -> tuple[int, str]:
+    """Exit status and all output of a command."""
+    process = await asyncio.create_subprocess_exec(
+        *command, env=os.environ | environ, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), HANG_S)
+    assert process.returncode is not None
+    return process.returncode, output.decode()
+
+
+async def test_a_session_runs_over_mutual_tls_and_everybody_else_hears_what_is_missing(
+    start_stack: Any, make_request: Callable[..., iterate_pb2.IterateRequest], certificates: Path, tmp_path: Path
+) -> None:
+    stranger = Authority(tmp_path / "strange", "stranger")
+    stranger.issue()
+    ca, cert, key = (str(certificates / name) for name in ("ca.pem", "certificate.pem", "key.pem"))
+    strange_cert, strange_key = (str(stranger.folder / name) for name in ("certificate.pem", "key.pem"))
+    async with start_stack(**settings(certificates)) as stack:
+        async with AsyncIterateClient(stack.address, credentials=credentials(certificates)) as client:
             response = await client.iterate(make_request(), timeout_s=30)
-        strangers = [None, grpc.ssl_channel_credentials(authority)]
-        for stranger in strangers:
-            async with AsyncIterateClient(stack.address, credentials=stranger) as client:
+        for unknown in (None, grpc.ssl_channel_credentials(Path(ca).read_bytes())):
+            async with AsyncIterateClient(stack.address, credentials=unknown) as client:
                 with pytest.raises(Fault) as caught:
                     await client.iterate(make_request(), timeout_s=5)
             assert caught.value.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
 
+        session = (LAKEHOUSE, "iterate", "--kind", "fill", "--prompt", "p", "--spec", SPEC, "--address", stack.address)
+        by_environment = {"LAKEHOUSE_CA": ca, "LAKEHOUSE_CERT": cert, "LAKEHOUSE_KEY": key}
+        accepted = [
+            await said_by(*session, "--ca", ca, "--cert", cert, "--key", key),
+            await said_by(*session, **by_environment),
+        ]
+        refused = {
+            "speaks TLS": await said_by(*session),
+            "demands a client certificate": await said_by(*session, "--ca", ca),
+            "refuses our certificate": await said_by(
+                *session, "--ca", ca, "--cert", strange_cert, "--key", strange_key
+            ),
+            "is not good for": await said_by(
+                *session, "--ca", str(stranger.folder / "stranger.pem"), "--cert", cert, "--key", key
+            ),
+        }
+        probe = (sys.executable, "-m", "lakehouse.server.health_probe", stack.address)
+        probed = {
+            "SERVING": [
+                await said_by(*probe, "--ca", ca, "--cert", cert, "--key", key),
+                await said_by(*probe, "--liveness", **by_environment),
+            ],
+            "speaks TLS": [await said_by(*probe)],
+            "demands a client certificate": [await said_by(*probe, "--ca", ca)],
+        }
+
     assert response.WhichOneof("outcome") == "accepted"
+    assert [status for status, _ in accepted] == [0, 0], accepted
+    for words, (status, output) in refused.items():
+        assert (status, words in output) == (1, True), (words, output)
+    for words, answers in probed.items():
+        for status, output in answers:
+            assert (status, words in output) == (0 if words == "SERVING" else 1, True), (words, output)
+
+
+async def test_tls_towards_a_plain_listener_is_named(start_stack: Any, certificates: Path) -> None:
+    ca = str(certificates / "ca.pem")
+    async with start_stack() as stack:
+        addresses = stack.stack.addresses
+        outputs = [
+            await said_by(LAKEHOUSE, "chat", "hello", "--address", addresses["chatd"], "--ca", ca),
+            await said_by(
+                *(sys.executable, "-m", "lakehouse.server.health_probe", addresses["validated"], "--ca", ca),
+            ),
+        ]
+
+    for status, output in outputs:
+        assert (status, "speaks plain text" in output) == (1, True), output
+
+
+async def test_certificates_and_authorities_are_replaced_under_load_without_a_failed_call(
+    start_stack: Any, make_request: Callable[..., iterate_pb2.IterateRequest], certificates: Path
+) -> None:
+    ages = {f"{service.upper()}_CONNECTION_AGE_MS": "300" for service in SERVICES}
+    before = credentials(certificates)
+    async with start_stack(**settings(certificates), **ages) as stack:
+        client = AsyncIterateClient(stack.address, credentials=before)
+        over = asyncio.Event()
+        sessions = 0
+
+        async def work() -> None:
+            nonlocal sessions
+            while not over.is_set():
+                response = await client.iterate(make_request(), timeout_s=30)
+                assert response.WhichOneof("outcome") == "accepted"
+                sessions += 1
+
+        async def replaced(times: int) -> None:
+            """Every service has read its files so often, and sessions have gone on."""
+            for service in SERVICES:
+                stack.stack.processes[service].send_signal(signal.SIGHUP)
+            # iterate reads two sets: its listener's and its hops'.
+            wanted = {"iterate": 2 * times, "chatd": times, "validated": times}
+            async with asyncio.timeout(HANG_S):
+                while any(_reads(stack.logs, service) < count for service, count in wanted.items()):
+                    await asyncio.sleep(0.05)
+                enough = sessions + 30
+                while sessions < enough:
+                    await asyncio.sleep(0.05)
+
+        workers = [asyncio.create_task(work()) for _ in range(4)]
+        try:
+            two = Authority(certificates, "two")
+            old = (certificates / "ca.pem").read_text()
+            (certificates / "ca.new").write_text(old + two.pem)
+            (certificates / "ca.new").rename(certificates / "ca.pem")
+            await replaced(1)
+            two.issue()
+            client.reconnect(credentials(certificates))
+            await replaced(2)
+            trust(certificates, two)
+            await replaced(3)
+        finally:
+            over.set()
+            results = await asyncio.gather(*workers, return_exceptions=True)
+            await client.close()
+        async with AsyncIterateClient(stack.address, credentials=before) as late:
+            with pytest.raises(Fault):
+                await late.iterate(make_request(), timeout_s=5)
+        served = [await asyncio.to_thread(_issuer, address) for address in stack.stack.addresses.values()]
+
+    assert results == [None] * 4
+    assert served == ["two"] * 3
+
+
+def _reads(logs: list[tuple[str, Any]], service: str) -> int:
+    return sum(
+        name == service and isinstance(entry, dict) and entry.get("event") == "files read again" for name, entry in logs
+    )
+
+
+def _issuer(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    pem = ssl.get_server_certificate((host, int(port)))
+    printed = subprocess.run(
+        [OPENSSL or "", "x509", "-noout", "-issuer", "-nameopt", "multiline"],
+        input=pem,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return printed.rpartition("=")[2].strip()

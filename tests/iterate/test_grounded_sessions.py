@@ -338,6 +338,7 @@ async def test_a_pool_that_fails_or_is_slow_degrades_to_the_form(tmp_path: Path,
     (asked,), (row,) = served.chatd.asked, served.rows()
     assert response.WhichOneof("outcome") == "accepted"
     assert [each.candidates_max for each in validated.briefed] == [50, 0]
+    assert validated.left_s[1] > 0.02, "a slow pool leaves some time for the form"
     assert asked.response_format.schema_json == FORM_SCHEMA
     assert restricted(asked) == ""
     assert response.brief.degraded

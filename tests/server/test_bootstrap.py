@@ -19,9 +19,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lakehouse.clients import AsyncValidateClient
 from lakehouse.errors import Fault, Reason, Violation, bad_request
-from lakehouse.server.bootstrap import Registration, RunningServer, Runtime, StartError, running
+from lakehouse.server.bootstrap import Registration, RunningServer, Runtime, running
 from lakehouse.server.call import current_call
 from lakehouse.server.config import ServerTable
+from lakehouse.server.listener import StartError
 from lakehouse.trace_context import read_hop_context
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
 

@@ -37,10 +37,13 @@ class FakeValidated(validated_pb2_grpc.ValidateServiceServicer):
     briefed: list[validated_pb2.BriefRequest] = field(default_factory=list)
     parents: list[str] = field(default_factory=list)
     """The `traceparent` of each Brief."""
+    left_s: list[float] = field(default_factory=list)
+    """What each Brief had left of its time."""
     judged: list[validated_pb2.ValidateRequest] = field(default_factory=list)
 
     async def Brief(self, request: validated_pb2.BriefRequest, context: Any) -> validated_pb2.BriefResponse:
         self.briefed.append(request)
+        self.left_s.append(context.time_remaining())
         self.parents.append(dict(context.invocation_metadata()).get("traceparent", ""))
         return await self.step(request, context)
 

@@ -22,6 +22,8 @@ from lakehouse.tracing import TracingConfig
 from lakehouse.tracing.http_sender import HttpSender, retry_after_s
 from lakehouse.tracing.langfuse_client import LangfuseConnection
 
+# A hostile server holds a request for 30 s: who waits for it is above this, and a busy machine is far below.
+HELD_S = 20.0
 StartSender = Callable[..., HttpSender]
 StartConnection = Callable[[str], LangfuseConnection]
 
@@ -107,7 +109,7 @@ def test_the_whole_time_is_bounded_whatever_the_server_does(
     sender = start_sender(hostile_langfuse(fault), timeout_ms=300)
     started_s = time.monotonic()
     assert "no answer within 0.3 s" in post(sender).problem
-    assert time.monotonic() - started_s < 5.0
+    assert time.monotonic() - started_s < HELD_S
 
 
 def test_retry_after_is_waited_for(serve: Callable[[Any], Any], start_sender: StartSender) -> None:
@@ -132,9 +134,8 @@ def test_a_retry_after_beyond_the_limit_ends_it_at_once(serve: Callable[[Any], A
         handler.end_headers()
 
     langfuse = serve(busy)
-    started_s = time.monotonic()
+    # It would wait for an hour: that it comes back at all says that it has not.
     assert post(start_sender(langfuse.url, timeout_ms=30_000)).status == 503
-    assert time.monotonic() - started_s < 10.0
     assert len(langfuse.bodies) == 1
 
 
@@ -221,7 +222,6 @@ sender = HttpSender("http://langfuse.invalid", login="pk", password="sk", header
 print(sender.post("/x", b"", headers={}, tries_max=3).problem)
 assert asked.is_set()
 sender.close(1.0)
-print(time.time())
 """
 
 
@@ -234,9 +234,8 @@ def test_a_name_server_that_hangs_holds_up_neither_a_post_nor_the_end_of_the_pro
         timeout=60,
         check=True,
     )
-    problem, ended = finished.stdout.splitlines()
-    assert problem == "no answer within 0.2 s"
-    assert time.time() - float(ended) < 10.0
+    # The name server hangs for longer than the process was given.
+    assert finished.stdout == "no answer within 0.2 s\n"
 
 
 SCORES = [json.dumps({"id": f"s-{name}", "name": name}).encode() for name in ("a", "b", "c")]

@@ -341,9 +341,20 @@ async def test_a_table_is_drawn_from_by_the_seed_and_is_infeasible_only_where_th
         one, again, other = [await fill.brief(spec, Task("", 10, seed)) for seed in ("a", "a", "b")]
         assert ids_of(one) == ids_of(again)
         assert set(ids_of(one)) != set(ids_of(other))
-        # The database's own comparison finds none of these; the gate's does.
+        # The database's own comparison finds nobody for this; the gate's does.
         odd = await fill.brief(read("fill", role="\uff57\uff45\uff4c\uff44\uff45\uff52", count=2), Task("", 10, "a"))
         assert (odd.infeasible, len(odd.candidates)) == (False, 10)
         none = await fill.brief(read("fill", role="pilot", count=2), Task("", 10, "a"))
         assert (none.infeasible, none.candidates_total_is_floor) == (True, False)
         assert [each.code for each in none.findings] == ["COUNT", "WRONG_ROLE"]
+
+
+@pytest.mark.skipif(not POSTGRES, reason="LAKEHOUSE_TEST_POSTGRES is not set")
+@pytest.mark.parametrize("role", ["\uff37elder", "welder ", "WELDER\t", "\u212aeg  welder"])
+async def test_whom_the_databases_comparison_misses_is_looked_for_before_it_is_called_infeasible(role: str) -> None:
+    wanted = "keg welder" if "eg" in role else "welder"
+    rows = [{**each, "role": role, "active": "true", "city": "T\u014dledo"} for each in random_people(11, 2)]
+    async with table_of(rows, [], []) as table, PostgresRoster(table, POSTGRES, near_ms=500).open() as roster:
+        fill = FillValidator(Tools(roster, LIMITS))
+        brief = await fill.brief(read("fill", role=wanted, city="t\u014cledo", count=2), Task("", 10, "a"))
+    assert (brief.infeasible, brief.candidates_total, brief.candidates_total_is_floor) == (False, 2, False)

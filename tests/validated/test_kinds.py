@@ -12,7 +12,7 @@ from rosters import small_table
 from validated_server import serving
 
 from lakehouse.errors import Fault, Reason
-from lakehouse.server.bootstrap import StartError
+from lakehouse.server.listener import StartError
 
 KIND = """
 import asyncio

@@ -153,3 +153,26 @@ async def test_places_that_overlap_name_nobody_twice(tmp_path: Path) -> None:
     ids = [each.worker_id for each in findings.kept[0].suggestions]
     assert ids[:2] == ["W-000001", "W-000007"]
     assert len(set(ids)) == len(ids) == 5
+
+
+@pytest.mark.parametrize(
+    ("worker", "code", "unrestricted"),
+    [
+        ({"worker_id": "W-000010", "name": "Anna Silva"}, "PHANTOM_WORKER", True),
+        ({"worker_id": "W-000003", "name": "Omar Khan"}, "INACTIVE_WORKER", True),
+        ({"worker_id": "W-000003", "name": "Omar Kahn"}, "NAME_MISMATCH", True),
+        ({"worker_id": "W-000001", "name": "Ana Silva", "city": "Detroit"}, "STATED_FACT_MISMATCH", False),
+    ],
+)
+async def test_a_finding_has_words_that_name_nobody_but_those_of_the_artifact(
+    fill: FillValidator, worker: dict[str, str], code: str, *, unrestricted: bool
+) -> None:
+    findings, _ = await judge(fill, {"workers": [worker, worker]}, **{**SPEC, "count": 3})
+    said = {finding.code: finding for finding in reversed(findings.kept)}
+    assert bool(said[code].unrestricted_message) is unrestricted
+    for finding in findings.kept:
+        words = finding.unrestricted_message or finding.message
+        assert words
+        for person in people():
+            assert person["name"] not in words or person["name"] == worker["name"], (finding, person)
+            assert person["worker_id"] not in words or person["worker_id"] == worker["worker_id"], (finding, person)

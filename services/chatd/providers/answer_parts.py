@@ -18,7 +18,8 @@ from chatd.providers.thinking import (
 from chatd.upstream_fault import UpstreamFault
 from lakehouse.errors import Reason
 
-_COUNT_MAX: Final = 2**31 - 1
+_NO_ERROR: Final = frozenset({"", "0", "200", "ok", "success", "none", "null", "no error"})
+COUNT_MAX: Final = 2**31 - 1
 
 
 class UnreadableAnswerError(Exception):
@@ -33,6 +34,13 @@ class ErrorInAnswerError(Exception):
         super().__init__("an error in place of the answer")
         self.words = words
         self.begun = begun
+
+
+def says_something(error: object) -> bool:
+    """Whether what stands in the place of an error is one: some endpoints always send it, with nothing in it, or with
+    the code 0 and "success"."""
+    values = error.values() if isinstance(error, dict) else [error]
+    return any(value and str(value).strip().lower() not in _NO_ERROR for value in values)
 
 
 class AnswerParts:
@@ -149,6 +157,11 @@ def settled_whole(completion: Completion) -> Completion:
     return settled(completion, thought_in_text=thought)
 
 
+def is_plain(text: str) -> bool:
+    """Whether `settled_whole` would leave an answer of this text alone as it is."""
+    return bool(text) and len(text) * 4 <= ANSWER_BYTES_MAX and not (may_begin_thinking(text) or may_end_thinking(text))
+
+
 def settled(completion: Completion, *, thought_in_text: bool) -> Completion:
     """`completion` as it is handed on: within its bounds, and an answer.
 
@@ -190,11 +203,11 @@ def _check_sizes(completion: Completion) -> None:
 
 def token_count(value: object) -> int:
     """A count as an endpoint gave it: 0 where it is none, at most what an int32 holds."""
-    if type(value) is int and 0 <= value <= _COUNT_MAX:
+    if type(value) is int and 0 <= value <= COUNT_MAX:
         return value
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         return 0
-    return int(min(value, _COUNT_MAX))
+    return int(min(value, COUNT_MAX))
 
 
 def _join_halves(text: str) -> tuple[str, str]:

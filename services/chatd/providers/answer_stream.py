@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import aiohttp
 
 from chatd.completion import Completion, Delta, OnDelta
-from chatd.providers.answer_parts import ErrorInAnswerError, UnreadableAnswerError
+from chatd.providers.answer_parts import ErrorInAnswerError, UnreadableAnswerError, says_something
 from chatd.providers.http_faults import HTTP_ERRORS, bad_answer, broke_off
 from chatd.providers.json_text import NotJsonError, read_object, read_piece
 from chatd.providers.sse import Event, EventReader, EventTooLargeError
@@ -29,6 +29,7 @@ _HEARTBEATS: Final = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
 _ERROR_NAMES: Final = ("error", "exception")
 _ERROR_KEYS: Final = ("message", "Message", "detail", "msg", "errors", "error_msg", "error_message")
 _DONE: Final = b"[DONE]"
+_DONE_BEHIND: Final = b"\n[DONE]"
 
 
 class AnswerStream(Protocol):
@@ -119,27 +120,31 @@ async def read_stream(
 
 
 def _take(event: Event, answer: AnswerStream, fault_of: FaultOf) -> bool:
-    """Take one event in; whether it was the last."""
+    """Take one event in; whether it was the last. What follows a whole answer, an error too, takes nothing from it."""
     data = event.data.strip()
-    if data[:7].upper() == _DONE:
+    if data[:1] == b"[" and data[:7].upper() == _DONE:
         answer.done = True
         return True
     if not data or event.name in _HEARTBEATS:
         return False
-    if event.name.lower().endswith(_ERROR_NAMES):
+    if event.name and event.name.lower().endswith(_ERROR_NAMES):
+        if answer.finished:
+            return False
         raise fault_of(_error_object(data), begun=answer.begun)
     try:
         for piece in _read_pieces(data):
             if is_error(piece):
+                if answer.finished:
+                    continue
                 raise fault_of(piece, begun=answer.begun)
             answer.add(piece)
     except ErrorInAnswerError as error:
-        raise fault_of(error.words, begun=error.begun) from None
+        if not answer.finished:
+            raise fault_of(error.words, begun=error.begun) from None
     except (UnreadableAnswerError, NotJsonError) as error:
-        # What follows a whole answer takes nothing from it.
         if not answer.finished:
             raise bad_answer(str(error)) from None
-    answer.done = answer.done or data.endswith(b"\n" + _DONE)
+    answer.done = answer.done or data.endswith(_DONE_BEHIND)
     return answer.done
 
 
@@ -202,8 +207,11 @@ def _read_pieces(data: bytes) -> list[dict[str, Any]]:
 
 def is_error(answer: Mapping[str, Any]) -> bool:
     """Whether an object in place of an answer says by its form that it is an error."""
-    if answer.get("error") or answer.get("object") == "error" or answer.get("type") == "error":
+    error = answer.get("error")
+    if (error and says_something(error)) or answer.get("object") == "error" or answer.get("type") == "error":
         return True
+    if answer.get("choices") and "base_resp" not in answer:
+        return False
     # {"message": "…", "code": …}, {"detail": […]}: words for a person, and nothing of an answer.
     # {"choices": null, "base_resp": {"status_msg": …}}: MiniMax.
     base = answer.get("base_resp")

@@ -18,7 +18,7 @@ from chatd.providers.answer_parts import ErrorInAnswerError, UnreadableAnswerErr
 from chatd.providers.answer_stream import AnswerStream, is_error, read_stream
 from chatd.providers.connection import Proxy, open_session, proxy_of
 from chatd.providers.endpoint_secrets import EndpointSecrets, Secrets
-from chatd.providers.http_faults import HTTP_ERRORS, bad_answer, named_fault
+from chatd.providers.http_faults import HTTP_ERRORS, OLLAMAS_OWN, bad_answer, named_fault
 from chatd.providers.json_text import BYTE_ORDER_MARK, NotJsonError, read_object
 from chatd.providers.upstream_errors import error_words, from_http
 from chatd.upstream_fault import UpstreamFault
@@ -66,6 +66,7 @@ class HttpEndpoint:
         self._watched = aiohttp.ClientTimeout(
             total=None, connect=connect_s, sock_read=self._silence_s, ceil_threshold=exact
         )
+        self._request_headers: tuple[Secrets | None, Mapping[str, str]] = (None, {})
         self._session = open_session(table, {**sent, **self._secrets.current.headers} if self._in_session else {})
 
     def _through(self, proxy: Proxy, table: HttpProviderTable) -> dict[str, Any]:
@@ -108,18 +109,18 @@ class HttpEndpoint:
         sent = time.monotonic()
         # Silence until the deadline is not longer than what is allowed: there is nothing to watch for, and a watch
         # costs two timers a call.
-        soon = deadline_s - time.monotonic() <= self._silence_s
+        soon = deadline_s - sent <= self._silence_s
         try:
             response = await self._session.post(
                 url,
                 data=data,
-                headers=None if secrets is None else {**self._fixed_headers, **secrets.headers},
+                headers=None if secrets is None else self._headers_with(secrets),
                 allow_redirects=False,
                 timeout=self._unwatched if soon else self._watched,
                 **self._proxy_options,
             )
             try:
-                if response.status != 200:
+                if not 200 <= response.status < 300:
                     await self._raise_refusal(response, secrets)
                 content = response.content
                 # Most answers come in one piece with their head.
@@ -137,6 +138,14 @@ class HttpEndpoint:
         if on_delta is not None:
             await completion.hand_to(on_delta)
         return completion
+
+    def _headers_with(self, secrets: Secrets) -> Mapping[str, str]:
+        """The headers of a request that names its own; made once for the same secrets."""
+        made_of, headers = self._request_headers
+        if made_of is not secrets:
+            headers = {**self._fixed_headers, **secrets.headers}
+            self._request_headers = secrets, headers
+        return headers
 
     def _read_whole(self, answer: dict[str, Any], whole: ReadWhole, model: str, sent: float) -> Completion:
         if is_error(answer):
@@ -225,4 +234,9 @@ def parse_answer(body: bytes) -> dict[str, Any]:
     try:
         return read_object(body)
     except NotJsonError as error:
+        with contextlib.suppress(NotJsonError):
+            # Lines of JSON: the first one says whose they are.
+            first = read_object(body.partition(b"\n")[0])
+            if isinstance(first.get("done"), bool):
+                raise bad_answer(OLLAMAS_OWN) from None
         raise bad_answer(str(error)) from None

@@ -17,6 +17,9 @@ from lakehouse.errors import Reason
 # What aiohttp raises for an endpoint that cannot be reached, breaks off, falls silent or does not speak HTTP.
 HTTP_ERRORS: Final = (aiohttp.ClientError, ConnectionError, http_exceptions.HttpProcessingError)
 
+# For the operator's eyes, in the log.
+OLLAMAS_OWN: Final = "Ollama's own form, not OpenAI's: base_url must end in /v1, as http://127.0.0.1:11434/v1"
+
 
 def named_fault(error: Exception) -> UpstreamFault:
     """What one of HTTP_ERRORS is to chatd."""

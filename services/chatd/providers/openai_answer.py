@@ -7,8 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from chatd.completion import Completion, Delta, FinishReason, ToolCall, Usage
-from chatd.providers.answer_parts import AnswerParts, ErrorInAnswerError, UnreadableAnswerError, settled_whole
+from chatd.providers.answer_parts import (
+    AnswerParts,
+    ErrorInAnswerError,
+    UnreadableAnswerError,
+    is_plain,
+    says_something,
+    settled_whole,
+)
 from chatd.providers.finish_reasons import finish_word, is_broken, read_finish_reason
+from chatd.providers.http_faults import OLLAMAS_OWN
 from chatd.providers.json_text import mend_surrogates, print_json
 from chatd.providers.openai_tool_calls import ToolCalls
 from chatd.providers.openai_usage import find_usage, read_usage
@@ -16,10 +24,16 @@ from chatd.upstream_fault import UpstreamFault
 from lakehouse.errors import Reason
 
 DONE: Final = b"[DONE]"
+_PLAIN_REASONS: Final = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
+_PLAIN_CHOICE: Final = frozenset({"index", "message", "finish_reason", "logprobs"})
+_PLAIN_MESSAGE: Final = frozenset({"role", "content"})
 
 
 def read_answer(answer: Mapping[str, Any], asked_model: str, sent: float) -> Completion:
     """The completion in a whole `chat.completion` object. Raises UnreadableAnswerError, ErrorInAnswerError."""
+    plain = _read_plain(answer, sent)
+    if plain is not None:
+        return plain
     choice = _first_choice(answer)
     message = choice.get("message")
     if not isinstance(message, dict):
@@ -43,6 +57,37 @@ def read_answer(answer: Mapping[str, Any], asked_model: str, sent: float) -> Com
             usage=read_usage(find_usage(answer, choice)),
             finish_reason=_finish_reason(word, refused=turn.refused),
         )
+    )
+
+
+def _read_plain(answer: Mapping[str, Any], sent: float) -> Completion | None:
+    """The short way, for one choice with a text and nothing else; None for every other answer. What it reads, the long
+    way reads the same."""
+    choices, model = answer.get("choices"), answer.get("model")
+    if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
+        return None
+    choice = choices[0]
+    message, usage = choice.get("message"), answer.get("usage")
+    word = choice.get("finish_reason")
+    reason = _PLAIN_REASONS.get(word) if type(word) is str else None
+    if reason is None or type(message) is not dict or type(usage) is not dict or type(model) is not str:
+        return None
+    for key, value in choice.items():
+        if value and key not in _PLAIN_CHOICE:
+            return None
+    for key, value in message.items():
+        if value and key not in _PLAIN_MESSAGE:
+            return None
+    text = message.get("content")
+    if type(text) is not str or not model.isascii() or not 0 < len(model) <= 256 or not is_plain(text):
+        return None
+    return Completion(
+        text=text,
+        model=model,
+        sent=sent,
+        first_token=time.monotonic(),
+        usage=read_usage(usage),
+        finish_reason=reason,
     )
 
 
@@ -75,6 +120,8 @@ class StreamedAnswer:
         """Take one chunk in. Raises UnreadableAnswerError, ErrorInAnswerError."""
         self._model = _model(chunk, self._model)
         choices = chunk.get("choices")
+        if not choices and isinstance(chunk.get("done"), bool):
+            raise UnreadableAnswerError(OLLAMAS_OWN)
         if not choices:
             # The chunk with the usage has no choices, nor has Azure's first one.
             self._take_usage(find_usage(chunk))
@@ -204,6 +251,8 @@ def _first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
         choices = [choices]
     if not isinstance(choices, list) or not choices:
         _raise_blocked(answer)
+        if isinstance(answer.get("done"), bool) and "model" in answer:
+            raise UnreadableAnswerError(OLLAMAS_OWN)
         raise UnreadableAnswerError("no choices")
     if len(choices) == 1 and isinstance(choices[0], dict):
         return choices[0]
@@ -223,6 +272,7 @@ def _raise_blocked(answer: Mapping[str, Any]) -> None:
 def _raise_broken(choice: Mapping[str, Any], word: object, *, begun: bool) -> None:
     """Raise where the choice is an error, by an object or by its finish reason alone."""
     error = choice.get("error")
+    error = error if error and says_something(error) else None
     if error or is_broken(word):
         words = {"error": error} if error else {"message": f"finish_reason {word}"}
         raise ErrorInAnswerError(words, begun=begun)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from chatd.completion import Usage
-from chatd.providers.answer_parts import token_count
+from chatd.providers.answer_parts import COUNT_MAX, token_count
 
 # The first name that is there counts.
 _INPUT: Final = ("prompt_tokens", "input_tokens", "promptTokenCount", "prompt_eval_count")
@@ -45,9 +45,13 @@ def read_usage(usage: Mapping[str, Any] | None) -> Usage:
     """
     if usage is None:
         return Usage()
+    if usage.keys() == _PLAIN:
+        asked_for, answered_with = usage["prompt_tokens"], usage["completion_tokens"]
+        if type(asked_for) is type(answered_with) is int and asked_for >= 0 and answered_with >= 0:
+            total = asked_for + answered_with
+            if total == usage["total_tokens"] and total <= COUNT_MAX:
+                return Usage(asked_for, answered_with)
     input_tokens, output_tokens = _count(usage, _INPUT), _count(usage, _OUTPUT)
-    if usage.keys() <= _PLAIN and usage.get("total_tokens") == input_tokens + output_tokens:
-        return Usage(input_tokens, output_tokens)
     asked, answered = _details(usage, _INPUT_DETAILS), _details(usage, _OUTPUT_DETAILS)
     reasoning = _count(answered, _REASONING) or _count(usage, _REASONING)
     surplus = _count(usage, _TOTAL) - input_tokens - output_tokens

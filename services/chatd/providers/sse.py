@@ -69,6 +69,14 @@ class EventReader:
         if self._at_start:
             self._at_start = False
             line = line.removeprefix(b"\xef\xbb\xbf")
+        if line[:5] == b"data:" or line == b"data":
+            # Nearly every line with anything on it.
+            value = line[6:] if line[5:6] == b" " else line[5:]
+            self._data.append(value)
+            self._data_bytes += len(value) + 1
+            if self._data_bytes > EVENT_BYTES_MAX:
+                raise EventTooLargeError
+            return
         if not line:
             self._close(events)
             return
@@ -79,12 +87,7 @@ class EventReader:
             return
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
-        if field == b"data":
-            self._data.append(value)
-            self._data_bytes += len(value) + 1
-            if self._data_bytes > EVENT_BYTES_MAX:
-                raise EventTooLargeError
-        elif field == b"event":
+        if field == b"event":
             self._name = value.decode("utf-8", "replace")
         elif field == b"error":
             self._close(events)

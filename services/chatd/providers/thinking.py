@@ -22,10 +22,14 @@ _TAGS: Final[Mapping[str, str]] = {
     "<|start_thinking|>": "<|end_thinking|>",  # Cohere
     "<|begin_of_thought|>": "<|end_of_thought|>",  # Sky-T1
     "<unused94>": "<unused95>",  # MedGemma
-    "<|channel|>analysis<|message|>": "<|end|>",  # gpt-oss, where nothing reads its channels
+    # gpt-oss, where nothing reads its channels.
+    "<|channel|>analysis<|message|>": "<|end|>",
+    "<|start|>assistant<|channel|>analysis<|message|>": "<|end|>",
 }
 # Models open by the one and close by the other, and write attributes and spaces into the tags.
 _THINK: Final = "think(?:ing)?"
+# Of gpt-oss: what the answer begins with, whether or not the thinking before it was ended.
+_FINAL: Final = r"(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>"
 _WITH_ATTRIBUTES: Final = re.compile(rf"<({_THINK})\s[^<>]{{0,100}}>", re.IGNORECASE | re.ASCII)
 _MAY_GET_ATTRIBUTES: Final = re.compile(rf"<{_THINK}\s[^<>]{{0,100}}", re.IGNORECASE | re.ASCII)
 _MAY_CLOSE: Final = re.compile(r"<(?:/[a-z:]{0,20}\s{0,8})?\Z", re.IGNORECASE | re.ASCII)
@@ -33,6 +37,8 @@ _TAIL_CHARS_MAX: Final = 32
 
 
 def _closing(opening: str) -> re.Pattern[str]:
+    if "<|channel|>" in opening:
+        return re.compile(rf"<\|end\|>|(?={_FINAL})", re.IGNORECASE | re.ASCII)
     mark = re.escape(_TAGS[opening])
     if mark.startswith("</"):
         name = _THINK if opening in {"<think>", "<thinking>"} else mark[2:-1]
@@ -50,8 +56,12 @@ _WRAPPERS: Final = (
 )
 _MARK_CHARS_MAX: Final = max(map(len, (*_TAGS, *_WRAPPERS)))
 _MARK_STARTS: Final = frozenset("<[◁ \t\r\n")
-_UNOPENED: Final = re.compile(rf"</{_THINK}\s{{0,8}}>|\[/think\]|◁/think▷", re.IGNORECASE | re.ASCII)
-_OPENED: Final = re.compile(rf"<{_THINK}(?:\s[^<>]{{0,100}})?>|\[think\]|◁think▷", re.IGNORECASE | re.ASCII)
+_UNOPENED: Final = re.compile(
+    rf"</(?:{_THINK}|reasoning)\s{{0,8}}>|\[/think\]|◁/think▷|{_FINAL}", re.IGNORECASE | re.ASCII
+)
+_OPENED: Final = re.compile(
+    rf"<(?:{_THINK}|reasoning)(?:\s[^<>]{{0,100}})?>|\[think\]|◁think▷", re.IGNORECASE | re.ASCII
+)
 # Bounds the look for objects in hostile text.
 _OBJECTS_MAX: Final = 32
 _DECODER: Final = json.JSONDecoder(strict=False)
@@ -141,7 +151,9 @@ def may_begin_thinking(text: str) -> bool:
 def may_end_thinking(text: str) -> bool:
     """Whether `split_late` may find anything."""
     # One character is found ten times as fast as a word.
-    return ("<" in text or "[/" in text or "◁" in text) and bool(_UNOPENED.search(text) or _OPENED.search(text))
+    return ("<" in text or ("/" in text and "[/" in text) or "◁" in text) and bool(
+        _UNOPENED.search(text) or _OPENED.search(text)
+    )
 
 
 def split_thinking(text: str) -> Split:
@@ -227,5 +239,11 @@ def _held_back(text: str, mark: str) -> int:
     if mark.startswith("</"):
         found = _MAY_CLOSE.search(text[-_TAIL_CHARS_MAX:])
         return len(found[0]) if found else 0
+    # What ends gpt-oss's thinking may be the end of it or the beginning of the answer.
+    marks = (mark, *_WRAPPERS[2:]) if mark == "<|end|>" else (mark,)
+    return max(_overlap(text, each) for each in marks)
+
+
+def _overlap(text: str, mark: str) -> int:
     tail = text[-(len(mark) - 1) :].lower()
     return next((n for n in range(min(len(tail), len(mark) - 1), 0, -1) if mark.startswith(tail[-n:])), 0)

@@ -222,12 +222,14 @@ def from_http(
     repeatable = refused or reason is Reason.PROVIDER_FAILED if meaning.repeat is None else meaning.repeat
     wait_ms = read_retry_after_ms(headers)
     bad_request = reason is Reason.BAD_REQUEST
+    hint = _hint(status, path if by_status or words.is_page else "")
     return UpstreamFault(
         reason,
         billed=billed,
         repeatable=repeatable and headers.get("x-should-retry") != "false",
         retry_after_ms=(words.retry_after_ms if wait_ms is None else wait_ms) if refused else None,
-        detail=_detail(status, words, hidden, path if by_status or words.is_page else ""),
+        detail=_detail(status, words, hidden) + hint,
+        unquoted=f"HTTP {status}{hint}",
         field=_field(words, meaning.unsupported or table.parameter_at(words.param)) if bad_request else "",
         unsupported=meaning.unsupported if bad_request and not billed else "",
         generated=words.generated or "" if meaning.malformed else None,
@@ -280,11 +282,10 @@ def _json_at(text: str, at: int) -> object:
         return None
 
 
-def _detail(status: int, words: ErrorWords, hidden: str | Sequence[str], path: str) -> str:
+def _detail(status: int, words: ErrorWords, hidden: str | Sequence[str]) -> str:
     # Masked before it is cut: the cut would leave a key that nothing recognises.
     text = masked(f"HTTP {status} {words.code} {words.message}", *((hidden,) if isinstance(hidden, str) else hidden))
-    text = " ".join("".join(each if each.isprintable() else " " for each in text).split())[:_DETAIL_CHARS_MAX]
-    return text + _hint(status, path)
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())[:_DETAIL_CHARS_MAX]
 
 
 def _hint(status: int, path: str) -> str:

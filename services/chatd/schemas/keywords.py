@@ -12,6 +12,7 @@ SILENT: Final = frozenset(
 STRUCTURE: Final = frozenset(
     {"properties", "required", "additionalProperties", "items", "prefixItems", "const", "enum", "minItems", "maxItems"}
 )
+CLOSED_OBJECT: Final = frozenset({"type", "properties", "required", "additionalProperties"})
 OF_A_KIND: Final = frozenset(
     {"type", "const", "enum", "properties", "additionalProperties", "items", "prefixItems", "pattern"}
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 from chatd.schemas.dialects import Dialect
@@ -47,10 +48,15 @@ def is_spelt(value: Any, bad: str) -> bool:
     if not bad:
         return True
     if isinstance(value, str):
-        return not any(each in bad or not " " <= each <= "\uffff" for each in value)
+        return _unspelt(bad).search(value) is None
     if isinstance(value, dict):
         return all(is_spelt(each, bad) for pair in value.items() for each in pair)
     return not isinstance(value, list) or all(is_spelt(each, bad) for each in value)
+
+
+@cache
+def _unspelt(bad: str) -> re.Pattern[str]:
+    return re.compile(f"[{re.escape(bad)}]|[^ -\uffff]")
 
 
 def _is_number(value: Any) -> bool:

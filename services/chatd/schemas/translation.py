@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from chatd.schemas.arrays import EVERY_ARRAY, shape_of, union_of_slots
 from chatd.schemas.dialects import DIALECTS, Dialect, DialectName
-from chatd.schemas.keywords import OF_A_KIND, OLDER_DRAFTS, READ, SILENT, STRUCTURE
+from chatd.schemas.keywords import CLOSED_OBJECT, OF_A_KIND, OLDER_DRAFTS, READ, SILENT, STRUCTURE
 from chatd.schemas.references import WHOLE, References
 from chatd.schemas.scalars import TYPES, bounds_of, is_spelt, kinds_of, of_kinds
 from chatd.schemas.sizes import is_within
@@ -103,6 +103,9 @@ class _Translator:
         if not isinstance(schema, dict) or (not at_root and ("$id" in schema or "$dynamicAnchor" in schema)):
             self.exact = self.exact and schema is True
             return self._anything()
+        short = self._short_way(schema)
+        if short is not None:
+            return short
         if "$ref" in schema:
             made = self._reference(schema)
             if made is not None:
@@ -115,6 +118,28 @@ class _Translator:
         if listed and _says_more(schema):
             return self._any_of([{**schema, "type": each} for each in types])
         return self._plain_node(schema)
+
+    def _short_way(self, schema: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What schemas of a brief are made of, by hundreds: texts that are constants, and closed objects of them. None
+        for every other schema; what it gives, the long way gives too."""
+        if schema.keys() == {"const"}:
+            value = schema["const"]
+            if type(value) is not str or "const" not in self._dialect.keywords or not self._is_spelt(value):
+                return None
+            return {"const": value, "type": "string"} if self._dialect.typed else {"const": value}
+        if schema.keys() != CLOSED_OBJECT or schema["type"] != "object" or schema["additionalProperties"] is not False:
+            return None
+        properties, required = schema["properties"], schema["required"]
+        if type(properties) is not dict or type(required) is not list or len(required) != len(properties):
+            return None
+        if not all(name in properties and self._is_spelt(name) for name in required if type(name) is str):
+            return None
+        if False in properties.values() or len({name for name in required if type(name) is str}) != len(properties):
+            return None
+        return {**schema, "properties": {name: self._node(each) for name, each in properties.items()}}
+
+    def _is_spelt(self, value: Any) -> bool:
+        return is_spelt(value, self._dialect.bad_characters)
 
     def _plain_node(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         made: dict[str, Any] = {}
@@ -206,7 +231,7 @@ class _Translator:
         self._lost("const" in schema and "enum" in schema)
         if "type" in made:
             values = of_kinds(values, made["type"]) or values
-        sayable = [each for each in values if is_spelt(each, self._dialect.bad_characters)]
+        sayable = [each for each in values if self._is_spelt(each)]
         if len(sayable) < len(values) and self._may_narrow:
             if not sayable:
                 raise _UnsayableError
@@ -240,7 +265,7 @@ class _Translator:
             return
         if "patternProperties" in schema:
             further = True
-        unspelt = {name for name in (*properties, *required) if not is_spelt(name, self._dialect.bad_characters)}
+        unspelt = {name for name in (*properties, *required) if not self._is_spelt(name)}
         forbidden = {name for name, each in properties.items() if each is False and further is False}
         if unspelt:
             if self._may_narrow:

@@ -99,6 +99,27 @@ class SessionLogConfig(Table):
         return guarantee
 
 
+def session_log_missing(config: SessionLogConfig) -> Iterator[str]:
+    """Why no row could be written now; one line, from the key on."""
+    if not config.session_log_path:
+        return
+    path = Path(config.session_log_path)
+    try:
+        folder_is_there = path.parent.is_dir()
+        if not folder_is_there:
+            yield f"session_log_path: there is no folder {path.parent}: make it, writable for the service"
+        elif not os.access(path.parent, os.W_OK | os.X_OK):
+            yield f"session_log_path: no permission to write into {path.parent}"
+        elif path.is_symlink():
+            yield f"session_log_path: {path} is a symbolic link, which is never followed: name the file itself"
+        elif path.exists() and not path.is_file():
+            yield f"session_log_path: {path} is there and is no file"
+        elif path.exists() and not os.access(path, os.W_OK):
+            yield f"session_log_path: no permission to write {path}"
+    except OSError as error:
+        yield f"session_log_path: {path}: {error.strerror}"
+
+
 def session_log_advice(config: SessionLogConfig) -> Iterator[str]:
     """What an operator should know of settings that can be used: one line each, from the key on."""
     if not config.session_log_path:

@@ -142,6 +142,11 @@ class SessionLogger:
         """Guarantee ``strict``: an answer whose row is not ``written`` must not leave."""
         return self.config.session_log_guarantee == "strict"
 
+    def problem(self) -> str:
+        """Why rows are not written now, as far as the writer has found out; empty where they are."""
+        failing = self._writer is not None and self._writer.failing
+        return f"the session log {self.config.session_log_path} does not take rows" if failing else ""
+
     async def start(self) -> None:
         """Opens log and journal, recovers dead processes' sessions, and starts the threads. Never fails for a
         missing folder, a permission or a disk: it warns, and rows flow when the cause is gone."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lakehouse.cli.gate import SERVER_OPTIONS, SPEC_OPTIONS, ask, give_spec, roster_line, with_options
+from lakehouse.cli.gate import SPEC_OPTIONS, Validated, give_spec, roster_line, server_options, with_options
 from lakehouse.validated.v1 import validated_pb2
 
 EXIT_INFEASIBLE = 3
@@ -24,7 +23,7 @@ EXIT_INFEASIBLE = 3
 @click.option("--prompt", default="", help="The task in words: whom it names and who qualifies comes first.")
 @click.option("--candidates", "candidates_max", type=click.IntRange(0, 200), help="At most so many (default: 50).")
 @click.option("--seed", default="", help="Draws the sample; a session's id gives the list of that session.")
-@with_options(*SERVER_OPTIONS)
+@server_options
 def command(
     *,
     kind: str,
@@ -32,8 +31,7 @@ def command(
     prompt: str,
     candidates_max: int | None,
     seed: str,
-    address: str | None,
-    roster: Path | None,
+    validated: Validated,
     timeout_s: float,
     as_json: bool,
     **fields: Any,
@@ -47,7 +45,7 @@ def command(
     """
     request = validated_pb2.BriefRequest(kind=kind, prompt=prompt, candidates_max=candidates_max, seed=seed)
     give_spec(request, kind, spec, fields)
-    response = ask(lambda client: client.brief(request, timeout_s=timeout_s), address=address, roster=roster)
+    response = validated.ask(lambda client: client.brief(request, timeout_s=timeout_s))
     if as_json:
         click.echo(json.dumps(_object(response), ensure_ascii=False))
     else:
@@ -93,8 +91,9 @@ def _show_candidates(console: Console, candidates: list[dict[str, Any]]) -> None
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     columns = list(dict.fromkeys(name for facts in candidates for name in facts))
-    # Who it is, before what is known of him.
-    columns.sort(key=lambda name: (name not in ("worker_id", "name"), name != "worker_id"))
+    # Who it is, before what is known of him; what is long, last.
+    long = {name for facts in candidates for name, value in facts.items() if not isinstance(value, str)}
+    columns.sort(key=lambda name: (name in long, name not in ("worker_id", "name"), name != "worker_id"))
     for name in columns:
         table.add_column(name)
     for facts in candidates:

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import click
 from google.protobuf import json_format
 
 from lakehouse.chatd.v1 import chatd_pb2
+from lakehouse.cli.connection import TlsFlags, checked_address, tls_options
 from lakehouse.clients import ChatClient
 from lakehouse.errors import Fault, Reason
 
 
 @click.command(epilog="Exit status: 0 answered, 1 a fault, 2 wrong usage.")
 @click.argument("prompt", default="-")
-@click.option("--address", default="127.0.0.1:50052", show_default=True, envvar="LAKEHOUSE_CHATD", help="chatd.")
+@click.option(
+    "--address",
+    default="127.0.0.1:50052",
+    show_default=True,
+    envvar="LAKEHOUSE_CHATD",
+    callback=checked_address,
+    help="chatd.",
+)
+@tls_options
 @click.option("--provider", default="", help="Provider or route of chatd.")
 @click.option("--model", default="", help="Model, as the provider spells it.")
 @click.option("--system", default="", help="Instructions that go before the prompt.")
@@ -34,8 +44,12 @@ def command(
     max_tokens: int | None,
     timeout_s: float,
     as_json: bool,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
 ) -> None:
     """Ask a model. PROMPT is the question; - or nothing reads it from standard input."""
+    tls = TlsFlags(ca, cert, key)
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
         raise click.UsageError("the prompt is empty")
@@ -52,13 +66,15 @@ def command(
     except ValueError as error:
         raise click.UsageError(f"the request does not fit CompleteRequest: {error}") from None
     try:
-        with ChatClient(address) as client:
+        with ChatClient(address, credentials=tls.credentials()) as client:
             if as_json:
                 _print_json(client.complete(request, timeout_s=timeout_s))
             else:
                 _print_live(client, request, timeout_s)
     except Fault as fault:
         hint = f"\nIs chatd running on {address}?" if fault.reason is Reason.CHATD_UNREACHABLE else ""
+        if problem := tls.explain(fault, address):
+            hint = f"\n{problem}"
         raise click.ClickException(f"{fault}{hint}") from None
     except KeyboardInterrupt:
         raise click.ClickException("interrupted: the call was cancelled") from None

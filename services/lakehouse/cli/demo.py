@@ -79,6 +79,8 @@ async def _demo(folder: Path, console: Console, groundings: Sequence[iterate_pb2
         async with running_stack(
             on_log=lambda service, entry: _note(problems, service, entry),
             environ={**environ, **tracing_environ(receiver)},
+            # Whatever is configured here: the demo is the same everywhere, and must not ask a model that costs.
+            alone=True,
         ) as stack:
             results = []
             for grounding in groundings:

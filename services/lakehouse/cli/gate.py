@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import sys
 import tomllib
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+import grpc
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from lakehouse.cli.connection import TlsFlags, checked_address, tls_options
 from lakehouse.cli.stack import Stack, StackError
 from lakehouse.clients import ValidateClient
 from lakehouse.errors import Fault, Reason
@@ -23,8 +27,14 @@ ADDRESS: Final = "127.0.0.1:50053"
 
 T = TypeVar("T")
 
-SERVER_OPTIONS: Final = (
-    click.option("--address", envvar="LAKEHOUSE_VALIDATED", help=f"A running validated (default: {ADDRESS})."),
+_SERVER_OPTIONS: Final = (
+    click.option(
+        "--address",
+        envvar="LAKEHOUSE_VALIDATED",
+        callback=checked_address,
+        help=f"A running validated (default: {ADDRESS}).",
+    ),
+    tls_options,
     click.option("--roster", type=click.Path(path_type=Path), help="Start a validated of our own on this roster."),
     click.option("--timeout", "timeout_s", type=float, default=30.0, show_default=True, help="Deadline, seconds."),
     click.option("--json", "as_json", is_flag=True, help="Print the response as one JSON object and nothing else."),
@@ -54,18 +64,49 @@ def with_options(*options: Any) -> Callable[[Any], Any]:
     return decorate
 
 
-def ask(call: Callable[[ValidateClient], T], *, address: str | None, roster: Path | None) -> T:
-    """What `call` answers, of the validated at `address` or of one of our own on `roster`. Raises ClickException."""
-    if roster is not None and address is not None:
-        raise click.UsageError("give --roster or --address, not both")
-    try:
-        if roster is not None:
-            return asyncio.run(_with_roster(roster, call))
-        return _at(address or ADDRESS, call)
-    except Fault as fault:
-        raise _failed(fault, address or ADDRESS, roster) from None
-    except StackError as error:
-        raise click.ClickException(str(error)) from None
+@dataclass(frozen=True)
+class Validated:
+    """Which validated answers: the one at `address`, or one of our own on `roster`."""
+
+    address: str | None
+    roster: Path | None
+    tls: TlsFlags
+
+    def ask(self, call: Callable[[ValidateClient], T]) -> T:
+        """What `call` answers. Raises ClickException, and UsageError where the flags do not go together."""
+        if self.roster is not None and self.address is not None:
+            raise click.UsageError("give --roster or --address, not both")
+        try:
+            if self.roster is not None:
+                return asyncio.run(_with_roster(self.roster, call))
+            return _at(self.address or ADDRESS, call, self.tls.credentials())
+        except Fault as fault:
+            raise self._failed(fault) from None
+        except StackError as error:
+            raise click.ClickException(str(error)) from None
+
+    def _failed(self, fault: Fault) -> click.ClickException:
+        text = str(fault)
+        address = self.address or ADDRESS
+        if self.roster is None and (problem := self.tls.explain(fault, address)):
+            text += f"\n{problem}"
+        elif self.roster is None and fault.reason is Reason.VALIDATED_UNREACHABLE:
+            text += f"\nnobody listens on {address}: start the services with `lakehouse up`, or give --roster FILE"
+        elif fault.code == "UNIMPLEMENTED":
+            text += f"\nthe validated on {address} is of an older release: it does not know this call"
+        return click.ClickException(text)
+
+
+def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that gives a command `validated`, `timeout_s` and `as_json`."""
+
+    @functools.wraps(function)
+    def with_validated(
+        *, address: str | None, roster: Path | None, ca: Path | None, cert: Path | None, key: Path | None, **rest: Any
+    ) -> Any:
+        return function(validated=Validated(address, roster, TlsFlags(ca, cert, key)), **rest)
+
+    return with_options(*_SERVER_OPTIONS)(with_validated)  # type: ignore[no-any-return]
 
 
 def give_spec(request: Message, kind: str, spec: str | None, fields: dict[str, Any]) -> None:
@@ -114,24 +155,18 @@ def _fields_of(member: Any) -> Collection[str]:
     return () if member.message_type is None else member.message_type.fields_by_name.keys()
 
 
-def _at(address: str, call: Callable[[ValidateClient], T]) -> T:
-    with ValidateClient(address) as client:
+def _at(address: str, call: Callable[[ValidateClient], T], credentials: grpc.ChannelCredentials | None = None) -> T:
+    with ValidateClient(address, credentials=credentials) as client:
         return call(client)
 
 
 async def _with_roster(roster: Path, call: Callable[[ValidateClient], T]) -> T:
     environ = {"VALIDATED_BIND": "127.0.0.1:0", "VALIDATED_ROSTER__PATH": str(roster)}
-    problems: list[str] = []
-
-    def note(_: str, entry: dict[str, Any] | str) -> None:
-        if isinstance(entry, dict) and entry.get("event") == "roster not loaded":
-            problems.extend(str(problem) for problem in entry["problems"])
-
-    stack = Stack(on_log=note, environ=environ)
+    stack = Stack(on_log=lambda *_: None, environ=environ)
     try:
         await stack.start_service("validated")
-        if problems:
-            raise StackError("\n".join(problems))
+        if causes := stack.causes["validated"]:
+            raise StackError("\n".join(causes))
         return await asyncio.to_thread(_at, stack.addresses["validated"], call)
     finally:
         await stack.stop()
@@ -148,12 +183,3 @@ def _spec_text(spec: str) -> str:
         return json.dumps(tomllib.loads(text), default=str)
     except tomllib.TOMLDecodeError as error:
         raise click.UsageError(f"{file}: not TOML: {error}") from None
-
-
-def _failed(fault: Fault, address: str, roster: Path | None) -> click.ClickException:
-    text = str(fault)
-    if fault.reason is Reason.VALIDATED_UNREACHABLE and roster is None:
-        text += f"\nnobody listens on {address}: start the services with `lakehouse up`, or give --roster FILE"
-    if fault.code == "UNIMPLEMENTED":
-        text += f"\nthe validated on {address} is of an older release: it does not know this call"
-    return click.ClickException(text)

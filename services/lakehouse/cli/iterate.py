@@ -12,6 +12,7 @@ import click
 from google.protobuf import json_format
 from rich.console import Console
 
+from lakehouse.cli.connection import TlsFlags, checked_address, tls_options
 from lakehouse.cli.progress import show
 from lakehouse.clients import IterateClient
 from lakehouse.errors import Fault
@@ -25,7 +26,15 @@ EXIT_NOT_ACCEPTED = 3
 
 @click.command(epilog="Exit status: 0 accepted, 3 attempts exhausted, 1 a fault, 2 wrong usage.")
 @click.argument("request_file", required=False, type=click.Path(path_type=Path))
-@click.option("--address", default="127.0.0.1:50051", show_default=True, envvar="LAKEHOUSE_ITERATE", help="iterate.")
+@click.option(
+    "--address",
+    default="127.0.0.1:50051",
+    show_default=True,
+    envvar="LAKEHOUSE_ITERATE",
+    callback=checked_address,
+    help="iterate.",
+)
+@tls_options
 @click.option("--kind", help="Which validator decides: a name that `lakehouse kinds` lists.")
 @click.option("--prompt", help="The task in words; - reads standard input.")
 @click.option("--spec", help="The kind's spec: JSON, or @FILE (JSON or TOML).")
@@ -50,6 +59,9 @@ def command(
     trace_id: str,
     timeout_s: float,
     as_json: bool,  # noqa: FBT001  click passes it by name
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
     **flags: Any,
 ) -> None:
     """Run a session and watch it.
@@ -60,6 +72,7 @@ def command(
       lakehouse iterate --kind fill --prompt "Fill 3 forklift operators in Toledo for Saturday" \\
         --spec '{"role": "forklift operator", "count": 3, "city": "Toledo", "state": "OH"}'
     """
+    tls = TlsFlags(ca, cert, key)
     if grounding is not None:
         flags["grounding"] = f"GROUNDING_{grounding.upper()}"
     request = _request(request_file, prompt=prompt, spec=spec, **flags)
@@ -70,14 +83,14 @@ def command(
     console = Console(file=sys.stderr if as_json else sys.stdout, highlight=False, soft_wrap=True)
     response = None
     try:
-        with IterateClient(address) as client:
+        with IterateClient(address, credentials=tls.credentials()) as client:
             for event in client.stream_iterate(request, timeout_s=timeout_s, metadata=metadata):
                 if not as_json:
                     show(event, console)
                 if event.HasField("response"):
                     response = event.response
     except Fault as fault:
-        raise _failed(fault, address) from None
+        raise _failed(fault, address, tls) from None
     except KeyboardInterrupt:
         raise click.ClickException("interrupted: the session was cancelled") from None
     if response is None:
@@ -163,9 +176,11 @@ def _object(text: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _failed(fault: Fault, address: str) -> click.ClickException:
+def _failed(fault: Fault, address: str, tls: TlsFlags) -> click.ClickException:
     hint = ""
-    if fault.reason is None and fault.code == "UNAVAILABLE":
+    if problem := tls.explain(fault, address):
+        hint = f"\n{problem}"
+    elif fault.reason is None and fault.code == "UNAVAILABLE":
         hint = f"\nIs a stack running at {address}? `lakehouse up` starts one."
     session = fault.metadata.get("session_id", "")
     where = f"\n  in {fault.where}" if fault.where else ""

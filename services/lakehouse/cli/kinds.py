@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
 
-from lakehouse.cli.gate import SERVER_OPTIONS, ask, with_options
+from lakehouse.cli.gate import Validated, server_options
 from lakehouse.validated.v1 import validated_pb2
 
 
 @click.command(epilog="Exit status: 0 listed, 1 a fault, 2 wrong usage.")
-@with_options(*SERVER_OPTIONS)
-def command(*, address: str | None, roster: Path | None, timeout_s: float, as_json: bool) -> None:
+@server_options
+def command(*, validated: Validated, timeout_s: float, as_json: bool) -> None:
     """List the kinds of artifact that a running validated knows: what each is for, and the fields of its spec. The
     schema of each spec is in the --json form.
     """
-    response = ask(lambda client: client.list_kinds(timeout_s=timeout_s), address=address, roster=roster)
+    response = validated.ask(lambda client: client.list_kinds(timeout_s=timeout_s))
     if as_json:
         click.echo(json.dumps({"kinds": [_object(kind) for kind in response.kinds]}, ensure_ascii=False))
         return
@@ -50,4 +49,5 @@ def _fields(schema: Any) -> str:
     if not isinstance(properties, dict) or not properties:
         return "any JSON object, or none"
     required = schema.get("required", ())
-    return ", ".join(f"{name} (required)" if name in required else name for name in properties)
+    names = sorted(properties, key=lambda name: name not in required)
+    return ", ".join(f"{name} (required)" if name in required else name for name in names)

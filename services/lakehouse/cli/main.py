@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from importlib import metadata
 
@@ -50,6 +51,10 @@ def main() -> None:
 
 def run() -> None:
     """The command: the process is ours from its first line on."""
+    # A shell without job control starts background jobs with SIGINT ignored, and Python leaves it so: a command would
+    # then go on, and its children with it, where somebody asks it to end. What is not ignored is not inherited either.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # grpc comes with the command's module.
     set_grpc_switches()
     main()

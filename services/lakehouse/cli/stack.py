@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -14,9 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lakehouse.server.config import CONFIG_FILE_VARIABLE, configuration_file, given_values
+from lakehouse.server.parent import PARENT_VARIABLE
+from lakehouse.settings import ConfigError
+
 SERVICES = ("validated", "chatd", "iterate")
-# A service that has not stopped this long after SIGTERM is killed: its drain and its tracing have limits below it.
-_STOP_S = 30.0
+# A service that has not stopped this long after SIGTERM is killed: its drain, its log and its tracing have limits below
+# it unless they are configured otherwise.
+_STOP_S = 60.0
+_SETTINGS = (CONFIG_FILE_VARIABLE, *(f"{name.upper()}_" for name in SERVICES))
 _LINE_BYTES_MAX = 1024 * 1024
 
 OnLog = Callable[[str, "dict[str, Any] | str"], None]
@@ -33,53 +40,107 @@ class Stack:
     on_log: OnLog
     """Gets each line that a service writes: the service and the decoded JSON, or the text where it is none."""
     environ: Mapping[str, str]
+    """Goes over this process's own environment."""
     config: Path | None = None
+    alone: bool = False
+    """Take no settings but `environ` and the services' defaults: not those that this process was started with."""
     addresses: dict[str, str] = field(default_factory=dict)
+    causes: dict[str, list[str]] = field(default_factory=dict)
+    """Of each service that listens: why it is not ready; nothing where it is."""
     processes: dict[str, Process] = field(default_factory=dict)
-    _readers: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _last_lines: dict[str, str] = field(default_factory=dict)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def start(self, *, timeout_s: float = 60.0) -> None:
-        """Start all three and wait until each listens. Raises StackError."""
+        """Start all three and wait until each is ready, as its health says. Raises StackError."""
+        ends_at = asyncio.get_running_loop().time() + timeout_s
         await asyncio.gather(self.start_service("validated", timeout_s), self.start_service("chatd", timeout_s))
         await self.start_service("iterate", timeout_s)
+        try:
+            async with asyncio.timeout_at(ends_at):
+                await self.ready()
+        except TimeoutError:
+            said = "; ".join(f"{name}: {cause}" for name, causes in self.causes.items() for cause in causes)
+            raise StackError(f"not ready after {timeout_s:.0f} s: {said}") from None
+
+    async def ready(self) -> None:
+        """Wait until all services are ready. Raises StackError where one ends meanwhile."""
+        ended = asyncio.create_task(self.wait())
+        try:
+            while any(self.causes.get(name) is None or self.causes[name] for name in self.processes):
+                self._changed.clear()
+                changed = asyncio.create_task(self._changed.wait())
+                await asyncio.wait({changed, ended}, return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+                if ended.done():
+                    name = ended.result()
+                    raise StackError(
+                        f"{name} ended before it was ready: {self._last_lines.get(name, 'it said nothing')}"
+                    )
+        finally:
+            ended.cancel()
 
     async def start_service(self, name: str, timeout_s: float = 60.0) -> None:
         """Start one service (again) and wait until it listens: on its former address, where it had one."""
-        environ = {**os.environ, **self.environ, f"{name.upper()}_LOG_FORMAT": "json"}
-        if name in self.addresses:
-            environ[f"{name.upper()}_BIND"] = self.addresses[name]
-        if name == "iterate":
-            environ["ITERATE_CHATD"] = self.addresses["chatd"]
-            environ["ITERATE_VALIDATED"] = self.addresses["validated"]
+        environ = self._environ_of(name)
+        ours, theirs = socket.socketpair()
+        environ[PARENT_VARIABLE] = f"{theirs.fileno()}:{os.getpid()}"
         command = [sys.executable, "-m", name]
         if self.config is not None:
             command += ["--config", str(self.config)]
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            env=environ,
-            stdin=DEVNULL,
-            stdout=PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            limit=_LINE_BYTES_MAX,
-            # A Ctrl-C in the terminal is for this process alone: it stops the services in order, once.
-            start_new_session=True,
-        )
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                env=environ,
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                limit=_LINE_BYTES_MAX,
+                # A Ctrl-C in the terminal is for this process alone: it stops the services in order, once.
+                start_new_session=True,
+                pass_fds=(theirs.fileno(),),
+            )
         self.processes[name] = process
+        self.causes.pop(name, None)
         listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        reader = asyncio.create_task(self._read(name, process, listening))
-        self._readers.add(reader)
-        reader.add_done_callback(self._readers.discard)
+        # Whoever waits may have given up.
+        listening.add_done_callback(lambda future: future.cancelled() or future.exception())
+        for reading in (self._follow(name, ours, listening), self._read(name, process, listening)):
+            task = asyncio.create_task(reading)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         try:
             self.addresses[name] = await asyncio.wait_for(listening, timeout_s)
         except TimeoutError:
             raise StackError(f"{name} does not listen after {timeout_s:.0f} s") from None
 
+    def _environ_of(self, name: str) -> dict[str, str]:
+        inherited = dict(os.environ)
+        if self.alone:
+            inherited = {key: value for key, value in inherited.items() if not key.startswith(_SETTINGS)}
+        environ = {**inherited, **self.environ, f"{name.upper()}_LOG_FORMAT": "json"}
+        if name in self.addresses:
+            environ[f"{name.upper()}_BIND"] = self.addresses[name]
+        if name == "iterate":
+            given = self._given(name, environ)
+            for hop in ("chatd", "validated"):
+                # What was configured is obeyed: the name in a certificate, or one that runs elsewhere.
+                if hop not in given:
+                    environ[f"ITERATE_{hop.upper()}"] = _reachable(self.addresses[hop])
+        return environ
+
+    def _given(self, name: str, environ: Mapping[str, str]) -> Mapping[str, Any]:
+        try:
+            return given_values(name, file=configuration_file(self.config, environ), environ=environ)
+        except ConfigError:
+            return {}  # the service itself says what is wrong
+
     async def stop(self) -> None:
         """Stop all: iterate first, so that its sessions can end. Bounded; what does not stop is killed."""
         for name in reversed(SERVICES):
             await self.stop_service(name)
-        await asyncio.gather(*self._readers, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def stop_service(self, name: str, number: signal.Signals = signal.SIGTERM) -> None:
         """End one service by a signal and wait for it."""
@@ -105,6 +166,20 @@ class Stack:
             for task in waits:
                 task.cancel()
 
+    async def _follow(self, name: str, ours: socket.socket, listening: asyncio.Future[str]) -> None:
+        """Take what the service reports of itself, whatever its log level is. Our end stays open until the service has
+        ended: a closed one would end it."""
+        reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE_BYTES_MAX)
+        try:
+            while line := await reader.readline():
+                said = json.loads(line)
+                self.causes[name] = said["causes"]
+                if not listening.done():
+                    listening.set_result(said["address"])
+                self._changed.set()
+        finally:
+            writer.close()
+
     async def _read(self, name: str, process: Process, listening: asyncio.Future[str]) -> None:
         assert process.stdout is not None  # noqa: S101  asked for above
         while True:
@@ -121,8 +196,6 @@ class Stack:
                 if isinstance(decoded, dict):
                     entry = decoded
             self._last_lines[name] = text
-            if isinstance(entry, dict) and entry.get("event") == "listening" and not listening.done():
-                listening.set_result(str(entry["address"]))
             self.on_log(name, entry)
         status = await process.wait()
         if not listening.done():
@@ -132,15 +205,21 @@ class Stack:
 
 @contextlib.asynccontextmanager
 async def running_stack(
-    *, on_log: OnLog, environ: Mapping[str, str], config: Path | None = None
+    *, on_log: OnLog, environ: Mapping[str, str], config: Path | None = None, alone: bool = False
 ) -> AsyncIterator[Stack]:
     """A stack for the time of the block. Raises StackError."""
-    stack = Stack(on_log=on_log, environ=environ, config=config)
+    stack = Stack(on_log=on_log, environ=environ, config=config, alone=alone)
     try:
         await stack.start()
         yield stack
     finally:
         await stack.stop()
+
+
+def _reachable(address: str) -> str:
+    """An address that a process of this machine can call, where `address` is one to listen on."""
+    host, _, port = address.rpartition(":")
+    return {"0.0.0.0": f"127.0.0.1:{port}", "[::]": f"[::1]:{port}"}.get(host, address)  # noqa: S104  compared, not bound
 
 
 def free_port_binds() -> dict[str, str]:

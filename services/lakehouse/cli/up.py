@@ -7,7 +7,10 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,9 @@ from rich.markup import escape
 
 from lakehouse.cli.stack import SERVICES, Stack, StackError, examples
 from lakehouse.cli.tracing_environ import tracing_environ
+from lakehouse.server.config import CONFIG_FILE_VARIABLE, configuration_file, given_values
 from lakehouse.sessions.store.names import LOG_NAME
+from lakehouse.settings import ConfigError
 from lakehouse.tracing.receiver import TraceReceiver
 from lakehouse.tracing.tree import render_tree
 
@@ -26,43 +31,110 @@ _LEVELS = {"warning": "yellow", "error": "red", "critical": "red"}
 _TREE_POLL_S = 0.5
 
 
-@click.command()
-@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TOML file of all three.")
-@click.option("--roster", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Roster file.")
+@click.command(epilog="Exit status: 0 stopped by a signal, 1 a service could not start or ended, 2 wrong usage.")
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help=f"TOML file of all three (default: ${CONFIG_FILE_VARIABLE}).",
+)
+@click.option(
+    "--roster", type=click.Path(exists=True, path_type=Path), help="Roster file; goes over what is configured."
+)
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path(".lakehouse"),
-    show_default=True,
-    help="Folder of the session log.",
+    help="Folder of the session log; goes over what is configured (default where nothing is: .lakehouse).",
 )
+@click.option("--check", is_flag=True, help="Say what is wrong with the configuration, and exit.")
 @click.option("--trace-view", is_flag=True, help="Show each session's trace tree here, without a Langfuse server.")
 @click.option("--json", "as_json", is_flag=True, help="Print the services' log lines as the JSON that they are.")
-def command(config: Path | None, roster: Path | None, data: Path, trace_view: bool, as_json: bool) -> None:  # noqa: FBT001  click passes them by name
+def command(
+    *, config: Path | None, roster: Path | None, data: Path | None, check: bool, trace_view: bool, as_json: bool
+) -> None:
     """Start validated, chatd and iterate; Ctrl-C stops them.
 
-    They listen on 127.0.0.1:50053, :50052 and :50051 unless the configuration or <SERVICE>_BIND says otherwise. Without
-    a configuration the roster is the example one, and the model is scripted: it needs no key and no network.
+    They listen on 127.0.0.1:50053, :50052 and :50051 unless the configuration or <SERVICE>_BIND says otherwise. What is
+    configured is obeyed. Only where no roster and no model is, the roster is the example one and the model is scripted,
+    which needs no key and no network.
     """
     console = Console(highlight=False, soft_wrap=True)
     try:
-        asyncio.run(_up(console, config=config, roster=roster, data=data, trace_view=trace_view, as_json=as_json))
-    except StackError as error:
+        setup = _set_up(configuration_file(config, os.environ), roster, data)
+        if check:
+            sys.exit(_check(setup, config))
+        setup.make_folders()
+        asyncio.run(_up(console, setup, config=config, trace_view=trace_view, as_json=as_json))
+    except (ConfigError, StackError) as error:
         raise click.ClickException(str(error)) from None
 
 
-async def _up(
-    console: Console, *, config: Path | None, roster: Path | None, data: Path, trace_view: bool, as_json: bool
-) -> None:
+@dataclass(frozen=True)
+class _SetUp:
+    """What this command sets for the services, where neither a file nor the environment decides, and says of it."""
+
+    environ: Mapping[str, str]
+    announcements: Sequence[str]
+    session_log: str
+    """Where it will be; empty: nowhere."""
+    folder: Path | None = None
+    """Made before the start: our own choice, so that it need not exist."""
+
+    def make_folders(self) -> None:
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+
+def _set_up(file: Path | None, roster: Path | None, data: Path | None) -> _SetUp:
+    """Raises ConfigError where the file cannot be read, or leaves open what must not be guessed."""
+    given = {name: given_values(name, file=file, environ=os.environ) for name in SERVICES}
+    environ: dict[str, str] = {}
+    announcements: list[str] = []
+    if roster is not None:
+        environ |= {"VALIDATED_ROSTER__PATH": str(roster), "VALIDATED_ROSTER__BACKEND": "file"}
+    elif file is None and not {"path", "backend"} & set(given["validated"].get("roster", ())):
+        example = examples() / "roster" / "workers.csv"
+        if "providers" in given["chatd"]:
+            problem = "a model is configured and no roster: set VALIDATED_ROSTER__PATH or give --roster; the example is"
+            raise ConfigError([f"{problem} {example}"])
+        environ["VALIDATED_ROSTER__PATH"] = str(example)
+        announcements.append(
+            f"example data: nothing is configured: the roster is {example}, whose people do not exist, and the model "
+            "is scripted"
+        )
+    folder = None
+    session_log = str(given["iterate"].get("session_log_path", ""))
+    if data is not None or (file is None and "session_log_path" not in given["iterate"]):
+        folder = data or Path(".lakehouse")
+        session_log = environ["ITERATE_SESSION_LOG_PATH"] = str(folder.resolve() / LOG_NAME)
+    return _SetUp(environ, announcements, session_log, folder)
+
+
+def _check(setup: _SetUp, config: Path | None) -> int:
+    setup.make_folders()
+    command = ["--check", *(("--config", str(config)) if config is not None else ())]
+    environ = {**os.environ, **setup.environ}
+    # One after the other: their lines must not mix.
+    statuses = [
+        subprocess.run([sys.executable, "-m", name, *command], env=environ, check=False).returncode  # noqa: S603  ours
+        for name in SERVICES
+    ]
+    return max(statuses)
+
+
+async def _up(console: Console, setup: _SetUp, *, config: Path | None, trace_view: bool, as_json: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    environ = _defaults(config, roster, data)
+    # A background job of a shell ignores SIGINT, and is to end by it all the same; one under nohup outlives its shell.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stop.set)
 
     def on_log(service: str, entry: dict[str, Any] | str) -> None:
         _print(console, service, entry, as_json=as_json)
 
+    environ = dict(setup.environ)
+    for announcement in setup.announcements:
+        console.print(f"[yellow]{escape(announcement)}[/yellow]")
     async with contextlib.AsyncExitStack() as resources:
         if trace_view:
             environ |= tracing_environ(await resources.enter_async_context(_trace_view(console)))
@@ -72,25 +144,11 @@ async def _up(
         if not await _first(starting, stop):
             return
         console.print(f"[bold]ready[/bold]: iterate at {stack.addresses['iterate']}. Ctrl-C stops all.")
-        if log := environ.get("ITERATE_SESSION_LOG_PATH"):
-            console.print(f"[dim]session log: {log}[/dim]")
+        console.print(f"[dim]session log: {escape(setup.session_log) or 'none is configured'}[/dim]")
         ended = asyncio.create_task(stack.wait())
         if await _first(ended, stop):
             raise StackError(f"{ended.result()} ended by itself; the others were stopped")
         console.print("stopping …")
-
-
-def _defaults(config: Path | None, roster: Path | None, data: Path) -> dict[str, str]:
-    """What is set where neither a configuration file nor the caller's environment decides."""
-    defaults = {}
-    if roster is not None:
-        defaults["VALIDATED_ROSTER__PATH"] = str(roster)
-    elif config is None:
-        defaults["VALIDATED_ROSTER__PATH"] = str(examples() / "roster" / "workers.csv")
-    if config is None:
-        data.mkdir(parents=True, exist_ok=True)
-        defaults["ITERATE_SESSION_LOG_PATH"] = str(data.resolve() / LOG_NAME)
-    return {name: value for name, value in defaults.items() if roster is not None or name not in os.environ}
 
 
 async def _first(task: asyncio.Task[Any], stop: asyncio.Event) -> bool:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 from google.protobuf import json_format
 
-from lakehouse.cli.gate import SERVER_OPTIONS, SPEC_OPTIONS, ask, give_spec, read_text, roster_line, with_options
+from lakehouse.cli.gate import SPEC_OPTIONS, Validated, give_spec, read_text, roster_line, server_options, with_options
 from lakehouse.validated.v1 import validated_pb2
 
 EXIT_FINDINGS = 3
@@ -18,14 +17,14 @@ EXIT_FINDINGS = 3
 
 @click.command(epilog="Exit status: 0 passed, 3 findings, 1 a fault, 2 wrong usage.")
 @click.argument("artifact_file", default="-")
-@with_options(*SPEC_OPTIONS, *SERVER_OPTIONS)
+@with_options(*SPEC_OPTIONS)
+@server_options
 def command(
     *,
     artifact_file: str,
     kind: str,
     spec: str | None,
-    address: str | None,
-    roster: Path | None,
+    validated: Validated,
     timeout_s: float,
     as_json: bool,
     **fields: Any,
@@ -38,7 +37,7 @@ def command(
     """
     request = validated_pb2.ValidateRequest(kind=kind, artifact_json=read_text(artifact_file))
     give_spec(request, kind, spec, fields)
-    response = ask(lambda client: client.validate(request, timeout_s=timeout_s), address=address, roster=roster)
+    response = validated.ask(lambda client: client.validate(request, timeout_s=timeout_s))
     if as_json:
         click.echo(json.dumps(_object(response), ensure_ascii=False))
     else:

@@ -15,29 +15,29 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import grpc
 import grpc.aio
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from lakehouse.server import log
 from lakehouse.server.addresses import bind_problem, port_problem
-from lakehouse.server.config import CONFIG_FILE_VARIABLE, ServerTable, TlsTable, load
+from lakehouse.server.config import CONFIG_FILE_VARIABLE, ServerTable, configuration_file, load
 from lakehouse.server.interceptor import Interceptor, ReadContext
+from lakehouse.server.listener import StartError, bind, listener_tls, make_server, metrics_served
 from lakehouse.server.metrics import Metrics
+from lakehouse.server.parent import parent
+from lakehouse.server.readiness import Causes, Readiness
 from lakehouse.settings import ConfigError
 
 _log = structlog.get_logger()
 # How long handlers that were cancelled at the end of the drain may take to say so.
 _CANCEL_S = 2.0
-_READINESS_S = 0.5
 
 T = TypeVar("T", bound=ServerTable)
 
@@ -50,8 +50,10 @@ class Registration:
     """Full proto names, for health and reflection."""
     add: Callable[[grpc.aio.Server], None]
     read_context: ReadContext
-    is_ready: Callable[[], bool] | None = None
-    """Whether calls can be answered now; health follows it. None: from the start to the drain."""
+    unready: Causes | None = None
+    """What keeps the service from its work now; health follows it. None: it is ready from the start to the drain."""
+    reload: tuple[Callable[[], object], ...] = ()
+    """What SIGHUP has read again, beside the listener's certificates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +80,22 @@ def run(
     *,
     description: str,
     check: Check[T] = _nothing_more,
+    missing: Check[T] = _nothing_more,
     advise: Check[T] = _nothing_more,
 ) -> None:
     """`main` of a service. `advise` names what can be used and is not well: a warning each, of `--check` and the start.
+    `missing` names what cannot work as long as the machine stays as it is: `--check` refuses it, and the start, which
+    waits for it, warns and is not ready.
 
-    `--check` and the start read the configuration alike: what one refuses, the other does. Exits with 2 where the
+    `--check` and the start read the configuration alike: what the start refuses, `--check` does. Exits with 2 where the
     configuration is wrong, or where `--check` finds anything; with 1 where the start fails by what may change: a file
-    or an address that is not there.
+    or an address that is not there, or an address that another process has.
     """
     parser = argparse.ArgumentParser(prog=f"python -m {service}", description=description)
     parser.add_argument("--config", type=Path, help=f"TOML file (default: ${CONFIG_FILE_VARIABLE}; none: defaults)")
     parser.add_argument("--check", action="store_true", help="read the configuration, say what is wrong, and exit")
     arguments = parser.parse_args()
-    named = os.environ.get(CONFIG_FILE_VARIABLE)
-    file = arguments.config or (Path(named) if named else None)
+    file = configuration_file(arguments.config, os.environ)
     try:
         config = _usable_configuration(service, model, file, check)
     except ConfigError as error:
@@ -103,12 +107,17 @@ def run(
             print(f"{service}: {problem}", file=sys.stderr)  # noqa: T201  before the log is configured
         sys.exit(2)
     if arguments.check:
+        problems = list(missing(config))
+        for problem in problems:
+            print(f"{service}: {service}.{problem}", file=sys.stderr)  # noqa: T201  a command's answer
         for advice in advise(config):
             print(f"{service}: warning: {service}.{advice}", file=sys.stderr)  # noqa: T201  a command's answer
+        if problems:
+            sys.exit(2)
         print(f"{service}: configuration is good")  # noqa: T201  a command's answer
         return
     log.configure(service=service, level=config.log_level, form=config.log_format)
-    for advice in advise(config):
+    for advice in (*missing(config), *advise(config)):
         _log.warning("configuration", advice=f"{service}.{advice}")
     try:
         _run_loop(serve(service, config, compose))
@@ -137,15 +146,18 @@ def _machine_problems(config: ServerTable) -> Iterator[str]:
             yield f"sched_batch: {error.strerror}"
 
 
-class StartError(Exception):
-    """The service cannot start, for a reason that an operator can mend; the text says which."""
-
-
 async def serve(service: str, config: T, compose: Compose[T]) -> None:
-    """Serve until a signal. Raises StartError where the address cannot be bound."""
+    """Serve until a signal, or until the process that started us is gone. Raises StartError."""
     stop = _signals()
+    starter = parent()
+    if starter is not None:
+        starter.on_gone(stop.set)
     async with running(service, config, compose) as server:
         _log.info("listening", address=server.address, services=server.registration.service_names)
+        if starter is not None:
+            report = partial(starter.report, server.address)
+            server.readiness.on_change = report
+            report(server.readiness.causes)
         await stop.wait()
         _log.info("draining", drain_ms=config.drain_ms)
     _log.info("stopped")
@@ -158,6 +170,7 @@ class RunningServer:
     address: str
     """`host:port` with the port that was really bound, or `unix:/path`."""
     registration: Registration
+    readiness: Readiness
 
 
 @contextlib.asynccontextmanager
@@ -172,31 +185,38 @@ async def running(service: str, config: T, compose: Compose[T]) -> AsyncIterator
             metrics=metrics,
             max_concurrent_rpcs=config.max_concurrent_rpcs,
         )
-        with _metrics_served(config, metrics):
-            server, healthiness = _server(config, registration, interceptor)
+        with metrics_served(service, config, metrics), listener_tls(service, config) as tls:
+            server, healthiness = make_server(config, interceptor, registration.add, registration.service_names)
             try:
-                address = _bind(server, config)
+                address = bind(server, service, config, tls)
             except StartError:
                 # Left to the collector, it would complain of the closed event loop.
                 await server.stop(None)
                 raise
+            readiness = Readiness(healthiness, registration.service_names, registration.unready)
             # Health first: the first probe must not find a service that is not known.
-            await _say_readiness(healthiness, registration)
+            await readiness.open()
             await server.start()
             _settle_heap()
-            readiness = asyncio.create_task(_follow_readiness(healthiness, registration))
-            try:
-                yield RunningServer(address, registration)
-            finally:
-                readiness.cancel()
-                await healthiness.enter_graceful_shutdown()
-                await asyncio.sleep(config.drain_delay_ms / 1000)
-                interceptor.refuse_new()
-                if not await interceptor.drained(config.drain_ms / 1000):
-                    draining.set()
-                    await interceptor.cancel_running(_CANCEL_S)
-                # Not before: an open health Watch would hold stop() for the whole of its grace.
-                await server.stop(None)
+            reloads = (*registration.reload, *((tls.reload,) if tls is not None else ()))
+            async with contextlib.AsyncExitStack() as stack:
+                # Around the drain: a signal that comes meanwhile must not kill.
+                stack.enter_context(_on_sighup(reloads))
+                stack.push_async_callback(_drain, server, interceptor, config, draining)
+                await stack.enter_async_context(readiness.followed())
+                yield RunningServer(address, registration, readiness)
+
+
+async def _drain(
+    server: grpc.aio.Server, interceptor: Interceptor, config: ServerTable, draining: asyncio.Event
+) -> None:
+    await asyncio.sleep(config.drain_delay_ms / 1000)
+    interceptor.refuse_new()
+    if not await interceptor.drained(config.drain_ms / 1000):
+        draining.set()
+        await interceptor.cancel_running(_CANCEL_S)
+    # Not before: an open health Watch would hold stop() for the whole of its grace.
+    await server.stop(None)
 
 
 def _settle_heap() -> None:
@@ -210,87 +230,27 @@ def _settle_heap() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-async def _say_readiness(healthiness: health.aio.HealthServicer, registration: Registration) -> bool:
-    is_ready = registration.is_ready is None or registration.is_ready()
-    status = health_pb2.HealthCheckResponse.SERVING if is_ready else health_pb2.HealthCheckResponse.NOT_SERVING
-    for name in ("", *registration.service_names):
-        await healthiness.set(name, status)
-    return is_ready
-
-
-async def _follow_readiness(healthiness: health.aio.HealthServicer, registration: Registration) -> None:
-    said = await _say_readiness(healthiness, registration)
-    while registration.is_ready is not None:
-        await asyncio.sleep(_READINESS_S)
-        if registration.is_ready() != said:
-            said = await _say_readiness(healthiness, registration)
-
-
-def _server(
-    config: ServerTable, registration: Registration, interceptor: Interceptor
-) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
-    server = grpc.aio.server(
-        interceptors=(interceptor,),
-        options=(
-            ("grpc.max_receive_message_length", config.message_bytes_max),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.max_metadata_size", 64 * 1024),
-            # Two servers on one port would share it in silence.
-            ("grpc.so_reuseport", 0),
-        ),
-    )
-    registration.add(server)
-    healthiness = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(healthiness, server)
-    if config.reflection:
-        names = (*registration.service_names, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
-    return server, healthiness
-
-
-def _bind(server: grpc.aio.Server, config: ServerTable) -> str:
-    try:
-        if config.tls is None:
-            port = server.add_insecure_port(config.bind)
-            if not config.bind.startswith(("127.", "localhost:", "[::1]", "unix:")):
-                _log.warning(
-                    "plain text beyond loopback",
-                    bind=config.bind,
-                    advice="set tls, or keep the network private",
-                )
-        else:
-            port = server.add_secure_port(config.bind, _credentials(config.tls))
-    except RuntimeError as error:
-        raise StartError(f"cannot listen on {config.bind}: is another process there?") from error
-    if config.bind.startswith("unix:"):
-        return config.bind
-    return f"{config.bind.rpartition(':')[0]}:{port}"
-
-
-def _credentials(tls: TlsTable) -> grpc.ServerCredentials:
-    try:
-        pair = (tls.key_file.read_bytes(), tls.certificate_file.read_bytes())
-        authorities = tls.client_ca_file.read_bytes() if tls.client_ca_file is not None else None
-    except OSError as error:
-        raise StartError(f"tls: {error.filename}: {error.strerror}") from None
-    return grpc.ssl_server_credentials([pair], authorities, require_client_auth=authorities is not None)
-
-
 @contextlib.contextmanager
-def _metrics_served(config: ServerTable, metrics: Metrics) -> Iterator[None]:
-    if not config.metrics_port:
-        yield
-        return
-    try:
-        stop = metrics.serve(config.metrics_host, config.metrics_port)
-    except OSError as error:
-        raise StartError(
-            f"cannot expose metrics on {config.metrics_host}:{config.metrics_port}: {error.strerror}"
-        ) from None
+def _on_sighup(reloads: Sequence[Callable[[], object]]) -> Iterator[None]:
+    def reload() -> None:
+        _log.info("reloading", of="SIGHUP")
+        for each in reloads:
+            each()
+
+    loop = asyncio.get_running_loop()
+    before: Any = None
+    # Neither Windows nor a loop outside the main thread has signals; what is watched is read again there all the same.
+    with contextlib.suppress(NotImplementedError, ValueError, RuntimeError, AttributeError):
+        before = signal.getsignal(signal.SIGHUP)
+        loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         yield
     finally:
-        stop()
+        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError, AttributeError):
+            loop.remove_signal_handler(signal.SIGHUP)
+            # The loop leaves the default, which would kill a process that still closes its log.
+            if before is not None:
+                signal.signal(signal.SIGHUP, before)
 
 
 def _signals() -> asyncio.Event:

@@ -11,11 +11,11 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from lakehouse.settings import (
     MACHINE_ERROR,
@@ -70,10 +70,17 @@ class ServerTable(Table):
     message_bytes_max: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 4 * 1024 * 1024
     reflection: bool = True
     """Serve gRPC reflection, so that grpcurl can list and describe."""
-    drain_ms: Milliseconds = 10_000
-    """On SIGTERM: how long running calls may go on before they end with SHUTTING_DOWN."""
+    drain_ms: Milliseconds = 25_000
+    """On SIGTERM: how long running calls may go on before they end with SHUTTING_DOWN. Orchestrators kill after 30 s
+    unless configured (`terminationGracePeriodSeconds`, `stop_grace_period`): what is left of these is for the ends of
+    calls that were cut, for queued rows and for spans. Raise both together."""
     drain_delay_ms: Milliseconds = 0
     """On SIGTERM: how long new calls are still taken after health says NOT_SERVING, for load balancers to notice."""
+    connection_age_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 300_000
+    """How old a connection gets before its client is asked to open another one, which lets it find new replicas. Calls
+    that run on the old one go on. 0: any age."""
+    connection_age_grace_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 3_600_000
+    """How long such calls may go on before the old connection is cut: longer than any call should take."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto`: console on a terminal, else JSON."""
@@ -119,9 +126,9 @@ def load(service: str, model: type[T], *, file: Path | None, environ: Mapping[st
     """
     problems: list[str] = []
     values = _from_file(service, file, problems)
-    _merge_environment(service, values, model, environ, problems)
+    _merge_environment(service, values, model.model_fields, environ, problems)
     try:
-        config = model.model_validate(values)
+        config = model.model_validate(values, context={"by_file": file is not None})
     except ValidationError as error:
         errors = error.errors(include_input=False, include_url=False)
         of_machine = not problems and all(each["type"] == MACHINE_ERROR for each in errors)
@@ -132,6 +139,27 @@ def load(service: str, model: type[T], *, file: Path | None, environ: Mapping[st
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def configured_by_file(info: ValidationInfo) -> bool:
+    """For a validator: whether these settings were loaded with a configuration file."""
+    return bool((info.context or {}).get("by_file"))
+
+
+def configuration_file(named: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The configuration file: the one that a command names, else the environment's; None where there is none."""
+    by_environment = environ.get(CONFIG_FILE_VARIABLE)
+    return named or (Path(by_environment) if by_environment else None)
+
+
+def given_values(service: str, *, file: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
+    """What file and environment set for `service`, unchecked. For whoever must not set it otherwise.
+
+    Raises ConfigError where the file cannot be read.
+    """
+    values = _from_file(service, file, [])
+    _merge_environment(service, values, None, environ, [])
+    return values
 
 
 def _say(kind: str, message: str) -> str:
@@ -182,7 +210,7 @@ def _variable(key: str) -> str:
 def _merge_environment(
     service: str,
     values: dict[str, Any],
-    model: type[BaseModel],
+    known: Container[str] | None,
     environ: Mapping[str, str],
     problems: list[str],
 ) -> None:
@@ -191,7 +219,7 @@ def _merge_environment(
         if not name.startswith(prefix) or _ORCHESTRATOR.match(name[len(prefix) :]):
             continue
         path = name[len(prefix) :].lower().split("__")
-        if path[0] not in model.model_fields:
+        if known is not None and path[0] not in known:
             problems.append(f"{name}: unknown key")
             continue
         table = values

@@ -42,6 +42,8 @@ _INLINE_ROWS_MAX = 100_000
 _INLINE_NAMED_MAX = 600
 _INLINE_EXAMINED_MAX = 300
 _REMIND_S = 60.0
+# Problems of files that were refused, in a cause of not being ready.
+_PROBLEMS_SAID = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ class FileRoster:
         self._shrunk: str = ""
         """The version that was refused for having shrunk."""
         self._failure: tuple[str, float] = ("", 0.0)
+        self._problems: Sequence[str] = ()
+        """The first ones of the last load that failed."""
         self._counts = {"loads": 0, "load_failures": 0}
         self._unknown: dict[str, int] = {}
 
@@ -170,6 +174,15 @@ class FileRoster:
         self._forced = True
         self._wake.set()
 
+    def unready(self) -> Sequence[str]:
+        """Why nobody can be looked up now; nothing where somebody can."""
+        if self._loaded is None:
+            problems = "; ".join(self._problems) or "it is being read"
+            return (f"no roster was loaded from {self._table.path}: {problems}",)
+        if self._table.max_age_action == "close" and self._is_old(self._loaded):
+            return (f"{self._table.path} is older than roster.max_age_s allows",)
+        return ()
+
     def counts(self) -> Mapping[str, int]:
         """Loads, failed loads, and rows now, for metrics."""
         return {**self._counts, "rows": self._loaded.index.row_count if self._loaded else 0}
@@ -192,10 +205,8 @@ class FileRoster:
     def _open_roster(self) -> _Loaded:
         """The roster that answers now. Raises RosterUnavailable where none may."""
         loaded = self._loaded
-        if loaded is None:
-            raise RosterUnavailable(f"no roster was loaded from {self._table.path}")
-        if self._table.max_age_action == "close" and self._is_old(loaded):
-            raise RosterUnavailable(f"{self._table.path} is older than roster.max_age_s allows")
+        if loaded is None or (self._table.max_age_action == "close" and self._is_old(loaded)):
+            raise RosterUnavailable("; ".join(self.unready()))
         return loaded
 
     def _is_old(self, loaded: _Loaded) -> bool:
@@ -273,6 +284,7 @@ class FileRoster:
         if said == str(error) and time.monotonic() - at < _REMIND_S:
             return
         self._failure = (str(error), time.monotonic())
+        self._problems = error.problems[:_PROBLEMS_SAID]
         _log.warning(
             "roster not loaded",
             path=str(self._table.path),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -22,20 +21,17 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from validated.config import RosterTable
 from validated.datasets.names import name_key
-from validated.datasets.near import id_variants
+from validated.datasets.postgres_advice import PostgresAdvice
 from validated.datasets.postgres_draw import Asked, PostgresDraw
 from validated.datasets.postgres_rows import (
     FoundById,
+    first_line,
     found_of,
-    ids_of,
     parameters_of,
-    storable,
-    storable_text,
     version_of,
 )
 from validated.datasets.postgres_shape import Shape, ShapeError, read_shape
 from validated.datasets.postgres_statements import Statements
-from validated.datasets.texts import fold
 from validated.datasets.worker import (
     Candidates,
     Criteria,
@@ -50,8 +46,6 @@ from validated.datasets.worker import (
 )
 
 _log = structlog.get_logger()
-_ID_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-"
-_VARIANTS_MAX: Final = 400
 _RETRY_S: Final = 2.0
 _WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
@@ -59,16 +53,16 @@ _WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
 class PostgresAnswer:
     """See Answer."""
 
-    def __init__(self, roster: PostgresRoster, question: Question, version: RosterVersion) -> None:
+    def __init__(self, advice: PostgresAdvice, question: Question, version: RosterVersion) -> None:
         self.version = version
         self.found: dict[str, Found] = {}
         self.namesakes: list[Worker] = []
-        self._roster = roster
+        self._advice = advice
         self._question = question
 
     async def near(self, wanted: Sequence[Wanted], criteria: Criteria) -> Candidates:
         """See Answer."""
-        return await self._roster.near(self._question, wanted, criteria)
+        return await self._advice.near(self._question, wanted, criteria)
 
 
 class PostgresRoster:
@@ -79,7 +73,6 @@ class PostgresRoster:
     def __init__(self, table: RosterTable, conninfo: str, *, near_ms: int) -> None:
         self._table = table
         self._settings = table.postgres
-        self._near_ms = near_ms
         self._problem = ""
         """Why nothing can be answered, whatever the tables look like."""
         try:
@@ -105,6 +98,7 @@ class PostgresRoster:
         """Why the companions cannot be trusted, by the last audit."""
         self._said = ""
         self._ready = False
+        self._last_problem = ""
         self._counts = {
             "lookups": 0,
             "lookup_failures": 0,
@@ -112,6 +106,7 @@ class PostgresRoster:
             "shape_changes": 0,
             "duplicate_ids": 0,
         }
+        self._advice = PostgresAdvice(self._pool, self._prepared, self._counts, near_ms=near_ms)
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[PostgresRoster]:
@@ -133,13 +128,20 @@ class PostgresRoster:
         """Whether the last look at the tables found them good, and no look-up has found otherwise since."""
         return self._ready
 
+    def unready(self) -> Sequence[str]:
+        """Why nobody can be looked up now; nothing where somebody can."""
+        if self._ready:
+            return ()
+        source = f"{self._settings.schema_name}.{self._settings.table}"
+        return (f"the roster {source} cannot be read: {self._last_problem or 'its shape has changed'}",)
+
     async def look_up(self, question: Question) -> PostgresAnswer:
         """See WorkerLookup."""
         rows, statements = await self.ask(
             lambda it: (it.by_id_and_name if question.names else it.by_id, parameters_of(question, it))
         )
         version = version_of(rows, statements)
-        answer = PostgresAnswer(self, question, version)
+        answer = PostgresAnswer(self._advice, question, version)
         asked = frozenset(question.worker_ids)
         names = frozenset(question.names)
         by_id = FoundById()
@@ -158,8 +160,10 @@ class PostgresRoster:
         return answer
 
     async def draw(self, draw: Draw, qualifies: Callable[[Found], bool]) -> Drawn:
-        """See WorkerLookup. One statement; a second one, of all that can fit, where too few qualify by the first."""
-        work = PostgresDraw(draw, qualifies)
+        """See WorkerLookup. One statement, and a short one before it where names are asked for; another one, of all
+        that can fit, where too few qualify by the first.
+        """
+        work = PostgresDraw(draw, qualifies, await self._advice.ids_of(draw.question.names))
         drawn = work.drawn(*await self.ask(work.near_at_hand))
         if len(drawn.qualified) < draw.needed:
             try:
@@ -179,7 +183,7 @@ class PostgresRoster:
             self._counts["lookup_failures"] += 1
             if isinstance(error, ShapeError):
                 self._statements, self._ready = None, False
-            raise RosterUnavailable(f"{type(error).__name__}: {_first_line(error)}") from error
+            raise RosterUnavailable(f"{type(error).__name__}: {first_line(error)}") from error
 
     async def _ask(self, make: Callable[[Statements], Asked]) -> tuple[list[tuple[Any, ...]], Statements]:
         """The rows of a look-up, which saw the very shape that its statement was written for. Asked a second time where
@@ -212,31 +216,6 @@ class PostgresRoster:
                 self._counts["shape_changes"] += 1
                 self._statements = None
         raise ShapeError(f"{self._settings.schema_name}.{self._settings.table}: its columns change while it is asked")
-
-    async def near(self, question: Question, wanted: Sequence[Wanted], criteria: Criteria) -> Candidates:
-        """See Answer. Nothing where the database is too slow for it."""
-        ids: dict[str, None] = {}
-        for each in wanted:
-            ids.update(dict.fromkeys(itertools.islice(id_variants(each.worker_id, _ID_ALPHABET), _VARIANTS_MAX)))
-        names = tuple({fold(each.name)[:200]: None for each in wanted if each.name})
-        rows: list[tuple[Any, ...]] = []
-        try:
-            async with asyncio.timeout(self._near_ms / 1000), self._pool.connection() as connection:
-                statements = await self._prepared(connection)
-                parameters = parameters_of(question, statements) | {
-                    "ids": ids_of(list(ids), statements),
-                    "names": storable(names),
-                    "role": storable_text(criteria.role),
-                    "cities": [storable_text(city).lower() for city, _ in criteria.places],
-                    "states": [storable_text(state).lower() for _, state in criteria.places],
-                }
-                rows += await (await connection.execute(statements.near, parameters)).fetchall()
-                if names:
-                    rows += await (await connection.execute(statements.near_names, parameters)).fetchall()
-        except (psycopg.Error, PoolTimeout, ShapeError, TimeoutError) as error:
-            self._counts["suggestion_failures"] += 1
-            _log.info("suggestions cut short", problem=f"{type(error).__name__}: {_first_line(error)}")
-        return Candidates.of([found for row in rows if (found := found_of(row)) is not None])
 
     def counts(self) -> Mapping[str, int]:
         """Look-ups, failed ones, suggestions that were cut short, changes of shape, ids found twice, and whether the
@@ -271,9 +250,18 @@ class PostgresRoster:
         while True:
             await asyncio.sleep(min(_RETRY_S, self._settings.audit_s))
             # What cannot be used is looked at each time: it is to come back by itself.
-            if not self._ready or time.monotonic() - audited_at >= self._settings.audit_s:
+            if not self._ready or not await self._answers() or time.monotonic() - audited_at >= self._settings.audit_s:
                 await self._audit()
                 audited_at = time.monotonic()
+
+    async def _answers(self) -> bool:
+        """Whether the server gives any answer: it may go while nobody is looked up."""
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout_ms / 1000), self._pool.connection() as connection:
+                await connection.execute("SELECT 1")
+        except (psycopg.Error, PoolTimeout, TimeoutError, OSError):
+            return False
+        return True
 
     async def _audit(self) -> None:
         """Look at the shape and at the companions, and say what is wrong or noteworthy when it changes."""
@@ -294,8 +282,8 @@ class PostgresRoster:
             except (psycopg.Error, ShapeError, OSError) as error:
                 if isinstance(error, ShapeError):
                     self._statements = None
-                problem = _first_line(error)
-        self._ready = not problem
+                problem = first_line(error)
+        self._ready, self._last_problem = not problem, problem
         said = problem or "; ".join(notes)
         if said == self._said:
             return
@@ -340,7 +328,3 @@ def _notes(shape: Shape) -> list[str]:
         if table.row_security:
             notes.append(f"{table.shown}: row-level security may hide rows; who is hidden is a phantom")
     return notes
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:300]

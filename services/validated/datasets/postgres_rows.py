@@ -101,3 +101,8 @@ class FoundById:
             _log.warning("worker stands twice", worker_id=worker_id, advice="make worker_id unique in the table")
             worker = replace(old.worker, active=False)
             self.found[worker_id] = Found(worker, old.overlap or new.overlap, old.do_not_send or new.do_not_send)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, short."""
+    return (str(error).splitlines() or [""])[0][:300]

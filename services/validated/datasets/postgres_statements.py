@@ -87,7 +87,7 @@ class Statements:
         self.near = sql.SQL(
             "({rows} WHERE {by_id}) UNION ALL ({rows} WHERE lower({role}) = lower(%(role)s) AND {place} LIMIT {limit})"
         ).format(rows=rows, by_id=by_id, role=texts["role"], place=place, limit=limit)
-        self._add_draws(version, mark, rows, raw["worker_id"], texts, by_id, name_key, place)
+        self._add_draws(version, mark, rows, raw["worker_id"], texts, by_id, name_key)
         self.near_names = sql.SQL("({rows} WHERE {by_name} LIMIT {limit})").format(
             rows=rows, by_name=by_name, limit=limit
         )
@@ -106,9 +106,9 @@ class Statements:
         texts: Mapping[str, sql.Composable],
         by_id: sql.Composable,
         name_key: sql.Composable,
-        place: sql.Composable,
     ) -> None:
-        """`draw` and `draw_all`: the version, the mark, how many were drawn, then the facts of who was drawn or named.
+        """`draw` and `draw_all`: the version, the mark, how many were drawn, then the facts of who was drawn or asked
+        for by id; and `ids_of_names`, which takes long where the names have no index.
 
         Everybody comes by the id: a second row with the same id comes with the first.
         """
@@ -118,8 +118,7 @@ class Statements:
             "hashtextextended({text}, %(seed)s::bigint), {text} LIMIT %(drawn_max)s::bigint) "
             "SELECT v.version, v.mark, v.drawn, r.* FROM (SELECT {version} AS version, {mark} AS mark, "
             "(SELECT count(*) FROM drawn) AS drawn) v LEFT JOIN (({rows} WHERE {worker_id} = ANY(ARRAY(SELECT id FROM "
-            "drawn))) UNION ALL ({rows} WHERE {by_id}) UNION ALL ({rows} WHERE {worker_id} = ANY(ARRAY("
-            "SELECT {worker_id} FROM {table} w WHERE {name_key} = ANY(%(names)s) LIMIT {named_max})))) r ON true"
+            "drawn))) UNION ALL ({rows} WHERE {by_id})) r ON true"
         )
         parts = {
             "worker_id": worker_id,
@@ -129,29 +128,29 @@ class Statements:
             "mark": mark,
             "rows": rows,
             "by_id": by_id,
-            "name_key": name_key,
-            "named_max": sql.Literal(_NAMESAKES_MAX),
         }
-        # Of many those first who seem to qualify. It is no judgement: nobody is left out by it where all are drawn.
-        active = sql.SQL("lower(btrim({})) = ANY(%(trues)s::text[])").format(texts["active"])
-        held = sql.SQL(
-            "(SELECT count(*) FROM unnest(%(held)s::text[]) AS h(text) "
-            "WHERE position(h.text IN lower(coalesce({}, ''))) > 0)"
-        ).format(texts["certifications"])
-        parts["likely"] = sql.SQL("{} DESC NULLS LAST, {} DESC").format(
-            active if "active" in self._shape.workers.matched.used else sql.SQL("true"), held
-        )
-        by_role = sql.SQL("lower({role}) = lower(%(role)s) AND {place}").format(role=texts["role"], place=place)
-        self.draw = draw.format(fits=by_role, **parts)
-        all_places = sql.SQL(
-            "(cardinality(%(cities)s::text[]) = 0 OR EXISTS ("
-            "SELECT 1 FROM unnest(%(folded_cities)s::text[], %(folded_states)s::text[]) AS p(city, state) "
-            "WHERE (p.city = '' OR {city}) AND (p.state = '' OR {state})))"
+        self.ids_of_names = sql.SQL(
+            "SELECT {text} FROM {table} w WHERE {name_key} = ANY(%(names)s) LIMIT {limit}"
         ).format(
-            city=_same_or_odd(texts["city"], sql.SQL("p.city")), state=_same_or_odd(texts["state"], sql.SQL("p.state"))
+            text=texts["worker_id"],
+            table=self._shape.workers.name,
+            name_key=name_key,
+            limit=sql.Literal(_NAMESAKES_MAX),
         )
-        all_fits = sql.SQL("{} AND {}").format(
-            _same_or_odd(texts["role"], sql.SQL("%(folded_role)s::text")), all_places
+        # Of many those first who seem to qualify. It is no judgement: nobody is left out by it where all are drawn.
+        # Nothing here is a subquery for each row: of a role there may be hundreds of thousands.
+        active = sql.SQL("lower(btrim({})) = ANY(%(trues)s::text[])").format(texts["active"])
+        parts["likely"] = sql.SQL("{} DESC NULLS LAST, lower({}) LIKE ALL(%(held)s::text[]) DESC NULLS LAST").format(
+            active if "active" in self._shape.workers.matched.used else sql.SQL("true"), texts["certifications"]
+        )
+        plain = {name: sql.SQL("lower({})").format(texts[name]) for name in ("role", "city", "state")}
+        by_role = sql.SQL("{} = lower(%(role)s) AND {}").format(plain["role"], _in_places(plain, ""))
+        self.draw = draw.format(fits=by_role, **parts)
+        # As `fold` compares ASCII; of what it may find in other texts only `fold` itself knows.
+        plain = {name: sql.SQL('lower({} COLLATE "C")').format(texts[name]) for name in plain}
+        odd = {name: sql.SQL("{} COLLATE \"C\" !~ '^[!-~]+( [!-~]+)*$'").format(texts[name]) for name in plain}
+        all_fits = sql.SQL("({} = %(folded_role)s OR {}) AND ({} OR {} OR {})").format(
+            plain["role"], odd["role"], _in_places(plain, "folded_"), odd["city"], odd["state"]
         )
         self.draw_all = draw.format(fits=all_fits, **parts)
 
@@ -203,10 +202,11 @@ class Statements:
         )
 
 
-def _same_or_odd(text: sql.Composable, folded: sql.Composable) -> sql.Composed:
-    """Whether `text` may fold (`texts.fold`) to `folded`: it does, or it holds more than words of ASCII with single
-    spaces between them, so that only `fold` itself knows.
-    """
-    return sql.SQL('(lower({text} COLLATE "C") = {folded} OR {text} COLLATE "C" !~ \'^[!-~]+( [!-~]+)*$\')').format(
-        text=text, folded=folded
+def _in_places(texts: Mapping[str, sql.Composable], folded: str) -> sql.Composed:
+    """Whether city and state, as `texts` has them, are one of the places of the parameters."""
+    within = (
+        "(%(is_anywhere)s::bool OR ({city}, {state}) IN (SELECT p.city, p.state "
+        "FROM unnest(%({folded}cities)s::text[], %({folded}states)s::text[]) AS p(city, state)) "
+        "OR {state} = ANY(%({folded}only_states)s::text[]) OR {city} = ANY(%({folded}only_cities)s::text[]))"
     )
+    return sql.SQL(within.replace("{folded}", folded)).format(city=texts["city"], state=texts["state"])

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # Of a role in more chunks than these (16 million workers, or so many cities) only these are drawn from.
 _CHUNKS_MAX: Final = 65_536
 _BATCH: Final = 64
+# A draw of more than these will look at most of a chunk's people.
+_SPLIT_FROM: Final = 300
 # Where so many are left when enough were found, they are looked at as well: the total is then exact.
 _REST_MAX: Final = 256
 EXAMINED_MAX: Final = 20_000
@@ -151,8 +153,17 @@ class IndexDraw:
 
     def _id_at(self, position: int) -> str:
         at = bisect_right(self._frame.ends, position)
+        start = self._frame.ends[at - 1] if at else 0
+        before, after = position - start, self._frame.ends[at] - position
         people = self._split.get(at)
-        if people is None:
+        if people is not None:
+            person = people[before]
+        elif self._taken > _SPLIT_FROM:
             people = self._split[at] = self._index.chunk(self._frame.chunks[at]).split(_ITEM)
-        in_chunk = position - (self._frame.ends[at - 1] if at else 0)
-        return people[in_chunk].partition(_FIELD)[0].decode()
+            person = people[before]
+        # A short draw takes one of each chunk: the chunk is parted up to it, from the nearer end.
+        elif before < after:
+            person = self._index.chunk(self._frame.chunks[at]).split(_ITEM, before + 1)[before]
+        else:
+            person = self._index.chunk(self._frame.chunks[at]).rsplit(_ITEM, after)[-after]
+        return person.partition(_FIELD)[0].decode()

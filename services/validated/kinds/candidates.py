@@ -24,15 +24,20 @@ def limit_of(candidates_max: int, needed: int) -> int:
 def fitting(candidates: Iterable[Facts], bytes_max: int) -> list[Facts]:
     """As many of `candidates` as have room in `bytes_max` of JSON: an artifact of them is then no larger."""
     kept: list[Facts] = []
-    candidates = list(candidates)
-    if len(print_canonical(list(candidates)).encode()) <= bytes_max:
-        return candidates
     for facts in candidates:
+        # Brackets and commas count as well.
         bytes_max -= len(print_canonical(facts).encode()) + 1
         if bytes_max < 0:
             break
         kept.append(facts)
     return kept
+
+
+def candidates_json(candidates: Iterable[Facts]) -> str:
+    """The candidates as canonical JSON; empty where there are none."""
+    # One by one: whether a text is too deep is looked at in long ones alone, which takes as long as all of this.
+    texts = [print_canonical(facts) for facts in candidates]
+    return f"[{','.join(texts)}]" if texts else ""
 
 
 def worker_list(items: dict[str, JsonValue], needed: int) -> str:

@@ -39,8 +39,8 @@ _INLINE_WORKERS_MAX: Final = 200
 _INLINE_PROMPT_CHARS_MAX: Final = 1000
 _STRANGERS_MAX: Final = 20
 _PLACES_SAID_MAX: Final = 5
-# So many who would qualify elsewhere are enough to say so.
-_ELSEWHERE_MAX: Final = 100
+# All who would qualify elsewhere are counted, as far as a draw goes: which demand shuts most out is to be right.
+_ELSEWHERE_MAX: Final = 1_000_000
 
 
 class FillValidator:

@@ -1,0 +1,101 @@
+"""``lakehouse brief`` and ``lakehouse kinds``, with a validated of their own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from rosters import small_table
+
+from lakehouse.cli.brief import command
+from lakehouse.cli.kinds import command as kinds
+
+FORKLIFT = ("--spec", '{"role": "forklift operator", "count": 2}')
+
+
+def _run(*arguments: str) -> Result:
+    return CliRunner().invoke(command, list(arguments))
+
+
+@pytest.fixture(scope="module")
+def roster(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(small_table(tmp_path_factory.mktemp("cli")).path)
+
+
+def test_candidates_are_a_table_under_the_instructions(roster: str) -> None:
+    result = _run(*FORKLIFT, "--prompt", "not Omar Khan, but W-000005", "--roster", roster)
+    assert result.exit_code == 0, result.output
+    lines = [line.split("  ")[0].strip() for line in result.output.splitlines()]
+    table = lines[lines.index("worker_id") :]
+    assert table[1] == "W-000005"
+    assert len([line for line in table if line.lower().startswith("w-00000")]) == 6
+    assert '"Omar Khan" does not qualify' in result.output
+    assert "6 candidates of 6 who qualify, 2 needed" in result.output
+    assert "OSHA-10" in result.output
+    assert "419" not in result.output
+    assert "8 workers" in result.output
+
+
+def test_one_json_object_holds_the_schemas_as_they_are(roster: str) -> None:
+    result = _run(*FORKLIFT, "--candidates", "3", "--seed", "s", "--roster", roster, "--json")
+    assert result.exit_code == 0, result.output
+    value = json.loads(result.output)
+    assert len(value["candidates"]) == 3
+    assert value["candidates_schema"]["properties"]["workers"]["minItems"] == 2
+    assert value["form_schema"]["required"] == ["workers"]
+    assert value["infeasible"] is False
+    assert value["roster"]["row_count"] == 8
+
+
+def test_what_cannot_be_filled_exits_3_and_says_why(roster: str) -> None:
+    terms = ("--role", "forklift operator", "--count", "3", "--certification", "OSHA-10")
+    result = _run(*terms, "--roster", roster)
+    assert result.exit_code == 3, result.output
+    assert result.output.startswith("infeasible: no answer can pass")
+    assert "only 2 workers of the roster qualify" in result.output
+    assert 'the certification "OSHA-10" shuts most out' in result.output
+    assert "2 candidates of 2 who qualify, 3 needed" in result.output
+
+
+def test_without_candidates_the_form_is_shown_and_no_roster_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "absent.csv"
+    path.write_text("worker_id,name\nA,[bold]B\n", encoding="utf-8")
+    result = _run(*FORKLIFT, "--candidates", "0", "--roster", str(path))
+    assert result.exit_code == 0, result.output
+    assert "no candidates" in result.output
+    shown = _run("--kind", "json_schema", "--spec", '{"type": "object"}', "--roster", str(path), "--json")
+    assert json.loads(shown.output)["form_schema"] == {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--kind", "email", "--role", "welder"], 2, "--role belongs to kind fill"),
+        (["--spec", "{"], 2, "the spec does not fit"),
+        (["--candidates", "201"], 2, "201"),
+        (["--address", "127.0.0.1:1", "--timeout", "3"], 1, "nobody listens on 127.0.0.1:1"),
+    ],
+)
+def test_wrong_usage_says_what_to_do(arguments: list[str], code: int, says: str) -> None:
+    result = _run(*arguments)
+    assert result.exit_code == code, result.output
+    assert says in result.output
+
+
+def test_a_spec_that_validated_refuses_is_reported_by_field(roster: str) -> None:
+    result = _run("--spec", '{"role": "", "count": 0}', "--roster", roster)
+    assert result.exit_code == 1
+    assert "fill.role" in result.output
+    assert "fill.count" in result.output
+
+
+def test_kinds_are_listed_with_the_fields_of_their_specs(roster: str) -> None:
+    result = CliRunner().invoke(kinds, ["--roster", roster])
+    assert result.exit_code == 0, result.output
+    assert "fill: Workers who fill a shift" in result.output
+    assert "count (required), role (required), allowed_locations, city" in result.output
+    value = json.loads(CliRunner().invoke(kinds, ["--roster", roster, "--json"]).output)
+    assert [kind["name"] for kind in value["kinds"]] == ["email", "fill", "json_schema"]
+    assert value["kinds"][0]["spec_schema"]["required"] == ["worker_ids"]
