@@ -13,8 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
 from pathlib import Path
 
 from bench.acceptance.chart import draw
@@ -63,12 +62,10 @@ async def _run(arguments: argparse.Namespace, versions: str) -> Report:
         for each in folders:
             each.mkdir(parents=True)
         until_s = time.monotonic() + arguments.minutes * 60
+        waiting = deque(tasks)
         _end_by_signal()
         async with asyncio.TaskGroup() as lanes:
-            started = [
-                lanes.create_task(_lane(arguments, tasks[at :: arguments.lanes], each, until_s))
-                for at, each in enumerate(folders)
-            ]
+            started = [lanes.create_task(_lane(arguments, waiting, each, until_s)) for each in folders]
         ran = together([lane.result()[0] for lane in started])
         sent: dict[str, Counter[str]] = {}
         for lane in started:
@@ -88,7 +85,7 @@ async def _run(arguments: argparse.Namespace, versions: str) -> Report:
 
 
 async def _lane(
-    arguments: argparse.Namespace, tasks: Sequence[Task], folder: Path, until_s: float
+    arguments: argparse.Namespace, waiting: deque[Task], folder: Path, until_s: float
 ) -> tuple[Ran, dict[str, Counter[str]]]:
     """Some of the tasks, with a model's server and services of their own; and what chatd sent."""
     async with (
@@ -97,9 +94,10 @@ async def _lane(
     ):
         ran = await run(
             bench,
-            tasks,
+            waiting,
             seed=arguments.seed,
             candidates=arguments.candidates,
+            thin=arguments.thin,
             timeout_s=arguments.timeout,
             until_s=until_s,
             say=lambda line: print(line, flush=True),
@@ -125,6 +123,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--lanes", type=int, default=1, help="so many model's servers, each with its share of the tasks"
     )
+    parser.add_argument("--thin", type=int, default=1, help="without a schema, ask for every so many-th task alone")
     parser.add_argument("--timeout", type=float, default=600.0, help="of one session, seconds")
     parser.add_argument("--minutes", type=float, default=45.0, help="no task is begun after that")
     parser.add_argument("--keep", type=Path, help="a new folder for the session logs, to look into")

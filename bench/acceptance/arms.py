@@ -56,11 +56,14 @@ ARMS: Final = (
 )
 
 
-def order(number: int) -> list[Arm]:
-    """The arms for the task of that number, twins after those whose they are. Those with candidates share a prompt,
-    which the server keeps: with and without a schema are first, and pay for reading it, by turns."""
+def order(number: int, thin: int) -> list[Arm]:
+    """The arms for the task of that number, twins after those whose they are; the ones without a schema, which use up
+    their attempts, for every `thin`-th task alone. Those with candidates share a prompt, which the server keeps: with
+    and without a schema are first, and pay for reading it, by turns."""
     told_less = [arm for arm in ARMS if not arm.is_grounded]
     by_provider = [[arm for arm in ARMS if arm.is_grounded and arm.provider == each] for each in (WORDS, SCHEMA)]
+    if number % thin:
+        return told_less + by_provider[1]
     first = number % 2
     return told_less + by_provider[first] + by_provider[1 - first]
 

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,8 @@ class Ran:
     """The tasks that went through every arm, and what the rows do not say of them."""
 
     tasks: tuple[Task, ...]
+    thin: int
+    """The arms without a schema had every so many-th task."""
     offered: Mapping[int, Offered]
     """By the task's number."""
     cpu_us: Mapping[tuple[int, str], Cpu]
@@ -66,6 +69,7 @@ def together(parts: Sequence[Ran]) -> Ran:
     """Runs of different tasks, beside each other, as one."""
     return Ran(
         tuple(sorted((task for part in parts for task in part.tasks), key=lambda task: task.number)),
+        parts[0].thin,
         {number: offered for part in parts for number, offered in part.offered.items()},
         {key: cpu for part in parts for key, cpu in part.cpu_us.items()},
         max(part.seconds for part in parts),
@@ -79,20 +83,23 @@ def session_id(task: Task, seed: int) -> str:
 
 async def run(
     bench: Bench,
-    tasks: Sequence[Task],
+    waiting: deque[Task],
     *,
     seed: int,
     candidates: int,
+    thin: int,
     timeout_s: float,
     until_s: float,
     say: Callable[[str], None],
 ) -> Ran:
-    """Every task in turn, none begun after `until_s` (time.monotonic). A session takes at most `timeout_s`.
+    """The next of the tasks that wait, until none does or `until_s` (time.monotonic) is over. A session takes at most
+    `timeout_s`; `thin`: see ``order``.
 
     The model is greedy: a session in which no answer came again is the same under either setting of `on_no_progress`,
     and the arm's twin does not ask again.
     """
     started = time.monotonic()
+    done: list[Task] = []
     offered: dict[int, Offered] = {}
     cpu_us: dict[tuple[int, str], Cpu] = {}
     async with contextlib.AsyncExitStack() as exits:
@@ -101,14 +108,13 @@ async def run(
             name: await exits.enter_async_context(AsyncIterateClient(address))
             for name, address in bench.iterates.items()
         }
-        for task in tasks:
-            if time.monotonic() > until_s:
-                say(f"the time is over after {len(offered)} of {len(tasks)} tasks")
-                break
+        while waiting and time.monotonic() < until_s:
+            task = waiting.popleft()
+            done.append(task)
             begun = time.monotonic()
             lines = [f"task {task.number + 1}: {task.prompt}"]
             without_repeat: set[Arm] = set()
-            for arm in order(task.number):
+            for arm in order(task.number, thin):
                 if arm.twin in without_repeat:
                     continue
                 before = _cpu_us(bench, arm)
@@ -120,10 +126,9 @@ async def run(
                     without_repeat.add(arm)
             offered[task.number] = await _offered(gate, task, seed, candidates)
             say("\n".join([*lines, f"    {time.monotonic() - begun:.0f} s"]))
-    done = tuple(task for task in tasks if task.number in offered)
     # The last log lines of the services come together, within 50 ms.
     await asyncio.sleep(0.2)
-    return Ran(done, offered, cpu_us, time.monotonic() - started)
+    return Ran(tuple(done), thin, offered, cpu_us, time.monotonic() - started)
 
 
 async def _session(

@@ -117,7 +117,8 @@ class ArmFigures:
         return [
             row.attempts[0]["chat_ms"]
             for row in self.rows
-            if row.attempts and (not self.arm.is_grounded or _grounded_first(row.task).provider == self.arm.provider)
+            if row.attempts
+            and (not self.arm.is_grounded or _grounded_first(row.task, self.ran.thin).provider == self.arm.provider)
         ]
 
     def of(self, *, slots: bool) -> ArmFigures:
@@ -160,6 +161,8 @@ def read(ran: Ran, folders: Sequence[Path], workers: Iterable[Worker], seed: int
         for task in ran.tasks:
             # What could only be the same as its twin's was not asked for again.
             asked = arm if (task.number, arm.name) in ran.cpu_us or arm.twin is None else arm.twin
+            if (task.number, asked.name) not in ran.cpu_us:
+                continue
             rows.append(found[asked.name][task.number])
             used.append(ran.cpu_us[task.number, asked.name])
         cpu = Cpu(sum(each.ours for each in used), sum(each.model for each in used))
@@ -194,6 +197,5 @@ def _row(row: Mapping[str, Any], task: Task) -> Row:
     )
 
 
-def _grounded_first(task: Task) -> Arm:
-    arms: Sequence[Arm] = [arm for arm in order(task.number) if arm.is_grounded]
-    return arms[0]
+def _grounded_first(task: Task, thin: int) -> Arm:
+    return next(arm for arm in order(task.number, thin) if arm.is_grounded)

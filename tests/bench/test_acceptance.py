@@ -135,13 +135,20 @@ async def test_the_gate_has_for_each_task_whom_the_drawing_meant(
 
 
 def test_each_with_candidates_is_first_by_turns_and_a_twin_never_before_its_own() -> None:
-    first = [order(number)[2].provider for number in range(4)]
+    first = [order(number, 1)[2].provider for number in range(4)]
 
     assert first == ["words", "schema", "words", "schema"]
     for number in range(2):
-        arms = order(number)
+        arms = order(number, 1)
         assert sorted(arm.name for arm in arms) == sorted(arm.name for arm in ARMS)
         assert all(arms.index(arm.twin) < arms.index(arm) for arm in arms if arm.twin is not None)
+
+
+def test_a_thinned_run_asks_without_a_schema_for_some_tasks_alone() -> None:
+    asked = [number for number in range(7) if any(arm.provider == "words" for arm in order(number, 3))]
+
+    assert asked == [0, 3, 6]
+    assert all({"NONE", "FORM"} <= {arm.name for arm in order(number, 3)} for number in range(7))
 
 
 def session(task: Task, *answers: list[tuple[str, str]] | str, **fields: Any) -> bytes:
@@ -189,7 +196,7 @@ def made_figures(folder: Path) -> dict[str, ArmFigures]:
         (task.number, arm.name): Cpu(10, 100) for task in tasks for arm in ARMS if (task.number, arm.name) != (0, STOP)
     }
     offered = {0: Offered(facts, 2), 1: Offered(facts[:3], 1)}
-    ran = Ran(tasks, offered, cpu, 60.0)
+    ran = Ran(tasks, 1, offered, cpu, 60.0)
     return {each.arm.name: each for each in read(ran, [folder / "empty", folder], PEOPLE, SEED)}
 
 
