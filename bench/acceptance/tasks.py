@@ -15,7 +15,7 @@ from lakehouse.validated.v1.validated_pb2 import FillSpec
 COUNT_MAX: Final = 5
 # Every so many tasks have fewer than twice as many candidates as they need: no slots, so choices from one list.
 SCARCE_EVERY: Final = 4
-# The wish divides those who qualify: neither nearly all nor nearly nobody meets it.
+# The wish divides those who qualify: neither nearly all meet it, as what is demanded, nor nearly nobody.
 _SHARE_MIN, _SHARE_MAX = 0.25, 0.75
 _SHIFT: Final = ("2026-12-05T07:00:00-05:00", "2026-12-05T15:00:00-05:00")
 _STATES: Final = {
@@ -131,7 +131,7 @@ def _task(workers: Sequence[Worker], number: int, source: random.Random, candida
         ]
         if not (needed < len(pool) < 2 * needed if scarce else len(pool) >= max(candidates, 2 * needed)):
             continue
-        wishes = [wish for wish in _wishes(pool, demanded, within_city=within_city) if _divides(wish, pool, needed)]
+        wishes = [wish for wish in _wishes(pool, within_city=within_city) if _divides(wish, pool, needed)]
         if not wishes:
             continue
         wish = source.choice(wishes)
@@ -147,8 +147,8 @@ def _task(workers: Sequence[Worker], number: int, source: random.Random, candida
     raise ValueError(f"no task {number} in this roster")
 
 
-def _wishes(pool: Sequence[Worker], demanded: str, *, within_city: bool) -> Iterator[Wish]:
-    for held in sorted({each for worker in pool for each in worker.certifications} - {demanded}):
+def _wishes(pool: Sequence[Worker], *, within_city: bool) -> Iterator[Wish]:
+    for held in sorted({each for worker in pool for each in worker.certifications}):
         yield Wish(f"Prefer somebody {_CERTIFIED[held]}.", certification=held)
     if not within_city:
         for city in sorted({worker.city for worker in pool}):

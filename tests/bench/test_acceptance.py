@@ -195,7 +195,7 @@ def made_figures(folder: Path) -> dict[str, ArmFigures]:
     cpu = {
         (task.number, arm.name): Cpu(10, 100) for task in tasks for arm in ARMS if (task.number, arm.name) != (0, STOP)
     }
-    offered = {0: Offered(facts, 2), 1: Offered(facts[:3], 1)}
+    offered = {0: Offered(facts[:3], 2), 1: Offered(facts[:3], 1)}
     ran = Ran(tasks, 1, offered, cpu, 60.0)
     return {each.arm.name: each for each in read(ran, [folder / "empty", folder], PEOPLE, SEED)}
 
@@ -231,9 +231,9 @@ def test_choices_are_counted_by_slots_and_by_pairs_beside_their_chance(tmp_path:
     figures = made_figures(tmp_path)[CONTINUE]
     slots, pairs = figures.of(slots=True).choice, figures.of(slots=False).choice
 
-    # Who has an odd number is certified: the second slot has all of those, and W-1 and W-2 were chosen.
+    # Of W-0, W-1 and W-2 the second alone is certified, and has a slot of her own; she and W-2 were chosen.
     assert (slots.met, slots.by_chance) == (Share(1, 2), 0.5)
-    # Of W-0, W-1 and W-2; those who were chosen were not offered, and meet nothing that is known.
+    # One list of the same three; those who were chosen were not offered, and meet nothing that is known.
     assert pairs.met == Share(0, 2)
     assert pairs.by_chance == pytest.approx(1 / 3)
     assert math.isnan(made_figures(tmp_path)["NONE"].choice.by_chance)

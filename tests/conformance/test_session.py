@@ -62,8 +62,8 @@ async def test_even_noise_passes_the_gate_at_once_where_the_server_holds_it_to_t
         "CHATD_PROVIDERS__NOISE__DEFAULT_MODEL": "tiny-random",
         "CHATD_PROVIDERS__NOISE__SCHEMA_DIALECT": dialect,
     }
-    # Slots for one and for three, and pairs: of those five no two choices are held apart.
-    named = "Lucía Okafor, Wei Adams or Rosa Jackson"
+    # Slots for one and for three; and one list, since more are named than are needed.
+    named = "Björn Collins, Minh Núñez or Rosa Jackson"
     tasks = ((1, "Fill 1"), (3, "Fill 3"), (1, f"Fill 1, from {named}"))
 
     async with (
