@@ -89,8 +89,8 @@ async def _lane(
 ) -> tuple[Ran, dict[str, Counter[str]]]:
     """Some of the tasks, with a model's server and services of their own; and what chatd sent."""
     async with (
-        running_model(folder, threads=arguments.threads) as model,
-        running_bench(model, folder, candidates=arguments.candidates) as bench,
+        running_model(folder, threads=arguments.threads) as llama_url,
+        running_bench(llama_url, folder, candidates=arguments.candidates) as bench,
     ):
         ran = await run(
             bench,

@@ -10,12 +10,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from bench.acceptance.arms import Arm, order
 from bench.acceptance.servers import Bench
 from bench.acceptance.tasks import Task
+from bench.stack.proc import cpu_s as cpu_s_of
 
 from lakehouse.clients import AsyncIterateClient, AsyncValidateClient
 from lakehouse.errors import Fault
@@ -38,15 +38,6 @@ class Offered:
     """How many slots they are dealt to; 1 where every choice is among all."""
 
 
-class Cpu(NamedTuple):
-    """Microseconds of CPU that a session took."""
-
-    ours: int
-    """In validated, chatd and iterate."""
-    model: int
-    """In the model's server."""
-
-
 @dataclass(frozen=True, slots=True)
 class Ran:
     """The tasks that went through every arm, and what the rows do not say of them."""
@@ -56,8 +47,8 @@ class Ran:
     """The arms without a schema had every so many-th task."""
     offered: Mapping[int, Offered]
     """By the task's number."""
-    cpu_us: Mapping[tuple[int, str], Cpu]
-    """By the task's number and the arm's name."""
+    cpu_s: Mapping[tuple[int, str], float]
+    """CPU of validated, chatd and iterate during the session, by the task's number and the arm's name."""
     seconds: float
 
     def has_slots(self, task: Task) -> bool:
@@ -71,7 +62,7 @@ def together(parts: Sequence[Ran]) -> Ran:
         tuple(sorted((task for part in parts for task in part.tasks), key=lambda task: task.number)),
         parts[0].thin,
         {number: offered for part in parts for number, offered in part.offered.items()},
-        {key: cpu for part in parts for key, cpu in part.cpu_us.items()},
+        {key: cpu for part in parts for key, cpu in part.cpu_s.items()},
         max(part.seconds for part in parts),
     )
 
@@ -101,7 +92,7 @@ async def run(
     started = time.monotonic()
     done: list[Task] = []
     offered: dict[int, Offered] = {}
-    cpu_us: dict[tuple[int, str], Cpu] = {}
+    cpu_s: dict[tuple[int, str], float] = {}
     async with contextlib.AsyncExitStack() as exits:
         gate = await exits.enter_async_context(AsyncValidateClient(bench.validated))
         clients = {
@@ -117,10 +108,9 @@ async def run(
             for arm in order(task.number, thin):
                 if arm.twin in without_repeat:
                     continue
-                before = _cpu_us(bench, arm)
+                before = _cpu_s(bench, arm)
                 response = await _session(bench, clients[arm.name], arm, task, seed, timeout_s)
-                after = _cpu_us(bench, arm)
-                cpu_us[task.number, arm.name] = Cpu(after.ours - before.ours, after.model - before.model)
+                cpu_s[task.number, arm.name] = _cpu_s(bench, arm) - before
                 lines.append(f"    {arm.name}: {_in_words(response)}")
                 if not _may_have_come_again(response):
                     without_repeat.add(arm)
@@ -128,7 +118,7 @@ async def run(
             say("\n".join([*lines, f"    {time.monotonic() - begun:.0f} s"]))
     # The last log lines of the services come together, within 50 ms.
     await asyncio.sleep(0.2)
-    return Ran(tuple(done), thin, offered, cpu_us, time.monotonic() - started)
+    return Ran(tuple(done), thin, offered, cpu_s, time.monotonic() - started)
 
 
 async def _session(
@@ -185,14 +175,5 @@ async def _offered(gate: AsyncValidateClient, task: Task, seed: int, candidates:
     return Offered(tuple(json.loads(brief.candidates_json)), len(slots))
 
 
-def _cpu_us(bench: Bench, arm: Arm) -> Cpu:
-    return Cpu(sum(map(_used_us, bench.pids[arm.name].values())), _used_us(bench.model_pid))
-
-
-def _used_us(pid: int) -> int:
-    """Microseconds of CPU that the threads of a process have used."""
-    used_ns = 0
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):  # it has just ended
-            used_ns += int((thread / "schedstat").read_text(encoding="ascii").split()[0])
-    return used_ns // 1000
+def _cpu_s(bench: Bench, arm: Arm) -> float:
+    return sum(map(cpu_s_of, bench.pids[arm.name].values()))

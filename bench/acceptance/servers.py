@@ -39,7 +39,6 @@ class Bench:
     """The address of each arm's, by its name."""
     pids: dict[str, dict[str, int]]
     """Our processes that an arm uses, by service."""
-    model_pid: int
     sent: dict[str, Counter[str]] = field(default_factory=dict)
     """How often chatd says that it sent which schema, by the name of the arm; where none, which form."""
     arm_of_trace: dict[str, str] = field(default_factory=dict)
@@ -64,8 +63,8 @@ def find_model() -> Path:
 
 
 @contextlib.asynccontextmanager
-async def running_model(folder: Path, *, threads: int) -> AsyncIterator[tuple[str, int]]:
-    """llama-cpp-python's server with the model, for the time of the block; its URL and pid. Raises ModelError."""
+async def running_model(folder: Path, *, threads: int) -> AsyncIterator[str]:
+    """llama-cpp-python's server with the model, for the time of the block; its URL. Raises ModelError."""
     port = free_port()
     command = [str(PYTHON), "-m", "llama_cpp.server", "--model", str(find_model()), "--model_alias", MODEL]
     command += ["--n_ctx", "8192", "--n_threads", str(threads), "--n_threads_batch", str(threads)]
@@ -77,7 +76,7 @@ async def running_model(folder: Path, *, threads: int) -> AsyncIterator[tuple[st
         )  # fmt: skip
     try:
         await _answers(process, port, log)
-        yield f"http://127.0.0.1:{port}", process.pid
+        yield f"http://127.0.0.1:{port}"
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
@@ -105,11 +104,10 @@ async def _answers(process: asyncio.subprocess.Process, port: int, log: Path) ->
 
 
 @contextlib.asynccontextmanager
-async def running_bench(model: tuple[str, int], folder: Path, *, candidates: int) -> AsyncIterator[Bench]:
+async def running_bench(llama_url: str, folder: Path, *, candidates: int) -> AsyncIterator[Bench]:
     """The three services, iterate once for each arm, over ``running_model``. Raises lakehouse.cli.stack.StackError."""
-    llama_url, model_pid = model
     environ = {**free_port_binds(), **shared_environ(llama_url, ROSTER)}
-    bench = Bench("", {}, {}, model_pid)
+    bench = Bench("", {}, {})
     shared = Stack(on_log=bench.note, environ=environ)
     async with contextlib.AsyncExitStack() as exits:
         exits.push_async_callback(shared.stop)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from bench.acceptance.arms import ARMS, Arm, order
 from bench.acceptance.figures import Share, chance
-from bench.acceptance.run import Cpu, Ran, session_id
+from bench.acceptance.run import Ran, session_id
 from bench.acceptance.tasks import Task, Worker
 
 from lakehouse.sessions.query.reader import SessionReader
@@ -68,8 +68,8 @@ class ArmFigures:
 
     arm: Arm
     rows: tuple[Row, ...]
-    cpu: Cpu
-    """Over all its sessions."""
+    cpu_s: float
+    """Of our three processes, over all its sessions."""
     ran: Ran
     roster: Mapping[str, str]
     """Names by id."""
@@ -124,7 +124,7 @@ class ArmFigures:
     def of(self, *, slots: bool) -> ArmFigures:
         """The tasks alone that were offered slots, or those that were offered one list."""
         rows = [row for row in self.rows if self.ran.has_slots(row.task) == slots]
-        return ArmFigures(self.arm, tuple(rows), Cpu(0, 0), self.ran, self.roster)
+        return ArmFigures(self.arm, tuple(rows), 0.0, self.ran, self.roster)
 
     @property
     def choice(self) -> Choice:
@@ -160,13 +160,12 @@ def read(ran: Ran, folders: Sequence[Path], workers: Iterable[Worker], seed: int
         used = []
         for task in ran.tasks:
             # What could only be the same as its twin's was not asked for again.
-            asked = arm if (task.number, arm.name) in ran.cpu_us or arm.twin is None else arm.twin
-            if (task.number, asked.name) not in ran.cpu_us:
+            asked = arm if (task.number, arm.name) in ran.cpu_s or arm.twin is None else arm.twin
+            if (task.number, asked.name) not in ran.cpu_s:
                 continue
             rows.append(found[asked.name][task.number])
-            used.append(ran.cpu_us[task.number, asked.name])
-        cpu = Cpu(sum(each.ours for each in used), sum(each.model for each in used))
-        figures.append(ArmFigures(arm, tuple(rows), cpu, ran, roster))
+            used.append(ran.cpu_s[task.number, asked.name])
+        figures.append(ArmFigures(arm, tuple(rows), sum(used), ran, roster))
     return figures
 
 

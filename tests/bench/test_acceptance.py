@@ -14,7 +14,7 @@ from bench.acceptance.arms import ARMS, order
 from bench.acceptance.chart import draw
 from bench.acceptance.figures import Share, chance
 from bench.acceptance.report import Report, write
-from bench.acceptance.run import Cpu, Offered, Ran, session_id
+from bench.acceptance.run import Offered, Ran, session_id
 from bench.acceptance.servers import ROSTER
 from bench.acceptance.sessions import ArmFigures, read
 from bench.acceptance.tasks import Task, Wish, Worker, draw_tasks, is_scarce, read_workers
@@ -192,9 +192,7 @@ def made_figures(folder: Path) -> dict[str, ArmFigures]:
     later = session(tasks[1], "COUNT", [("W-3", "Name 3"), ("W-5", "Somebody else")], duration_ms=5000)
     logs[CONTINUE].write_bytes(at_once + later)
     logs[STOP].write_bytes(session(tasks[1], "COUNT", "COUNT", no_progress=True, duration_ms=2000))
-    cpu = {
-        (task.number, arm.name): Cpu(10, 100) for task in tasks for arm in ARMS if (task.number, arm.name) != (0, STOP)
-    }
+    cpu = {(task.number, arm.name): 0.5 for task in tasks for arm in ARMS if (task.number, arm.name) != (0, STOP)}
     offered = {0: Offered(facts[:3], 2), 1: Offered(facts[:3], 1)}
     ran = Ran(tasks, 1, offered, cpu, 60.0)
     return {each.arm.name: each for each in read(ran, [folder / "empty", folder], PEOPLE, SEED)}
@@ -216,7 +214,7 @@ def test_what_was_accepted_at_once_counts_for_the_twin_that_did_not_ask_again(tm
     stop = made_figures(tmp_path)[STOP]
 
     assert (stop.at_first, stop.in_all) == (Share(1, 2), Share(1, 2))
-    assert stop.cpu == Cpu(20, 200)
+    assert stop.cpu_s == 1.0
     assert [row.no_progress for row in stop.rows] == [False, True]
 
 
