@@ -1,10 +1,12 @@
-"""What reading a session log of 300,000 rows costs, as JSONL and compacted: time and peak memory of each command.
+"""What reading a session log of 300,000 rows costs, as JSONL, compacted, and merged: time, CPU and peak memory of each
+command.
 
-    python bench/session_reading.py [--rows 300000] [--long-rows 12] [--folder DIR]
+    python bench/session_reading.py [--rows 300000] [--long-rows 12] [--files 100] [--folder DIR]
 
-Writes rotated files and a live one with ``encode_row`` (1.3 KB a row, 90 days, four kinds and models, some rows of
-10 MB among them), runs the commands as a user would, each in its own process, compacts, and runs them again. Needs
-about three times the log's size on disk in ``--folder`` (default: a temporary one, removed afterwards).
+Writes rotated files and a live one (1.3 KB a row, 90 days, four kinds and models, some rows of 10 MB among them), runs
+the commands as a user would, each in its own process, compacts each file into Parquet of its own, runs them again, lets
+`compact` merge the days, and runs them again. Needs about twice the log's size on disk in ``--folder`` (default: a
+temporary one, removed afterwards).
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from pathlib import Path
 from lakehouse.sessions.record import ErrorRecord, FindingRecord, SessionAttemptRecord, SessionRecord
 from lakehouse.sessions.row import encode_row
 
-FILES = 10
 DAYS = 90
+GROUPS = 30
+GROUP_ROWS = 100
 START = datetime(2026, 8, 1, tzinfo=UTC)
 
 KINDS = (
@@ -43,6 +46,8 @@ ARTIFACT = f'{{"note":"forklift, Saturday, early shift","workers":[{WORKERS}]}}'
 PHANTOM = FindingRecord("PHANTOM_WORKER", "/workers/0/worker_id", "W-9999 is not in the roster of 2026-11-24")
 PROMPT = "Fill 5 forklift operators in Toledo for Saturday, early shift, licence needed, nearest first. "
 LONG = "word " * 2_000_000
+# What the command does before it merges.
+COMPACT_ALONE = "import sys; from lakehouse.sessions.upkeep.compaction import compact; list(compact(sys.argv[1]))"
 
 
 def records(count: int, seed: int = 7) -> Iterator[SessionRecord]:
@@ -100,77 +105,111 @@ def records(count: int, seed: int = 7) -> Iterator[SessionRecord]:
         )
 
 
-def write_log(folder: Path, count: int, long_rows: int) -> Path:
-    """Rotated files ``.9`` to ``.1`` and the live one, a tenth of the rows each. Returns the live path."""
+def patterns() -> list[list[tuple[bytes, ...]]]:
+    """Rows cut where the id, the timestamp and the trace id stand, in groups by age."""
+    groups: list[list[tuple[bytes, ...]]] = [[] for _ in range(GROUPS)]
+    for number, record in enumerate(records(GROUPS * GROUP_ROWS)):
+        row = encode_row(replace(record, session_id="%ID", timestamp="%TIME", trace_id="%TRACE"))
+        head, rest = row.split(b"%ID", 1)
+        between, rest = rest.split(b"%TIME", 1)
+        groups[number // GROUP_ROWS].append((head, between, *rest.split(b"%TRACE", 1)))
+    return groups
+
+
+def session_id(number: int) -> str:
+    return f"{number:08x}-0000-7000-8000-{number * 7919 % 2**48:012x}"
+
+
+def write_log(folder: Path, count: int, long_rows: int, files: int) -> Path:
+    """Rotated files, each last written when its last row ended, and the live one. Returns the live path."""
     live = folder / "sessions.jsonl"
-    rows = records(count)
+    groups = patterns()
+    long_text = b'"prompt":"' + LONG.encode()
     long_every = count // long_rows if long_rows else count + 1
-    written = 0
-    for number in range(FILES - 1, -1, -1):
-        path = live.with_name(f"{live.name}.{number}") if number else live
+    step = timedelta(days=DAYS) / count
+    number = 0
+    for left in range(files, -1, -1):
+        path = live.with_name(f"{live.name}.{left}") if left else live
+        moment = START
         with path.open("wb") as file:
-            for _ in range(count // FILES):
-                record = next(rows)
-                written += 1
-                file.write(encode_row(replace(record, prompt=LONG) if written % long_every == 0 else record))
-        if number:
-            age_s = time.time() - 3600 - number
-            os.utime(path, (age_s, age_s))
+            while number < count * (files + 1 - left) // (files + 1):
+                moment = START + step * number
+                head, between, middle, end = groups[GROUPS * number // count][number % GROUP_ROWS]
+                ended = f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z".encode()
+                identifier = session_id(number).encode()
+                row = b"".join((head, identifier, between, ended, middle, b"%032x" % (number + 1), end))
+                number += 1
+                file.write(row if number % long_every else row.replace(b'"prompt":"', long_text, 1))
+        if left:
+            os.utime(path, (moment.timestamp(), moment.timestamp()))
     return live
 
 
-def run(*arguments: str) -> tuple[float, float]:
-    """Runs a command of `lakehouse sessions` and returns its wall time in s and its peak memory in MiB."""
-    command = [sys.executable, "-m", "lakehouse.cli.main", "sessions", *arguments]
+def run(*command: str) -> tuple[float, float, float]:
+    """Runs a Python process and returns its wall time and its CPU time in s, and its peak memory in MiB."""
     started = time.perf_counter()
     null = os.open(os.devnull, os.O_WRONLY)
-    pid = os.posix_spawn(sys.executable, command, dict(os.environ), file_actions=[(os.POSIX_SPAWN_DUP2, null, 1)])
+    pid = os.posix_spawn(
+        sys.executable, [sys.executable, *command], dict(os.environ), file_actions=[(os.POSIX_SPAWN_DUP2, null, 1)]
+    )
     _, status, usage = os.wait4(pid, 0)
     os.close(null)
     if status:
-        raise SystemExit(f"{' '.join(arguments)} ended with status {status}")
-    return time.perf_counter() - started, usage.ru_maxrss / 1024
+        raise SystemExit(f"{' '.join(command)} ended with status {status}")
+    return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def show(name: str, phase: str, *command: str) -> None:
+    seconds, cpu_s, memory_mib = run(*command)
+    load = os.getloadavg()[0]
+    print(
+        f"{name:<12}{phase:<12}{seconds:8.2f} s {cpu_s:8.2f} s CPU {memory_mib:6.0f} MiB   load {load:.1f}", flush=True
+    )
 
 
 def size_mib(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
 
 
-def measure(folder: Path, count: int, long_rows: int) -> None:
+def measure(folder: Path, count: int, long_rows: int, files: int) -> None:
     started = time.perf_counter()
-    live = write_log(folder, count, long_rows)
+    live = write_log(folder, count, long_rows, files)
     seconds = time.perf_counter() - started
     print(f"{count} rows written in {seconds:.1f} s, {size_mib(folder):.0f} MiB, {os.cpu_count()} cores")
     log = ("--log", str(live))
-    middle = next(record for number, record in enumerate(records(count)) if number == count // 2).session_id
+    cli = ("-m", "lakehouse.cli.main", "sessions")
     commands = {
         "stats": ("stats", *log, "--json"),
         "ls": ("ls", *log),
-        "show": ("show", *log, middle),
+        "show": ("show", *log, session_id(count // 2)),
         "sql prompt": ("sql", *log, "SELECT count(*) FROM sessions WHERE prompt LIKE '%Toledo%'"),
         "verify": ("verify", *log),
     }
-    for phase in ("JSONL", "compacted"):
+    for phase in ("JSONL", "compacted", "merged"):
         if phase == "compacted":
-            seconds, memory = run("compact", *log)
-            print(f"{'compact':<12}{'':<12}{seconds:8.2f} s {memory:8.0f} MiB   {size_mib(folder):.0f} MiB on disk")
+            show("compact", "", "-c", COMPACT_ALONE, str(live))
+        elif phase == "merged":
+            show("merge", "", *cli, "compact", *log)
+        if phase != "JSONL":
+            parquet = sum(1 for _ in folder.glob("*.parquet/day=*/*.parquet"))
+            print(f"{'':<24}{parquet} Parquet files, {size_mib(folder):.0f} MiB on disk")
         for name, arguments in commands.items():
-            seconds, memory = run(*arguments)
-            print(f"{name:<12}{phase:<12}{seconds:8.2f} s {memory:8.0f} MiB")
+            show(name, phase, *cli, *arguments)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=300_000)
     parser.add_argument("--long-rows", type=int, default=12, help="of 10 MB")
+    parser.add_argument("--files", type=int, default=100, help="rotated ones")
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
     if arguments.folder is not None:
         arguments.folder.mkdir(parents=True, exist_ok=True)
-        measure(arguments.folder, arguments.rows, arguments.long_rows)
+        measure(arguments.folder, arguments.rows, arguments.long_rows, arguments.files)
         return
     with tempfile.TemporaryDirectory(prefix="session-reading-") as folder:
-        measure(Path(folder), arguments.rows, arguments.long_rows)
+        measure(Path(folder), arguments.rows, arguments.long_rows, arguments.files)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,15 @@ class Field:
                 variants += [await self._peer(name, traced=traced) for traced in (False, True)]
         return variants
 
-    async def ours(self, *, log: bool, traced: bool, name: str = "", root: Path = job.ROOT, **environ: str) -> Variant:
+    async def ours(
+        self,
+        *,
+        log: bool,
+        traced: bool,
+        name: str = "",
+        root: Path = job.ROOT,
+        environ: Mapping[str, str] | None = None,
+    ) -> Variant:
         """Our three services, as they are deployed, with their session log and their tracing on or off."""
         name = name or f"ours, log {_on(log)}, tracing {_on(traced)}"
         python = sys.executable if root == job.ROOT else str(root / ".venv" / "bin" / "python")
@@ -119,7 +127,7 @@ class Field:
                 given[f"{prefix}_TRACING__SECRET_KEY"] = "sk-bench"
             if service == "iterate":
                 given["ITERATE_CHATD"], given["ITERATE_VALIDATED"] = addresses["chatd"], addresses["validated"]
-            given.update(environ)
+            given.update(environ or {})
             pids[service], addresses[service] = await self._service([python, "-m", service], given, folder)
         return Variant(name, self._callers(), pids, {"target": addresses["iterate"]}, traced, sink)
 

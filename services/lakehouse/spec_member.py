@@ -1,6 +1,7 @@
 """Which member of a request's ``oneof spec`` a kind takes: the one of its name, else ``spec_json``.
 
-Read off the protos, so that a new member needs no further line in iterate, the CLI or a replay. Imports protobuf alone.
+Read off the protos, so that a new member needs no further line in iterate, the CLI or a replay. Imports the client
+half alone.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+
+from lakehouse.message_fields import FieldsError, set_fields
 
 _ANY_KIND: Final = "spec_json"
 JSON_SUFFIX: Final = "_json"
@@ -56,8 +58,8 @@ def set_spec(request: Message, kind: str, spec: Message | str, *, unwrapped: boo
     # Not in place: a breach must leave the request as it was, and a repeated field of before must not stay.
     read = getattr(request, member.name).__class__()
     try:
-        json_format.ParseDict(values, read)
-    except json_format.ParseError as error:
+        set_fields(read, values)
+    except FieldsError as error:
         raise SpecError(str(error)) from None
     getattr(request, member.name).CopyFrom(read)
 

@@ -10,6 +10,7 @@ import structlog
 
 from lakehouse.errors import Fault, Reason, Violation, bad_request
 from lakehouse.server.call import Call, current_call
+from lakehouse.server.callers.policy import check_kind
 from lakehouse.strict_json.parser import JsonBreach, JsonValue, read_canonical
 from lakehouse.tracing import Tracing
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
@@ -56,6 +57,7 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         """See validated.proto."""
         call = current_call()
         call.facts["kind"] = request.kind[:64]
+        check_kind(call.caller, request.kind)
         spec = read_spec(request, self._validators)
         task = self._task(request)
         asked = brief_asked(spec, task) if self._tracing.enabled else ""
@@ -82,6 +84,7 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         """See validated.proto."""
         call = current_call()
         call.facts["kind"] = request.kind[:64]
+        check_kind(call.caller, request.kind)
         spec = read_spec(request, self._validators)
         artifact, text = self._artifact(request.artifact_json)
         span = self._tracing.start_remote(

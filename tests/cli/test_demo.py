@@ -136,7 +136,7 @@ async def test_up_serves_until_ctrl_c_and_shows_logs_and_trees(tmp_path: Path) -
 def test_iterate_without_a_stack_says_how_to_start_one() -> None:
     done = run("iterate", "--address", "127.0.0.1:1", "--kind", "fill", "--prompt", "p", "--spec", SPEC)
 
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "lakehouse up" in done.stderr
 
 
@@ -171,7 +171,7 @@ def test_a_request_file_is_taken_and_flags_go_over_it(tmp_path: Path, form: str)
     done = run("iterate", str(file), "--max-iterations", "1", "--address", "127.0.0.1:1")
 
     # Read whole: what fails is the connection.
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "UNAVAILABLE" in done.stderr
 
 

@@ -55,7 +55,7 @@ def test_every_subcommand_explains_itself() -> None:
 def test_a_missing_log_is_one_line_that_says_what_to_do(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     result = run(tmp_path / "sessions.jsonl", *arguments)
 
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stderr.startswith("Error: there is no session log at ")
     assert "--log" in result.stderr
 
@@ -88,6 +88,7 @@ def test_ls_json_has_the_same_keys_for_every_session(live: Path) -> None:
         "reason": None,
         "iterations": 2,
         "grounded_in_roster": True,
+        "caller": None,
         "input_tokens": 200,
         "output_tokens": 20,
         "duration_ms": 90,
@@ -289,7 +290,7 @@ def test_sql_csv_is_read_back_by_a_csv_reader(live: Path) -> None:
 def test_sql_refuses_what_is_not_reading(live: Path, tmp_path: Path) -> None:
     result = run(live, "sql", f"COPY (SELECT 1) TO '{tmp_path}/out.csv'")
 
-    assert (result.exit_code, "COPY is refused" in result.stderr) == (1, True)
+    assert (result.exit_code, "COPY is refused" in result.stderr) == (2, True)
     assert not (tmp_path / "out.csv").exists()
 
 
@@ -316,6 +317,34 @@ def test_compact_tells_what_it_did_and_what_it_left(live: Path) -> None:
     assert "sessions.jsonl.3: left as it is: it was written" in result.stdout
     assert [o["compacted"] for o in json.loads(run(live, "compact", "--settle-s", "0", "--json").stdout)] == [True]
     assert "Nothing to compact" in printed(live, "compact")
+
+
+def test_compact_names_the_days_that_it_merged_and_those_that_it_could_not(tmp_path: Path) -> None:
+    live = write_segment(tmp_path / "sessions.jsonl", rows(50))
+    for number in range(3):
+        write_segment(tmp_path / f"sessions.jsonl.{number + 1}", rows(number))
+
+    assert "2026-11-20: 3 Parquet files of 3 lines merged into one" in printed(live, "compact")
+    assert "merged" not in printed(live, "compact")
+    (merged,) = tmp_path.glob("sessions.parquet/day=*/merged-*.parquet")
+    merged.unlink()
+    failed = run(live, "compact", "--json")
+
+    assert failed.exit_code == 1
+    assert json.loads(failed.stdout) == []
+    assert "not merged: " in failed.stderr
+    assert "restore it from a backup" in failed.stderr
+
+
+def test_a_subcommand_brings_no_more_than_it_needs(live: Path) -> None:
+    script = (
+        "import sys; from lakehouse.cli.main import main\n"
+        f"main(['sessions', 'ls', '--log', {str(live)!r}], standalone_mode=False)\n"
+        "print(*sorted({'grpc', 'duckdb', 'rich'} & set(sys.modules)), file=sys.stderr)"
+    )
+    found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+
+    assert found.stderr.splitlines()[-1:] == [""]
 
 
 def test_report_writes_one_page(live: Path, tmp_path: Path) -> None:
@@ -370,7 +399,10 @@ class Tail:
         self._process.send_signal(signal.SIGINT)
         assert self._process.stdout is not None
         self._process.stdout.close()
-        return self._process.wait(20)
+        try:
+            return self._process.wait(20)
+        finally:
+            self._process.kill()  # where it did not heed: nothing stays behind
 
 
 def test_tail_follows_across_rotation_until_interrupted(tmp_path: Path) -> None:
@@ -387,3 +419,15 @@ def test_tail_follows_across_rotation_until_interrupted(tmp_path: Path) -> None:
     finally:
         status = tail.interrupt()
     assert status == 0
+
+
+def test_ls_stats_and_report_take_one_callers_sessions_alone(tmp_path: Path) -> None:
+    live = tmp_path / "sessions.jsonl"
+    callers = ("scheduler", "scheduler", "other", None)
+    found = [record(number, caller=caller) for number, caller in enumerate(callers)]
+    live.write_bytes(b"".join(map(encode_row, found)))
+    listed = json.loads(printed(live, "ls", "--caller", "scheduler", "--json"))
+
+    assert [each["caller"] for each in listed] == ["scheduler", "scheduler"]
+    assert json.loads(printed(live, "ls", "--caller", "nobody", "--json")) == []
+    assert '"sessions": 2' in printed(live, "stats", "--caller", "scheduler", "--json")

@@ -57,7 +57,7 @@ def test_a_worker_who_has_left_the_roster_turns_the_verdict(
 
     done = replay(log, row["session_id"], roster)
 
-    assert done.returncode == 3, done.stderr
+    assert done.returncode == 1, done.stderr
     compared = json.loads(done.stdout)
     assert compared["final_verdict"] == {"then": "accepted", "now": "max_iter_exhausted"}
     assert compared["attempts"][1]["then"] == {"verdict": "accepted", "findings": []}

@@ -285,10 +285,15 @@ async def test_a_dead_validated_ends_a_session_at_its_brief_with_a_row_and_a_roo
 async def test_a_roster_that_cannot_be_read_degrades_to_the_form(
     start_stack: Any, make_request: Request, tmp_path: Path
 ) -> None:
-    missing = str(tmp_path / "no-such-roster.csv")
-    async with start_stack(VALIDATED_ROSTER__PATH=missing) as stack, AsyncIterateClient(stack.address) as client:
-        with pytest.raises(Fault) as caught:
-            await client.iterate(make_request(session_id="blind"), timeout_s=30)
+    async with start_stack() as stack:
+        await stack.stack.stop_service("iterate")
+        await stack.stack.stop_service("validated")
+        stack.stack.environ = {**stack.stack.environ, "VALIDATED_ROSTER__PATH": str(tmp_path / "no-such-roster.csv")}
+        await stack.stack.start_service("validated")
+        await stack.stack.start_service("iterate")
+        async with AsyncIterateClient(stack.address) as client:
+            with pytest.raises(Fault) as caught:
+                await client.iterate(make_request(session_id="blind"), timeout_s=30)
         (row,) = stack.rows()
         (asked,) = stack.endpoint.requests
 

@@ -24,10 +24,12 @@ from iterate.session_log.journal import Journal
 from iterate.session_log.sweep import sweep
 from lakehouse.sessions.query.reader import SessionReader
 from lakehouse.sessions.row import encode_row
+from lakehouse.sessions.store import days
 from lakehouse.sessions.store.append import LogFile
 from lakehouse.sessions.store.archive import Archive
 from lakehouse.sessions.store.journal import list_journals
 from lakehouse.sessions.upkeep.compaction import Step, compact
+from lakehouse.sessions.upkeep.merging import MergeStep, merge_days
 
 ROUNDS = 54
 SESSIONS = 3
@@ -107,6 +109,41 @@ def test_a_sweep_finds_a_row_at_every_step_of_a_compaction(tmp_path: Path, step:
     assert recovered == [0]
     assert list_journals(live) == []
     assert _session_ids(live) == Counter(["session-0001", "session-0002"])
+
+
+@pytest.mark.parametrize("step", ["written", "placed", "committed", "removed"])
+def test_a_sweep_finds_a_row_at_every_step_of_a_merge(
+    tmp_path: Path, step: MergeStep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(days, "_LOCK_WAIT_S", 0.02)
+    live = tmp_path / "sessions.jsonl"
+    live.touch()
+    killed = _PROCESSES.Process(target=run_and_die, args=(str(live), (1, 2)))
+    killed.start()
+    _ended(killed)
+    _rotate(live, "sessions.jsonl.1")
+    [journal] = list_journals(live)
+    aside = Path(journal).rename(tmp_path / "aside")
+    list(compact(live, settle_s=0))
+    write_segment(tmp_path / "sessions.jsonl.1", encode_row(record(7, timestamp=now())))
+    list(compact(live))
+    recovered: list[int] = []
+    left: list[str] = []
+
+    def on_step(now: MergeStep, _day: str) -> None:
+        if now == step and not recovered:
+            aside.rename(journal)
+            recovered.append(sweep(str(live), counts=SessionLogCounts(), warning=MinuteWarning()))
+            left.extend(list_journals(live))
+
+    list(merge_days(live, on_step=on_step))
+
+    assert recovered == [0]
+    # While files are being removed nobody reads, and the journal waits for the next sweep.
+    assert left == ([journal] if step == "removed" else [])
+    assert sweep(str(live), counts=SessionLogCounts(), warning=MinuteWarning()) == 0
+    assert list_journals(live) == []
+    assert _session_ids(live) == Counter(["session-0001", "session-0002", "session-0007"])
 
 
 def test_a_session_waits_while_the_parquet_that_may_hold_its_row_is_missing(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from session_rows import HOSTILE_LINES, contents, rows, session_ids, stored_lines_of, write_log, write_segment
+from session_rows import HOSTILE_LINES, contents, record, rows, session_ids, stored_lines_of, write_log, write_segment
 
 from lakehouse.sessions.query.reader import SessionReader
+from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.store.archive import Archive
 from lakehouse.sessions.store.journal import new_journal_path
 from lakehouse.sessions.store.parquet_rows import connect_bare, stored_lines
@@ -181,6 +182,18 @@ def test_parquet_that_does_not_read_back_is_not_committed(tmp_path: Path, monkey
     monkeypatch.undo()
     assert contents(live) == before
     assert all(outcome.compacted for outcome in compact(live))
+
+
+def test_rows_that_need_more_memory_are_left_and_the_option_is_named(tmp_path: Path) -> None:
+    live = write_segment(tmp_path / "sessions.jsonl", rows(9))
+    write_segment(tmp_path / "sessions.jsonl.1", rows(1), age_s=3700)
+    write_segment(tmp_path / "sessions.jsonl.2", encode_row(record(2, prompt="ab " * 15_000_000)))
+
+    outcomes = list(compact(live, memory_bytes=1))
+
+    assert [outcome.compacted for outcome in outcomes] == [True, False]
+    assert "larger --memory" in outcomes[1].reason
+    assert session_ids(live) == ["session-0001", "session-0002", "session-0009"]
 
 
 def test_a_lost_row_is_noticed_before_anything_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ def test_the_sweep_searches_the_files_that_the_readers_read(
         wanted.mkdir(parents=True, exist_ok=True)
     elsewhere = write_segment(folder / "elsewhere", encode_row(record(1)))
     for segment in committed:
-        made_of = {"source": "sessions.jsonl.9", "source_sha256": "", "source_bytes": 0, "content": ""}
+        made_of = {"source": "sessions.jsonl.9", "source_bytes": 0, "content": ""}
         manifest = Manifest(segment=segment, lines=0, torn=0, files=(), **made_of)  # type: ignore[arg-type]  # by name
         (archive.manifests / f"{segment}.json").write_bytes(manifest.to_json())
     records = {LIVE: record(0)}

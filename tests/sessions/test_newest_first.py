@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from session_rows import record, write_segment
 
 from lakehouse.sessions.query import listing
-from lakehouse.sessions.query.listing import SessionFilter, list_sessions
+from lakehouse.sessions.query.listing import SessionFilter, find_rows, list_sessions
 from lakehouse.sessions.query.reader import SessionReader
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.store import lines
@@ -60,8 +60,9 @@ def test_ls_passes_over_rows_that_a_sweep_appended_late(tmp_path: Path, compacte
     assert newest(live, 45)[-1] == "session-0095"
 
 
-def test_ls_leaves_a_file_behind_after_many_rows_that_are_too_old(tmp_path: Path) -> None:
+def test_ls_leaves_files_behind_after_much_that_is_too_old_and_says_so(tmp_path: Path) -> None:
     live = write_segment(tmp_path / "sessions.jsonl", b"".join(encode_row(record(number)) for number in range(60)))
+    write_segment(tmp_path / "sessions.jsonl.1", encode_row(record(99)), age_s=-3600)
     read = 0
     backwards = lines.read_backwards
 
@@ -71,6 +72,39 @@ def test_ls_leaves_a_file_behind_after_many_rows_that_are_too_old(tmp_path: Path
             read += 1
             yield line
 
-    with patch.object(listing, "read_backwards", counted), patch.object(listing, "_OLDER_ROWS", 5):
-        assert newest(live, 2) == ["session-0059", "session-0058"]
-    assert read == 7
+    older_bytes = 5 * len(encode_row(record(9)))
+    with patch.object(listing, "read_backwards", counted), patch.object(listing, "_OLDER_BYTES_MAX", older_bytes):
+        with SessionReader(live) as reader:
+            found = [session.session_id for session in list_sessions(reader, SessionFilter(), limit=2)]
+            assert "older rows were found there" in reader.warnings[0]
+        assert found == ["session-0059", "session-0058"]
+    assert read == 8
+
+
+def test_ls_reads_a_file_to_its_end_where_that_is_not_much(tmp_path: Path) -> None:
+    late = [record(number) for number in (70, 71, *range(60))]
+    live = write_segment(tmp_path / "sessions.jsonl", b"".join(map(encode_row, late)))
+
+    assert newest(live, 3) == ["session-0071", "session-0070", "session-0059"]
+    with SessionReader(live) as reader:
+        list_sessions(reader, SessionFilter(), limit=3)
+        assert reader.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("identifier", "text"),
+    [
+        ("a/b", rb'"a\/b"'),
+        ("plain-1", rb'"pl\u0061in-1"'),
+        ("caf\u00e9", rb'"caf\u00E9"'),
+        ("\U0001f69c", rb'"\ud83d\ude9c"'),
+        ("tab\t", rb'"tab\u0009"'),
+        ("\ufffd", rb'"\udc00"'),
+    ],
+)
+def test_an_id_is_found_however_it_is_spelled(tmp_path: Path, identifier: str, text: bytes) -> None:
+    line = encode_row(record(1)).replace(b'"session-0001"', text)
+    live = write_segment(tmp_path / "sessions.jsonl", encode_row(record(2)) + line)
+
+    with SessionReader(live) as reader:
+        assert [found + b"\n" for found in find_rows(reader, identifier)] == [line]

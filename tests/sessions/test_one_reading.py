@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from session_rows import HOSTILE_LINES, PHANTOM, UNREACHABLE, attempt, record, write_segment
+from session_rows import FULL, HOSTILE_LINES, attempt, record, write_segment
 
 from lakehouse.cli.sessions_replay import _find
 from lakehouse.sessions.query.listing import find_rows
 from lakehouse.sessions.query.reader import SessionReader
-from lakehouse.sessions.record import BriefRecord, SessionRecord
+from lakehouse.sessions.record import SessionRecord
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.row_lines import read_row_line
 from lakehouse.sessions.row_reading import RowBreach, decode_row
@@ -37,16 +37,9 @@ def with_key(text: bytes) -> bytes:
     return GOOD[:-1] + b"," + text + b"}"
 
 
-def full_row() -> bytes:
-    brief = BriefRecord(
-        grounding="candidates", candidates=1, candidates_total=2, findings=(PHANTOM,), roster="r", brief_ms=3
-    )
-    return encode_row(record(2, caller="desk", brief=brief, no_progress=True, try_number=3, error=UNREACHABLE))[:-1]
-
-
 LINES: dict[str, bytes] = {
     "good": GOOD,
-    "full": full_row(),
+    "full": encode_row(FULL)[:-1],
     "every escape": encode_row(record(3, prompt="".join(map(chr, range(0x80))) + "\u2028\ufffd\U0001f69c"))[:-1],
     "NUL in a prompt": encode_row(record(3, prompt="a\0b"))[:-1],
     "NUL in raw": encode_row(record(3, attempts=(attempt(1, raw="a\0b"),)))[:-1],
@@ -245,7 +238,7 @@ def test_all_readers_agree_where_each_hostile_line_has_a_file_of_its_own(tmp_pat
 @st.composite
 def spoiled(draw: st.DrawFn) -> bytes:
     """A row in which some bytes are others, are gone, or stand twice."""
-    line = bytearray(draw(st.sampled_from([GOOD, full_row()])))
+    line = bytearray(draw(st.sampled_from([GOOD, encode_row(FULL)[:-1]])))
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.integers(0, len(line)))
         end = min(len(line), place + draw(st.integers(0, 12)))

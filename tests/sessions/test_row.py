@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from session_rows import FULL
 
 from lakehouse.sessions.record import (
     RAW_BYTES_MAX,
@@ -105,60 +106,6 @@ records = st.builds(
     request_digest=st.none() | strings,
 )
 
-ERROR = ErrorRecord("UNAVAILABLE", "CHATD_UNREACHABLE", "iterate", "chatd cannot be reached.")
-ATTEMPT = SessionAttemptRecord(
-    iteration=1,
-    provider="openai",
-    model="m",
-    verdict="rejected",
-    span_id="00f067aa0ba902b7",
-    raw='{"id":"é"}',
-    raw_truncated=True,
-    findings=(FindingRecord("PHANTOM_WORKER", "/id", "no worker é", ('{"id":"W-1"}', "{}")),),
-    error=ERROR,
-    input_tokens=5,
-    output_tokens=6,
-    chat_ms=7,
-    validate_ms=8,
-    roster="v1",
-    datasets=(DatasetRecord("skus", "v2"),),
-    cost_nano_usd=9,
-    parse_problem="it refused",
-)
-FULL = SessionRecord(
-    session_id="s-1",
-    timestamp="2026-03-01T06:00:00.000001Z",
-    trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
-    caller_trace="order 1",
-    kind="fill",
-    provider="openai",
-    model="m",
-    prompt="fill <3> & more\n",
-    spec='{"n":1e+21}',
-    max_iterations=3,
-    final_verdict="infra_error",
-    error=ERROR,
-    artifact='{"id":18446744073709551617}',
-    grounded_in_roster=False,
-    attempts=(ATTEMPT, SessionAttemptRecord(iteration=2, verdict="infra_error", cost_nano_usd=0)),
-    duration_ms=9,
-    caller="desk",
-    brief=BriefRecord(
-        grounding="candidates",
-        candidates=2,
-        candidates_total=3,
-        candidates_total_is_floor=True,
-        infeasible=True,
-        degraded=True,
-        findings=(FindingRecord("TOO_FEW_QUALIFY", "", "3 of 20 qualify", ()),),
-        roster="v1",
-        brief_ms=4,
-    ),
-    token_budget_spent=True,
-    no_progress=True,
-    try_number=2,
-    request_digest="sha256:0123456789abcdef0123456789abcdef",
-)
 LEAST = replace(
     FULL,
     caller_trace=None,
@@ -237,7 +184,13 @@ def test_lone_surrogates_in_any_place_become_the_replacement_character() -> None
     bad = "x\ud800"
     error = ErrorRecord(bad, bad, "chatd", bad)
     attempt = replace(
-        ATTEMPT, provider=bad, raw=bad, findings=(FindingRecord(bad, bad, bad),), error=error, roster=bad, span_id=bad
+        FULL.attempts[0],
+        provider=bad,
+        raw=bad,
+        findings=(FindingRecord(bad, bad, bad),),
+        error=error,
+        roster=bad,
+        span_id=bad,
     )
     record = replace(FULL, prompt=bad, spec=f'{{"a":"{bad}"}}', artifact=f'{{"{bad}":1}}', error=error, model=bad)
     line = encode_row(replace(record, attempts=(attempt,), caller_trace=bad, session_id=bad)).decode()
@@ -346,7 +299,7 @@ def test_unknown_keys_are_ignored_and_white_space_and_key_order_do_not_matter() 
 
 def test_a_row_with_an_artifact_of_depth_a_hundred_reads_back() -> None:
     deep = '{"a":' * 99 + "{}" + "}" * 99
-    attempt = replace(ATTEMPT, findings=(FindingRecord("X", "", "", (deep,)),))
+    attempt = replace(FULL.attempts[0], findings=(FindingRecord("X", "", "", (deep,)),))
     record = replace(FULL, artifact=deep, attempts=(attempt,))
     assert decode_row(encode_row(record)) == record
 

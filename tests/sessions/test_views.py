@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -16,12 +15,23 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from session_rows import HOSTILE_LINES, PHANTOM, UNREACHABLE, attempt, contents, record, rows, write_log, write_segment
+from session_rows import (
+    FULL,
+    HOSTILE_LINES,
+    PHANTOM,
+    UNREACHABLE,
+    attempt,
+    contents,
+    record,
+    rows,
+    write_log,
+    write_segment,
+)
 
 from lakehouse.sessions.query import reader as reader_module
 from lakehouse.sessions.query import views
 from lakehouse.sessions.query.reader import QueryRefusedError, SessionReader
-from lakehouse.sessions.record import BriefRecord, DatasetRecord, SessionRecord
+from lakehouse.sessions.record import SessionRecord
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.upkeep.compaction import compact
 from lakehouse.strict_json.parser import print_canonical
@@ -37,57 +47,22 @@ def log_of(folder: Path, *records: SessionRecord) -> Path:
 
 
 def test_every_key_of_a_row_is_a_column_with_its_value(tmp_path: Path) -> None:
-    session = record(
-        3,
-        caller_trace="caller's own",
-        daemon="other",
-        final_verdict="infra_error",
-        error=UNREACHABLE,
-        grounded_in_roster=False,
-        attempts=(
-            attempt(
-                1,
-                verdict="rejected",
-                findings=(replace(PHANTOM, suggestions=('{"id":"W-1"}', "{}")),),
-                datasets=(DatasetRecord("skus", "v2"),),
-                cost_nano_usd=5,
-                parse_problem="refused",
-            ),
-            attempt(2, datasets=(), cost_nano_usd=0, parse_problem=""),
-        ),
-        caller="desk",
-        brief=BriefRecord(
-            grounding="candidates",
-            candidates=2,
-            candidates_total=3,
-            candidates_total_is_floor=True,
-            infeasible=True,
-            degraded=True,
-            findings=(replace(PHANTOM, suggestions=()),),
-            roster="r1",
-            brief_ms=4,
-        ),
-        token_budget_spent=True,
-        no_progress=True,
-        try_number=2,
-        request_digest="sha256:0123456789abcdef0123456789abcdef",
-    )
-    live = log_of(tmp_path, session)
+    live = log_of(tmp_path, FULL)
 
     with SessionReader(live) as reader:
         names, found = reader.query("SELECT * FROM sessions")
         row = dict(zip(names, next(found), strict=True))
 
-    wanted = json.loads(encode_row(session))
+    wanted = json.loads(encode_row(FULL))
     assert list(row) == list(wanted)
     row["timestamp"] = row["timestamp"].isoformat() + "Z"
-    assert (row.pop("spec"), row.pop("artifact")) == (session.spec, session.artifact)
-    for found_attempt in row["attempts"]:
-        for optional in ("error", "raw_truncated"):
-            assert found_attempt.pop(optional) is None
-        for found_finding in found_attempt["findings"]:
-            found_finding["suggestions"] = [json.loads(each) for each in found_finding["suggestions"]]
+    assert (row.pop("spec"), row.pop("artifact")) == (FULL.spec, FULL.artifact)
     del wanted["spec"], wanted["artifact"]
+    for finding in (finding for part in (row["brief"], *row["attempts"]) for finding in part["findings"] or ()):
+        finding["suggestions"] = [json.loads(each) for each in finding["suggestions"]]
+    row["attempts"] = [
+        {key: value for key, value in found_attempt.items() if value is not None} for found_attempt in row["attempts"]
+    ]
     assert row == wanted
 
 

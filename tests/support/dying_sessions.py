@@ -17,6 +17,7 @@ from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.store.append import LogFile
 from lakehouse.sessions.upkeep.closing import CompactionRefusedError
 from lakehouse.sessions.upkeep.compaction import Step, compact
+from lakehouse.sessions.upkeep.merging import merge_days
 
 
 def run_and_die(log_path: str, numbers: tuple[int, ...]) -> None:
@@ -50,6 +51,21 @@ def compact_once(log_path: str, barrier: Barrier, dies: bool) -> None:
         list(compact(log_path, settle_s=0, on_step=on_step))
     except CompactionRefusedError:
         return  # the sweep had not begun
+
+
+def upkeep_and_die(log_path: str, merges: bool, step: str, time_of_it: int) -> None:
+    """Compacts, or merges, and dies by SIGKILL right after a step, at the given time that it comes, counted from 0;
+    ends as usual where it does not come so often."""
+    left = time_of_it
+
+    def on_step(now: str, _what: str) -> None:
+        nonlocal left
+        if now == step:
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+
+    list(merge_days(log_path, on_step=on_step) if merges else compact(log_path, settle_s=0, on_step=on_step))
 
 
 def now() -> str:

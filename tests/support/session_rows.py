@@ -11,11 +11,74 @@ from typing import Any
 import zstandard
 
 from lakehouse.sessions.query.reader import SessionReader
-from lakehouse.sessions.record import ErrorRecord, FindingRecord, SessionAttemptRecord, SessionRecord
+from lakehouse.sessions.record import (
+    BriefRecord,
+    DatasetRecord,
+    ErrorRecord,
+    FindingRecord,
+    SessionAttemptRecord,
+    SessionRecord,
+)
 from lakehouse.sessions.row import encode_row
 
 PHANTOM = FindingRecord("PHANTOM_WORKER", "/workers/0", "W-9 is not in the roster")
 UNREACHABLE = ErrorRecord("UNAVAILABLE", "PROVIDER_UNREACHABLE", "chatd", "The model endpoint cannot be reached.")
+
+_ERROR = ErrorRecord("UNAVAILABLE", "CHATD_UNREACHABLE", "iterate", "chatd cannot be reached.")
+_FULL_ATTEMPT = SessionAttemptRecord(
+    iteration=1,
+    provider="openai",
+    model="m",
+    verdict="rejected",
+    span_id="00f067aa0ba902b7",
+    raw='{"id":"é"}',
+    raw_truncated=True,
+    findings=(FindingRecord("PHANTOM_WORKER", "/id", "no worker é", ('{"id":"W-1"}', "{}")),),
+    error=_ERROR,
+    input_tokens=5,
+    output_tokens=6,
+    chat_ms=7,
+    validate_ms=8,
+    roster="v1",
+    datasets=(DatasetRecord("skus", "v2"),),
+    cost_nano_usd=9,
+    parse_problem="it refused",
+)
+FULL = SessionRecord(
+    session_id="s-1",
+    timestamp="2026-03-01T06:00:00.000001Z",
+    trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+    caller_trace="order 1",
+    kind="fill",
+    provider="openai",
+    model="m",
+    prompt="fill <3> & more\n",
+    spec='{"n":1e+21}',
+    max_iterations=3,
+    final_verdict="infra_error",
+    error=_ERROR,
+    artifact='{"id":18446744073709551617}',
+    grounded_in_roster=False,
+    attempts=(_FULL_ATTEMPT, SessionAttemptRecord(iteration=2, verdict="infra_error", cost_nano_usd=0)),
+    duration_ms=9,
+    caller="desk",
+    brief=BriefRecord(
+        grounding="candidates",
+        candidates=2,
+        candidates_total=3,
+        candidates_total_is_floor=True,
+        infeasible=True,
+        degraded=True,
+        findings=(FindingRecord("TOO_FEW_QUALIFY", "", "3 of 20 qualify", ()),),
+        roster="v1",
+        brief_ms=4,
+    ),
+    token_budget_spent=True,
+    no_progress=True,
+    try_number=2,
+    request_digest="sha256:0123456789abcdef0123456789abcdef",
+)
+"""Every key of a row, and of an attempt, a finding and a brief, with a value of its own."""
 
 # What a reader must survive: torn in the middle of a character, glued, no object, another schema, our name on another
 # shape, a NUL block of a crashed file system, valid JSON that DuckDB refuses.

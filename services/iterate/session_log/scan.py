@@ -20,6 +20,7 @@ from lakehouse.sessions.record import SCHEMA, SessionRecord, parse_rfc3339
 from lakehouse.sessions.row_reading import RowBreach, decode_row
 from lakehouse.sessions.store.append import LogPosition, head_of
 from lakehouse.sessions.store.archive import Archive, ArchiveDamagedError
+from lakehouse.sessions.store.days import reading, segment_files
 from lakehouse.sessions.store.disk import identity_of, open_to_read
 from lakehouse.sessions.store.lines import SegmentDamagedError, read_lines
 from lakehouse.sessions.store.log_files import FoundFile, LogFiles, list_log_files
@@ -148,13 +149,12 @@ class _Search:
         wanted = self._committed_since(committed_unix_s)
         if not wanted:
             return
-        manifest = self._archive.read_manifest(segment)
-        self._archive.check_files(manifest)
-        files = [self._archive.folder / file.path for file in manifest.files]
-        for line in lines_of_sessions(files, sorted({self._sought[index].known.session_id for index in wanted})):
-            row = _decode(line)
-            if row is not None:
-                self._found.update(index for index in wanted if self._sought[index].is_written_as(row))
+        ids = sorted({self._sought[index].known.session_id for index in wanted})
+        with reading(self._archive):
+            for line in lines_of_sessions(segment_files(self._archive, segment), ids):
+                row = _decode(line)
+                if row is not None:
+                    self._found.update(index for index in wanted if self._sought[index].is_written_as(row))
 
     def _committed_since(self, committed_unix_s: float) -> list[int]:
         """The sessions, not yet found, whose row may stand in what was committed then."""

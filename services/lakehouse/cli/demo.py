@@ -15,9 +15,11 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from lakehouse.cli.exit_status import NOT_ACCEPTED, SystemFault, statuses
 from lakehouse.cli.iterate import response_object
 from lakehouse.cli.progress import show
 from lakehouse.cli.stack import Stack, StackError, examples, free_port_binds, running_stack
+from lakehouse.cli.terminal import terminal
 from lakehouse.cli.tracing_environ import tracing_environ
 from lakehouse.clients import AsyncIterateClient
 from lakehouse.errors import Fault
@@ -38,7 +40,7 @@ _TREE_S = 15.0
 _ROW_S = 5.0
 
 
-@click.command(epilog="Exit status: 0 if all sessions were accepted, else 1.")
+@click.command(epilog=statuses("accepted", "not accepted"))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @click.option("--grounded", is_flag=True, help="The grounded session alone.")
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep the session log in this folder.")
@@ -56,14 +58,13 @@ def command(as_json: bool, grounded: bool, keep: Path | None) -> None:  # noqa: 
         with tempfile.TemporaryDirectory(prefix="lakehouse-demo-") as scratch:
             folder = keep or Path(scratch)
             folder.mkdir(parents=True, exist_ok=True)
-            console = Console(stderr=as_json, quiet=as_json, highlight=False, soft_wrap=True)
-            results = asyncio.run(_demo(folder, console, _GROUNDED if grounded else _BOTH))
+            results = asyncio.run(_demo(folder, terminal(quiet=as_json), _GROUNDED if grounded else _BOTH))
     except (StackError, Fault, TimeoutError) as error:
-        raise click.ClickException(str(error)) from None
+        raise SystemFault(str(error)) from None
     if as_json:
         shown = results[0] if len(results) == 1 else {**results[0], "grounded": results[1]}
         click.echo(json.dumps(shown, ensure_ascii=False))
-    sys.exit(0 if all(each["final_verdict"] == "accepted" for each in results) else 1)
+    sys.exit(0 if all(each["final_verdict"] == "accepted" for each in results) else NOT_ACCEPTED)
 
 
 async def _demo(folder: Path, console: Console, groundings: Sequence[iterate_pb2.Grounding]) -> list[dict[str, Any]]:
@@ -76,8 +77,14 @@ async def _demo(folder: Path, console: Console, groundings: Sequence[iterate_pb2
     console.print("[dim]starting validated, chatd and iterate on free ports …[/dim]")
     with TraceReceiver() as receiver:
         problems: list[str] = []
+
+        def on_log(service: str, entry: dict[str, Any] | str) -> None:
+            if isinstance(entry, dict) and entry.get("event") == "listening":
+                console.print(f"[dim]  {service} listens on {entry['address']}[/dim]")
+            _note(problems, service, entry)
+
         async with running_stack(
-            on_log=lambda service, entry: _note(problems, service, entry),
+            on_log=on_log,
             environ={**environ, **tracing_environ(receiver)},
             # Whatever is configured here: the demo is the same everywhere, and must not ask a model that costs.
             alone=True,

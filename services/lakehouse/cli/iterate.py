@@ -10,21 +10,20 @@ from typing import Any
 
 import click
 from google.protobuf import json_format
-from rich.console import Console
 
 from lakehouse.cli.connection import TlsFlags, checked_address, tls_options
+from lakehouse.cli.exit_status import NOT_ACCEPTED, Interrupted, SystemFault, of_fault, statuses
 from lakehouse.cli.progress import show
+from lakehouse.cli.terminal import terminal
 from lakehouse.clients import IterateClient
 from lakehouse.errors import Fault
 from lakehouse.iterate.v1 import iterate_pb2
+from lakehouse.message_fields import FieldsError, set_fields
 from lakehouse.spec_member import SpecError, set_spec
-from lakehouse.trace_context import trace_metadata
-
-EXIT_FAULT = 1
-EXIT_NOT_ACCEPTED = 3
+from lakehouse.trace_context import normalise_trace_id, trace_metadata
 
 
-@click.command(epilog="Exit status: 0 accepted, 3 attempts exhausted, 1 a fault, 2 wrong usage.")
+@click.command(epilog=statuses("accepted", "not accepted: the attempts are exhausted"))
 @click.argument("request_file", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--address",
@@ -47,7 +46,7 @@ EXIT_NOT_ACCEPTED = 3
 )
 @click.option("--max-iterations", type=int, help="The most attempts.")
 @click.option("--session-id", help="Id of the session (default: a UUIDv7).")
-@click.option("--trace-id", default="", help="Joins the session to a trace of yours.")
+@click.option("--trace-id", help="Joins the session to a trace of yours.")
 @click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Deadline, seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the response as one JSON object and nothing else.")
 def command(
@@ -56,7 +55,7 @@ def command(
     prompt: str | None,
     spec: str | None,
     grounding: str | None,
-    trace_id: str,
+    trace_id: str | None,
     timeout_s: float,
     as_json: bool,  # noqa: FBT001  click passes it by name
     ca: Path | None,
@@ -77,10 +76,10 @@ def command(
         flags["grounding"] = f"GROUNDING_{grounding.upper()}"
     request = _request(request_file, prompt=prompt, spec=spec, **flags)
     try:
-        metadata = trace_metadata(trace_id) if trace_id else ()
+        metadata = trace_metadata(trace_id) if trace_id is not None else ()
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--trace-id") from None
-    console = Console(file=sys.stderr if as_json else sys.stdout, highlight=False, soft_wrap=True)
+    console = terminal(sys.stderr if as_json else sys.stdout)
     response = None
     try:
         with IterateClient(address, credentials=tls.credentials()) as client:
@@ -92,12 +91,14 @@ def command(
     except Fault as fault:
         raise _failed(fault, address, tls) from None
     except KeyboardInterrupt:
-        raise click.ClickException("interrupted: the session was cancelled") from None
+        raise Interrupted("interrupted: the session was cancelled") from None
     if response is None:
-        raise click.ClickException("iterate ended the stream without a response")
+        raise SystemFault("iterate ended the stream without a response")
+    if trace_id is not None and (normalise_trace_id(trace_id) or ("",))[0] != response.trace_id:
+        click.echo(f"--trace-id was not used: the session's trace is {response.trace_id}", err=True)
     if as_json:
         click.echo(json.dumps(response_object(response), ensure_ascii=False))
-    sys.exit(0 if response.WhichOneof("outcome") == "accepted" else EXIT_NOT_ACCEPTED)
+    sys.exit(0 if response.WhichOneof("outcome") == "accepted" else NOT_ACCEPTED)
 
 
 def response_object(response: iterate_pb2.IterateResponse) -> dict[str, Any]:
@@ -138,10 +139,11 @@ def _request(file: Path | None, *, prompt: str | None, spec: str | None, **flags
         values["prompt"] = sys.stdin.read() if prompt == "-" else prompt
     if not values.get("kind") or not values.get("prompt"):
         raise click.UsageError("give a request file, or --kind and --prompt")
+    request = iterate_pb2.IterateRequest()
     try:
-        request = json_format.ParseDict(values, iterate_pb2.IterateRequest())
-    except json_format.ParseError as error:
-        raise click.UsageError(f"the request does not fit IterateRequest: {error}") from None
+        set_fields(request, values)
+    except FieldsError as error:
+        raise click.UsageError(f"the request does not fit IterateRequest:\n{error}") from None
     if spec is not None:
         text = json.dumps(_read(Path(spec[1:]))) if spec.startswith("@") else spec
         try:
@@ -182,6 +184,12 @@ def _failed(fault: Fault, address: str, tls: TlsFlags) -> click.ClickException:
         hint = f"\n{problem}"
     elif fault.reason is None and fault.code == "UNAVAILABLE":
         hint = f"\nIs a stack running at {address}? `lakehouse up` starts one."
+    # gRPC's own words for it speak of its connections.
+    said = (
+        "UNAVAILABLE: iterate cannot be reached."
+        if fault.reason is None and fault.code == "UNAVAILABLE"
+        else str(fault)
+    )
     session = fault.metadata.get("session_id", "")
-    where = f"\n  in {fault.where}" if fault.where else ""
-    return click.ClickException(f"{fault}{where}" + (f"\n  session {session}" if session else "") + hint)
+    where = f"\n  in {fault.where}" if fault.where and fault.reason is not None else ""
+    return of_fault(fault, f"{said}{where}" + (f"\n  session {session}" if session else "") + hint)

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from lakehouse.cli.exit_status import statuses
 from lakehouse.cli.gate import Validated, server_options
 from lakehouse.validated.v1 import validated_pb2
 
 
-@click.command(epilog="Exit status: 0 listed, 1 a fault, 2 wrong usage.")
+@click.command(epilog=statuses("listed"))
 @server_options
 def command(*, validated: Validated, timeout_s: float, as_json: bool) -> None:
     """List the kinds of artifact that a running validated knows: what each is for, and the fields of its spec. The

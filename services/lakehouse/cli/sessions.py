@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+import importlib
+
 import click
 
-from lakehouse.cli.sessions_figures import report, stats
-from lakehouse.cli.sessions_query import ls, sql, tail
-from lakehouse.cli.sessions_replay import replay
-from lakehouse.cli.sessions_show import show
-from lakehouse.cli.sessions_upkeep import compact, verify
+from lakehouse.cli.command_group import CommandGroup
+from lakehouse.cli.exit_status import statuses
+
+# Name -> the module of lakehouse.cli that has the command under this name. Each is imported when it is asked for: `ls`
+# and `show` are to answer at once, and `replay` brings grpc.
+_COMMANDS = {
+    "ls": "sessions_query",
+    "show": "sessions_show",
+    "stats": "sessions_figures",
+    "sql": "sessions_query",
+    "tail": "sessions_query",
+    "verify": "sessions_upkeep",
+    "compact": "sessions_upkeep",
+    "report": "sessions_figures",
+    "replay": "sessions_replay",
+}
 
 
-@click.group("sessions", short_help="Read, check and compact the session log.")
+class _Sessions(CommandGroup):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        found: click.Command = getattr(importlib.import_module(f"lakehouse.cli.{_COMMANDS[cmd_name]}"), cmd_name)
+        return found
+
+
+@click.group(
+    "sessions",
+    cls=_Sessions,
+    short_help="Read, check and compact the session log.",
+    epilog=statuses("done", "no such session, verdicts that differ, a log that is not whole"),
+)
 def command() -> None:
     """Read the session log: the live file, its rotated files (plain, gzip, zstd) and the compacted Parquet as one
     stream."""
-
-
-for _subcommand in (ls, show, stats, sql, tail, verify, compact, report, replay):
-    command.add_command(_subcommand)

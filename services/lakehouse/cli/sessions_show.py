@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import click
 
+from lakehouse.cli.exit_status import Negative
 from lakehouse.cli.sessions_output import log_option, one_line_errors, open_reader, plural, safe
 from lakehouse.sessions.query.listing import find_rows
 from lakehouse.sessions.row_lines import read_row_line
@@ -53,7 +54,7 @@ def show(
             if len(found) > SESSIONS_MAX:
                 break
     if not found:
-        raise click.ClickException(
+        raise Negative(
             f"no session with the id or trace id {identifier!r} is in {log_path}: `lakehouse sessions ls` shows the"
             " newest"
         )

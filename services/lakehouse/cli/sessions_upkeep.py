@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from lakehouse.cli.exit_status import SystemFault
 from lakehouse.cli.sessions_output import (
     json_option,
     log_option,
@@ -44,8 +45,9 @@ def verify(log_path: Path, problems_max: int, recall_hours: float, *, canonical:
     tried again), or where the later one ended more than --recall-hours after the one before (`reused`). Any others are
     duplicates.
 
-    Exit status 0: nothing torn, doubled or unreadable (and all canonical, if asked). 1: something is, or there is no
-    log. Rows of other producers, and rows that claim our schema without its keys, are counted and do not fail it.
+    Exit status 0: nothing torn, doubled or unreadable (and all canonical, if asked). 1: something is; 3:
+    there is no log. Rows of other producers, and rows that claim our schema without its keys, are counted and do not
+    fail it.
     """
     from lakehouse.sessions.store.segments import open_snapshot  # noqa: PLC0415  what this command alone needs
     from lakehouse.sessions.upkeep.verification import verify_log  # noqa: PLC0415
@@ -102,25 +104,28 @@ def verify(log_path: Path, problems_max: int, recall_hours: float, *, canonical:
 @json_option
 @one_line_errors
 def compact(log_path: Path, settle_s: float, memory_mib: int, *, as_json: bool) -> None:
-    """Turn the rotated files beside the log into ZSTD Parquet by day, in the folder `<log>.parquet`, and removes each
-    once its Parquet was read back and compared with it. The live file is never touched.
+    """Turn the rotated files beside the log into ZSTD Parquet by day, in the folder `<log>.parquet`, and remove each
+    once its Parquet was read back and compared with it; then merge the small files of each day into few. The live file
+    is never touched.
 
     May be killed and run again at any moment. Run it when logrotate is not at work (from its `postrotate`, or at
     another hour), since a compressor that has a file open finishes it under the old name.
 
-    Exit status 1: a file was left as it is; the reason says what to do.
+    Exit status 1: a file or a day was left as it is; the reason says what to do.
     """
     import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
 
     from lakehouse.sessions.upkeep.compaction import compact as compact_log  # noqa: PLC0415
+    from lakehouse.sessions.upkeep.merging import merge_days  # noqa: PLC0415
 
-    outcomes = []
+    memory_bytes = memory_mib * 1024**2
+    outcomes, days_left = [], 0
     with progress_display("Compacting") as display:
         try:
             for outcome in compact_log(
                 log_path,
                 settle_s=settle_s,
-                memory_bytes=memory_mib * 1024**2,
+                memory_bytes=memory_bytes,
                 progress=display.advance,
                 on_start=display.start,
             ):
@@ -133,11 +138,19 @@ def compact(log_path: Path, settle_s: float, memory_mib: int, *, as_json: bool) 
                 else:
                     done = f"left as it is: {outcome.reason}"
                 click.echo(f"{outcome.source}: {done}")
+            for day in merge_days(
+                log_path, memory_bytes=memory_bytes, progress=display.advance, on_start=display.start
+            ):
+                days_left += not day.merged
+                if not day.merged:
+                    click.echo(f"{day.day or 'the Parquet files'}: not merged: {day.reason}", err=as_json)
+                elif not as_json:
+                    click.echo(f"{day.day}: {day.files} Parquet files of {day.lines} lines merged into one")
         except duckdb.Error as error:
-            raise click.ClickException(f"DuckDB failed, and no row was removed: {error}") from None
+            raise SystemFault(f"DuckDB failed, and no row was removed: {error}") from None
     if as_json:
         print_json([asdict(outcome) for outcome in outcomes])
     elif not outcomes:
         click.echo("Nothing to compact: no rotated file stands beside the live one.")
-    if not all(outcome.compacted for outcome in outcomes):
+    if days_left or not all(outcome.compacted for outcome in outcomes):
         raise click.exceptions.Exit(1)

@@ -7,8 +7,8 @@ whole. The short way accepts only what ``decode_row`` accepts, and only lines in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final, get_args
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, get_args
 
 import orjson
 
@@ -17,11 +17,13 @@ from lakehouse.sessions.row import INTEGER_MAX, encode_row
 from lakehouse.sessions.row_reading import decode_row
 from lakehouse.strict_json.rules import DEPTH_MAX, JsonBreach, check_depth
 
-_STRINGS: Final = ("session_id", "timestamp", "daemon", "trace_id", "kind", "provider", "model", "prompt")
-_COUNTS: Final = ("max_iterations", "duration_ms")
+_STRINGS: Final = (
+    "session_id", "timestamp", "daemon", "trace_id", "kind", "provider", "model", "prompt", "final_verdict",
+)  # fmt: skip
+_COUNTS: Final = ("max_iterations", "iterations", "input_tokens", "output_tokens", "duration_ms")
 _OPTIONAL_STRINGS: Final = ("caller_trace", "caller", "request_digest")
 _FLAGS: Final = ("grounded_in_roster", "token_budget_spent", "no_progress")
-_ATTEMPT_STRINGS: Final = ("provider", "model", "raw")
+_ATTEMPT_STRINGS: Final = ("provider", "model", "verdict", "raw")
 _ATTEMPT_COUNTS: Final = ("iteration", "input_tokens", "output_tokens", "chat_ms", "validate_ms")
 _ATTEMPT_OPTIONAL_STRINGS: Final = ("span_id", "roster", "parse_problem")
 _FINAL_VERDICTS: Final = frozenset(get_args(FinalVerdict))
@@ -31,9 +33,17 @@ _WHERES: Final = frozenset(get_args(Where))
 _ROW_START: Final = f'{{"schema":"{SCHEMA}",'.encode()
 _SCHEMA_BYTES: Final = SCHEMA.encode()
 
+# What `_is_shaped` remembers.
+_SHAPES_MAX: Final = 1024
+_NAMES: Final = frozenset(
+    (*_STRINGS, *_COUNTS, *_OPTIONAL_STRINGS, *_FLAGS, *_ATTEMPT_STRINGS, *_ATTEMPT_COUNTS, *_ATTEMPT_OPTIONAL_STRINGS)
+) | {"schema", "spec", "artifact", "attempts", "error", "brief", "try", "cost_nano_usd", "raw_truncated", "findings",
+     "datasets"}  # fmt: skip
+_ROW_SHAPES: Final[set[tuple[object, ...]]] = set()
+_ATTEMPT_SHAPES: Final[set[tuple[object, ...]]] = set()
 
-@dataclass(frozen=True, slots=True)
-class RowLine:
+
+class RowLine(NamedTuple):
     """What a row says, as far as it is asked for without the rest."""
 
     session_id: str
@@ -95,41 +105,86 @@ def _plain_fields(line: bytes) -> dict[str, Any] | None:
 
 
 def _is_row(row: dict[str, Any]) -> bool:
-    attempts = row.get("attempts")
-    if not (
-        _have(row, _STRINGS, str)
-        and _have_counts(row, _COUNTS)
-        and _is_text_of(row.get("final_verdict"), _FINAL_VERDICTS)
-        and type(attempts) is list
-        and all(type(each) is dict and _is_attempt(each) for each in attempts)
-        and row.get("iterations") == len(attempts)
-        and _may_have(row, _OPTIONAL_STRINGS, str)
-        and _may_have(row, _FLAGS, bool)
-        and _may_have(row, ("spec", "artifact"), dict)
-        and ("try" not in row or (_is_count(row["try"]) and row["try"] >= 2))
+    if not _is_shaped(row, _ROW_SHAPES, _has_row_types):
+        return False
+    attempts = row["attempts"]
+    iterations, input_tokens, output_tokens, cost_nano_usd = len(attempts), 0, 0, 0
+    costs_known = iterations > 0
+    for attempt in attempts:
+        if type(attempt) is not dict or not _is_attempt(attempt):
+            return False
+        input_tokens += attempt["input_tokens"]
+        output_tokens += attempt["output_tokens"]
+        if "cost_nano_usd" in attempt:
+            cost_nano_usd += attempt["cost_nano_usd"]
+        else:
+            costs_known = False
+    return (
+        row["final_verdict"] in _FINAL_VERDICTS
+        and row["iterations"] == iterations
+        and row["input_tokens"] == input_tokens <= INTEGER_MAX
+        and row["output_tokens"] == output_tokens <= INTEGER_MAX
+        and 0 <= row["max_iterations"] <= INTEGER_MAX
+        and 0 <= row["duration_ms"] <= INTEGER_MAX
+        and row.get("cost_nano_usd") == (cost_nano_usd if costs_known else None)
+        and cost_nano_usd <= INTEGER_MAX
+        and ("try" not in row or 2 <= row["try"] <= INTEGER_MAX)
         and ("error" not in row or _is_error(row["error"]))
         and ("brief" not in row or _is_brief(row["brief"]))
-    ):
-        return False
-    for key in ("input_tokens", "output_tokens"):
-        if not _is_count(row.get(key)) or row[key] != sum(attempt[key] for attempt in attempts):
-            return False
-    costs = [attempt.get("cost_nano_usd") for attempt in attempts]
-    known = None if None in costs or not costs else sum(costs)
-    return row.get("cost_nano_usd") == known and ("cost_nano_usd" not in row or _is_count(known))
+    )
 
 
 def _is_attempt(attempt: dict[str, Any]) -> bool:
     return (
-        _have(attempt, _ATTEMPT_STRINGS, str)
-        and _have_counts(attempt, _ATTEMPT_COUNTS)
-        and _is_text_of(attempt.get("verdict"), _ATTEMPT_VERDICTS)
-        and _may_have(attempt, _ATTEMPT_OPTIONAL_STRINGS, str)
-        and _may_have(attempt, ("raw_truncated",), bool)
+        _is_shaped(attempt, _ATTEMPT_SHAPES, _has_attempt_types)
+        and attempt["verdict"] in _ATTEMPT_VERDICTS
+        and 0 <= attempt["iteration"] <= INTEGER_MAX
+        and 0 <= attempt["input_tokens"] <= INTEGER_MAX
+        and 0 <= attempt["output_tokens"] <= INTEGER_MAX
+        and 0 <= attempt["chat_ms"] <= INTEGER_MAX
+        and 0 <= attempt["validate_ms"] <= INTEGER_MAX
         and ("findings" not in attempt or _are_findings(attempt["findings"]))
         and ("error" not in attempt or _is_error(attempt["error"]))
         and ("datasets" not in attempt or _are_datasets(attempt["datasets"]))
-        and ("cost_nano_usd" not in attempt or _is_count(attempt["cost_nano_usd"]))
+        and ("cost_nano_usd" not in attempt or 0 <= attempt["cost_nano_usd"] <= INTEGER_MAX)
+    )
+
+
+def _is_shaped(
+    fields: dict[str, Any], shapes: set[tuple[object, ...]], has_types: Callable[[dict[str, Any]], bool]
+) -> bool:
+    """Whether the keys and the types of their values are as they should be, which is asked once for each shape that
+    turns up: rows of one writer have a dozen."""
+    shape = (*fields, *map(type, fields.values()))
+    if shape in shapes:
+        return True
+    if not has_types(fields):
+        return False
+    # A name that is not ours may be of any length, and is not kept.
+    if len(shapes) < _SHAPES_MAX and _NAMES.issuperset(fields):
+        shapes.add(shape)
+    return True
+
+
+def _has_row_types(row: dict[str, Any]) -> bool:
+    return (
+        _have(row, _STRINGS, str)
+        and _have(row, _COUNTS, int)
+        and _have(row, ("attempts",), list)
+        and _may_have(row, _OPTIONAL_STRINGS, str)
+        and _may_have(row, _FLAGS, bool)
+        and _may_have(row, ("spec", "artifact"), dict)
+        and _may_have(row, ("try", "cost_nano_usd"), int)
+    )
+
+
+def _has_attempt_types(attempt: dict[str, Any]) -> bool:
+    return (
+        _have(attempt, _ATTEMPT_STRINGS, str)
+        and _have(attempt, _ATTEMPT_COUNTS, int)
+        and _may_have(attempt, _ATTEMPT_OPTIONAL_STRINGS, str)
+        and _may_have(attempt, ("raw_truncated",), bool)
+        and _may_have(attempt, ("cost_nano_usd",), int)
     )
 
 
@@ -182,14 +237,6 @@ def _is_count(value: object) -> bool:
 def _have(fields: dict[str, Any], keys: tuple[str, ...], kind: type) -> bool:
     for key in keys:  # noqa: SIM110  a generator costs twice the time
         if type(fields.get(key)) is not kind:
-            return False
-    return True
-
-
-def _have_counts(fields: dict[str, Any], keys: tuple[str, ...]) -> bool:
-    for key in keys:
-        value = fields.get(key)
-        if type(value) is not int or not 0 <= value <= INTEGER_MAX:
             return False
     return True
 

@@ -14,14 +14,25 @@ from typing import Any, Final
 import orjson
 
 from lakehouse.sessions.query.reader import SessionReader
+from lakehouse.sessions.record import SCHEMA
 from lakehouse.sessions.row_lines import read_row_line
 from lakehouse.sessions.row_reading import RowBreach
 from lakehouse.sessions.store.lines import Progress, SegmentDamagedError, read_backwards, read_blocks, read_lines
+from lakehouse.sessions.store.parquet_rows import quoted
 from lakehouse.sessions.store.segments import Segment
 
 _RELATIVE: Final = re.compile(r"([0-9]{1,6})([mhdw])")
-# Rows one after the other that are too old, after which a file is believed to hold no newer ones.
-_OLDER_ROWS: Final = 1000
+# How much text that is too old is looked through for rows that are not: what a sweep appends ended earlier than the
+# rows before it.
+_OLDER_BYTES_MAX: Final = 256 * 1024**2
+# How our writers begin a row. What `decode_row` takes for a row has no name twice, so that this is its timestamp.
+_HEAD: Final = re.compile(
+    rb'\{"schema":"session\.iterate\.v1","session_id":"[^"\\]*","timestamp":"([0-9-]{10}T[0-9:]{8}\.[0-9]{6}Z)"'
+)
+# Other spellings of an ASCII character, of a solidus and of all others.
+_ASCII_ESCAPE: Final = re.compile(rb"\\u00[2-7]")
+_SOLIDUS_ESCAPE: Final = re.compile(rb"\\/")
+_ESCAPE: Final = re.compile(rb"\\u")
 _CLOCK_SLACK_S: Final = 60.0
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -33,6 +44,7 @@ class SessionFilter:
     verdict: str | None = None
     kind: str | None = None
     model: str | None = None
+    caller: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 
@@ -44,6 +56,7 @@ class SessionFilter:
             ("final_verdict = ?", self.verdict),
             ("kind = ?", self.kind),
             ("model = ?", self.model),
+            ("caller = ?", self.caller),
             ("timestamp >= ?", self.since),
             ("timestamp < ?", self.until),
         ):
@@ -56,8 +69,13 @@ class SessionFilter:
         """What ``where`` says, of a row and its timestamp."""
         return (
             all(
-                value is None or row[key] == value
-                for key, value in (("final_verdict", self.verdict), ("kind", self.kind), ("model", self.model))
+                value is None or row.get(key) == value
+                for key, value in (
+                    ("final_verdict", self.verdict),
+                    ("kind", self.kind),
+                    ("model", self.model),
+                    ("caller", self.caller),
+                )
             )
             and (self.since is None or (moment is not None and moment >= self.since))
             and (self.until is None or (moment is not None and moment < self.until))
@@ -79,6 +97,7 @@ class SessionSummary:
     """The error's, of an ``infra_error``."""
     iterations: int | None
     grounded_in_roster: bool | None
+    caller: str | None
     input_tokens: int | None
     output_tokens: int | None
     duration_ms: int | None
@@ -93,27 +112,38 @@ def list_sessions(
     """The newest ``limit`` sessions that fit, newest first. Raises QueryRefusedError, OSError.
 
     Files are read from the newest row backwards, until none can hold a newer one than those found. Rows stand in the
-    order in which they were appended, and a sweep appends rows of earlier ends: a file is left behind after
-    ``_OLDER_ROWS`` rows in a row that are too old.
+    order in which they were appended, and a sweep appends rows of earlier ends: plain files are read on for
+    ``_OLDER_BYTES_MAX`` of rows that are too old, all together, and the reader warns where there is more.
     """
     newest = _Newest(wanted, limit)
+    older_bytes = 0
     for segment in reversed(reader.snapshot.segments):
         if newest.is_older(segment.modified_unix_s + _CLOCK_SLACK_S):
             break
-        if segment.compression == "none":
-            older = 0
-            for line in read_backwards(segment):
-                older = 0 if newest.add(line) else older + 1
-                if older == _OLDER_ROWS:
-                    break
-        else:
+        if segment.compression != "none":
             _add_compressed(reader, segment, newest, progress)
+            continue
+        for line in read_backwards(segment):
+            if newest.add(line):
+                continue
+            older_bytes += len(line)
+            if older_bytes > _OLDER_BYTES_MAX:
+                reader.notice(
+                    f"{segment.path} and older files were looked through from their ends, and"
+                    f" {_OLDER_BYTES_MAX >> 20} MiB of older rows were found there: a newer row before those, which a"
+                    " sweep may have appended late, is not listed (`lakehouse sessions sql` reads all)"
+                )
+                break
+        if older_bytes > _OLDER_BYTES_MAX:
+            break
+        if progress is not None:
+            progress(segment.size_bytes)
     found = newest.found
     if reader.snapshot.parquet_files:
         where, parameters = wanted.where()
         _, rows = reader.query_archive(
             "SELECT timestamp, session_id, trace_id, kind, provider, model, final_verdict, error.reason, iterations,"
-            " grounded_in_roster, input_tokens, output_tokens, duration_ms"
+            " grounded_in_roster, caller, input_tokens, output_tokens, duration_ms"
             f" FROM facts WHERE {where} ORDER BY timestamp DESC NULLS LAST, session_id DESC LIMIT ?",
             [*parameters, limit],
         )
@@ -145,6 +175,9 @@ class _Newest:
         self._limit = limit
         self._heap: list[tuple[tuple[str, str], int, SessionSummary]] = []
         self._seen = 0
+        self._oldest = b""
+        """The timestamp before which nothing is wanted any more."""
+        self._since = (timestamp_text(wanted.since) or "").encode()
 
     @property
     def found(self) -> list[SessionSummary]:
@@ -155,6 +188,7 @@ class _Newest:
         self._heap = [(_age(session), place, session) for place, session in enumerate(sessions)]
         self._seen = len(sessions)
         heapq.heapify(self._heap)
+        self._note_oldest()
 
     def is_older(self, unix_s: float) -> bool:
         """Whether nothing that ended by then is wanted any more."""
@@ -163,7 +197,10 @@ class _Newest:
         return moment < since or (len(self._heap) >= self._limit and moment < self._heap[0][0][0])
 
     def add(self, line: bytes) -> bool:
-        """Takes a line. False for a row that is older than all that is wanted."""
+        """Takes a line. False for one that can be no row but one that is older than all that is wanted."""
+        head = _HEAD.match(line)
+        if head is not None and (head[1] < self._since or head[1] < self._oldest):
+            return False
         try:
             row = json.loads(read_row_line(line).text)
         except RowBreach:
@@ -179,7 +216,11 @@ class _Newest:
             self._seen += 1
             entry = (_age(session), self._seen, session)
             (heapq.heappushpop if full else heapq.heappush)(self._heap, entry)
+            self._note_oldest()
         return True
+
+    def _note_oldest(self) -> None:
+        self._oldest = self._heap[0][0][0].encode() if len(self._heap) >= self._limit else b""
 
 
 def _moment(timestamp: str) -> datetime | None:
@@ -203,6 +244,7 @@ def _summary(row: dict[str, Any], timestamp: str | None) -> SessionSummary:
         row["error"]["reason"] if "error" in row else None,
         row["iterations"],
         row.get("grounded_in_roster"),
+        row.get("caller"),
         row["input_tokens"],
         row["output_tokens"],
         row["duration_ms"],
@@ -215,26 +257,44 @@ def find_rows(reader: SessionReader, identifier: str, progress: Progress | None 
     snapshot = reader.snapshot
     if snapshot.parquet_files:
         yield from _find_in_parquet(reader, identifier)
-    # Bytes first: a search for them passes a gigabyte a second. Another spelling of the id has one of two escapes.
-    needles = (orjson.dumps(identifier), b"\\u", b"\\/")
+    # Bytes first: where neither the id nor another spelling of it stands, nothing is to be read.
+    needle, escapes = orjson.dumps(identifier), _escapes(identifier)
+
+    def may_have_it(text: bytes) -> bool:
+        return needle in text or any(escape.search(text) for escape in escapes)
+
     for segment in snapshot.segments:
         try:
             for block in read_blocks(segment, progress):
-                if any(needle in block for needle in needles):
-                    for line in block.split(b"\n"):
-                        if any(needle in line for needle in needles) and _is_of(line, identifier):
+                if may_have_it(block):
+                    for line in filter(may_have_it, block.split(b"\n")):
+                        if _is_of(line, identifier):
                             yield line
         except SegmentDamagedError:
             continue
 
 
+def _escapes(identifier: str) -> list[re.Pattern[bytes]]:
+    """What stands in every line that has this id, or one of the names under which ids stand, in another spelling: one
+    of these."""
+    if not (identifier.isascii() and identifier.isprintable()):
+        return [_ESCAPE, _SOLIDUS_ESCAPE]
+    return [_ASCII_ESCAPE, _SOLIDUS_ESCAPE] if "/" in identifier else [_ASCII_ESCAPE]
+
+
 def _find_in_parquet(reader: SessionReader, identifier: str) -> Iterator[bytes]:
-    _, rows = reader.query_archive(
-        "SELECT line FROM parquet_rows WHERE session_id = $1 OR trace_id = $1 OR caller_trace = $1 ORDER BY timestamp",
-        [identifier],
-    )
-    for (line,) in rows:
-        yield line.encode()
+    has_it = "schema = $2 AND (session_id = $1 OR trace_id = $1 OR caller_trace = $1)"
+    parameters = [identifier, SCHEMA]
+    # The ids first: whole lines are read out of the few files that have it.
+    _, found = reader.query_archive(f"SELECT DISTINCT file FROM parquet_rows WHERE {has_it}", parameters)
+    files = ", ".join(quoted(file) for (file,) in found)
+    if files:
+        _, rows = reader.query_archive(
+            f"SELECT line FROM read_parquet([{files}], hive_partitioning = false) WHERE {has_it} ORDER BY timestamp",
+            parameters,
+        )
+        for (line,) in rows:
+            yield line.encode()
 
 
 def _is_of(line: bytes, identifier: str) -> bool:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from lakehouse.sessions.query.rows_alone import source_of
-from lakehouse.sessions.query.views import connect
+from lakehouse.sessions.query.views import JsonSource, connect
 from lakehouse.sessions.store.lines import SegmentDamagedError, check_whole, is_cut
 from lakehouse.sessions.store.segments import Segment, Snapshot, open_snapshot
 
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     import duckdb
 
 QueryProgress = Callable[[float], None]
-"""Called about ten times a second with how much of the running query is done, 0 to 1."""
+"""Called now and then with how much of the answer is done, 0 to 1."""
 
 _PROGRESS_INTERVAL_S: Final = 0.1
 _FETCH_ROWS: Final = 256
+# Of an answer's time, what goes by in looking at each line of JSONL, about.
+_LOOKING_SHARE: Final = 0.6
 
 
 class QueryRefusedError(Exception):
@@ -46,6 +48,8 @@ class SessionReader:
         self._folder = tempfile.mkdtemp(prefix="lakehouse-sessions-")
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._archive: duckdb.DuckDBPyConnection | None = None
+        self._done = 0.0
+        """How much of the running answer had been done when its query began."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -130,12 +134,13 @@ class SessionReader:
             while not wait((outcome,), timeout=_PROGRESS_INTERVAL_S).done:
                 percent = connection.query_progress()
                 if self._progress is not None and percent >= 0:
-                    self._progress(min(1.0, percent / 100))
+                    self._progress(self._done + (1 - self._done) * min(1.0, percent / 100))
         except BaseException:
             connection.interrupt()
             raise
         finally:
             worker.join()
+            self._done = 0.0
         return outcome.result()
 
     @property
@@ -145,9 +150,22 @@ class SessionReader:
             # DuckDB reports a damaged gzip file, and reads half a zstd file as if it were whole.
             cut = filter(is_cut, self.snapshot.segments)
             self.leave_out({segment: reason for segment in cut if (reason := _damage(segment))})
-            sources = [source_of(segment, Path(self._folder)) for segment in self.snapshot.segments]
+            sources = self._sources()
             self._connection = connect(self.snapshot, sources, spill_folder=os.path.join(self._folder, "spill"))  # noqa: PTH118  DuckDB takes a string
         return self._connection
+
+    def _sources(self) -> list[JsonSource]:
+        total = sum(segment.size_bytes for segment in self.snapshot.segments)
+        looked_at = 0
+
+        def advance(count: int) -> None:
+            nonlocal looked_at
+            looked_at += count
+            self._done = _LOOKING_SHARE * min(1.0, looked_at / total)
+            if self._progress is not None:
+                self._progress(self._done)
+
+        return [source_of(segment, Path(self._folder), advance) for segment in self.snapshot.segments]
 
     def _leave_out_damaged(self) -> bool:
         """Drops compressed files that do not decompress to their end; True when there were some."""
@@ -157,6 +175,10 @@ class SessionReader:
             self._connection = None
         self.leave_out(damage)
         return bool(damage)
+
+    def notice(self, text: str) -> None:
+        """Adds a warning: of something that an answer does not say."""
+        self.snapshot = replace(self.snapshot, notices=(*self.snapshot.notices, text))
 
     def leave_out(self, damage: dict[Segment, str]) -> None:
         """Closes damaged segments, each with its reason, and warns of them."""

@@ -155,16 +155,16 @@ def connect(snapshot: Snapshot, sources: Sequence[JsonSource], *, spill_folder: 
     return connection
 
 
-def facts_from_lines(source: str, valid: str) -> str:
-    """A query for the columns of ``facts`` and for ``line``, ``torn`` and ``reading``, from a query that has
-    those three and a row as JSON, or NULL, in the column named by ``valid``. Each text is parsed once."""
+def facts_from_lines(source: str, text: str) -> str:
+    """A query for the columns of ``facts`` and for ``line``, ``torn`` and ``reading``, from a query that has those
+    three and the valid JSON of a row, or NULL, in the column named by ``text``."""
     kinds = ", ".join(f'"{name}" {_READ_AS.get(name, kind)}' for name, kind in FACT_COLUMNS.items())
     columns = ", ".join(
         'try_cast(r."timestamp" AS TIMESTAMP) AS "timestamp"' if name == "timestamp" else f'r."{name}" AS "{name}"'
         for name in FACT_COLUMNS
     )
     # A cast from JSON to a struct takes a value of another type as NULL, as reading a file does.
-    parsed = f"SELECT try_cast({valid} AS STRUCT({kinds})) AS r, line, torn, reading FROM ({source})"
+    parsed = f"SELECT try_cast(CAST({text} AS JSON) AS STRUCT({kinds})) AS r, line, torn, reading FROM ({source})"
     return f"SELECT {columns}, line, torn, reading FROM ({parsed})"
 
 
@@ -172,7 +172,6 @@ def _view_statements(snapshot: Snapshot, sources: Sequence[JsonSource]) -> Itera
     json_sources = _json_sources(sources, COLUMNS)
     # Read on its own: a raw answer that is not named is not copied out of the file.
     fact_sources = _json_sources(sources, FACT_COLUMNS)
-    parquet = _texts(os.fspath(path) for path in snapshot.parquet_files)
     sessions, facts, attempts = [], [], []
     for name in json_sources:
         yield f"CREATE VIEW {name} AS {json_sources[name]}"
@@ -184,12 +183,9 @@ def _view_statements(snapshot: Snapshot, sources: Sequence[JsonSource]) -> Itera
             f" unnest(attempts) AS a FROM {name})"
         )
     if snapshot.parquet_files:
-        # The empty part gives files of before a key its column, and a struct of before a field the field: both as NULL.
         yield (
             "CREATE VIEW parquet_rows AS SELECT *, coalesce(reading, line) AS text"
-            f" FROM ({_no_rows({**FACT_COLUMNS, 'reading': 'VARCHAR'})} UNION ALL BY NAME"
-            f" SELECT * FROM read_parquet({parquet}, hive_partitioning = false, union_by_name = true))"
-            f" WHERE schema = '{SCHEMA}'"
+            f" FROM ({stored_rows(snapshot.parquet_files)}) WHERE schema = '{SCHEMA}'"
         )
         sessions.append(f"SELECT {', '.join(map(_from_parquet_column, COLUMNS))} FROM parquet_rows")
         facts.append(f"SELECT {_quoted(FACT_COLUMNS)} FROM parquet_rows")
@@ -210,6 +206,17 @@ def _view_statements(snapshot: Snapshot, sources: Sequence[JsonSource]) -> Itera
     )
     all_attempts = " UNION ALL ".join(attempts) or none
     yield f"CREATE VIEW attempts AS SELECT {_KEY_COLUMNS}, {names} FROM ({all_attempts})"
+
+
+def stored_rows(files: Iterable[os.PathLike[str]]) -> str:
+    """A query for all columns of Parquet files of the archive, one at least; ``file`` is each row's file.
+
+    The empty part gives files of before a key its column, and a struct of before a field the field: both as NULL."""
+    return (
+        f"{_no_rows({**FACT_COLUMNS, 'reading': 'VARCHAR', 'segment': 'VARCHAR'})} UNION ALL BY NAME SELECT * FROM"
+        f" read_parquet({_texts(map(os.fspath, files))}, hive_partitioning = false, union_by_name = true,"
+        " filename = 'file')"
+    )
 
 
 def _json_sources(read: Sequence[JsonSource], wanted: dict[str, str]) -> dict[str, str]:

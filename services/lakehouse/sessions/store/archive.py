@@ -3,13 +3,20 @@
 Beside ``sessions.jsonl`` stands the folder ``sessions.parquet``::
 
     day=YYYY-MM-DD/<segment>-NNNN.parquet   rows by the UTC day of their timestamp (``day=unknown`` without one)
+    day=YYYY-MM-DD/merged-<name>.parquet    what were several of these; see ``days``
     _segments/<segment>.json                the manifest that commits a compacted segment
+    _days/YYYY-MM-DD.json                   which of the day's files stand merged in which
     _claimed/<segment>.jsonl[.gz|.zst]      a rotated file that a compaction took and has not finished
     _building/<segment>/                    Parquet in the making
     _lock                                   held by the running compaction
 
-A Parquet file counts if and only if a manifest names it, and a claimed file counts if and only if its segment has no
-manifest: renaming the manifest into place is the one instant in which rows move from JSONL to Parquet.
+A Parquet file counts if and only if a manifest names it and no day's manifest says that it stands merged in another,
+and a claimed file counts if and only if its segment has no manifest: renaming the manifest into place is the one
+instant in which rows move from JSONL to Parquet. A segment's manifest never changes; its name is the segment's
+identity.
+
+Readers hold the folder's own lock shared while they look (``days.reading``); files that count no more go while nobody
+does.
 """
 
 from __future__ import annotations
@@ -18,14 +25,22 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 import orjson
 
 from lakehouse.sessions.store.disk import regular_files
 from lakehouse.sessions.store.names import COMPRESSION_SUFFIXES, LOG_EXTENSION, Compression, LogName, split_compression
+
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+_T = TypeVar("_T", bound=_Dataclass)
 
 MANIFEST_SCHEMA: Final = "session.segment.v1"
 UNKNOWN_DAY: Final = "unknown"
@@ -35,7 +50,10 @@ _MANIFEST: Final = ".json"
 # As `new_segment` makes them: a copy of a manifest or of a claimed file has another name.
 _SEGMENT: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")
 
-# A manifest lists the Parquet files of one segment, some hundred bytes each.
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|unknown")
+_MERGED: Final = re.compile(r"merged-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}\.parquet")
+
+# A manifest lists Parquet files, some hundred bytes each.
 _MANIFEST_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
@@ -49,6 +67,8 @@ class ParquetFile:
     """Relative to the archive's folder."""
     lines: int
     size_bytes: int
+    content: str = ""
+    """As ``Manifest.content``, of this file's lines; empty in manifests of before it was noted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +78,6 @@ class Manifest:
     segment: str
     source: str
     """The rotated file's name when it was claimed."""
-    source_sha256: str
-    """Of the file's bytes, decompressed."""
     source_bytes: int
     """Decompressed."""
     lines: int
@@ -102,9 +120,23 @@ class Archive:
     def manifest_path(self, segment: str) -> Path:
         return self.manifests / f"{segment}{_MANIFEST}"
 
-    def new_manifest_path(self, segment: str) -> Path:
-        """Where a manifest is written before it is renamed into its place."""
-        return self.manifests / f".{segment}.new"
+    @property
+    def days(self) -> Path:
+        return self.folder / "_days"
+
+    def day_path(self, day: str) -> Path:
+        return self.days / f"{day}{_MANIFEST}"
+
+    def merged_days(self) -> list[str]:
+        """The days that have a manifest. Raises OSError."""
+        paths = (path for path, _ in regular_files(self.days))
+        return sorted(path.stem for path in paths if path.suffix == _MANIFEST and _DAY.fullmatch(path.stem))
+
+    def merged_files(self) -> Iterator[Path]:
+        """Every merged file, relative to the folder, named by a manifest or not."""
+        for path in self.folder.glob(f"day=*/merged-*{_PARQUET}"):
+            if _MERGED.fullmatch(path.name):
+                yield path.relative_to(self.folder)
 
     def claimed_path(self, segment: str, compression: Compression) -> Path:
         suffix = next((suffix for suffix, kind in COMPRESSION_SUFFIXES.items() if kind == compression), "")
@@ -137,39 +169,47 @@ class Archive:
     def read_manifest(self, segment: str) -> Manifest:
         """Raises ArchiveDamagedError, OSError."""
         path = self.manifest_path(segment)
+        with self.parsed(path, MANIFEST_SCHEMA) as values:
+            files = tuple(known(ParquetFile, file) for file in values.pop("files"))
+            manifest = known(Manifest, {**values, "files": files})
+        if manifest.segment != segment:
+            raise ArchiveDamagedError(f"{path} is the manifest of {manifest.segment}: remove this copy of it")
+        return manifest
+
+    @contextmanager
+    def parsed(self, path: Path, schema: str) -> Iterator[dict[str, Any]]:
+        """What a manifest holds, without its schema. Raises OSError, and ArchiveDamagedError, also for what does not
+        fit within the block."""
         with path.open("rb") as file:
             data = file.read(_MANIFEST_BYTES_MAX)
         try:
-            fields: dict[str, Any] = orjson.loads(data)
-            if fields.pop("schema") != MANIFEST_SCHEMA:
-                raise ArchiveDamagedError(
-                    f"{path} has another schema than {MANIFEST_SCHEMA}: a newer lakehouse wrote it"
-                )
-            files = tuple(ParquetFile(**file) for file in fields.pop("files"))
-            manifest = Manifest(files=files, **fields)
+            values: dict[str, Any] = orjson.loads(data)
+            if values.pop("schema") != schema:
+                raise ArchiveDamagedError(f"{path} has another schema than {schema}: a newer lakehouse wrote it")
+            yield values
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ArchiveDamagedError(
                 f"{path} is no manifest ({error}): restore the folder {self.folder} from a backup"
             ) from None
-        if manifest.segment != segment:
-            raise ArchiveDamagedError(f"{path} is the manifest of {manifest.segment}: remove this copy of it")
-        return manifest
 
     def committed_unix_s(self, segment: str) -> float:
         """When the segment got its manifest. Raises OSError."""
         return self.manifest_path(segment).stat().st_mtime
 
-    def check_files(self, manifest: Manifest) -> None:
-        """Raises ArchiveDamagedError unless every Parquet file of a manifest stands with its size."""
-        for file in manifest.files:
-            path = self.folder / file.path
-            try:
-                size = path.stat().st_size
-            except FileNotFoundError:
-                size = -1
-            if size != file.size_bytes:
-                found = "is missing" if size < 0 else f"has {size} bytes and not {file.size_bytes}"
-                raise ArchiveDamagedError(f"{path} {found}: restore it from a backup")
+    def check_file(self, path: str, size_bytes: int) -> None:
+        """Raises ArchiveDamagedError unless a Parquet file stands with its size."""
+        try:
+            size = (self.folder / path).stat().st_size
+        except FileNotFoundError:
+            size = -1
+        if size != size_bytes:
+            found = "is missing" if size < 0 else f"has {size} bytes and not {size_bytes}"
+            raise ArchiveDamagedError(f"{self.folder / path} {found}: restore it from a backup")
+
+
+def known(kind: type[_T], values: dict[str, Any]) -> _T:
+    """A dataclass of the keys that it knows; later versions may write more. Raises TypeError where one is missing."""
+    return kind(**{field.name: values[field.name] for field in fields(kind) if field.name in values})
 
 
 def new_segment() -> str:
@@ -180,3 +220,13 @@ def new_segment() -> str:
 def parquet_name(day: str, segment: str, number: int) -> str:
     """Relative to the archive's folder, and to the one in which it is built."""
     return f"day={day}/{segment}-{number:04d}{_PARQUET}"
+
+
+def merged_name(day: str) -> str:
+    """Relative to the archive's folder: a name that no other merged file has."""
+    return f"day={day}/merged-{new_segment()}{_PARQUET}"
+
+
+def day_of_path(path: str) -> str:
+    """The day in whose folder a Parquet file stands, of its path relative to the archive's folder."""
+    return path.partition("/")[0].removeprefix("day=")

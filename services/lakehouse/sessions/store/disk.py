@@ -50,3 +50,16 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Puts a file into place in one instant, whole, and lets it survive a power cut; a kill leaves the old one, or
+    none, and a hidden file beside it. Raises OSError."""
+    temporary = path.with_name(f".{path.stem}.new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    fsync_folder(path.parent)

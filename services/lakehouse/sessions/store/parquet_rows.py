@@ -45,6 +45,16 @@ def stored_lines(connection: duckdb.DuckDBPyConnection, files: Iterable[Path]) -
                 yield (torn, True) if line is None else (line.encode(), False)
 
 
+def stored_segment_lines(connection: duckdb.DuckDBPyConnection, path: Path) -> Iterator[tuple[bytes, bool, str]]:
+    """As ``stored_lines``, of one merged file, with each line's segment. Raises duckdb.Error."""
+    result = connection.execute(
+        f"SELECT line, torn, segment FROM read_parquet({quoted(path)}, hive_partitioning = false)"
+    )
+    while rows := result.fetchmany(_FETCH_ROWS):
+        for line, torn, segment in rows:
+            yield (torn, True, segment) if line is None else (line.encode(), False, segment)
+
+
 def lines_of_sessions(files: Sequence[Path], session_ids: Sequence[str]) -> Iterator[bytes]:
     """The lines of the rows with these session ids. Raises OSError where a file is missing or cannot be read."""
     import duckdb  # noqa: PLC0415  80 ms and 50 MB, for the few who ask

@@ -1,23 +1,24 @@
 """Where the rows are: the live file, the rotated files beside it and the Parquet folder, as one snapshot.
 
 A ``Snapshot`` holds an open descriptor of every JSONL file, taken from a listing that did not change while it was
-opened. Whatever a rotation or a compaction does afterwards, its readers see each row of that moment once.
+opened, and keeps the Parquet files of that moment from being removed. Whatever a rotation, a compaction or a merge does
+afterwards, its readers see each row of that moment once.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from lakehouse.sessions.store.archive import Archive, ArchiveDamagedError, Manifest
+from lakehouse.sessions.store.archive import Archive, Manifest
+from lakehouse.sessions.store.days import ArchiveView, StandingFile, hold_archive, read_archive
 from lakehouse.sessions.store.disk import identity_of, open_to_read
 from lakehouse.sessions.store.log_files import FoundFile, LogFiles, list_log_files
 from lakehouse.sessions.store.names import Compression
@@ -66,12 +67,16 @@ class Snapshot:
     segments: tuple[Segment, ...]
     """Oldest first, the live file last."""
     manifests: tuple[Manifest, ...]
-    """Of the compacted segments whose Parquet files all stand."""
+    """Of the compacted segments of which all rows stand."""
+    parquet: tuple[StandingFile, ...] = ()
+    """The Parquet files that count; each compacted row is in one of them."""
     unreadable: tuple[str, ...] = field(default=())
     """Rows of the log that are missing here, in a sentence each: a damaged manifest, a missing Parquet file, a
     rotated file that cannot be decompressed."""
     notices: tuple[str, ...] = field(default=())
     """Files whose rows do not count, since they look like copies of others, in a sentence each."""
+    archive_fd: int | None = None
+    """Holds the Parquet files in their places."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -89,18 +94,19 @@ class Snapshot:
         for segment in self.segments:
             os.close(segment.fd)
         self.segments = ()
+        if self.archive_fd is not None:
+            os.close(self.archive_fd)
+            self.archive_fd = None
 
     @property
     def parquet_files(self) -> tuple[Path, ...]:
         folder = Archive(self.log_path).folder
-        return tuple(folder / file.path for manifest in self.manifests for file in manifest.files)
+        return tuple(folder / file.path for file in self.parquet)
 
     @property
     def size_bytes(self) -> int:
         """Bytes to read for all of it, compressed files as they are."""
-        return sum(segment.size_bytes for segment in self.segments) + sum(
-            file.size_bytes for manifest in self.manifests for file in manifest.files
-        )
+        return sum(segment.size_bytes for segment in self.segments) + sum(file.size_bytes for file in self.parquet)
 
 
 def open_snapshot(log_path: str | os.PathLike[str]) -> Snapshot:
@@ -111,7 +117,10 @@ def open_snapshot(log_path: str | os.PathLike[str]) -> Snapshot:
     """
     path = Path(log_path)
     archive = Archive(path)
-    with _reported(path):
+    with _reported(path), ExitStack() as held:
+        archive_fd = hold_archive(archive)
+        if archive_fd is not None:
+            held.callback(os.close, archive_fd)
         listing = list_log_files(path)
         for _ in range(_LISTINGS_MAX):
             if len(listing.files) > SEGMENTS_MAX:
@@ -119,30 +128,46 @@ def open_snapshot(log_path: str | os.PathLike[str]) -> Snapshot:
                     f"{len(listing.files)} files stand beside {path}, and {SEGMENTS_MAX} are read at most: run"
                     " `lakehouse sessions compact`"
                 )
-            segments = _open_all(listing)
-            again = list_log_files(path)
-            if segments is not None and again == listing:
-                break
-            for segment in segments or ():
-                os.close(segment.fd)
+            with ExitStack() as opened:
+                segments = _open_all(listing, opened)
+                # Before the second listing: a segment that this finds merged was committed by then.
+                archived = read_archive(archive, listing.committed)
+                again = list_log_files(path)
+                if again == listing and segments is not None and (archive_fd is not None or not listing.committed):
+                    snapshot = _snapshot(path, listing, segments, archived, archive_fd)
+                    opened.pop_all()
+                    held.pop_all()
+                    return snapshot
+            if archive_fd is None:
+                archive_fd = hold_archive(archive)
+                if archive_fd is not None:
+                    held.callback(os.close, archive_fd)
             listing = again
-        else:
-            raise SessionLogUnavailableError(f"{path} is rotated faster than its folder can be listed: try again later")
-    manifests, unreadable = _manifests(archive, listing.committed)
-    unreadable += (
-        f"{file.path} is compressed in a way that is not read here, and its rows are missing: compress it with gzip or"
-        " zstd, or move it out of the folder"
-        for file in listing.not_read
-    )
+        raise SessionLogUnavailableError(f"{path} is rotated faster than its folder can be listed: try again later")
+
+
+def _snapshot(
+    path: Path, listing: LogFiles, segments: list[Segment], archived: ArchiveView, archive_fd: int | None
+) -> Snapshot:
+    unreadable = [
+        *archived.unreadable,
+        *(
+            f"{file.path} is compressed in a way that is not read here, and its rows are missing: compress it with gzip"
+            " or zstd, or move it out of the folder"
+            for file in listing.not_read
+        ),
+    ]
     notices = _notices(path, listing)
-    if not segments and not manifests and not unreadable:
+    if not segments and not archived.files and not archived.manifests and not unreadable:
         raise _absent(path, notices)
     return Snapshot(
         log_path=path,
         segments=tuple(segments),
-        manifests=manifests,
+        manifests=archived.manifests,
+        parquet=archived.files,
         unreadable=tuple(unreadable),
         notices=notices,
+        archive_fd=archive_fd,
     )
 
 
@@ -211,20 +236,19 @@ def _notices(log_path: Path, listing: LogFiles) -> tuple[str, ...]:
     return tuple(notices)
 
 
-def _open_all(listing: LogFiles) -> list[Segment] | None:
-    """Oldest first; None where a file is gone or another one since it was listed. Raises OSError."""
+def _open_all(listing: LogFiles, opened: ExitStack) -> list[Segment] | None:
+    """Oldest first, closed by ``opened``; None where a file is gone or another one since it was listed. Raises
+    OSError."""
     segments: list[Segment] = []
-    try:
-        for file in listing.files:
-            segments.append(_open(file))
-            if segments[-1].identity != file.identity:
-                raise FileNotFoundError(errno.ENOENT, "replaced", os.fspath(file.path))
-    except OSError as error:
-        for segment in segments:
-            os.close(segment.fd)
-        if isinstance(error, FileNotFoundError):
+    for file in listing.files:
+        try:
+            segment = _open(file)
+        except FileNotFoundError:
             return None
-        raise
+        opened.callback(os.close, segment.fd)
+        if segment.identity != file.identity:
+            return None
+        segments.append(segment)
     segments.sort(key=lambda segment: (segment.live, segment.modified_unix_s, segment.path))
     return segments
 
@@ -258,17 +282,3 @@ def _wait_quiet(fd: int) -> bool:
             time.sleep(_LOCK_STEP_S)
         else:
             return True
-
-
-def _manifests(archive: Archive, committed: frozenset[str]) -> tuple[tuple[Manifest, ...], list[str]]:
-    manifests: list[Manifest] = []
-    warnings: list[str] = []
-    for segment in sorted(committed):
-        try:
-            manifest = archive.read_manifest(segment)
-            archive.check_files(manifest)
-        except (ArchiveDamagedError, OSError) as error:
-            warnings.append(str(error))
-        else:
-            manifests.append(manifest)
-    return tuple(manifests), warnings

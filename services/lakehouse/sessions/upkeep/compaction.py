@@ -5,25 +5,28 @@ another name, so that no writer is left), write Parquet, read it back and compar
 into place, commit (rename a manifest into place), remove the claimed file. A kill or a power cut between any two
 steps leaves each row readable once: before the commit in JSONL, after it in Parquet. The next run takes up claimed
 files where this one stopped. The live file is never touched. Every line survives to the byte but blank ones: rows of
-other producers and torn lines too.
+other producers and torn lines too. Few files are made of many by ``merging``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from lakehouse.sessions.store.archive import Archive, ArchiveDamagedError, Manifest, new_segment
-from lakehouse.sessions.store.disk import FILE_MODE, FOLDER_MODE, fsync_folder
+from lakehouse.sessions.store.days import segment_files
+from lakehouse.sessions.store.disk import FOLDER_MODE, fsync_folder, replace_file
 from lakehouse.sessions.store.lines import Progress, SegmentDamagedError, read_lines
+from lakehouse.sessions.store.log_files import FoundFile
 from lakehouse.sessions.store.names import Compression
+from lakehouse.sessions.store.parquet_rows import connect_bare
 from lakehouse.sessions.store.segments import Segment, rotated_files
 from lakehouse.sessions.upkeep.closing import (
     CompactionRefusedError,
@@ -33,8 +36,10 @@ from lakehouse.sessions.upkeep.closing import (
     refuse_unless_settled,
     refuse_while_unsettled,
 )
-from lakehouse.sessions.upkeep.content import ContentTally
 from lakehouse.sessions.upkeep.parquet_writer import ParquetWriter
+
+if TYPE_CHECKING:
+    import duckdb
 
 SETTLE_S: Final = 60.0
 MEMORY_BYTES: Final = 400 * 1024**2
@@ -64,9 +69,16 @@ class SegmentOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class _Settings:
+class _Run:
     settle_s: float
-    duckdb_bytes: int
+    connection: duckdb.DuckDBPyConnection
+    compacted: dict[tuple[int, str], str]
+    """Each committed segment with lines, by their number and content."""
+
+
+def duckdb_bytes(memory_bytes: int) -> int:
+    """What is left to DuckDB of what the process may take."""
+    return max(memory_bytes - _PYTHON_BYTES, _DUCKDB_BYTES_MIN)
 
 
 def compact(
@@ -89,32 +101,46 @@ def compact(
         OSError, duckdb.Error: the disk or a file failed; run again when that is mended.
     """
     archive = Archive(Path(log_path))
-    settings = _Settings(settle_s, max(memory_bytes - _PYTHON_BYTES, _DUCKDB_BYTES_MIN))
     rotated = rotated_files(archive.log_path)
     refuse_while_unsettled(archive)
     _make_folders(archive)
     with alone(archive):
         _clear_building(archive)
+        if rotated:
+            yield from _compact_all(archive, rotated, settle_s, memory_bytes, progress, on_start, on_step)
+        _remove_committed(archive, on_step)
+
+
+def _compact_all(
+    archive: Archive,
+    rotated: Sequence[FoundFile],
+    settle_s: float,
+    memory_bytes: int,
+    progress: Progress | None,
+    on_start: OnStart,
+    on_step: OnStep,
+) -> Iterator[SegmentOutcome]:
+    with closing(connect_bare(archive.building / "spill", memory_bytes=duckdb_bytes(memory_bytes))) as connection:
+        run = _Run(settle_s, connection, _contents(archive))
         for file in rotated:
             on_start(file.path.name, file.status.st_size)
             claim = archive.parse_claimed(file.path.name) if file.path.parent == archive.claimed else None
             if claim is not None:
-                yield _compact_claimed(archive, file.path, claim[0], file.path.name, settings, progress, on_step)
+                yield _compact_claimed(archive, file.path, claim[0], file.path.name, run, progress, on_step)
             else:
-                yield _claim_and_compact(archive, file.path, file.compression, settings, progress, on_step)
-        _remove_committed(archive, on_step)
+                yield _claim_and_compact(archive, file.path, file.compression, run, progress, on_step)
 
 
 def _claim_and_compact(
     archive: Archive,
     path: Path,
     compression: Compression,
-    settings: _Settings,
+    run: _Run,
     progress: Progress | None,
     on_step: OnStep,
 ) -> SegmentOutcome:
     try:
-        refuse_unless_settled(path, settings.settle_s)
+        refuse_unless_settled(path, run.settle_s)
         name = new_segment()
         claimed = archive.claimed_path(name, compression)
         # Whatever rotated file has this name by now is the one that is taken: each is as good as another.
@@ -130,7 +156,7 @@ def _claim_and_compact(
     fsync_folder(archive.claimed)
     fsync_folder(path.parent)
     on_step("claimed", name)
-    return _compact_claimed(archive, claimed, name, path.name, settings, progress, on_step)
+    return _compact_claimed(archive, claimed, name, path.name, run, progress, on_step)
 
 
 def _compact_claimed(
@@ -138,14 +164,14 @@ def _compact_claimed(
     path: Path,
     name: str,
     source: str,
-    settings: _Settings,
+    run: _Run,
     progress: Progress | None,
     on_step: OnStep,
 ) -> SegmentOutcome:
     with contextlib.ExitStack() as stack:
         try:
-            segment = stack.enter_context(closed_segment(path, settings.settle_s))
-            manifest = _build(archive, segment, name, source, settings, progress, on_step)
+            segment = stack.enter_context(closed_segment(path, run.settle_s))
+            manifest = _build(archive, segment, name, source, run, progress, on_step)
         except SegmentRefusedError as refusal:
             return SegmentOutcome(source=source, segment=name, compacted=False, reason=str(refusal))
         _place(archive, manifest)
@@ -153,6 +179,7 @@ def _compact_claimed(
         if os.fstat(segment.fd).st_size != segment.size_bytes:
             return SegmentOutcome(source=source, segment=name, compacted=False, reason="it grew meanwhile: run again")
         _commit(archive, manifest)
+        run.compacted[manifest.lines, manifest.content] = name
         on_step("committed", name)
     path.unlink()
     fsync_folder(archive.claimed)
@@ -173,71 +200,65 @@ def _build(
     segment: Segment,
     name: str,
     source: str,
-    settings: _Settings,
+    run: _Run,
     progress: Progress | None,
     on_step: OnStep,
 ) -> Manifest:
-    """Parquet in the building folder that was read back and compared with a second reading of the segment."""
+    """Parquet in the building folder that was read back and compared with what the segment holds."""
+    import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
+
     folder = archive.building / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=FOLDER_MODE)
+    lines = source_bytes = 0
     try:
-        with ParquetWriter(folder, name, memory_bytes=settings.duckdb_bytes) as writer:
+        with ParquetWriter(folder, name, run.connection) as writer:
             for line in read_lines(segment, progress):
                 if line.too_long:
                     raise SegmentRefusedError(f"line {line.number} is longer than any row: move the file away")
+                source_bytes = line.offset + len(line.data) + line.ended
                 if line.data.strip():
                     writer.add(line.data)
+                    lines += 1
             writer.flush()
             on_step("written", name)
-            stored = writer.read_back()
-            files = tuple(writer.files)
-            written = writer.tally
-        sha256, source_bytes, content = _read_again(segment)
+            files, stored = writer.read_back()
     except SegmentDamagedError as error:
         raise SegmentRefusedError(str(error)) from None
+    except duckdb.OutOfMemoryException:
+        raise SegmentRefusedError("its longest rows need more memory: run again with a larger --memory") from None
     except ValueError as error:
         raise SegmentRefusedError(f"its Parquet is not what was written ({error}): nothing was removed") from None
-    if not (stored == written and content == (stored.lines, stored.content)):
+    if stored.lines != lines:
         raise SegmentRefusedError(
-            f"its Parquet holds {stored.lines} lines with content {stored.content[:16]}, the file {content[0]} with"
-            f" {content[1][:16]}: nothing was removed; check the disk and run again"
+            f"its Parquet holds {stored.lines} lines, the file {lines}: nothing was removed; check the disk and run"
+            " again"
         )
-    if stored.lines:
-        _refuse_a_second_time(archive, sha256)
+    before = run.compacted.get((lines, stored.content)) if lines else None
+    if before is not None:
+        raise SegmentRefusedError(
+            f"the same lines were compacted before, as {before}: a copy was put back or a compressor was still at work;"
+            " remove this file"
+        )
     on_step("verified", name)
     return Manifest(
         segment=name,
         source=source,
-        source_sha256=sha256,
         source_bytes=source_bytes,
-        lines=stored.lines,
+        lines=lines,
         torn=stored.torn,
         content=stored.content,
         files=files,
     )
 
 
-def _read_again(segment: Segment) -> tuple[str, int, tuple[int, str]]:
-    """SHA-256 and size of the text, and (lines, content), by a reading of its own."""
-    tally, digest, size = ContentTally(), hashlib.sha256(), 0
-    for line in read_lines(segment):
-        data = line.data + b"\n" if line.ended else line.data
-        digest.update(data)
-        size += len(data)
-        if line.data.strip():
-            tally.add(line.data, torn=False)
-    return digest.hexdigest(), size, (tally.lines, tally.content)
-
-
-def _refuse_a_second_time(archive: Archive, sha256: str) -> None:
-    for segment in archive.committed():
+def _contents(archive: Archive) -> dict[tuple[int, str], str]:
+    found = {}
+    for segment in sorted(archive.committed()):
         with contextlib.suppress(ArchiveDamagedError):
-            if archive.read_manifest(segment).source_sha256 == sha256:
-                raise SegmentRefusedError(
-                    f"the same bytes were compacted before, as {segment}: a copy was put back or a compressor was"
-                    " still at work; remove this file"
-                )
+            manifest = archive.read_manifest(segment)
+            found[manifest.lines, manifest.content] = segment
+    return found
 
 
 def _place(archive: Archive, manifest: Manifest) -> None:
@@ -253,15 +274,9 @@ def _place(archive: Archive, manifest: Manifest) -> None:
 
 
 def _commit(archive: Archive, manifest: Manifest) -> None:
-    archive.check_files(manifest)
-    temporary = archive.new_manifest_path(manifest.segment)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
-    with os.fdopen(fd, "wb") as file:
-        file.write(manifest.to_json())
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(archive.manifest_path(manifest.segment))
-    fsync_folder(archive.manifests)
+    for file in manifest.files:
+        archive.check_file(file.path, file.size_bytes)
+    replace_file(archive.manifest_path(manifest.segment), manifest.to_json())
 
 
 def _remove_committed(archive: Archive, on_step: OnStep) -> None:
@@ -269,7 +284,7 @@ def _remove_committed(archive: Archive, on_step: OnStep) -> None:
     committed = archive.committed()
     for name, path in archive.claimed_files():
         if name in committed:
-            archive.check_files(archive.read_manifest(name))
+            segment_files(archive, name)
             path.unlink()
             on_step("removed", name)
     fsync_folder(archive.claimed)
@@ -287,6 +302,6 @@ def _clear_building(archive: Archive) -> None:
 
 
 def _make_folders(archive: Archive) -> None:
-    for folder in (archive.folder, archive.manifests, archive.claimed, archive.building):
+    for folder in (archive.folder, archive.manifests, archive.days, archive.claimed, archive.building):
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
     fsync_folder(archive.log_path.parent)

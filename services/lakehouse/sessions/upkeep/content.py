@@ -31,6 +31,11 @@ class ContentTally:
         digest = hashlib.sha256(line).digest()
         self._sum = (self._sum + int.from_bytes(digest, "big")) % _MODULUS
 
+    def add_content(self, lines: int, content: str) -> None:
+        """Takes what another tally has counted. Raises ValueError for a content that is none."""
+        self.lines += lines
+        self._sum = (self._sum + int(content, 16)) % _MODULUS
+
     @property
     def content(self) -> str:
         return f"{self._sum:064x}"

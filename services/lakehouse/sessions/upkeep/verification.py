@@ -8,17 +8,21 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from lakehouse.sessions.record import parse_rfc3339
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.row_lines import RowLine, read_row_line
 from lakehouse.sessions.row_reading import RowBreach, decode_row
-from lakehouse.sessions.store.archive import Archive, Manifest
+from lakehouse.sessions.store.archive import Archive
+from lakehouse.sessions.store.days import StandingFile
 from lakehouse.sessions.store.lines import Progress, SegmentDamagedError, read_lines
-from lakehouse.sessions.store.parquet_rows import connect_bare, stored_lines
+from lakehouse.sessions.store.parquet_rows import connect_bare, stored_lines, stored_segment_lines
 from lakehouse.sessions.store.segments import Segment, Snapshot
 from lakehouse.sessions.upkeep.content import ContentTally
+
+if TYPE_CHECKING:
+    import duckdb
 
 ProblemKind = Literal["blank", "torn", "duplicate", "reused", "foreign", "invalid", "not_canonical", "unreadable"]
 
@@ -112,9 +116,7 @@ def _lines(snapshot: Snapshot, check: _Check | None, progress: Progress | None) 
     """Every line that is to be judged; what is known to be wrong with the others is noted, once, by ``check``."""
     for segment in snapshot.segments:
         yield from _segment_lines(segment, check, progress)
-    folder = Archive(snapshot.log_path).folder
-    for manifest in snapshot.manifests:
-        yield from _manifest_lines(folder, manifest, check, progress)
+    yield from _archived_lines(snapshot, check, progress)
 
 
 def _segment_lines(segment: Segment, check: _Check | None, progress: Progress | None) -> Iterator[tuple[_Place, bytes]]:
@@ -133,34 +135,51 @@ def _segment_lines(segment: Segment, check: _Check | None, progress: Progress | 
             check.note_unreadable(str(error))
 
 
-def _manifest_lines(
-    folder: Path, manifest: Manifest, check: _Check | None, progress: Progress | None
+def _archived_lines(
+    snapshot: Snapshot, check: _Check | None, progress: Progress | None
 ) -> Iterator[tuple[_Place, bytes]]:
-    """A compacted segment's lines; notes where they are no longer those that its manifest was committed for."""
+    """The lines of the Parquet files; notes the segments of which they are no longer what was compacted."""
+    if not snapshot.parquet:
+        return
     import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
 
-    tally = ContentTally()
+    folder = Archive(snapshot.log_path).folder
+    tallies: dict[str, ContentTally] = {}
+    damaged: set[str] = set()
     with tempfile.TemporaryDirectory(prefix="lakehouse-sessions-") as spill_folder:
         connection = connect_bare(spill_folder)
         try:
-            for file in manifest.files:
+            for file in snapshot.parquet:
                 path = folder / file.path
-                for number, (data, torn) in enumerate(stored_lines(connection, [path]), 1):
-                    tally.add(data, torn=torn)
-                    yield _Place(path, number, None), data
+                try:
+                    for number, (data, torn, segment) in enumerate(_stored(connection, file, path), 1):
+                        tallies.setdefault(segment, ContentTally()).add(data, torn=torn)
+                        yield _Place(path, number, None), data
+                except duckdb.Error as error:
+                    damaged.update(part.segment for part in file.parts)
+                    if check is not None:
+                        check.note_unreadable(str(error))
                 if progress is not None:
                     progress(file.size_bytes)
-        except duckdb.Error as error:
-            if check is not None:
-                check.note_unreadable(str(error))
-            return
         finally:
             connection.close()
-    if check is not None and (tally.lines, tally.content) != (manifest.lines, manifest.content):
-        check.note_unreadable(
-            f"the Parquet files of segment {manifest.segment} hold other lines than were compacted ({tally.lines} and"
-            f" not {manifest.lines}, or another content): restore them from a backup"
-        )
+    if check is None:
+        return
+    for manifest in snapshot.manifests:
+        tally = tallies.get(manifest.segment, ContentTally())
+        if manifest.segment not in damaged and (tally.lines, tally.content) != (manifest.lines, manifest.content):
+            check.note_unreadable(
+                f"the Parquet files of segment {manifest.segment} hold other lines than were compacted ({tally.lines}"
+                f" and not {manifest.lines}, or another content): restore them from a backup"
+            )
+
+
+def _stored(connection: duckdb.DuckDBPyConnection, file: StandingFile, path: Path) -> Iterator[tuple[bytes, bool, str]]:
+    if file.merged:
+        yield from stored_segment_lines(connection, path)
+    else:
+        for data, torn in stored_lines(connection, [path]):
+            yield data, torn, file.parts[0].segment
 
 
 def _count_repeated(
