@@ -137,9 +137,9 @@ class Field:
         variants = []
         for grounding, attempts in (("NONE", 2), ("FORM", 2), ("CANDIDATES", 1)):
             # A brief that is late on a busy machine would make another job of it.
-            variant = await self.ours(
-                log=True, traced=False, name=f"ours, grounding {grounding.lower()}", ITERATE_BRIEF_MS_MAX="20000"
-            )
+            environ = {"ITERATE_BRIEF_MS_MAX": "20000"}
+            name = f"ours, grounding {grounding.lower()}"
+            variant = await self.ours(log=True, traced=False, name=name, environ=environ)
             variant.command |= {"grounding": grounding, "attempts": attempts}
             variants.append(variant)
         return variants
