@@ -92,6 +92,7 @@ def test_every_block_has_a_kind_that_is_tested_here() -> None:
 SHOWN: Mapping[str, str] = {
     "a model that is told nothing": "what `make demo` prints: compared below",
     "caller ──Iterate──▶": "a drawing",
+    "CHATD_DEFAULT_PROVIDER=": "a chatd.env: tests/test_deploy.py gives it to --check",
 }
 
 
@@ -120,7 +121,11 @@ def _in_order(wanted: list[str], words: list[str]) -> bool:
     return all(word in rest for word in wanted)
 
 
-@pytest.mark.parametrize("block", of("yaml"), ids=str)
+# A fragment of a compose file goes to --check in tests/test_deploy.py.
+PODS = [block for block in of("yaml") if not block.text.startswith("services:")]
+
+
+@pytest.mark.parametrize("block", PODS, ids=str)
 def test_yaml_is_read_and_its_settings_are_known(block: Block) -> None:
     document = yaml.safe_load(block.text)
 
@@ -233,7 +238,10 @@ Rule = Callable[[str], None] | str | None
 RULES: tuple[tuple[str, Rule], ...] = (
     (r"make (demo|test|up)\b", make_target),
     (r"\. \.venv/bin/activate$", "the tests run in such an environment already"),
-    (r"docker compose up\b", "needs a container engine; tests/test_deploy.py reads the compose file"),
+    (
+        r"docker compose (up|exec)\b|deploy/compose_check\.sh",
+        "needs a container engine; tests/test_deploy.py reads the files",
+    ),
     (r"python3 deploy/langfuse_env\.py > \.env$", None),
     (r"lakehouse (iterate|sessions|brief) ", None),
     (r"lakehouse kinds$", None),
