@@ -27,6 +27,9 @@ _POOLS_KEPT: Final = 32
 _FRAMES_KEPT: Final = 16
 # Ready-made workers: who was named or suggested lately is likely to be again.
 _FOUND_KEPT: Final = 4096
+# Whether a name begins so: 4 letters tell most words from names.
+_START_CHARS: Final = 4
+_STARTS_KEPT: Final = 50_000
 # Bearers of one name key that are looked at, and of all keys of a draw.
 _BEARERS_MAX: Final = 64
 _NAMESAKES_MAX: Final = 256
@@ -66,6 +69,7 @@ class RosterIndex:
         self._frames: OrderedDict[Any, Frame] = OrderedDict()
         self._pools_lock = threading.Lock()
         self._kept: dict[str, Found] = {}
+        self._starts: dict[str, bool] = {}
 
     def has(self, worker_id: str) -> bool:
         """Whether somebody has this id, compared by code points."""
@@ -136,6 +140,17 @@ class RosterIndex:
             worker = self.worker(value.decode())
             if worker is not None and name_key(worker.name) == key:
                 yield worker
+
+    def _begins_a_name(self, start: str) -> bool:
+        # A prompt has thousands of runs of words that could be names; nearly all of them begin like nobody's.
+        known = self._starts.get(start)
+        if known is None:
+            if len(self._starts) >= _STARTS_KEPT:
+                self._starts.clear()
+            begins = start.encode(errors="replace")
+            with self._transaction().cursor(self._maps["names"]) as cursor:
+                known = self._starts[start] = cursor.set_range(begins or b"\x00") and cursor.key().startswith(begins)
+        return known
 
     def near_ids(self, worker_id: str, count: int) -> tuple[list[str], list[str]]:
         """Up to `count` ids before, and from, the place where `worker_id` stands or would stand: they begin alike."""

@@ -73,8 +73,8 @@ class IdSearch:
     def _note(self, text: str, start: int, end: int) -> Iterator[str]:
         if len(text) < 2 or len(text) > 200:
             return
-        before, after = self._view[max(0, start - 40) : start], self._view[end : end + 60]
         if text.isdecimal():
+            before, after = self._view[max(0, start - 40) : start], self._view[end : end + 60]
             said = _SAID_TO_BE.search(before) is not None
             if not said and (_ELSE_BEFORE.search(before) or _ELSE_AFTER.match(after)):
                 return
@@ -101,8 +101,10 @@ class IdSearch:
             yield text
 
 
-def _forms(text: str) -> set[str]:
+def _forms(text: str) -> Collection[str]:
     """How the ids that `text` may be read as are spelt: W_000002 is W-000002 to everybody."""
+    if text.isalnum():
+        return (text,)
     forms = {text, text.translate(_DASH)}
     if any(map(str.isalpha, text)):
         forms.add(_SEPARATOR.sub("-", text))

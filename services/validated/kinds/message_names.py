@@ -154,17 +154,29 @@ class NameSearch:
         return previous.key in _BEFORE_A_MONTH or _DAY_OR_YEAR.fullmatch(previous.text) is not None
 
     def _find(self) -> Iterator[_Run]:
+        count = len(self._words)
         for first, word in enumerate(self._words):
             # No name begins with a number: long tables of them are no names.
             if word.key.isdecimal():
                 continue
-            weight = 0.0
+            weight, key = 0.0, ""
             commas: list[int] = []
-            for last in range(first, len(self._words)):
-                weight += self._words[last].weight
+            # Most runs can be read in one way alone: words with one space between them, not all of them capitals.
+            is_usual, has_small = True, False
+            for last in range(first, count):
+                other = self._words[last]
+                weight += other.weight
                 if weight > WORDS_MAX or (last > first and not self._joins(last - 1, commas)):
                     break
-                yield from self._forms(first, last, commas)
+                is_usual = is_usual and (last == first or self._gaps[last - 1] == " ")
+                has_small = has_small or not other.is_capital
+                key += other.key
+                if is_usual and other.owner_key == other.key and (has_small or last == first):
+                    yield _Run(first, last, key, "plain")
+                else:
+                    yield from self._forms(first, last, commas)
+                # From here on it stands within the run: an initial that the roster may not have.
+                is_usual = is_usual and (last == first or len(other.key) > 1)
 
     def _joins(self, gap_at: int, commas: list[int]) -> bool:
         """Whether a name may go on across the gap after word `gap_at`. A comma in it is added to `commas`."""

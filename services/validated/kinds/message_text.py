@@ -22,6 +22,8 @@ _LINK_TARGET: Final = regex.compile(r"\]\([^()\n]{0,500}\)|\]\[[^\[\]\n]{0,100}\
 _EMPHASIS: Final = regex.compile(r"[*_~`\\]+|(?<=\p{L})-\n(?=\p{L})")
 # Letters of scripts that put no space between words: each is a word, and more of them make a name.
 _UNSPACED: Final = r"\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Bopomofo}\p{Tibetan}"
+# What `_plain` makes of ASCII: spaces of all sorts are one sort, what prints nothing is gone.
+_ASCII_SHOWN: Final = {code: " " if chr(code).isspace() else None for code in (*range(32), 127) if code != ord("\n")}
 # UAX 29's words, except that they end at a dot and an underscore, too: addresses are made of names.
 _WORD: Final = regex.compile(
     rf"(?V1)[{_UNSPACED}]\p{{M}}*"
@@ -62,6 +64,8 @@ def _plain(text: str) -> str:
         text = _INVISIBLE.sub("", text)
     if text.isprintable():
         return text
+    if text.isascii():
+        return text.translate(_ASCII_SHOWN)
     kept = (" " if each.isspace() and each != "\n" else each for each in text if each.isprintable() or each.isspace())
     return "".join(kept)
 
