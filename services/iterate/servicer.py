@@ -17,6 +17,7 @@ from lakehouse.server.call import Call, current_call
 from lakehouse.server.specs import read_spec
 from lakehouse.sessions.row import cut_raw
 from lakehouse.trace_context import SESSION_ID_HEADER, TRACE_ID_HEADER, is_valid_session_id
+from lakehouse.validated.v1.validated_pb2 import DatasetVersion
 
 _VERDICTS = {
     "accepted": iterate_pb2.VERDICT_ACCEPTED,
@@ -217,6 +218,7 @@ def _attempt(attempt: Attempt) -> iterate_pb2.Attempt:
         chat_ms=record.chat_ms,
         validate_ms=record.validate_ms,
         roster=record.roster or "",
+        datasets=[DatasetVersion(name=each.name, version=each.version) for each in record.datasets or ()],
         span_id=record.span_id or "",
         cost_nano_usd=record.cost_nano_usd,
     )

@@ -65,8 +65,8 @@ class FilesTable(Table):
     encoding: str = "utf-8"
     """How .csv, .tsv and .jsonl are encoded: a name that Python knows, such as "cp1252"."""
     shrink_max: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """A new load that has lost more than this share of its rows (of a roster: of its workers, of its active workers or of
-    its do-not-send lines) is refused, and the old one stays. SIGHUP while it lies there loads it all the same, once;
+    """A new load that has lost more than this share of its rows (of a roster: of its workers, of its active workers or
+    of its do-not-send lines) is refused, and the old one stays. SIGHUP while it lies there loads it all the same, once;
     1: no limit."""
     allow_shrink: bool = False
     """Take files that have shrunk beyond `shrink_max`."""
@@ -176,7 +176,7 @@ class DatasetTable(FilesTable):
         for name in _RESERVED_COLUMNS:
             if name in self.columns:
                 raise ValueError(
-                    f'columns: "{name}" is taken; call it {name}_no and map it: source_columns = {{{name}_no = "{name}"}}'
+                    f'columns: "{name}" is taken; call it {name}_no, with source_columns = {{{name}_no = "{name}"}}'
                 )
         if len(set(self.key)) < len(self.key):
             raise ValueError("key: a column stands twice")

@@ -47,29 +47,25 @@ class Datasets:
 
     def __init__(self, tables: Mapping[str, DatasetTable]) -> None:
         self.tables = tables
-        self._files = {name: FileDataset(name, table) for name, table in tables.items()}
+        self.files = {name: FileDataset(name, table) for name, table in tables.items()}
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Datasets]:
         """Load all, and watch their files for the time of the block."""
         async with contextlib.AsyncExitStack() as stack:
-            for files in self._files.values():
+            for files in self.files.values():
                 await stack.enter_async_context(files.open())
             yield self
 
     def current(self, name: str) -> tuple[DatasetIndex, RosterVersion]:
         """See FileDataset."""
-        return self._files[name].current()
+        return self.files[name].current()
 
     def reload(self) -> None:
         """Load all now (SIGHUP). Call in the event loop."""
-        for files in self._files.values():
+        for files in self.files.values():
             files.reload()
 
     def unready(self) -> Sequence[str]:
         """Why some cannot answer now."""
-        return [cause for files in self._files.values() for cause in files.unready()]
-
-    def metrics(self) -> Mapping[str, Mapping[str, int]]:
-        """Counts and state of each, by name."""
-        return {name: {**files.counts(), **files.state()} for name, files in self._files.items()}
+        return [cause for files in self.files.values() for cause in files.unready()]

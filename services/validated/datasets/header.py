@@ -97,12 +97,14 @@ def _is_slip(folded: str, other: str) -> bool:
 
 def _refusal(dataset: Dataset, column: Column, alike: Sequence[str], *, has_it: bool) -> str:
     name = alike[0]
+    ignored = f"{dataset.setting}.ignore_columns"
     looks = f"{_listed(alike)} look{'s' * (len(alike) == 1)} like it"
     if has_it:
-        return f'{looks} beside the column that is read; if it is not meant, add "{name}" to {dataset.setting}.ignore_columns'
+        return f'{looks} beside the column that is read; if it is not meant, add "{name}" to {ignored}'
     meaning = f" (then {column.absent})" if column.absent else ""
-    text = f'there is no column "{column.name}", and {looks}; map it: {_mapping_name(dataset)} = {{{column.name} = "{name}"}}'
-    return text if column.required else f'{text}, or add "{name}" to {dataset.setting}.ignore_columns{meaning}'
+    mapped = f'{_mapping_name(dataset)} = {{{column.name} = "{name}"}}'
+    text = f'there is no column "{column.name}", and {looks}; map it: {mapped}'
+    return text if column.required else f'{text}, or add "{name}" to {ignored}{meaning}'
 
 
 def _mapping_name(dataset: Dataset) -> str:

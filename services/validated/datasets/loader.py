@@ -108,7 +108,8 @@ class Loader(Generic[IndexT]):
         except (StoreError, OSError) as error:
             if self._temporary is None or not self._temporary.is_dir():
                 self._temporary = Path(tempfile.mkdtemp(prefix="validated-"))
-                advice = f"set {self._plan.setting}.index_dir to a folder of this user's own; each start builds anew without it"
+                setting = f"{self._plan.setting}.index_dir"
+                advice = f"set {setting} to a folder of this user's own; each start builds anew without it"
                 _log.warning("no folder for indexes", problem=str(error), advice=advice)
             self._store = self._temporary
         return self._store

@@ -36,8 +36,8 @@ class Loaded(Generic[IndexT]):
 
 
 class WatchedFiles(Generic[IndexT]):
-    """Loads when the files change or when it is asked to; a load that fails leaves the old rows. Files that could not be
-    read are tried again; files that were refused, once they change.
+    """Loads when the files change or when it is asked to; a load that fails leaves the old rows. Files that could not
+    be read are tried again; files that were refused, once they change.
     """
 
     what = "roster"
@@ -101,6 +101,10 @@ class WatchedFiles(Generic[IndexT]):
             "too_old": int(loaded is not None and self._is_old(loaded)),
             **{f"{name}_unknown": count for name, count in self._unknown.items()},
         }
+
+    def metrics(self) -> Mapping[str, int]:
+        """`counts` and `state`."""
+        return {**self.counts(), **self.state()}
 
     @property
     def version(self) -> RosterVersion | None:
