@@ -1,5 +1,5 @@
-"""The catalogue of examples/catalogue for tests: its configuration, its rows as the csv module reads them, and an oracle
-for its quotes in words of its own, which shares nothing with the service.
+"""The catalogue of examples/catalogue for tests: its configuration, its rows as the csv module reads them, and an
+oracle for its quotes in words of its own, which shares nothing with the service.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def _quote(rows: list[dict[str, str]]) -> Any:
 
 
 def _slip(draws: random.Random, quote: Any, rows: dict[str, dict[str, str]], skus: list[str]) -> Any:
-    lines = [dict(line) for line in quote["lines"]]
+    lines = [dict(line) for line in quote["lines"] if isinstance(line, dict)]
+    if not lines:
+        return quote
     line = draws.choice(lines)
     other = rows[draws.choice(skus)]
     sku, name, price = str(line.get("sku", "")), str(line.get("name", "")), line.get("unit_price", 0)
@@ -144,5 +146,5 @@ def _slip(draws: random.Random, quote: Any, rows: dict[str, dict[str, str]], sku
     elif what == len(slips) + 4:
         return {**quote, "more": lines}
     else:
-        lines[lines.index(line)] = draws.choice((None, "x", 3, []))  # type: ignore[call-overload]
-    return {"lines": [line for line in lines if isinstance(line, dict)] if draws.random() < 0.5 else lines}
+        return {"lines": [*lines, draws.choice((None, "x", 3, []))]}
+    return {"lines": lines}

@@ -28,6 +28,8 @@ _PLACE: Final = re.compile(r"\{(spec(?:\.[A-Za-z_][A-Za-z0-9_]{0,62}){1,5})\}")
 _INLINE_BYTES_MAX: Final = 16 * 1024
 _SPECS_KEPT: Final = 256
 _CHOICES_MAX: Final = 400
+# So many times the rows that are wanted are drawn, since the schema may shut some out.
+_SPARE: Final = 2
 
 
 class _Asked(NamedTuple):
@@ -107,9 +109,10 @@ class DeclaredKind:
         index, version = self._datasets.current(reference.dataset)
         limit = max(limit, min(2 * needed, _CHOICES_MAX)) if needed > limit else limit
         pool = Pool(index, reference, terms)
-        drawn = await asyncio.to_thread(pool.draw, task.prompt, task.seed, limit)
+        drawn = await asyncio.to_thread(pool.draw, task.prompt, task.seed, _SPARE * limit)
         visible = self._visible[self._shown]
-        rows = [row for row in drawn.rows if self._choices.element is None or self._choices.of(row) is not None]
+        # A row that the schema lets no artifact name is no candidate.
+        rows = [row for row in drawn.rows if self._choices.element is None or self._choices.of(row) is not None][:limit]
         facts = fitting((facts_of(row, visible) for row in rows), self._limits.artifact_bytes_max - 100)
         strangers = "".join(f' "{quoted(each)}" does not qualify: do not name it.' for each in drawn.strangers)
         brief = form._replace(
