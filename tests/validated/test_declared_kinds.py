@@ -104,7 +104,8 @@ async def test_each_code_blames_the_place(client: Client) -> None:
 
 
 async def test_what_is_missing_is_a_finding_and_nothing_passes_by_absence(client: Client) -> None:
-    for artifact in ({}, {"lines": None}, {"lines": {}}, [], None, {"lines": [[]]}, {"lines": [None, None]}):
+    artifacts: list[Any] = [{}, {"lines": None}, {"lines": {}}, [], None, {"lines": [[]]}, {"lines": [None, None]}]
+    for artifact in artifacts:
         response = await client.validate("quote", artifact, spec_json=json.dumps({"count": 2}))
         assert not response.passed
         assert not response.grounded_in_roster

@@ -178,9 +178,9 @@ class Loaded:
 def build(
     files: RosterFiles | DatasetFiles, store: Store, *, rows_max: int, memory_mb: int, problems_max: int = 1000
 ) -> dict[str, Any]:
-    """Find or build the index of `files`, a roster's or a dataset's, in `store`. Returns the report: {version, index (its
-    folder; empty where there are problems), row_count, rows, problems: [{file, row, column, text}], problems_left_out,
-    warnings, unknown, columns, retry (whether trying again may help)}.
+    """Find or build the index of `files`, a roster's or a dataset's, in `store`. Returns the report: {version, index
+    (its folder; empty where there are problems), row_count, rows, problems: [{file, row, column, text}],
+    problems_left_out, warnings, unknown, columns, retry (whether trying again may help)}.
     """
     with contextlib.ExitStack() as stack:
         try:
