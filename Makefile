@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A person at a terminal sees how far an installation is.
+QUIET := $(shell test -t 2 || echo --quiet)
 UV := $(VENV)/bin/uv
 
 .PHONY: help setup demo up test check coverage test-lowest format protos parity locks bench conformance clean
@@ -14,9 +16,10 @@ setup: $(STAMP) ## Make .venv with the locked packages
 
 $(STAMP): requirements/dev.txt requirements/uv.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@test -x $(BIN)/python || { echo "setting up: making $(VENV) …" >&2; $(PYTHON) -m venv $(VENV); }
+	@test -x $(UV) || { echo "setting up: uv …" >&2; $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt; }
+	@echo "setting up: the locked packages (ten seconds to a minute, by what is cached) …" >&2
+	@$(UV) pip install $(QUIET) --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
@@ -49,6 +52,7 @@ check: $(STAMP) ## Lint, format, types, protos
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/buf lint
+	$(BIN)/buf breaking --against protos/released/v0.1.binpb
 	$(BIN)/buf format --diff --exit-code
 
 format: $(STAMP) ## Put the code into its format

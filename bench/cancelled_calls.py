@@ -209,7 +209,7 @@ async def serve(metrics_port: int) -> None:
     """Be the server, until the process is ended."""
     Metrics().serve("127.0.0.1", metrics_port)
     server = grpc.aio.server()
-    validated_pb2_grpc.add_ValidateServiceServicer_to_server(Server(), server)
+    validated_pb2_grpc.add_ValidateServiceServicer_to_server(Server(), server)  # type: ignore[abstract]  # nobody asks for the rest
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(f"127.0.0.1:{port}", flush=True)

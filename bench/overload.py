@@ -101,7 +101,7 @@ async def run(arguments: argparse.Namespace) -> bool:
         async with open_field(Path(folder)) as field:
             await field.start(())
             limit = {"ITERATE_MAX_CONCURRENT_RPCS": str(arguments.limit)}
-            stack = await field.ours(log=True, traced=True, name="overload", **limit)
+            stack = await field.ours(log=True, traced=True, name="overload", environ=limit)
             caller = Caller(stack.command["target"])
             await caller.closed(arguments.limit, 2)
             peak = await caller.closed(arguments.limit, arguments.seconds)

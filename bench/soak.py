@@ -212,7 +212,7 @@ def _told(stack: Stack, arguments: argparse.Namespace) -> bool:
 async def _ours(bench: Field) -> Stack:
     ports = {role: free_port() for role in ROLES}
     environ = {f"{role.upper()}_METRICS_PORT": str(port) for role, port in ports.items()}
-    variant = await bench.ours(log=True, traced=True, name="soak", **environ)
+    variant = await bench.ours(log=True, traced=True, name="soak", environ=environ)
     return Stack("ours", Callers(variant.command["target"]), variant.pids, ports)
 
 

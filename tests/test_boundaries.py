@@ -18,7 +18,15 @@ import pytest
 
 SERVICES = Path(__file__).resolve().parent.parent / "services"
 NAMES = ("iterate", "chatd", "validated")
-CLIENT_HALF = ("trace_context.py", "errors.py", "clients.py", "spec_member.py", "private_names.py")
+CLIENT_HALF = (
+    "trace_context.py",
+    "errors.py",
+    "clients.py",
+    "spec_member.py",
+    "message_fields.py",
+    "near_names.py",
+    "private_names.py",
+)
 CLIENT_MAY_LOAD = {"grpc", "google", "lakehouse"}
 # Edges to gRPC: everything else in a service is domain code.
 GRPC_FILES = {"__main__.py", "servicer.py", "hops.py"}
@@ -335,8 +343,8 @@ def test_each_file_name_pattern_of_the_log_is_spelled_in_one_module(pattern: str
 
 KIND_NAMES = {"fill", "email", "json_schema"}
 SPEC_MESSAGES = {"FillSpec", "EmailSpec", "JsonSchemaSpec"}
-# What says "json_schema" and means the form of an answer, as an OpenAI endpoint calls it.
-OTHER_WORDS = {"json_schema": ("chatd/",)}
+# What says "json_schema" and means the form of an answer, as an OpenAI endpoint calls it; and the format of a string.
+OTHER_WORDS = {"json_schema": ("chatd/",), "email": ("chatd/schemas/",)}
 # Its examples, and what a flag that is one kind's stands for, are a kind's by nature.
 MAY_NAME_A_KIND = ("lakehouse/cli/demo.py",)
 
@@ -401,3 +409,16 @@ def test_a_kind_is_named_in_its_file_and_in_one_line() -> None:
         }
         assert found <= {f"kinds/{name}.py", "kinds/__init__.py"}, name
         assert (kinds / f"{name}.py").exists()
+
+
+def test_iterate_does_not_so_much_as_speak_of_a_kind() -> None:
+    speaks = re.compile(r"\b(fill|email|json_schema|worker|worker_id)\b")
+
+    found = [
+        (file.name, line)
+        for file in modules(SERVICES / "iterate")
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if speaks.search(line)
+    ]
+
+    assert found == []

@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from gates import Patient
 
 from lakehouse.private_names import answer_of
 from lakehouse.server.metrics import Metrics
@@ -24,21 +25,6 @@ from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
 REQUEST = validated_pb2.ValidateRequest(kind="k")
 METADATA = tuple((f"x-lakehouse-{name}", name * 40) for name in ("a", "b", "c"))
 CALLS = 500
-
-
-class Patient(validated_pb2_grpc.ValidateServiceServicer):
-    """Waits for ever, and says who came and who went."""
-
-    def __init__(self) -> None:
-        self.come: asyncio.Queue[None] = asyncio.Queue()
-        self.gone: asyncio.Queue[None] = asyncio.Queue()
-
-    async def Validate(self, request: validated_pb2.ValidateRequest, context: Any) -> Any:
-        self.come.put_nowait(None)
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.gone.put_nowait(None)
 
 
 @contextlib.asynccontextmanager

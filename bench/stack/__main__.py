@@ -146,7 +146,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0, help="length of each window")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--latency-ms", type=int, nargs="+", default=list(job.LATENCIES_MS), choices=job.LATENCIES_MS)
-    parser.add_argument("--only", default=",".join(("floor", "ours", *PEERS)), help="some of the default, with commas")
+    everybody = ",".join(("floor", "ours", *PEERS))
+    parser.add_argument("--only", default=everybody, help="some of the default, with commas; or grounding")
     parser.add_argument(
         "--before", type=Path, help="root of another checkout with its own .venv: ours, as it was there"
     )

@@ -3,8 +3,9 @@
     python -m bench.stack.endpoint model|sink
 
 `model` speaks /chat/completions: the first path segment is its own latency in milliseconds (`/50/v1/chat/completions`),
-and a request that holds a turn of the assistant gets the second answer. `sink` takes whatever an exporter posts and
-answers as Langfuse does. `GET /counts` of either tells of the POSTs so far. The port is the first line of the output.
+and a request that holds a turn of the assistant, or candidates, gets the second answer. `sink` takes whatever an
+exporter posts and answers as Langfuse does. `GET /counts` of either tells of the POSTs so far. The port is the first
+line of the output.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import Final, cast
 import uvloop
 from bench.stack import job
 
-_ASSISTANT: Final = (b'"role":"assistant"', b'"role": "assistant"')
+# A turn of the assistant's, and the facts of somebody who qualifies.
+_SECOND: Final = (b'"role":"assistant"', b'"role": "assistant"', rb"\"worker_id\":\"W-")
 Answer = Callable[[bytes, bytes], "tuple[bytes, float]"]
 
 
@@ -29,7 +31,7 @@ def model_answers() -> Answer:
 
     def answer(path: bytes, body: bytes) -> tuple[bytes, float]:
         latency_ms = int(path.split(b"/", 2)[1])
-        again = any(mark in body for mark in _ASSISTANT)
+        again = any(mark in body for mark in _SECOND)
         return (second if again else first), latency_ms / 1000
 
     return answer

@@ -23,14 +23,16 @@ from lakehouse.validated.v1 import validated_pb2
 TIMEOUT_S = 60
 
 
-def request(latency_ms: int) -> iterate_pb2.IterateRequest:
-    """The job as a request. The provider is the fake model with that latency."""
+def request(latency_ms: int, grounding: str = "NONE") -> iterate_pb2.IterateRequest:
+    """The job as a request, by default as the peers do it: told nothing. The provider is the fake model with that
+    latency."""
     return iterate_pb2.IterateRequest(
         kind="fill",
         fill=validated_pb2.FillSpec(role=job.ROLE, count=job.COUNT, city=job.CITY, state=job.STATE),
         prompt=job.prompt(),
         provider=f"fake{latency_ms}",
         max_iterations=2,
+        grounding=f"GROUNDING_{grounding}",
     )
 
 
@@ -47,11 +49,12 @@ class Callers:
         if stub is None:
             channel = grpc.aio.insecure_channel(target, (("grpc.enable_retries", 0),))
             stub = self._stubs[target] = iterate_pb2_grpc.IterateServiceStub(channel)
-        message = request(command["latency_ms"])
+        message = request(command["latency_ms"], command.get("grounding", "NONE"))
+        attempts = command.get("attempts", 2)
 
         async def session() -> None:
             response = await stub.Iterate(message, timeout=TIMEOUT_S)
-            if response.WhichOneof("outcome") != "accepted" or len(response.attempts) != 2:
+            if response.WhichOneof("outcome") != "accepted" or len(response.attempts) != attempts:
                 raise AssertionError(f"not the job: {str(response)[:300]}")
 
         return session

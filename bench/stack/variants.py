@@ -69,8 +69,8 @@ class Field:
     _load: Runner | None = None
 
     async def start(self, names: tuple[str, ...], before: Path | None = None) -> list[Variant]:
-        """The variants of `names`: ours, floor, instructor, pydantic-ai, litellm; and ours as a checkout, `before`,
-        has it. Raises StartError."""
+        """The variants of `names`: ours, floor, grounding, instructor, pydantic-ai, litellm; and ours as a checkout,
+        `before`, has it. Raises StartError."""
         self.model = await self._fake("model")
         self._load = await self._runner([sys.executable, "-m", "bench.stack.load"], {})
         variants: list[Variant] = []
@@ -78,6 +78,8 @@ class Field:
             variants.append(await self._floor())
         if "ours" in names:
             variants += [await self.ours(log=log, traced=traced) for traced in (False, True) for log in (False, True)]
+        if "grounding" in names:
+            variants += await self._grounded()
         if before:
             for log, traced in ((False, False), (True, False), (True, True)):
                 name = f"before, log {_on(log)}, tracing {_on(traced)}"
@@ -87,7 +89,15 @@ class Field:
                 variants += [await self._peer(name, traced=traced) for traced in (False, True)]
         return variants
 
-    async def ours(self, *, log: bool, traced: bool, name: str = "", root: Path = job.ROOT, **environ: str) -> Variant:
+    async def ours(
+        self,
+        *,
+        log: bool,
+        traced: bool,
+        name: str = "",
+        root: Path = job.ROOT,
+        environ: Mapping[str, str] | None = None,
+    ) -> Variant:
         """Our three services, as they are deployed, with their session log and their tracing on or off."""
         name = name or f"ours, log {_on(log)}, tracing {_on(traced)}"
         python = sys.executable if root == job.ROOT else str(root / ".venv" / "bin" / "python")
@@ -117,9 +127,19 @@ class Field:
                 given[f"{prefix}_TRACING__SECRET_KEY"] = "sk-bench"
             if service == "iterate":
                 given["ITERATE_CHATD"], given["ITERATE_VALIDATED"] = addresses["chatd"], addresses["validated"]
-            given.update(environ)
+            given.update(environ or {})
             pids[service], addresses[service] = await self._service([python, "-m", service], given, folder)
         return Variant(name, self._callers(), pids, {"target": addresses["iterate"]}, traced, sink)
+
+    async def _grounded(self) -> list[Variant]:
+        """Ours with its log, by what the model gets to know: with the candidates its first answer is accepted. What the
+        brief itself costs is the difference of grounding none and `before`, of a checkout without briefs."""
+        variants = []
+        for grounding, attempts in (("NONE", 2), ("FORM", 2), ("CANDIDATES", 1)):
+            variant = await self.ours(log=True, traced=False, name=f"ours, grounding {grounding.lower()}")
+            variant.command |= {"grounding": grounding, "attempts": attempts}
+            variants.append(variant)
+        return variants
 
     async def _floor(self) -> Variant:
         command = [sys.executable, "-m", "bench.stack.floor"]

@@ -42,9 +42,15 @@ async def compose(config: ChatdConfig, runtime: Runtime) -> AsyncIterator[Regist
             stack.push_async_callback(endpoint.close)
             endpoints[name] = endpoint
         runtime.metrics.export(
-            "lakehouse_chatd", lambda: _counts(endpoints), gauges=("running", "waiting", "circuit_open")
+            "lakehouse_chatd",
+            lambda: _counts(endpoints),
+            gauges=("running", "waiting", "circuit_open"),
+            label="provider",
         )
-        servicer = ChatServicer(Router(endpoints, config.routes, config.default_target), tracing, config)
+        durations = runtime.metrics.durations("lakehouse_provider_seconds", "provider")
+        durations.update({(name,): endpoint.durations for name, endpoint in endpoints.items()})
+        router = Router(endpoints, config.routes, config.default_target)
+        servicer = ChatServicer(router, tracing, config, runtime.metrics)
 
         def add(server: Any) -> None:
             chatd_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server)

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 from chatd.abilities import AbilitiesTable
 from chatd.error_rules import ErrorRule
 from chatd.prices import PriceTable, read_prices
+from lakehouse.near_names import did_you_mean
 from lakehouse.server.config import ServerTable
 from lakehouse.settings import Milliseconds, Table
 
@@ -118,7 +119,7 @@ def _is_loopback(url: str) -> bool:
 
 
 def _proxy_url(value: object) -> object:
-    return value if value in {"", "environment"} else _endpoint_url(value)
+    return value if value in ("", "environment") else _endpoint_url(value)
 
 
 class HttpProviderTable(ProviderTable, AbilitiesTable):
@@ -308,11 +309,13 @@ class ChatdConfig(ServerTable):
             for target in route.targets:
                 provider = self.providers.get(target.provider)
                 if provider is None:
-                    problems.append(f"routes.{name}: no provider {target.provider[:64]!r}; there are: {known}")
+                    meant = did_you_mean(target.provider, self.providers)
+                    problems.append(f"routes.{name}: no provider {target.provider[:64]!r}; there are: {known}{meant}")
                 elif not target.model and not provider.default_model:
                     problems.append(f"routes.{name}: {target.provider} has no default_model: name a model")
         if self.default_provider and self.default_provider not in {*self.providers, *self.routes}:
-            problems.append(f"default_provider: no provider or route {self.default_provider[:64]!r}")
+            meant = did_you_mean(self.default_provider, (*self.providers, *self.routes))
+            problems.append(f"default_provider: no provider or route {self.default_provider[:64]!r}{meant}")
         if not self.default_provider and len(self.providers) > 1:
             problems.append(f"default_provider: there are several providers ({known}): name the default")
         if problems:

@@ -24,6 +24,7 @@ from chatd.retry import RetryBudget, backoff_ms
 from chatd.sent_format import shown, shown_whole
 from chatd.upstream_fault import UpstreamFault
 from lakehouse.errors import Reason
+from lakehouse.server.counts import Durations
 
 # What speaks against an endpoint. A refusal (bad key, rate limit, unknown model) is an answer: the endpoint lives.
 _ENDPOINT_FAILED: Final = frozenset(
@@ -87,6 +88,7 @@ class Endpoint:
         self.prices = read_prices(table.prices, table.prices_file)
         self._adapter = open_adapter(name, table, AdaptationMemory() if memory is None else memory)
         self.counts = EndpointCounts()
+        self.durations = Durations()
         self._provider = provider
         self._may_see = table.sees_candidates
         self.breakers = Breakers(table.breaker.failures, table.breaker.open_ms / 1000)
@@ -203,6 +205,8 @@ class Endpoint:
             except BaseException:
                 self.breakers.no_verdict(admission)
                 raise
+            finally:
+                self.durations.add(time.monotonic() - sent)
             if not (admission is FREE and self.breakers.is_blank):
                 self.breakers.success(model, admission)
             return completion

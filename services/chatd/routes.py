@@ -11,6 +11,7 @@ from chatd.endpoint import Endpoint, Tally
 from chatd.prices import Cost, cost_of
 from chatd.upstream_fault import UpstreamFault
 from lakehouse.errors import Fault, Reason, Violation
+from lakehouse.near_names import did_you_mean
 
 # Ends of an answer that another model may not come to.
 _NO_ANSWER: Final = frozenset({FinishReason.REFUSAL, FinishReason.MALFORMED})
@@ -145,10 +146,9 @@ class Router:
             return route
         endpoint = self._endpoints.get(name)
         if endpoint is None:
-            known = ", ".join(sorted({*self._endpoints, *self._routes}))
-            violations.append(
-                Violation(f"{where}.provider", f"no provider or route {_quoted(name)}; there are: {known[:500]}")
-            )
+            names = sorted({*self._endpoints, *self._routes})
+            known = f"there are: {', '.join(names)[:500]}{did_you_mean(name, names)}"
+            violations.append(Violation(f"{where}.provider", f"no provider or route {_quoted(name)}; {known}"))
             return []
         if not target.model and not endpoint.table.default_model:
             violations.append(Violation(f"{where}.model", f"the provider {name!r} has no default model: name one"))

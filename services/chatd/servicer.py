@@ -14,14 +14,17 @@ from chatd.wire import delta_event, read_request, to_response
 from lakehouse.chatd.v1 import chatd_pb2, chatd_pb2_grpc
 from lakehouse.errors import Fault, Reason, Violation, bad_request
 from lakehouse.server.call import Call, current_call
+from lakehouse.server.metrics import Metrics
 from lakehouse.tracing import Tracing
 
 
 class ChatServicer(chatd_pb2_grpc.ChatServiceServicer):
     """See the proto."""
 
-    def __init__(self, router: Router, tracing: Tracing, config: ChatdConfig) -> None:
+    def __init__(self, router: Router, tracing: Tracing, config: ChatdConfig, metrics: Metrics) -> None:
         self._router = router
+        self._tokens = metrics.series("lakehouse_model_tokens", "provider", "model", "direction")
+        self._cost_usd = metrics.series("lakehouse_model_cost_usd", "provider", "model")
         self._tracing = tracing
         self._call_timeout_s = config.call_timeout_ms / 1000
 
@@ -60,8 +63,17 @@ class ChatServicer(chatd_pb2_grpc.ChatServiceServicer):
         finally:
             _note(call, tally)
         _note_answer(call, answer)
+        self._count(answer)
         end_generation(span, answer, tally)
         return to_response(answer, tally)
+
+    def _count(self, answer: Answer) -> None:
+        # A model's name is the endpoint's word for it.
+        provider, model, usage = answer.provider, answer.completion.model[:128], answer.completion.usage
+        self._tokens.add((provider, model, "input"), usage.input_tokens)
+        self._tokens.add((provider, model, "output"), usage.output_tokens)
+        if answer.cost is not None:
+            self._cost_usd.add((provider, model), answer.cost.nano_usd / 1e9)
 
     def _deadline_s(self, call: Call) -> float:
         """When the answer must be there (time.monotonic). Raises Fault (DEADLINE) where no time is left for a call."""

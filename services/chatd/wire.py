@@ -41,7 +41,6 @@ _ROLES: Final[dict[int, Role]] = {
     chatd_pb2.ROLE_TOOL: "tool",
 }
 _SPEAKERS: Final = ("system", "user", "assistant")
-_RESTRICTED_SPEAKERS: Final = ("system", "user")
 _FINISH_REASONS: Final = {
     FinishReason.UNSPECIFIED: chatd_pb2.FINISH_REASON_UNSPECIFIED,
     FinishReason.STOP: chatd_pb2.FINISH_REASON_STOP,
@@ -187,8 +186,8 @@ def _restricted_turn(
     turn: chatd_pb2.Message, role: Role | None, restricted: str, where: str, found: list[Violation]
 ) -> Message:
     """A turn whose words depend on who gets them. Without a content it is left out for whoever may not see it."""
-    if role not in _RESTRICTED_SPEAKERS:
-        found.append(Violation(f"{where}.restricted_content", "is for ROLE_SYSTEM and ROLE_USER"))
+    if role not in _SPEAKERS:
+        found.append(Violation(f"{where}.restricted_content", "is not for ROLE_TOOL"))
         role = "user"
     if turn.tool_calls or turn.tool_call_id:
         found.append(Violation(f"{where}.restricted_content", "is for turns without tools"))

@@ -13,14 +13,13 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
 
 import grpc
-from prometheus_client import Counter
 
-from iterate.config import IterateConfig
+from iterate.config import IterateConfig, advice
 from iterate.hops import ChatHop, GateHop, hop_tls
-from iterate.loop import Limits
+from iterate.limits import Limits
 from iterate.servicer import IterateServicer
 from iterate.session import Sessions
-from iterate.session_log.config import session_log_advice, session_log_missing
+from iterate.session_log.config import session_log_missing
 from iterate.session_log.counts import GAUGES
 from iterate.session_log.log_probe import LogProbe
 from iterate.session_log.logger import SessionLogger
@@ -42,12 +41,14 @@ _VALIDATE_SERVICE = validated_pb2.DESCRIPTOR.services_by_name["ValidateService"]
 @contextlib.asynccontextmanager
 async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Registration]:
     """Everything that iterate needs, open for the time of the block."""
-    sessions_total = Counter(
-        "lakehouse_sessions", "Sessions ended.", ("kind", "final_verdict"), registry=runtime.metrics.registry
-    )
+    ended = runtime.metrics.series("lakehouse_sessions", "kind", "final_verdict")
+    findings = runtime.metrics.series("lakehouse_session_findings", "code")
 
     def count(record: SessionRecord) -> None:
-        sessions_total.labels(record.kind, record.final_verdict).inc()
+        ended.add((record.kind, record.final_verdict))
+        for attempt in record.attempts:
+            for finding in attempt.findings or ():
+                findings.add((finding.code,))
 
     tls = hop_tls(config.hop_tls)
     credentials = tls.credentials if tls is not None else None
@@ -76,9 +77,11 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
                 yield problem
             yield from filter(None, (peer.cause() for peer in peers))
 
+        gate_hop = GateHop(gate)
         sessions = Sessions(
             chat=ChatHop(chat),
-            gate=GateHop(gate),
+            gate=gate_hop,
+            source=gate_hop,
             log=log,
             tracing=tracing,
             daemon=config.daemon,
@@ -89,6 +92,10 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
                 session_tokens_max=config.session_tokens_max,
                 artifact_bytes_max=config.artifact_bytes_max,
                 context_bytes_max=config.context_bytes_max,
+                brief_ms_max=config.brief_ms_max,
+                candidates_max=config.candidates_max,
+                asks_infeasible=config.on_infeasible == "ask",
+                stops_repeats=config.on_no_progress == "stop",
             ),
         )
         servicer = IterateServicer(sessions=sessions, config=config)
@@ -117,7 +124,7 @@ def main() -> None:
         compose,
         description="The loop: ask the model, validate, feed the findings back.",
         missing=session_log_missing,
-        advise=session_log_advice,
+        advise=advice,
     )
 
 

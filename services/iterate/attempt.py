@@ -5,6 +5,8 @@ What the two hops answer stands here too, in plain values: a `ModelAnswer` of ch
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
@@ -19,6 +21,7 @@ from lakehouse.sessions.record import (
     Where,
 )
 from lakehouse.sessions.row import cut_raw
+from lakehouse.strict_json.parser import JsonBreach, canonicalize
 from lakehouse.validated.v1.validated_pb2 import Finding
 
 AnswerEnd = Literal["whole", "cut_short", "filtered", "refused", "malformed"]
@@ -45,6 +48,8 @@ class ModelAnswer:
     """None: not known."""
     from_reasoning: bool = False
     """Whether the endpoint gave `text` as reasoning."""
+    saw_restricted: bool = False
+    """Whether the model was shown facts of the ground truth, so that `text` may repeat them."""
 
     @property
     def problem(self) -> str:
@@ -91,6 +96,8 @@ class Attempt:
     record: SessionAttemptRecord
     findings: tuple[Finding, ...] = ()
     from_reasoning: bool = False
+    artifact: str | None = None
+    """What was rejected, canonical text."""
 
 
 @dataclass(slots=True)
@@ -106,6 +113,8 @@ class Draft:
     raw: str = ""
     judged: bool = False
     findings: tuple[Finding, ...] = ()
+    artifact: str | None = None
+    """What was rejected, canonical text."""
     parse_problem: str = ""
     withheld: bool = False
     """Whether the answer is kept out of the conversation."""
@@ -117,12 +126,14 @@ class Draft:
     datasets: tuple[DatasetRecord, ...] | None = None
     cost_nano_usd: int | None = None
     from_reasoning: bool = False
+    saw_restricted: bool = False
+    """Whether the answer may repeat facts of the ground truth."""
 
     def finish(self, error: ErrorRecord | None) -> Attempt:
         raw, truncated = cut_raw(self.raw)
         findings = None
         if self.judged:
-            findings = tuple(FindingRecord(each.code, each.path, each.message) for each in self.findings)
+            findings = finding_records(self.findings)
         record = SessionAttemptRecord(
             iteration=self.iteration,
             provider=self.provider or self.target.provider,
@@ -142,7 +153,23 @@ class Draft:
             cost_nano_usd=self.cost_nano_usd,
             parse_problem=self.parse_problem or None,
         )
-        return Attempt(record=record, findings=self.findings, from_reasoning=self.from_reasoning)
+        return Attempt(
+            record=record, findings=self.findings, from_reasoning=self.from_reasoning, artifact=self.artifact
+        )
+
+
+def finding_records(findings: Iterable[Finding]) -> tuple[FindingRecord, ...]:
+    """`findings` as a row holds them."""
+    return tuple(FindingRecord(each.code, each.path, each.message, _facts(each)) for each in findings)
+
+
+def _facts(finding: Finding) -> tuple[str, ...] | None:
+    """What would pass in its place: of each suggestion that has facts, these, as the row's own canonical text."""
+    facts = []
+    for each in finding.suggestions:
+        with contextlib.suppress(JsonBreach):
+            facts.append(canonicalize(each.facts_json))
+    return tuple(each for each in facts if each.startswith("{")) or None
 
 
 def error_record(fault: Fault) -> ErrorRecord:

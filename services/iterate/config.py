@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from iterate.session_log.config import SessionLogConfig
+from iterate.session_log.config import SessionLogConfig, session_log_advice
+from iterate.task import GROUNDINGS, Grounding
 from lakehouse.server.config import ServerTable
 from lakehouse.settings import GrpcTarget, Milliseconds, Table, check_certificates
 
@@ -44,7 +46,7 @@ class IterateConfig(SessionLogConfig, ServerTable):
     """How long chatd or validated may be away before iterate says that it is not ready (grpc.health): one flap must not
     take a fleet of iterates down. At the start both have to be reached once."""
     extra_kinds: tuple[str, ...] = ()
-    """Kinds beyond the built-in ones that the validated of this deployment knows; others are refused unasked."""
+    """Ignored, and gone in the next release: which kinds there are, validated knows."""
 
     daemon: Annotated[str, Field(min_length=1, max_length=256)] = "iterate"
     """Who the rows say wrote them."""
@@ -57,12 +59,38 @@ class IterateConfig(SessionLogConfig, ServerTable):
     """With less time left than this no model call is begun."""
     validate_ms_max: Annotated[int, Field(ge=10, le=600_000)] = 10_000
     """Longest wait for validated."""
+    grounding: Grounding = "candidates"
+    """What a model gets to know before its first answer, where a request does not say: ``none`` (the prompt and the
+    spec alone), ``form`` (also the form of an answer and its rules) or ``candidates`` (also the facts of those who
+    qualify, which chatd sends only where `may_see_candidates` allows it)."""
+    grounding_max: Grounding = "candidates"
+    """The most that a request, or the default, gives."""
+    brief_ms_max: Annotated[int, Field(ge=10, le=600_000)] = 1000
+    """Longest wait for what validated says before the first attempt; where it takes longer, the session goes on with
+    less."""
+    candidates_max: Annotated[int, Field(ge=1, le=200)] = 50
+    """The most candidates that a model is offered; where more are needed than that, twice the need."""
+    on_infeasible: Literal["stop", "ask"] = "stop"
+    """Where it is certain that no answer can pass: end without a model call, or ask a model all the same."""
+    on_no_progress: Literal["stop", "continue"] = "continue"
+    """Where a model gives the same answer again and the same is wrong with it: pass on to the next target of the
+    request's escalation, and end where there is none; or use up the attempts."""
     session_tokens_max: Annotated[int, Field(ge=0, le=2**53)] = 0
     """Tokens over all attempts of a session; once spent, no further model call is made. 0: no limit."""
     prompt_bytes_max: Annotated[int, Field(ge=1, le=64 * MIB)] = MIB
     artifact_bytes_max: Annotated[int, Field(ge=1, le=16 * MIB)] = MIB // 4
     context_bytes_max: Annotated[int, Field(ge=1024, le=64 * MIB)] = MIB + MIB // 2
     """Longest conversation sent to a model; what is left out of a longer one, ``conversation`` says."""
+
+    def grounding_of(self, asked: Grounding | None) -> Grounding:
+        """What a request gets that asks for `asked`; None: for the default."""
+        return min(asked or self.grounding, self.grounding_max, key=GROUNDINGS.index)
+
+    @model_validator(mode="after")
+    def _default_is_allowed(self) -> Self:
+        if "grounding" in self.model_fields_set and self.grounding_of(None) != self.grounding:
+            raise ValueError(f"grounding, {self.grounding}, is above grounding_max, {self.grounding_max}")
+        return self
 
     @field_validator("max_iterations_cap")
     @classmethod
@@ -79,3 +107,10 @@ class IterateConfig(SessionLogConfig, ServerTable):
         if session_ms is not None and least_ms >= session_ms:
             raise ValueError(f"must be below session_ms_max, {session_ms}: no model would ever be asked")
         return least_ms
+
+
+def advice(config: IterateConfig) -> Iterator[str]:
+    """What an operator should know of settings that can be used: one line each, from the key on."""
+    if config.extra_kinds:
+        yield "extra_kinds: ignored, since validated knows its kinds; the next release refuses it: leave it out"
+    yield from session_log_advice(config)

@@ -1,4 +1,8 @@
-"""What the model reads: the instructions, the task, and after each attempt what was wrong with it.
+"""What the model reads: the instructions, the task, what the brief says of it, and after each attempt what was wrong.
+
+A turn that holds facts of the ground truth has a second text without them: iterate does not know who answers, and chatd
+sends each target what it may see. An answer of a model that saw such facts may repeat them, and what was wrong with it
+quotes it: the second texts of those two are empty, and who may not see candidates does not get the turns at all.
 
 The rule that keeps a conversation within `context_bytes_max` (UTF-8 bytes over all messages): the instructions, the
 task and the newest answer with its feedback always stay; of the rest the oldest answer-and-feedback pairs are left out
@@ -10,13 +14,11 @@ send back (empty, thinking alone, a refusal) has no turn: its feedback joins the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
-from lakehouse.server.specs import Spec
+from iterate.brief import Brief
 
-_FINDINGS_MAX = 20
 _CUT_MARK = "\n[… cut …]\n"
 _BETWEEN = "\n\n"
 
@@ -24,14 +26,7 @@ _INSTRUCTIONS = (
     "Answer with exactly one JSON object and nothing else: no prose, no code fence. A program checks your answer "
     "against the ground truth. Use only facts that you were given; never make up a person, an id or a value."
 )
-_SHAPES = {
-    "fill": (
-        'The object is {"workers": [{"worker_id": "…", "name": "…"}, …]} with exactly as many workers as asked, '
-        "each of them once, each with the id and the name that the roster has for them."
-    ),
-    "email": 'The object is {"to_worker_id": "…", "subject": "…", "body": "…"}.',
-    "json_schema": "The object must be valid by the JSON Schema of the task.",
-}
+_FACTS = "Facts of the ground truth that your answer may use, as JSON:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,49 +35,62 @@ class Turn:
 
     role: Literal["system", "user", "assistant"]
     content: str
+    restricted: str = ""
+    """What is read in place of `content` by those who may see candidates; empty: the same. Without a `content` the turn
+    is for them alone."""
 
     @property
     def size(self) -> int:
-        """UTF-8 bytes."""
-        return len(self.content.encode("utf-8", "surrogatepass"))
+        """UTF-8 bytes, of the longer text."""
+        return max(_size(self.content), _size(self.restricted))
 
+    def followed_by(self, other: Turn) -> Turn:
+        """The two as one turn of this one's role."""
+        content = f"{self.content}{_BETWEEN}{other.content}" if self.content and other.content else self.content
+        restricted = ""
+        if self.restricted or other.restricted:
+            restricted = f"{self.restricted or self.content}{_BETWEEN}{other.restricted or other.content}"
+        return Turn(self.role, content, restricted)
 
-class FindingLike(Protocol):
-    """What the feedback needs of a finding; both the proto message and the record have it."""
-
-    @property
-    def code(self) -> str: ...
-    @property
-    def path(self) -> str: ...
-    @property
-    def message(self) -> str: ...
+    def kept_apart(self) -> Turn:
+        """The turn for those alone who may see candidates."""
+        return Turn(self.role, "", self.restricted or self.content)
 
 
 class Conversation:
     """The turns of one session."""
 
-    def __init__(self, *, prompt: str, spec: Spec, context_bytes_max: int) -> None:
-        shape = _SHAPES.get(spec.kind, "")
-        task = prompt if spec.text is None else f"{prompt}\n\nWhat is asked for, as JSON:\n{spec.text}"
-        self._opening = (Turn("system", f"{_INSTRUCTIONS} {shape}".rstrip()), Turn("user", task))
+    def __init__(self, *, prompt: str, spec: str | None, brief: Brief | None, context_bytes_max: int) -> None:
+        """`spec` is JSON text; `brief` is None where the model gets to know nothing but the two."""
+        instructions = brief.knowledge.instructions if brief is not None else ""
+        facts = brief.knowledge.candidates_json if brief is not None and brief.candidates else ""
+        task = prompt if spec is None else f"{prompt}\n\nWhat is asked for, as JSON:\n{spec}"
+        self._opening = (
+            Turn("system", f"{_INSTRUCTIONS}\n\n{instructions}" if instructions else _INSTRUCTIONS),
+            Turn("user", task, f"{task}\n\n{_FACTS}\n{facts}" if facts else ""),
+        )
         self._pairs: list[tuple[Turn | None, Turn]] = []
         self._context_bytes_max = context_bytes_max
 
-    def add(self, answer: str, feedback: str) -> None:
+    def add(self, answer: str, feedback: Turn, *, restricted: bool = False) -> None:
         """Append an attempt's answer and what was wrong with it; what has no visible character is no answer
-        to send back."""
+        to send back. `restricted`: its model saw what others may not see."""
+        if restricted:
+            feedback = feedback.kept_apart()
         if any(each.isprintable() and not each.isspace() for each in answer):
-            self._pairs.append((Turn("assistant", answer), Turn("user", feedback)))
+            turn = Turn("assistant", answer)
+            self._pairs.append((turn.kept_apart() if restricted else turn, feedback))
             return
         if self._pairs and self._pairs[-1][0] is None:
             # The one before it says nothing that this one does not.
             self._pairs.pop()
-        self._pairs.append((None, Turn("user", feedback)))
+        self._pairs.append((None, feedback))
 
     @property
     def last(self) -> str:
-        """What the model is asked to answer now."""
-        return self._pairs[-1][1].content if self._pairs else self._opening[1].content
+        """What the model is asked to answer now, without facts of the ground truth where there is a text without."""
+        last = self._pairs[-1][1] if self._pairs else self._opening[1]
+        return last.content or last.restricted
 
     def turns(self) -> list[Turn]:
         """The messages to send, oldest first, within the context; user and assistant by turns."""
@@ -99,44 +107,20 @@ class Conversation:
         turns = [*self._opening]
         for answer, feedback in reversed(kept):
             if answer is None:
-                turns[-1] = Turn("user", f"{turns[-1].content}{_BETWEEN}{feedback.content}")
+                turns[-1] = turns[-1].followed_by(feedback)
             else:
                 turns += (answer, feedback)
         return turns
 
 
-def rejected_feedback(findings: Sequence[FindingLike], left_out: int = 0) -> str:
-    """The turn after validated rejected an artifact: what was wrong, where, and what is allowed."""
-    lines = [
-        f"{number}. {finding.code} at {finding.path or 'the whole answer'}: {finding.message}"
-        for number, finding in enumerate(findings[:_FINDINGS_MAX], start=1)
-    ]
-    more = max(len(findings) - _FINDINGS_MAX, 0) + left_out
-    if more:
-        lines.append(f"… and {more} more.")
-    return (
-        "Your answer was checked against the ground truth and rejected:\n"
-        + "\n".join(lines)
-        + "\nAnswer again with the whole JSON object, corrected. What is not named above may stay as it was."
-    )
-
-
-def unparsable_feedback(problem: str) -> str:
-    """What is said after an answer from which no artifact could be read."""
-    return f"Your answer could not be read: {problem}. Answer with exactly one JSON object and nothing else."
-
-
-def refused_feedback() -> str:
-    """What is said after the model refused; what it said in refusing is not shown to it again."""
-    return (
-        "You refused to answer. If the task can be answered as it is asked, answer it now with exactly one JSON object "
-        "and nothing else."
-    )
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _cut(turn: Turn, bytes_max: int) -> Turn:
-    data = turn.content.encode("utf-8", "replace")
+    data = (turn.content or turn.restricted).encode("utf-8", "replace")
     half = max((bytes_max - len(_CUT_MARK.encode())) // 2, 0)
     head = data[:half].decode("utf-8", "ignore")
     tail = data[len(data) - half :].decode("utf-8", "ignore")
-    return Turn(turn.role, f"{head}{_CUT_MARK}{tail}")
+    cut = Turn(turn.role, f"{head}{_CUT_MARK}{tail}")
+    return cut if turn.content else cut.kept_apart()

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from iterate.attempt import AnswerEnd, Judgement, ModelAnswer
+from iterate.brief import Brief, Knowledge
 from iterate.config import HopTlsTable
 from iterate.conversation import Turn
 from iterate.task import ModelTarget, Task
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.clients import AsyncChatClient, AsyncValidateClient
-from lakehouse.server.specs import Spec
 from lakehouse.server.tls import ChannelTls
 from lakehouse.sessions.record import DatasetRecord
 from lakehouse.settings import ConfigError
-from lakehouse.spec_member import set_spec
 from lakehouse.trace_context import TraceContext, forward_metadata
 from lakehouse.validated.v1 import validated_pb2
 
@@ -42,6 +41,8 @@ _ENDS: Mapping[int, AnswerEnd] = {
     chatd_pb2.FINISH_REASON_REFUSAL: "refused",
     chatd_pb2.FINISH_REASON_MALFORMED: "malformed",
 }
+# As far as Brief reads it.
+_PROMPT_CHARS_MAX = 20_000
 _JSON_OBJECT = chatd_pb2.ResponseFormat(type=chatd_pb2.ResponseFormat.TYPE_JSON_OBJECT)
 
 
@@ -55,6 +56,7 @@ class ChatHop:
         self,
         task: Task,
         turns: Sequence[Turn],
+        brief: Brief | None,
         *,
         iteration: int,
         target: ModelTarget,
@@ -65,12 +67,15 @@ class ChatHop:
     ) -> ModelAnswer:
         """The answer of `target`, or of the first of `fallbacks` that gives one. Raises Fault."""
         request = chatd_pb2.CompleteRequest(
-            messages=[chatd_pb2.Message(role=_ROLES[turn.role], content=turn.content) for turn in turns],
+            messages=[
+                chatd_pb2.Message(role=_ROLES[turn.role], content=turn.content, restricted_content=turn.restricted)
+                for turn in turns
+            ],
             target=_target(target),
             fallbacks=[_target(each) for each in fallbacks],
             temperature=task.temperature,
             max_tokens=task.max_tokens,
-            response_format=_response_format(task.spec),
+            response_format=_response_format(brief),
             attempt=iteration,
         )
         response = await self._client.complete(
@@ -87,6 +92,9 @@ class ChatHop:
             calls_tools=bool(response.tool_calls),
             cost_nano_usd=response.cost_nano_usd if response.HasField("cost_nano_usd") else None,
             from_reasoning=response.text_from_reasoning,
+            saw_restricted=(
+                response.sent.restricted_content or response.sent.schema == chatd_pb2.SentFormat.SCHEMA_RESTRICTED
+            ),
         )
 
 
@@ -96,14 +104,38 @@ class GateHop:
     def __init__(self, client: AsyncValidateClient) -> None:
         self._client = client
 
+    async def brief(
+        self, task: Task, *, candidates_max: int, trace: TraceContext, span_id: str | None, timeout_s: float
+    ) -> Knowledge:
+        """What a model should know of `task`. Raises Fault."""
+        request = validated_pb2.BriefRequest(
+            kind=task.kind,
+            prompt=task.prompt[:_PROMPT_CHARS_MAX],
+            candidates_max=candidates_max,
+            seed=task.session_id,
+        )
+        task.spec.copy_to(request)
+        response = await self._client.brief(
+            request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id)
+        )
+        return Knowledge(
+            instructions=response.instructions,
+            form_schema_json=response.form_schema_json,
+            candidates_schema_json=response.candidates_schema_json,
+            candidates_json=response.candidates_json,
+            candidates_total=response.candidates_total,
+            candidates_total_is_floor=response.candidates_total_is_floor,
+            infeasible=response.infeasible,
+            findings=tuple(response.findings),
+            roster=response.roster.version if response.HasField("roster") else None,
+        )
+
     async def validate(
         self, task: Task, artifact: str, *, trace: TraceContext, span_id: str | None, timeout_s: float
     ) -> Judgement:
         """The gate's judgement of `artifact`, canonical JSON text. Raises Fault."""
         request = validated_pb2.ValidateRequest(kind=task.kind, artifact_json=artifact)
-        spec = task.spec.text if task.spec.message is None else task.spec.message
-        if spec is not None:
-            set_spec(request, task.kind, spec)
+        task.spec.copy_to(request)
         response = await self._client.validate(
             request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id)
         )
@@ -122,9 +154,11 @@ def _target(target: ModelTarget) -> chatd_pb2.Target:
     return chatd_pb2.Target(provider=target.provider, model=target.model)
 
 
-def _response_format(spec: Spec) -> chatd_pb2.ResponseFormat:
-    if isinstance(spec.message, validated_pb2.JsonSchemaSpec):
-        return chatd_pb2.ResponseFormat(
-            type=chatd_pb2.ResponseFormat.TYPE_JSON_SCHEMA, schema_json=spec.message.schema_json
-        )
-    return _JSON_OBJECT
+def _response_format(brief: Brief | None) -> chatd_pb2.ResponseFormat:
+    if brief is None or not brief.knowledge.form_schema_json:
+        return _JSON_OBJECT
+    return chatd_pb2.ResponseFormat(
+        type=chatd_pb2.ResponseFormat.TYPE_JSON_SCHEMA,
+        schema_json=brief.knowledge.form_schema_json,
+        restricted_schema_json=brief.knowledge.candidates_schema_json,
+    )

@@ -14,7 +14,10 @@ from typing import Protocol
 
 from iterate.answer import Unparsable, read_artifact
 from iterate.attempt import Attempt, Draft, Judgement, ModelAnswer, error_record
-from iterate.conversation import Conversation, Turn, refused_feedback, rejected_feedback, unparsable_feedback
+from iterate.brief import Brief
+from iterate.conversation import Conversation, Turn
+from iterate.feedback import Feedback, refused_feedback, unparsable_feedback
+from iterate.limits import Limits
 from iterate.span_texts import attempt_input, attempt_output
 from iterate.task import ModelTarget, Task
 from lakehouse.errors import Fault, Reason
@@ -23,23 +26,12 @@ from lakehouse.trace_context import TraceContext
 from lakehouse.tracing import Span
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Bounds of a session, from the configuration."""
-
-    chat_ms_min: int
-    validate_ms_max: int
-    session_tokens_max: int
-    """0: none."""
-    artifact_bytes_max: int
-    context_bytes_max: int
-
-
 class Chat(Protocol):
     async def complete(
         self,
         task: Task,
         turns: Sequence[Turn],
+        brief: Brief | None,
         *,
         iteration: int,
         target: ModelTarget,
@@ -59,6 +51,7 @@ class Gate(Protocol):
 class SessionListener(Protocol):
     """Hears each thing as it happens. May raise Fault where the caller is gone."""
 
+    async def briefed(self, brief: Brief) -> None: ...
     async def attempt_started(self, iteration: int, target: ModelTarget) -> None: ...
     async def model_answered(self, iteration: int, answer: ModelAnswer, chat_ms: int) -> None: ...
     async def attempt_finished(self, attempt: Attempt) -> None: ...
@@ -75,6 +68,7 @@ class Progress:
     """Of `artifact`, as validated said."""
     accepted: bool = False
     token_budget_spent: bool = False
+    no_progress: bool = False
 
     @property
     def tokens(self) -> int:
@@ -86,6 +80,8 @@ class Loop:
     """One session's loop and all that it needs."""
 
     task: Task
+    brief: Brief | None
+    """What the models get to know before the first attempt; None: nothing."""
     chat: Chat
     gate: Gate
     limits: Limits
@@ -101,20 +97,37 @@ class Loop:
     """Called with each finished attempt, before the listener."""
 
     async def run(self) -> None:
-        """Run until an artifact passes or the attempts are spent. Raises Fault, or whatever a bug raises."""
-        task, progress = self.task, self.progress
-        conversation = Conversation(prompt=task.prompt, spec=task.spec, context_bytes_max=self.limits.context_bytes_max)
+        """Run until an artifact passes, the attempts are spent, or none is worth making. Raises Fault, or whatever a
+        bug raises."""
+        task, progress, brief = self.task, self.progress, self.brief
+        if brief is not None:
+            if self.listener is not None:
+                await self.listener.briefed(brief)
+            if brief.infeasible and not self.limits.asks_infeasible:
+                return
+        conversation = Conversation(
+            prompt=task.prompt, spec=task.spec.text, brief=brief, context_bytes_max=self.limits.context_bytes_max
+        )
+        feedback, repeats = Feedback(brief), Repeats()
+        turn = 0
         for iteration in range(1, task.max_iterations + 1):
             budget = self.limits.session_tokens_max
             if budget and progress.tokens >= budget:
                 progress.token_budget_spent = True
                 return
-            await self._attempt(iteration, conversation)
+            turn += 1
+            attempt = await self._attempt(iteration, turn, conversation, feedback)
             if progress.accepted:
                 return
+            if self.limits.stops_repeats and repeats.has_come_again(attempt) and iteration < task.max_iterations:
+                another = task.turn_of_another(turn)
+                if another is None:
+                    progress.no_progress = True
+                    return
+                turn = another - 1
 
-    async def _attempt(self, iteration: int, conversation: Conversation) -> None:
-        target = self.task.target_of(iteration)
+    async def _attempt(self, iteration: int, turn: int, conversation: Conversation, feedback: Feedback) -> Attempt:
+        target = self.task.target_of(turn)
         draft = Draft(iteration, target)
         span = self.root.start_child(
             f"attempt-{iteration}",
@@ -123,7 +136,7 @@ class Loop:
         draft.span_id = span.span_id
         error: ErrorRecord | None = None
         try:
-            feedback = await self._ask_and_judge(draft, conversation)
+            next_turn = await self._ask_and_judge(draft, turn, conversation, feedback)
         except BaseException as raised:
             draft.verdict = "infra_error"
             error = error_record(self.fault_of(raised))
@@ -135,17 +148,20 @@ class Loop:
             _end_span(span, attempt)
         if self.listener is not None:
             await self.listener.attempt_finished(attempt)
-        if feedback is not None:
+        if next_turn is not None:
             # A refusal and broken output are no turns to go on from: shown to the model they invite more of the same.
-            conversation.add("" if draft.withheld else draft.raw, feedback)
+            conversation.add("" if draft.withheld else draft.raw, next_turn, restricted=draft.saw_restricted)
+        return attempt
 
-    async def _ask_and_judge(self, draft: Draft, conversation: Conversation) -> str | None:
+    async def _ask_and_judge(
+        self, draft: Draft, turn: int, conversation: Conversation, feedback: Feedback
+    ) -> Turn | None:
         """One attempt; the feedback for the next one, None where the artifact passed."""
         if self._left_s() * 1000 < self.limits.chat_ms_min:
             raise Fault(Reason.DEADLINE, where="iterate")
         if self.listener is not None:
             await self.listener.attempt_started(draft.iteration, draft.target)
-        answer = await self._ask(draft, conversation)
+        answer = await self._ask(draft, turn, conversation)
         if self.listener is not None:
             await self.listener.model_answered(draft.iteration, answer, draft.chat_ms)
         try:
@@ -154,7 +170,8 @@ class Loop:
             draft.verdict = "unparsable"
             draft.parse_problem = unparsable.problem
             draft.withheld = answer.end in {"refused", "malformed"}
-            return refused_feedback() if answer.end == "refused" else unparsable_feedback(unparsable.problem)
+            said = refused_feedback() if answer.end == "refused" else unparsable_feedback(unparsable.problem)
+            return Turn("user", said)
         progress = self.progress
         progress.artifact, progress.grounded_in_roster = artifact, None
         judgement = await self._judge(draft, artifact)
@@ -164,7 +181,8 @@ class Loop:
             progress.accepted = True
             return None
         draft.verdict = "rejected"
-        return rejected_feedback(judgement.findings, judgement.findings_left_out)
+        draft.artifact = artifact
+        return feedback.rejected(artifact, judgement.findings, judgement.findings_left_out)
 
     def _read(self, answer: ModelAnswer) -> str:
         """The artifact in `answer`. Raises Unparsable."""
@@ -175,16 +193,17 @@ class Loop:
         except Unparsable as unparsable:
             raise Unparsable(answer.read_problem(unparsable.problem)) from None
 
-    async def _ask(self, draft: Draft, conversation: Conversation) -> ModelAnswer:
+    async def _ask(self, draft: Draft, turn: int, conversation: Conversation) -> ModelAnswer:
         timeout_s = self._left_s()
         started = time.monotonic()
         try:
             answer = await self.chat.complete(
                 self.task,
                 conversation.turns(),
+                self.brief,
                 iteration=draft.iteration,
                 target=draft.target,
-                fallbacks=self.task.fallbacks_of(draft.iteration),
+                fallbacks=self.task.fallbacks_of(turn),
                 trace=self.trace,
                 span_id=draft.span_id,
                 timeout_s=timeout_s,
@@ -195,6 +214,7 @@ class Loop:
         draft.provider, draft.model = answer.provider, answer.model
         draft.input_tokens, draft.output_tokens = answer.input_tokens, answer.output_tokens
         draft.cost_nano_usd, draft.from_reasoning = answer.cost_nano_usd, answer.from_reasoning
+        draft.saw_restricted = answer.saw_restricted
         return answer
 
     async def _judge(self, draft: Draft, artifact: str) -> Judgement:
@@ -220,6 +240,25 @@ class Loop:
 
     def _left_s(self) -> float:
         return self.deadline_s - time.monotonic()
+
+
+class Repeats:
+    """Which rejected answers have been given."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[str, str, str, tuple[tuple[str, str], ...]]] = set()
+
+    def has_come_again(self, attempt: Attempt) -> bool:
+        """Whether the same model gave the same artifact before and the gate found the same in it."""
+        record = attempt.record
+        if attempt.artifact is None:
+            return False
+        pairs = tuple((finding.code, finding.path) for finding in attempt.findings)
+        answer = (record.provider, record.model, attempt.artifact, pairs)
+        if answer in self._seen:
+            return True
+        self._seen.add(answer)
+        return False
 
 
 def _end_span(span: Span, attempt: Attempt) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from iterate.attempt import Attempt, ModelAnswer
+from iterate.brief import Brief
 from iterate.config import IterateConfig
 from iterate.session import SessionEnd, Sessions
-from iterate.task import ModelTarget, Task, new_session_id
+from iterate.spec import read_spec
+from iterate.task import Grounding, ModelTarget, Task, new_session_id
 from lakehouse.errors import Fault, Reason, Violation, bad_request
 from lakehouse.iterate.v1 import iterate_pb2, iterate_pb2_grpc
 from lakehouse.server.call import Call, current_call
-from lakehouse.server.specs import read_spec
 from lakehouse.sessions.row import cut_raw
 from lakehouse.trace_context import SESSION_ID_HEADER, TRACE_ID_HEADER, is_valid_session_id
 from lakehouse.validated.v1.validated_pb2 import DatasetVersion
@@ -24,6 +25,12 @@ _VERDICTS = {
     "rejected": iterate_pb2.VERDICT_REJECTED,
     "unparsable": iterate_pb2.VERDICT_UNPARSABLE,
     "infra_error": iterate_pb2.VERDICT_INFRA_ERROR,
+}
+# GROUNDING_UNSPECIFIED is the deployment's default.
+_GROUNDINGS: Mapping[int, Grounding] = {
+    iterate_pb2.GROUNDING_NONE: "none",
+    iterate_pb2.GROUNDING_FORM: "form",
+    iterate_pb2.GROUNDING_CANDIDATES: "candidates",
 }
 _NAME_CHARS_MAX = 200
 # As many as chatd takes as `fallbacks`.
@@ -54,13 +61,14 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
         call = current_call()
         task = self._task(request)
         call.session_id = request.session_id
-        call.facts["kind"] = task.kind
+        call.facts["kind"] = task.kind[:64]
         left_s = call.seconds_left()
         deadline_s = time.monotonic() + (self._config.session_ms_max / 1000 if left_s is None else left_s)
 
         async def on_begun() -> None:
             # Not before: nobody holds the id of a session that leaves no row.
             call.session_id = task.session_id
+            call.session_begun = True
             metadata = ((TRACE_ID_HEADER, call.trace.trace_id), (SESSION_ID_HEADER, task.session_id))
             await _sent(context.send_initial_metadata(metadata), call)
 
@@ -68,6 +76,10 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
         end = await self._sessions.run(task, call, listener, deadline_s, on_begun)
         record = end.record
         call.facts.update(final_verdict=record.final_verdict, iterations=record.iterations)
+        if record.brief is not None:
+            call.facts.update(grounding=record.brief.grounding, brief_ms=record.brief.brief_ms)
+            if record.brief.degraded:
+                call.facts["degraded"] = True
         return _response(end)
 
     def _task(self, request: iterate_pb2.IterateRequest) -> Task:
@@ -75,17 +87,17 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
         config = self._config
         violations = list(_violations(request, config))
         try:
-            spec = read_spec(request, extra_kinds=config.extra_kinds)
+            spec = read_spec(request)
         except Fault as fault:
-            if fault.violations and fault.code == "INVALID_ARGUMENT" and violations:
-                raise bad_request(*violations, *fault.violations) from None
-            raise
+            violations += fault.violations
         if violations:
             raise bad_request(*violations)
         return Task(
             session_id=request.session_id or new_session_id(),
+            kind=request.kind,
             spec=spec,
             prompt=request.prompt,
+            grounding=config.grounding_of(_GROUNDINGS.get(request.grounding)),
             target=ModelTarget(request.provider, request.model),
             escalation=tuple(ModelTarget(each.provider, each.model) for each in request.escalation),
             max_iterations=(
@@ -116,7 +128,9 @@ def _violations(request: iterate_pb2.IterateRequest, config: IterateConfig) -> l
         refuse("max_tokens", f"is {request.max_tokens}; it must be 1 to 1000000")
     if len(request.escalation) > _ESCALATION_MAX:
         refuse("escalation", f"has {len(request.escalation)} targets; at most {_ESCALATION_MAX} are taken")
-    for field in ("provider", "model"):
+    if request.grounding and request.grounding not in _GROUNDINGS:
+        refuse("grounding", f"is {request.grounding}; it must be a value of Grounding")
+    for field in ("kind", "provider", "model"):
         if len(getattr(request, field)) > _NAME_CHARS_MAX:
             refuse(field, f"is longer than {_NAME_CHARS_MAX} characters")
     return found
@@ -130,6 +144,9 @@ class _Events:
         self._call = call
         self._task = task
         self._deadline_s = deadline_s
+
+    async def briefed(self, brief: Brief) -> None:
+        await self._send(iterate_pb2.StreamIterateResponse(brief=_brief(brief)))
 
     async def attempt_started(self, iteration: int, target: ModelTarget) -> None:
         await self._send(
@@ -198,8 +215,27 @@ def _response(end: SessionEnd) -> iterate_pb2.IterateResponse:
         response.accepted.artifact_json = record.artifact or ""
     else:
         response.max_iter_exhausted.artifact_json = record.artifact or ""
-        response.max_iter_exhausted.token_budget_spent = end.token_budget_spent
+        response.max_iter_exhausted.token_budget_spent = record.token_budget_spent
+        response.max_iter_exhausted.no_progress = record.no_progress
+        response.max_iter_exhausted.infeasible = record.is_infeasible
+    if end.brief is not None:
+        response.brief.CopyFrom(_brief(end.brief))
     return response
+
+
+def _brief(brief: Brief) -> iterate_pb2.Brief:
+    record = brief.record
+    return iterate_pb2.Brief(
+        grounding=f"GROUNDING_{record.grounding.upper()}",
+        candidates=record.candidates,
+        candidates_total=record.candidates_total,
+        candidates_total_is_floor=record.candidates_total_is_floor,
+        infeasible=record.infeasible,
+        degraded=record.degraded,
+        findings=brief.knowledge.findings if record.infeasible else (),
+        roster=record.roster or "",
+        brief_ms=record.brief_ms,
+    )
 
 
 def _attempt(attempt: Attempt) -> iterate_pb2.Attempt:

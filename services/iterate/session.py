@@ -1,9 +1,11 @@
 """One session from its beginning to its row.
 
-What is promised, and where: the beginning is in the kernel's hands (`begun`) before the caller gets the session's ids
-(`on_begun`) and before the first model call, the row is handed over in a `finally`, before anything there is awaited,
-and the answer leaves only after the row was written or waited for (`written`). However the session ends, it leaves
-exactly one row; one that a strict log refuses at its beginning is none.
+What is promised, and where: the brief comes first, and a request that it refuses is no session; the beginning, which
+holds the brief, is in the kernel's hands (`begun`) before the caller gets the session's ids (`on_begun`) and before the
+first model call; the row is handed over in a `finally`, before anything there is awaited; and the answer leaves only
+after the row was written or waited for (`written`). However the session ends, during the brief as well, it leaves
+exactly one row and one root; one that is killed during the brief, or that a strict log refuses at its beginning, leaves
+none.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from iterate.attempt import Attempt, error_record
-from iterate.loop import Chat, Gate, Limits, Loop, Progress, SessionListener
+from iterate.brief import Brief, BriefSource, ask_brief, refuses_request
+from iterate.limits import Limits
+from iterate.loop import Chat, Gate, Loop, Progress, SessionListener
 from iterate.session_log.logger import OpenSession, SessionLogger, SessionLogUnavailable
 from iterate.session_trace import end_session_trace, start_session_trace
 from iterate.task import Task
@@ -40,7 +44,7 @@ class SessionEnd:
 
     record: SessionRecord
     attempts: tuple[Attempt, ...]
-    token_budget_spent: bool
+    brief: Brief | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,6 +53,7 @@ class Sessions:
 
     chat: Chat
     gate: Gate
+    source: BriefSource
     log: SessionLogger
     tracing: Tracing
     limits: Limits
@@ -89,17 +94,19 @@ class Sessions:
         clock = ClockAnchor.now()
         trace = caller.trace
         begun = self._begun(task, trace, clock)
+        # Its span hangs under the root, which is sent only where the session leaves a row.
+        root = start_session_trace(self.tracing, begun, trace, clock)
+        brief, unbriefed = await self._brief(task, trace, root, deadline_s)
+        if brief is not None:
+            begun = replace(begun, brief=brief.record)
         open_session = self.log.begin(begun, parent_span_id=trace.parent_span_id)
         progress = Progress()
-        root: Span | None = None
         error: ErrorRecord | None = None
         failure: Fault | None = None
         refused = False
         try:
-            await open_session.begun()
-            await on_begun()
-            root = start_session_trace(self.tracing, begun, trace, clock)
-            await self._loop(task, caller, listener, deadline_s, root, progress, open_session).run()
+            await _open(open_session, on_begun, unbriefed)
+            await self._loop(task, brief, caller, listener, deadline_s, root, progress, open_session).run()
         except SessionLogUnavailable:
             refused = True
             raise Fault(Reason.SESSION_LOG_UNAVAILABLE, where="iterate") from None
@@ -116,20 +123,32 @@ class Sessions:
                 record = _ended(begun, progress, error, clock)
                 handover = open_session.hand_over(record)
                 self.on_end(record)
-                if root is not None:
-                    end_session_trace(self.tracing, root, record)
+                end_session_trace(self.tracing, root, record)
         written = await handover.written()
         if failure is not None:
             raise failure
         if written != "written" and self.log.strict:
             raise Fault(Reason.SESSION_NOT_LOGGED, where="iterate")
-        return SessionEnd(
-            record=record, attempts=tuple(progress.attempts), token_budget_spent=progress.token_budget_spent
-        )
+        return SessionEnd(record=record, attempts=tuple(progress.attempts), brief=brief)
+
+    async def _brief(
+        self, task: Task, trace: TraceContext, root: Span, deadline_s: float
+    ) -> tuple[Brief | None, BaseException | None]:
+        """The brief, or what the session ends with. Raises Fault where the request is refused."""
+        try:
+            brief = await ask_brief(
+                self.source, task, self.limits, trace=trace, span_id=root.span_id, deadline_s=deadline_s
+            )
+        except BaseException as raised:  # a cancellation leaves a row as well
+            if isinstance(raised, Fault) and refuses_request(raised):
+                raise
+            return None, raised
+        return brief, None
 
     def _loop(
         self,
         task: Task,
+        brief: Brief | None,
         caller: Caller,
         listener: SessionListener | None,
         deadline_s: float,
@@ -139,6 +158,7 @@ class Sessions:
     ) -> Loop:
         return Loop(
             task=task,
+            brief=brief,
             chat=self.chat,
             gate=self.gate,
             limits=self.limits,
@@ -171,6 +191,19 @@ class Sessions:
         )
 
 
+async def _open(
+    open_session: OpenSession, on_begun: Callable[[], Awaitable[None]], unbriefed: BaseException | None
+) -> None:
+    """Wait until the session's beginning stands, then give its ids away. Raises `unbriefed` after that, or at once
+    where it is a cancellation: that one is not held up."""
+    if unbriefed is not None and not isinstance(unbriefed, Exception):
+        raise unbriefed
+    await open_session.begun()
+    await on_begun()
+    if unbriefed is not None:
+        raise unbriefed
+
+
 def _asked_for_by_nobody(raised: BaseException, fault: Fault) -> bool:
     """Whether a cancellation came of a bug: its caller is there and reads the status."""
     return isinstance(raised, asyncio.CancelledError) and fault.reason is Reason.BUG
@@ -190,4 +223,6 @@ def _ended(begun: SessionRecord, progress: Progress, error: ErrorRecord | None, 
         grounded_in_roster=progress.grounded_in_roster,
         attempts=tuple(each.record for each in progress.attempts),
         duration_ms=duration_ns // 1_000_000,
+        token_budget_spent=progress.token_budget_spent,
+        no_progress=progress.no_progress,
     )

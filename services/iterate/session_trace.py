@@ -8,6 +8,7 @@ from iterate.span_texts import outcome_text, request_text
 from lakehouse.sessions.record import SessionRecord, parse_rfc3339
 from lakehouse.trace_context import TraceContext
 from lakehouse.tracing import Span, Tracing
+from lakehouse.tracing.span import MetadataValue
 from lakehouse.wall_clock import ClockAnchor
 
 
@@ -33,8 +34,8 @@ def end_session_trace(tracing: Tracing, root: Span, record: SessionRecord) -> No
     root.end(
         output=outcome_text(record),
         level="ERROR" if error else "",
-        status_message=error.message if error else "",
-        metadata=None if record.cost_nano_usd is None else {"cost_nano_usd": record.cost_nano_usd},
+        status_message=error.message if error else _why_no_model(record),
+        metadata=_facts(record) or None,
         trace_metadata={"kind": record.kind, "final_verdict": record.final_verdict},
     )
     tracing.score_session(
@@ -43,6 +44,29 @@ def end_session_trace(tracing: Tracing, root: Span, record: SessionRecord) -> No
         iterations=record.iterations,
         grounded_in_roster=record.grounded_in_roster,
     )
+
+
+def _why_no_model(record: SessionRecord) -> str:
+    return "no model was asked: no answer can pass" if record.is_infeasible else ""
+
+
+def _facts(record: SessionRecord) -> dict[str, MetadataValue]:
+    """What to filter sessions by."""
+    facts: dict[str, MetadataValue] = {}
+    if record.cost_nano_usd is not None:
+        facts["cost_nano_usd"] = record.cost_nano_usd
+    brief = record.brief
+    if brief is not None:
+        facts["grounding"] = brief.grounding
+        if brief.candidates is not None:
+            facts["candidates"] = brief.candidates
+        if brief.degraded:
+            facts["degraded"] = True
+        if brief.infeasible:
+            facts["infeasible"] = True
+    if record.no_progress:
+        facts["no_progress"] = True
+    return facts
 
 
 def trace_recovered_session(

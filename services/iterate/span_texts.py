@@ -27,6 +27,13 @@ def request_text(record: SessionRecord) -> str:
 def outcome_text(record: SessionRecord) -> str:
     """Output of the root: how the session ended."""
     outcome = {"final_verdict": record.final_verdict, "iterations": record.iterations, **_error(record.error)}
+    if record.is_infeasible:
+        found = record.brief.findings if record.brief is not None else None
+        outcome |= {"infeasible": True, "findings": [dataclasses.asdict(each) for each in found or ()]}
+    if record.no_progress:
+        outcome["no_progress"] = True
+    if record.token_budget_spent:
+        outcome["token_budget_spent"] = True
     return _with_json(outcome, artifact=record.artifact)
 
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import dataclass
+from typing import Final, Literal, get_args
 
-from lakehouse.server.specs import Spec
+from iterate.spec import Spec
+
+Grounding = Literal["none", "form", "candidates"]
+"""What the model gets to know before it answers."""
+GROUNDINGS: Final[tuple[Grounding, ...]] = get_args(Grounding)
+"""From the least to the most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +26,10 @@ class ModelTarget:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     session_id: str
+    kind: str
     spec: Spec
     prompt: str
+    grounding: Grounding = "none"
     target: ModelTarget
     escalation: tuple[ModelTarget, ...] = ()
     """Who answers attempt 2, 3, …; the last one answers all that follow."""
@@ -29,19 +37,21 @@ class Task:
     temperature: float | None = None
     max_tokens: int | None = None
 
-    @property
-    def kind(self) -> str:
-        return self.spec.kind
-
-    def target_of(self, iteration: int) -> ModelTarget:
-        """Who answers attempt `iteration` (from 1)."""
-        if iteration == 1 or not self.escalation:
+    def target_of(self, turn: int) -> ModelTarget:
+        """Whose turn the `turn`-th is (from 1): that of attempt `turn`, unless a target was passed over."""
+        if turn == 1 or not self.escalation:
             return self.target
-        return self.escalation[min(iteration - 2, len(self.escalation) - 1)]
+        return self.escalation[min(turn - 2, len(self.escalation) - 1)]
 
-    def fallbacks_of(self, iteration: int) -> tuple[ModelTarget, ...]:
-        """Who answers attempt `iteration` where its target cannot: those whose turn would come after it."""
-        return self.escalation[iteration - 1 :]
+    def fallbacks_of(self, turn: int) -> tuple[ModelTarget, ...]:
+        """Who answers in the `turn`-th turn where its target cannot: those whose turn would come after it."""
+        return self.escalation[turn - 1 :]
+
+    def turn_of_another(self, turn: int) -> int | None:
+        """The first turn after `turn` that is another target's; None where all that follow are the same one's."""
+        present = self.target_of(turn)
+        later = range(turn + 1, len(self.escalation) + 2)
+        return next((each for each in later if self.target_of(each) != present), None)
 
 
 def new_session_id() -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import grpc
 import grpc.aio
@@ -115,8 +115,7 @@ class AsyncClient:
         return self._channel
 
     def reconnect(self, credentials: grpc.ChannelCredentials | None) -> None:
-        """Take other credentials from the next call on. Calls that run end on the old channel, which is closed behind
-        them."""
+        """Take other credentials from the next call on. Running calls end on the old channel, closed behind them."""
         old = self._channel
         self._connect(credentials)
         closing = asyncio.create_task(old.close(_OLD_CHANNEL_S))
@@ -124,10 +123,10 @@ class AsyncClient:
         closing.add_done_callback(self._old.discard)
 
     def _connect(self, credentials: grpc.ChannelCredentials | None) -> None:
-        if credentials is not None:
-            self._channel = grpc.aio.secure_channel(self._target, credentials, _OPTIONS)
-        else:
+        if credentials is None:
             self._channel = grpc.aio.insecure_channel(self._target, _OPTIONS)
+        else:
+            self._channel = grpc.aio.secure_channel(self._target, credentials, _OPTIONS)
         self._make_stub()
 
     def _make_stub(self) -> None:
@@ -259,11 +258,7 @@ class AsyncChatClient(AsyncClient):
         self._stub = chatd_pb2_grpc.ChatServiceStub(self._channel)
 
     async def complete(
-        self,
-        request: chatd_pb2.CompleteRequest,
-        *,
-        timeout_s: float | None = None,
-        metadata: Metadata = (),
+        self, request: chatd_pb2.CompleteRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> chatd_pb2.CompleteResponse:
         """One answer. Raises Fault."""
         answer: chatd_pb2.CompleteResponse = await self._unary(self._stub.Complete, request, timeout_s, metadata)
@@ -298,16 +293,11 @@ class ValidateClient(_SyncClient):
     def list_kinds(self, *, timeout_s: float | None = None, metadata: Metadata = ()) -> validated_pb2.ListKindsResponse:
         """The kinds of the deployment, by name. Raises Fault."""
         stub = validated_pb2_grpc.ValidateServiceStub(self._channel)
-        request = validated_pb2.ListKindsRequest()
-        answer: validated_pb2.ListKindsResponse = self._unary(stub.ListKinds, request, timeout_s, metadata)
-        return answer
+        answer = self._unary(stub.ListKinds, validated_pb2.ListKindsRequest(), timeout_s, metadata)
+        return cast("validated_pb2.ListKindsResponse", answer)
 
     def validate(
-        self,
-        request: validated_pb2.ValidateRequest,
-        *,
-        timeout_s: float | None = None,
-        metadata: Metadata = (),
+        self, request: validated_pb2.ValidateRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> validated_pb2.ValidateResponse:
         """One verdict. Raises Fault; findings are a response."""
         stub = validated_pb2_grpc.ValidateServiceStub(self._channel)
@@ -335,16 +325,11 @@ class AsyncValidateClient(AsyncClient):
         self, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> validated_pb2.ListKindsResponse:
         """The kinds of the deployment, by name. Raises Fault."""
-        request = validated_pb2.ListKindsRequest()
-        answer: validated_pb2.ListKindsResponse = await self._unary(self._stub.ListKinds, request, timeout_s, metadata)
-        return answer
+        answer = await self._unary(self._stub.ListKinds, validated_pb2.ListKindsRequest(), timeout_s, metadata)
+        return cast("validated_pb2.ListKindsResponse", answer)
 
     async def validate(
-        self,
-        request: validated_pb2.ValidateRequest,
-        *,
-        timeout_s: float | None = None,
-        metadata: Metadata = (),
+        self, request: validated_pb2.ValidateRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> validated_pb2.ValidateResponse:
         """One verdict. Raises Fault; findings are a response."""
         answer: validated_pb2.ValidateResponse = await self._unary(self._stub.Validate, request, timeout_s, metadata)

@@ -1,6 +1,7 @@
 """Which member of a request's ``oneof spec`` a kind takes: the one of its name, else ``spec_json``.
 
-Read off the protos, so that a new member needs no further line in iterate, the CLI or a replay. Imports protobuf alone.
+Read off the protos, so that a new member needs no further line in iterate, the CLI or a replay. Imports the client
+half alone.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from lakehouse.message_fields import FieldsError, set_fields
+
 _ANY_KIND: Final = "spec_json"
-_JSON_SUFFIX: Final = "_json"
+JSON_SUFFIX: Final = "_json"
 
 
 class SpecError(ValueError):
@@ -45,25 +47,26 @@ def set_spec(request: Message, kind: str, spec: Message | str, *, unwrapped: boo
         setattr(request, member.name, spec)
         return
     fields = member.message_type.fields
-    if unwrapped and len(fields) == 1 and _holds_json(fields[0]):
+    if unwrapped and len(fields) == 1 and holds_json(fields[0]):
         values: dict[str, Any] = {fields[0].name: spec}
     else:
         values = _object(spec)
         for field in fields:
-            embedded = field.name.removesuffix(_JSON_SUFFIX)
-            if _holds_json(field) and embedded in values:
+            embedded = field.name.removesuffix(JSON_SUFFIX)
+            if holds_json(field) and embedded in values:
                 values[field.name] = json.dumps(values.pop(embedded), ensure_ascii=False)
     # Not in place: a breach must leave the request as it was, and a repeated field of before must not stay.
     read = getattr(request, member.name).__class__()
     try:
-        json_format.ParseDict(values, read)
-    except json_format.ParseError as error:
+        set_fields(read, values)
+    except FieldsError as error:
         raise SpecError(str(error)) from None
     getattr(request, member.name).CopyFrom(read)
 
 
-def _holds_json(field: FieldDescriptor) -> bool:
-    return field.type == FieldDescriptor.TYPE_STRING and field.name.endswith(_JSON_SUFFIX)
+def holds_json(field: FieldDescriptor) -> bool:
+    """Whether a field of a spec message is JSON text: a row holds its value under the name without `_json`."""
+    return field.type == FieldDescriptor.TYPE_STRING and field.name.endswith(JSON_SUFFIX)
 
 
 def _object(text: str) -> dict[str, Any]:

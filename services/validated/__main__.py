@@ -50,9 +50,7 @@ async def compose(config: ValidatedTable, runtime: Runtime) -> AsyncIterator[Reg
         except KindError as error:
             raise StartError(str(error)) from None
         datasets = await stack.enter_async_context(Datasets(config.datasets).open())
-        for name, files in datasets.files.items():
-            prefix = f"lakehouse_dataset_{name.replace('-', '_')}"
-            runtime.metrics.export(prefix, files.metrics, gauges=_DATASET_GAUGES)
+        runtime.metrics.export("lakehouse_dataset", datasets.metrics, gauges=_DATASET_GAUGES, label="dataset")
         try:
             kinds = Kinds(validators, config.kinds_dir, datasets, config.limits)
         except DeclarationError as error:

@@ -49,10 +49,10 @@ def test_one_json_object_holds_the_schemas_as_they_are(roster: str) -> None:
     assert value["roster"]["row_count"] == 8
 
 
-def test_what_cannot_be_filled_exits_3_and_says_why(roster: str) -> None:
+def test_what_cannot_be_filled_exits_1_and_says_why(roster: str) -> None:
     terms = ("--role", "forklift operator", "--count", "3", "--certification", "OSHA-10")
     result = _run(*terms, "--roster", roster)
-    assert result.exit_code == 3, result.output
+    assert result.exit_code == 1, result.output
     assert result.output.startswith("infeasible: no answer can pass")
     assert "only 2 workers of the roster qualify" in result.output
     assert 'the certification "OSHA-10" shuts most out' in result.output
@@ -75,7 +75,7 @@ def test_without_candidates_the_form_is_shown_and_no_roster_is_read(tmp_path: Pa
         (["--kind", "email", "--role", "welder"], 2, "--role belongs to kind fill"),
         (["--spec", "{"], 2, "the spec does not fit"),
         (["--candidates", "201"], 2, "201"),
-        (["--address", "127.0.0.1:1", "--timeout", "3"], 1, "nobody listens on 127.0.0.1:1"),
+        (["--address", "127.0.0.1:1", "--timeout", "3"], 3, "nobody listens on 127.0.0.1:1"),
     ],
 )
 def test_wrong_usage_says_what_to_do(arguments: list[str], code: int, says: str) -> None:
@@ -86,7 +86,7 @@ def test_wrong_usage_says_what_to_do(arguments: list[str], code: int, says: str)
 
 def test_a_spec_that_validated_refuses_is_reported_by_field(roster: str) -> None:
     result = _run("--spec", '{"role": "", "count": 0}', "--roster", roster)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "fill.role" in result.output
     assert "fill.count" in result.output
 

@@ -98,7 +98,7 @@ async def test_json_is_one_object_and_the_prompt_may_come_from_standard_input(ad
 async def test_a_fault_is_told_in_words_and_by_the_exit_status(address: str) -> None:
     code, out, err = await _chat("--address", address, "Are you busy?")
 
-    assert (code, out) == (1, "")
+    assert (code, out) == (3, "")
     assert "PROVIDER_RATE_LIMITED" in err
     assert "Traceback" not in err
 
@@ -109,7 +109,7 @@ async def test_nobody_there_is_told_with_the_address() -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         code, _, err = await _chat("--address", address, "--timeout", "5", "Hello?")
 
-    assert code == 1
+    assert code == 3
     assert address in err
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,23 +28,42 @@ def run(*arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[s
     return subprocess.run([LAKEHOUSE, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False)
 
 
-def test_the_demo_as_json_is_one_object_with_the_whole_session() -> None:
+NAMES = ["final_verdict", "iterations", "session_id", "trace_id", "brief", "attempts", "artifact", "row", "spans"]
+
+
+def test_the_demo_as_json_is_one_object_with_the_ungrounded_session_and_the_grounded_one() -> None:
     done = run("demo", "--json")
 
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert list(result) == [
-        *("final_verdict", "iterations", "session_id", "trace_id", "attempts", "artifact", "row", "spans"),
-    ]
-    assert (result["final_verdict"], result["iterations"]) == ("accepted", 2)
+    assert list(result) == [*NAMES, "grounded"]
+    assert (result["final_verdict"], result["iterations"], result["brief"]) == ("accepted", 2, None)
     phantom = result["attempts"][0]["findings"][0]
     assert phantom["code"] == "PHANTOM_WORKER"
     assert phantom["path"] == "/workers/2/worker_id"
     assert len(result["artifact"]["workers"]) == 3
     assert result["row"]["session_id"] == result["session_id"]
     assert result["row"]["artifact"] == result["artifact"]
-    assert len(result["spans"]) == 7
+    assert len(result["spans"]) == 8
     assert {span["trace_id"] for span in result["spans"]} == {result["trace_id"]}
+    assert_grounded(result["grounded"])
+
+
+def test_the_grounded_demo_alone_is_accepted_at_the_first_attempt() -> None:
+    done = run("demo", "--grounded", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert_grounded(json.loads(done.stdout))
+
+
+def assert_grounded(session: dict[str, Any]) -> None:
+    assert list(session) == NAMES
+    assert (session["final_verdict"], session["iterations"]) == ("accepted", 1)
+    assert session["brief"]["grounding"] == "candidates"
+    assert session["brief"]["candidates"] > 3
+    assert session["row"]["brief"]["candidates"] == session["brief"]["candidates"]
+    assert [span["name"] for span in session["spans"]] == ["iterate.fill", "brief", "attempt-1", "chat", "validate"]
+    assert len(session["artifact"]["workers"]) == 3
 
 
 def test_the_demo_for_a_person_names_the_phantom_and_the_scripted_model() -> None:
@@ -52,6 +72,8 @@ def test_the_demo_for_a_person_names_the_phantom_and_the_scripted_model() -> Non
     assert done.returncode == 0, done.stderr
     assert "PHANTOM_WORKER at /workers/2/worker_id" in done.stdout
     assert "accepted after 2 attempts" in done.stdout
+    assert "who qualify" in done.stdout
+    assert "accepted after 1 attempt " in done.stdout
     assert "scripted" in done.stdout
     assert "├─ attempt-1" in done.stdout
 
@@ -91,7 +113,8 @@ async def test_up_serves_until_ctrl_c_and_shows_logs_and_trees(tmp_path: Path) -
         ready = next(line for line in lines if line.startswith("ready"))
         address = ready.split("iterate at ")[1].split(". ")[0]
         command = ("iterate", "--address", address, "--kind", "fill", "--prompt", "Fill it", "--spec", SPEC, "--json")
-        done = await asyncio.to_thread(run, *command)
+        grounded = ("--grounding", "form")
+        done = await asyncio.to_thread(run, *command, *grounded)
         assert process.stdout is not None
         async with asyncio.timeout(30):
             while not any("└─ validate" in line for line in lines):
@@ -100,6 +123,7 @@ async def test_up_serves_until_ctrl_c_and_shows_logs_and_trees(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     response = json.loads(done.stdout)
     assert response["final_verdict"] == "accepted"
+    assert response["brief"]["grounding"] == "form"
     assert process.returncode == 0
     (row,) = [json.loads(line) for line in (tmp_path / "sessions.jsonl").read_text().splitlines()]
     assert row["session_id"] == response["session_id"]
@@ -112,7 +136,7 @@ async def test_up_serves_until_ctrl_c_and_shows_logs_and_trees(tmp_path: Path) -
 def test_iterate_without_a_stack_says_how_to_start_one() -> None:
     done = run("iterate", "--address", "127.0.0.1:1", "--kind", "fill", "--prompt", "p", "--spec", SPEC)
 
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "lakehouse up" in done.stderr
 
 
@@ -124,6 +148,7 @@ def test_iterate_without_a_stack_says_how_to_start_one() -> None:
         (("iterate", "--kind", "fill", "--prompt", "p", "--spec", "{"), "not JSON"),
         (("iterate", "--kind", "fill", "--prompt", "p", "--spec", '{"rolle": "x"}'), "rolle"),
         (("iterate", "--kind", "k", "--prompt", "p", "--trace-id", "é"), "trace_id"),
+        (("iterate", "--kind", "k", "--prompt", "p", "--grounding", "all"), "'none', 'form', 'candidates'"),
         (("no-such-command",), "No such command"),
     ],
 )
@@ -146,7 +171,7 @@ def test_a_request_file_is_taken_and_flags_go_over_it(tmp_path: Path, form: str)
     done = run("iterate", str(file), "--max-iterations", "1", "--address", "127.0.0.1:1")
 
     # Read whole: what fails is the connection.
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "UNAVAILABLE" in done.stderr
 
 

@@ -55,7 +55,7 @@ def test_every_subcommand_explains_itself() -> None:
 def test_a_missing_log_is_one_line_that_says_what_to_do(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     result = run(tmp_path / "sessions.jsonl", *arguments)
 
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stderr.startswith("Error: there is no session log at ")
     assert "--log" in result.stderr
 
@@ -216,6 +216,17 @@ def test_show_has_what_was_given_and_what_would_pass(tmp_path: Path) -> None:
         assert part in text, part
 
 
+def test_show_says_that_no_model_was_asked_where_no_answer_could_pass(tmp_path: Path) -> None:
+    brief = BriefRecord(grounding="candidates", candidates=0, candidates_total=0, infeasible=True, brief_ms=1)
+    session = record(5, attempts=(), final_verdict="max_iter_exhausted", artifact=None, brief=brief)
+    live = write_segment(tmp_path / "sessions.jsonl", encode_row(session))
+
+    text = printed(live, "show", "session-0005")
+
+    assert "infeasible: fewer qualify than are needed" in text
+    assert "no model was asked: no answer can pass" in text
+
+
 def test_stats_json_is_stable(live: Path) -> None:
     found = json.loads(printed(live, "stats", "--json", "--kind", "fill", "--by", "week"))
 
@@ -278,7 +289,7 @@ def test_sql_csv_is_read_back_by_a_csv_reader(live: Path) -> None:
 def test_sql_refuses_what_is_not_reading(live: Path, tmp_path: Path) -> None:
     result = run(live, "sql", f"COPY (SELECT 1) TO '{tmp_path}/out.csv'")
 
-    assert (result.exit_code, "COPY is refused" in result.stderr) == (1, True)
+    assert (result.exit_code, "COPY is refused" in result.stderr) == (2, True)
     assert not (tmp_path / "out.csv").exists()
 
 
@@ -387,7 +398,10 @@ class Tail:
         self._process.send_signal(signal.SIGINT)
         assert self._process.stdout is not None
         self._process.stdout.close()
-        return self._process.wait(20)
+        try:
+            return self._process.wait(20)
+        finally:
+            self._process.kill()  # where it did not heed: nothing stays behind
 
 
 def test_tail_follows_across_rotation_until_interrupted(tmp_path: Path) -> None:

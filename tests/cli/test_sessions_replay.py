@@ -18,7 +18,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     folder = tmp_path_factory.mktemp("recorded")
     subprocess.run([LAKEHOUSE, "demo", "--json", "--keep", folder], check=True, capture_output=True, timeout=60)
     log = folder / "sessions.jsonl"
-    return log, json.loads(log.read_text())
+    return log, json.loads(log.read_text().splitlines()[0])
 
 
 def replay(log: Path, session_id: object, roster: Path) -> subprocess.CompletedProcess[str]:
@@ -57,12 +57,37 @@ def test_a_worker_who_has_left_the_roster_turns_the_verdict(
 
     done = replay(log, row["session_id"], roster)
 
-    assert done.returncode == 3, done.stderr
+    assert done.returncode == 1, done.stderr
     compared = json.loads(done.stdout)
     assert compared["final_verdict"] == {"then": "accepted", "now": "max_iter_exhausted"}
     assert compared["attempts"][1]["then"] == {"verdict": "accepted", "findings": []}
     assert compared["attempts"][1]["now"] == {"verdict": "rejected", "findings": ["PHANTOM_WORKER"]}
     assert compared["roster"]["then"] != compared["roster"]["now"]
+
+
+def test_a_grounded_session_is_judged_as_it_was_recorded(recorded: tuple[Path, dict[str, object]]) -> None:
+    log, _ = recorded
+    grounded = json.loads(log.read_text().splitlines()[1])
+    assert grounded["brief"]["grounding"] == "candidates"
+
+    done = replay(log, grounded["session_id"], ROSTER)
+
+    assert done.returncode == 0, done.stderr
+    assert [attempt["now"]["verdict"] for attempt in json.loads(done.stdout)["attempts"]] == ["accepted"]
+
+
+def test_what_nobody_can_fill_today_is_replayed_all_the_same(
+    recorded: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
+    log, row = recorded
+    empty = tmp_path / "workers.csv"
+    head, *lines = ROSTER.read_text(encoding="utf-8").splitlines(keepends=True)
+    empty.write_text("".join([head, *(line for line in lines if "Toledo" not in line)]), encoding="utf-8")
+
+    done = replay(log, row["session_id"], empty)
+
+    assert done.returncode == 3, done.stderr
+    assert [attempt["now"]["verdict"] for attempt in json.loads(done.stdout)["attempts"]] == ["rejected", "rejected"]
 
 
 def test_a_session_that_is_not_there_is_told_in_words(recorded: tuple[Path, dict[str, object]]) -> None:

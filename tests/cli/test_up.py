@@ -212,7 +212,7 @@ async def test_a_model_in_the_environment_is_not_put_on_example_data(tmp_path: P
     async with up(tmp_path, env=environ(CHATD_PROVIDERS__X__TYPE="scripted")) as running:
         await asyncio.wait_for(running.process.wait(), HANG_S)
 
-    assert running.process.returncode == 1
+    assert running.process.returncode == 2
     assert "--roster" in running.text
 
 
@@ -339,7 +339,7 @@ async def test_a_taken_port_names_the_setting_and_the_process(tmp_path: Path, ta
     async with up(tmp_path, env=environ(CHATD_BIND=f"127.0.0.1:{taken}")) as running:
         await asyncio.wait_for(running.process.wait(), HANG_S)
 
-    assert running.process.returncode == 1
+    assert running.process.returncode == 3
     assert "chatd.bind" in running.text
     assert f"pid {os.getpid()}" in running.text
 

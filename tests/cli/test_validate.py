@@ -40,9 +40,9 @@ def test_an_artifact_that_passes_exits_0_and_says_by_which_roster(tmp_path: Path
     assert "8 workers" in result.output
 
 
-def test_findings_exit_3_and_are_one_json_object_where_asked(tmp_path: Path, roster: str) -> None:
+def test_findings_exit_1_and_are_one_json_object_where_asked(tmp_path: Path, roster: str) -> None:
     result = _run(_file(tmp_path, PHANTOM), *FLAGS, "--roster", roster, "--json")
-    assert result.exit_code == 3, result.output
+    assert result.exit_code == 1, result.output
     value = json.loads(result.output)
     assert value["passed"] is False
     assert value["artifact"] == PHANTOM
@@ -56,7 +56,7 @@ def test_a_broken_roster_is_told_by_row(tmp_path: Path) -> None:
     path = tmp_path / "w.csv"
     path.write_text("worker_id,name\nA,B\nA,C\n", encoding="utf-8")
     result = _run(_file(tmp_path, ANA), *FLAGS, "--roster", str(path))
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "row 2" in result.output
 
 
@@ -83,13 +83,13 @@ def test_a_running_validated_is_asked_by_its_address(tmp_path: Path, roster: str
         assert (result.exit_code, result.output.splitlines()[0]) == (0, "passed")
         schema = '{"type": "string"}'
         result = _run("--address", address, "--kind", "json_schema", "--spec", schema, stdin="5")
-        assert result.exit_code == 3
+        assert result.exit_code == 1
         assert "SCHEMA at the top" in result.output
         result = _run("--address", address, *FLAGS, "--state", "Ohio", stdin=json.dumps(ANA))
-        assert result.exit_code == 1
+        assert result.exit_code == 2
         assert "fill.state" in result.output
         result = _run("--address", address, *FLAGS, stdin="prose")
-        assert result.exit_code == 1
+        assert result.exit_code == 2
         assert "artifact_json" in result.output
     finally:
         process.terminate()
@@ -117,5 +117,5 @@ def test_wrong_usage_exits_2_and_says_what_to_do(arguments: tuple[str, ...], say
 
 def test_where_nobody_listens_the_message_says_how_to_start_one() -> None:
     result = _run("--address", "127.0.0.1:1", *FLAGS, stdin="{}")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "lakehouse up" in result.output

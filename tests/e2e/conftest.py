@@ -99,12 +99,14 @@ def start_stack(tmp_path_factory: pytest.TempPathFactory, people: People) -> Sta
                     **tracing_environ(receiver),
                     "VALIDATED_ROSTER__PATH": str(ROSTER),
                     "ITERATE_SESSION_LOG_PATH": str(folder / "sessions.jsonl"),
+                    # A busy machine must not degrade what a test looks at.
+                    "ITERATE_BRIEF_MS_MAX": "30000",
                     "CHATD_PROVIDERS__FAKE__TYPE": "openai",
                     "CHATD_PROVIDERS__FAKE__BASE_URL": endpoint.base_url,
                     "CHATD_PROVIDERS__FAKE__DEFAULT_MODEL": "ok",
                     "CHATD_PROVIDERS__SCRIPTED__TYPE": "scripted",
                     "CHATD_DEFAULT_PROVIDER": "fake",
-                    **environ,
+                    **{key: value.replace("{endpoint}", endpoint.base_url) for key, value in environ.items()},
                 }
                 async with running_stack(
                     on_log=lambda service, entry: logs.append((service, entry)), environ=given

@@ -62,19 +62,21 @@ def shape(tree: TraceTree) -> list[tuple[str, str, str]]:
 
 
 ROOT = ("iterate.fill", "agent")
+BRIEF = ("brief", "retriever", "")
 
 
 async def test_accepted(stack: Any, client: AsyncIterateClient, make_request: Request) -> None:
     response = await client.iterate(make_request(), timeout_s=30)
 
     row = await row_of(stack, response.session_id)
-    tree = await tree_of(stack, response.trace_id, 7)
+    tree = await tree_of(stack, response.trace_id, 8)
     assert row["final_verdict"] == "accepted"
     assert len(tree.roots) == 1
     assert tree.orphans == ()
     assert shape(tree) == [
         ("attempt-1", "span", "WARNING"),
         ("attempt-2", "span", ""),
+        BRIEF,
         ("chat", "generation", ""),
         ("chat", "generation", ""),
         (*ROOT, ""),
@@ -96,10 +98,11 @@ async def test_attempts_exhausted(stack: Any, client: AsyncIterateClient, make_r
         del stack.endpoint.answers[1:3]
 
     row = await row_of(stack, response.session_id)
-    tree = await tree_of(stack, response.trace_id, 10)
+    tree = await tree_of(stack, response.trace_id, 11)
     assert row["final_verdict"] == "max_iter_exhausted"
     assert shape(tree) == [
         *[(f"attempt-{number}", "span", "WARNING") for number in (1, 2, 3)],
+        BRIEF,
         *[("chat", "generation", "")] * 3,
         (*ROOT, ""),
         *[("validate", "guardrail", "WARNING")] * 3,
@@ -112,12 +115,13 @@ async def test_chatd_failing_in_the_middle(stack: Any, client: AsyncIterateClien
         await client.iterate(request, timeout_s=30)
 
     row = await row_of(stack, caught.value.metadata["session_id"])
-    tree = await tree_of(stack, caught.value.metadata["trace_id"], 6)
+    tree = await tree_of(stack, caught.value.metadata["trace_id"], 7)
     assert [attempt["verdict"] for attempt in row["attempts"]] == ["rejected", "infra_error"]
     assert row["error"]["reason"] == "PROVIDER_AUTH"
     assert shape(tree) == [
         ("attempt-1", "span", "WARNING"),
         ("attempt-2", "span", "WARNING"),
+        BRIEF,
         ("chat", "generation", ""),
         ("chat", "generation", "ERROR"),
         (*ROOT, "ERROR"),
@@ -135,21 +139,21 @@ async def test_cancelled_by_the_caller(stack: Any, client: AsyncIterateClient, m
         await session
 
     row = await row_of(stack, "cancelled")
-    tree = await tree_of(stack, "ca" * 16, 3)
+    tree = await tree_of(stack, "ca" * 16, 4)
     assert row["error"] == {
         "code": "CANCELLED",
         "reason": "CALLER_GONE",
         "where": "iterate",
         "message": Fault(Reason.CALLER_GONE).message,
     }
-    assert shape(tree) == [("attempt-1", "span", "WARNING"), ("chat", "generation", "ERROR"), (*ROOT, "ERROR")]
+    assert shape(tree) == [("attempt-1", "span", "WARNING"), BRIEF, ("chat", "generation", "ERROR"), (*ROOT, "ERROR")]
 
 
 async def test_a_stream_whose_reader_leaves(stack: Any, client: AsyncIterateClient, make_request: Request) -> None:
     stream = client.stream_iterate(make_request(model="hang", session_id="left"), timeout_s=30)
     async for event in stream:
-        assert event.WhichOneof("event") == "attempt_started"
-        break
+        if event.WhichOneof("event") == "attempt_started":
+            break
     await stream.aclose()  # type: ignore[attr-defined]  # an async generator
 
     assert (await row_of(stack, "left"))["error"]["reason"] == "CALLER_GONE"
@@ -161,9 +165,9 @@ async def test_the_deadline(stack: Any, client: AsyncIterateClient, make_request
         await client.iterate(request, timeout_s=1, metadata=trace_metadata("de" * 16))
 
     row = await row_of(stack, "late")
-    tree = await tree_of(stack, "de" * 16, 3)
+    tree = await tree_of(stack, "de" * 16, 4)
     assert caught.value.code == row["error"]["code"] == "DEADLINE_EXCEEDED"
-    assert shape(tree) == [("attempt-1", "span", "WARNING"), ("chat", "generation", "ERROR"), (*ROOT, "ERROR")]
+    assert shape(tree) == [("attempt-1", "span", "WARNING"), BRIEF, ("chat", "generation", "ERROR"), (*ROOT, "ERROR")]
 
 
 async def test_with_a_callers_own_span_the_tree_hangs_under_it(
@@ -171,7 +175,7 @@ async def test_with_a_callers_own_span_the_tree_hangs_under_it(
 ) -> None:
     response = await client.iterate(make_request(), timeout_s=30, metadata=trace_metadata("5a" * 16, "1b" * 8))
 
-    tree = await tree_of(stack, response.trace_id, 7)
+    tree = await tree_of(stack, response.trace_id, 8)
     assert response.trace_id == "5a" * 16
     assert tree.roots == ()
     assert [(span.name, span.parent_span_id) for span in tree.orphans] == [("iterate.fill", "1b" * 8)]
@@ -182,9 +186,9 @@ async def test_two_hundred_concurrent_sessions_are_two_hundred_trees(
 ) -> None:
     responses = await asyncio.gather(*(client.iterate(make_request(), timeout_s=60) for _ in range(200)))
 
-    trees = [await tree_of(stack, response.trace_id, 7) for response in responses]
+    trees = [await tree_of(stack, response.trace_id, 8) for response in responses]
     assert len({tree.trace_id for tree in trees}) == 200
-    assert all(len(tree.spans) == 7 and len(tree.roots) == 1 and tree.orphans == () for tree in trees)
+    assert all(len(tree.spans) == 8 and len(tree.roots) == 1 and tree.orphans == () for tree in trees)
     for response in responses:
         await row_of(stack, response.session_id)
 

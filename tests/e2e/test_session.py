@@ -60,11 +60,13 @@ async def test_a_stream_tells_each_thing_in_order_and_ends_with_the_same_respons
     events = [event async for event in client.stream_iterate(make_request(), timeout_s=30)]
 
     assert [event.WhichOneof("event") for event in events] == [
+        "brief",
         *("attempt_started", "model_answered", "attempt_finished") * 2,
         "response",
     ]
     assert events[-1].response.WhichOneof("outcome") == "accepted"
-    assert events[2].attempt_finished == events[-1].response.attempts[0]
+    assert events[0].brief == events[-1].response.brief
+    assert events[3].attempt_finished == events[-1].response.attempts[0]
 
 
 async def test_ids_are_answered_in_the_initial_metadata(stack: Any, make_request: Request) -> None:
@@ -121,7 +123,8 @@ async def test_an_id_that_is_running_is_refused_and_free_again_afterwards(
 async def test_the_scripted_model_calls_itself_scripted_wherever_it_shows(
     stack: Any, client: AsyncIterateClient, make_request: Request
 ) -> None:
-    response = await client.iterate(make_request(provider="scripted"), timeout_s=30)
+    ungrounded = make_request(provider="scripted", grounding=iterate_pb2.GROUNDING_NONE)
+    response = await client.iterate(ungrounded, timeout_s=30)
 
     assert response.WhichOneof("outcome") == "accepted"
     assert len(response.attempts) == 2

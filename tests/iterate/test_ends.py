@@ -28,6 +28,7 @@ from lakehouse.iterate.v1 import iterate_pb2
 from lakehouse.server.bootstrap import running
 from lakehouse.server.call import current_call
 from lakehouse.tracing.receiver import TraceReceiver
+from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
 from lakehouse.validated.v1.validated_pb2 import FillSpec
 
 Step = Callable[[Any], Awaitable[Any]]
@@ -50,6 +51,28 @@ class Chatd(chatd_pb2_grpc.ChatServiceServicer):
         raise NotImplementedError
 
 
+class Validated(validated_pb2_grpc.ValidateServiceServicer):
+    """Does at Brief what `step` does with the call's context; nothing of an older one that does not know it."""
+
+    def __init__(self, step: Step) -> None:
+        self.asked = asyncio.Event()
+        self._step = step
+
+    async def Brief(self, request: validated_pb2.BriefRequest, context: Any) -> Any:
+        self.asked.set()
+        return await self._step(context)
+
+    async def Validate(self, request: validated_pb2.ValidateRequest, context: Any) -> Any:
+        raise NotImplementedError
+
+    async def ListKinds(self, request: validated_pb2.ListKindsRequest, context: Any) -> Any:
+        raise NotImplementedError
+
+
+async def unknown(context: Any) -> None:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+
+
 async def hang(_: Any) -> None:
     await asyncio.Event().wait()
 
@@ -65,8 +88,16 @@ async def cancel(context: Any) -> None:
 class Stack:
     """One iterate and every place that reports its one session."""
 
-    def __init__(self, chatd: Chatd, client: AsyncIterateClient, log_path: Path, receiver: TraceReceiver) -> None:
+    def __init__(
+        self,
+        chatd: Chatd,
+        validated: Validated,
+        client: AsyncIterateClient,
+        log_path: Path,
+        receiver: TraceReceiver,
+    ) -> None:
         self.chatd = chatd
+        self.validated = validated
         self.client = client
         self._log_path = log_path
         self._receiver = receiver
@@ -101,22 +132,26 @@ def receiver() -> Iterator[TraceReceiver]:
         yield started
 
 
-StartStack = Callable[[Step], contextlib.AbstractAsyncContextManager[Stack]]
+StartStack = Callable[..., contextlib.AbstractAsyncContextManager[Stack]]
 
 
 @pytest.fixture
 def start(tmp_path: Path, receiver: TraceReceiver, monkeypatch: pytest.MonkeyPatch) -> StartStack:
-    """Start a stack whose chatd does `step`. At the block's end iterate has drained; rows and spans are there."""
+    """Start a stack whose chatd does `step` and whose validated does `brief`. At the block's end iterate has drained;
+    rows and spans are there."""
 
     @contextlib.asynccontextmanager
-    async def started(step: Step) -> AsyncIterator[Stack]:
-        chatd, server = Chatd(step), grpc.aio.server()
+    async def started(step: Step, brief: Step = unknown) -> AsyncIterator[Stack]:
+        chatd, validated, server = Chatd(step), Validated(brief), grpc.aio.server()
         chatd_pb2_grpc.add_ChatServiceServicer_to_server(chatd, server)
+        validated_pb2_grpc.add_ValidateServiceServicer_to_server(validated, server)
+        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         config = IterateConfig.model_validate(
             {
                 "bind": "127.0.0.1:0",
-                "chatd": f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}",
-                "validated": "127.0.0.1:1",
+                "chatd": address,
+                "validated": address,
+                "brief_ms_max": 60_000,
                 "session_log_path": str(tmp_path / "sessions.jsonl"),
                 "drain_ms": 10,
                 "tracing": {
@@ -132,7 +167,7 @@ def start(tmp_path: Path, receiver: TraceReceiver, monkeypatch: pytest.MonkeyPat
             async with contextlib.AsyncExitStack() as stack:
                 async with running("iterate", config, compose) as served:
                     client = await stack.enter_async_context(AsyncIterateClient(served.address))
-                    one = Stack(chatd, client, tmp_path / "sessions.jsonl", receiver)
+                    one = Stack(chatd, validated, client, tmp_path / "sessions.jsonl", receiver)
                     monkeypatch.setattr("lakehouse.server.interceptor.rpc_line", one.lines.put_nowait)
                     yield one
                 # What the drain cut off is answered before the client closes.
@@ -143,12 +178,12 @@ def start(tmp_path: Path, receiver: TraceReceiver, monkeypatch: pytest.MonkeyPat
     return started
 
 
-async def agree_on(stack: Stack, reason: Reason, status: Fault | None) -> None:
-    """Row, attempt, root span, log line and, where somebody reads it, status."""
+async def agree_on(stack: Stack, reason: Reason, status: Fault | None, *, attempts: int = 1) -> None:
+    """Row, attempt where one was begun, root span, log line and, where somebody reads it, status."""
     row, line, fault = stack.row(), await stack.log_line(), Fault(reason)
     assert [row["error"]["reason"], line["reason"], stack.root_message()] == [reason, reason, fault.message]
     assert [row["error"]["code"], line["code"]] == [fault.code, fault.code]
-    assert [attempt["error"]["reason"] for attempt in row["attempts"] if "error" in attempt] == [reason]
+    assert [attempt["error"]["reason"] for attempt in row["attempts"] if "error" in attempt] == [reason] * attempts
     if status is not None:
         assert (status.code, status.reason) == (fault.code, reason)
         assert "theirs" not in str(status)
@@ -257,6 +292,60 @@ async def test_a_reader_that_leaves_its_stream(start: StartStack) -> None:
         await _ended(stack)
 
     await agree_on(stack, Reason.CALLER_GONE, None)
+
+
+async def test_a_callers_cancel_during_the_brief(start: StartStack) -> None:
+    async with start(answer, brief=hang) as stack:
+        session = stack.session()
+        await stack.validated.asked.wait()
+        session.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await session
+        await _ended(stack)
+
+    await agree_on(stack, Reason.CALLER_GONE, None, attempts=0)
+    assert not stack.chatd.asked.is_set()
+
+
+async def test_a_deadline_during_the_brief(start: StartStack) -> None:
+    async with start(answer, brief=hang) as stack:
+        with pytest.raises(Fault) as caught:
+            await stack.session(timeout_s=0.5)
+
+    await agree_on(stack, Reason.DEADLINE, caught.value, attempts=0)
+    assert caught.value.where == "validated"
+    assert not stack.chatd.asked.is_set()
+
+
+async def test_a_drain_during_the_brief(start: StartStack) -> None:
+    async with start(answer, brief=hang) as stack:
+        session = stack.session()
+        await stack.validated.asked.wait()
+    with pytest.raises(Fault) as caught:
+        await session
+
+    await agree_on(stack, Reason.SHUTTING_DOWN, caught.value, attempts=0)
+
+
+async def test_a_brief_that_was_cancelled_by_nobody_here(start: StartStack) -> None:
+    async with start(answer, brief=cancel) as stack:
+        with pytest.raises(Fault) as caught:
+            await stack.session()
+
+    await agree_on(stack, Reason.BUG, caught.value, attempts=0)
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), ZeroDivisionError("theirs"), TimeoutError("theirs")])
+async def test_a_bug_at_the_brief(start: StartStack, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    async def planted(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("iterate.hops.GateHop.brief", planted)
+    async with start(answer) as stack:
+        with pytest.raises(Fault) as caught:
+            await stack.session()
+
+    await agree_on(stack, Reason.BUG, caught.value, attempts=0)
 
 
 async def _ended(stack: Stack) -> None:

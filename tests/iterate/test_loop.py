@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from iterate.attempt import Attempt, Judgement, ModelAnswer
+from iterate.brief import Brief, Knowledge
 from iterate.conversation import Turn
-from iterate.loop import Limits, Loop, Progress
+from iterate.limits import Limits
+from iterate.loop import Loop, Progress
+from iterate.spec import Spec
 from iterate.task import ModelTarget, Task
 from lakehouse.errors import Fault, Reason
-from lakehouse.server.specs import Spec
 from lakehouse.sessions.record import SessionAttemptRecord
 from lakehouse.trace_context import TraceContext
 from lakehouse.tracing import Tracing, TracingConfig
@@ -35,11 +37,13 @@ class ScriptedChat:
     steps: list[Step]
     asked: list[tuple[list[Turn], ModelTarget, float]] = field(default_factory=list)
     fallbacks: list[Sequence[ModelTarget]] = field(default_factory=list)
+    briefs: list[Brief | None] = field(default_factory=list)
 
     async def complete(
         self,
         task: Task,
         turns: Sequence[Turn],
+        brief: Brief | None,
         *,
         iteration: int,
         target: ModelTarget,
@@ -48,6 +52,7 @@ class ScriptedChat:
         **_: Any,
     ) -> ModelAnswer:
         self.fallbacks.append(fallbacks)
+        self.briefs.append(brief)
         self.asked.append((list(turns), target, timeout_s))
         step = self.steps[iteration - 1]
         if isinstance(step, BaseException):
@@ -100,6 +105,9 @@ class Session:
         escalation: tuple[ModelTarget, ...] = (),
         seconds: float = 60,
         tokens_max: int = 0,
+        brief: Brief | None = None,
+        asks_infeasible: bool = False,
+        stops_repeats: bool = False,
     ) -> None:
         self.chat = ScriptedChat(chat)
         self.gate = ScriptedGate(gate)
@@ -107,7 +115,8 @@ class Session:
         self.journalled: list[SessionAttemptRecord] = []
         task = Task(
             session_id="s",
-            spec=Spec("fill", None, None),
+            kind="fill",
+            spec=Spec(),
             prompt="p",
             target=ModelTarget("cheap", "small"),
             escalation=escalation,
@@ -116,6 +125,7 @@ class Session:
         tracing = Tracing(TracingConfig(), service="iterate")
         self.loop = Loop(
             task=task,
+            brief=brief,
             chat=self.chat,
             gate=self.gate,
             limits=Limits(
@@ -124,6 +134,8 @@ class Session:
                 session_tokens_max=tokens_max,
                 artifact_bytes_max=1000,
                 context_bytes_max=100_000,
+                asks_infeasible=asks_infeasible,
+                stops_repeats=stops_repeats,
             ),
             trace=TRACE,
             root=tracing.start_root("iterate.fill", context=TRACE, session_id="s", input="", kind="fill"),
@@ -344,3 +356,127 @@ async def test_every_attempt_is_journalled_once_and_in_order() -> None:
         (3, "infra_error"),
     ]
     assert tuple(session.journalled) == tuple(attempt.record for attempt in session.progress.attempts)
+
+
+FACTS = '[{"name":"Ann Li","worker_id":"W-1"},{"name":"Bo Yu","worker_id":"W-2"}]'
+
+
+def grounded(*, infeasible: bool = False) -> Brief:
+    return Brief(
+        grounding="candidates",
+        knowledge=Knowledge(
+            candidates_json=FACTS, infeasible=infeasible, findings=(PHANTOM,) if infeasible else (), candidates_total=2
+        ),
+        candidates=({"worker_id": "W-1", "name": "Ann Li"}, {"worker_id": "W-2", "name": "Bo Yu"}),
+        brief_ms=1,
+    )
+
+
+async def test_where_no_answer_can_pass_no_model_is_asked_unless_the_deployment_wants_it() -> None:
+    stopped = Session([], [], brief=grounded(infeasible=True))
+    asked = Session(["{}"], [passed()], brief=grounded(infeasible=True), asks_infeasible=True)
+
+    await stopped.loop.run()
+    await asked.loop.run()
+
+    assert (stopped.chat.asked, stopped.verdicts, stopped.progress.accepted) == ([], [], False)
+    assert asked.verdicts == ["accepted"]
+
+
+async def test_every_attempt_of_a_session_gets_the_same_brief() -> None:
+    brief = grounded()
+    session = Session(["{}", "{}"], [rejected(), passed()], brief=brief)
+
+    await session.loop.run()
+
+    assert session.chat.briefs == [brief, brief]
+
+
+async def test_a_rejected_worker_is_met_with_candidates_that_were_not_used_each_once() -> None:
+    used = '{"workers":[{"name":"Ann Li","worker_id":"W-1"},{"name":"No Body","worker_id":"W-9"}]}'
+    session = Session([used] * 3, [rejected()] * 3, brief=grounded())
+
+    await session.loop.run()
+
+    second, third = session.chat.asked[1][0][-1], session.chat.asked[2][0][-1]
+    assert '[{"name":"Bo Yu","worker_id":"W-2"}]' in second.restricted
+    assert "W-1" not in second.restricted
+    assert "Bo Yu" not in second.content
+    assert "W-2" not in third.restricted, "no candidate is offered twice"
+
+
+def answered(text: str, model: str = "m") -> ModelAnswer:
+    return ModelAnswer(text=text, provider="p", model=model, input_tokens=1, output_tokens=1)
+
+
+async def test_an_answer_that_came_again_ends_the_session_where_nobody_else_may_answer() -> None:
+    stopped = Session(['{"a":1}', '{"a": 1}', "{}"], [rejected()] * 3, stops_repeats=True)
+    watched_by_nobody = Session(['{"a":1}'] * 3, [rejected()] * 3)
+
+    await stopped.loop.run()
+    await watched_by_nobody.loop.run()
+
+    assert stopped.verdicts == ["rejected", "rejected"], "the same canonical text"
+    assert stopped.progress.no_progress
+    assert watched_by_nobody.verdicts == ["rejected"] * 3
+    assert not watched_by_nobody.progress.no_progress
+
+
+async def test_attempts_that_run_out_with_an_answer_that_came_again_just_ran_out() -> None:
+    session = Session(['{"a":1}'] * 2, [rejected()] * 2, max_iterations=2, stops_repeats=True)
+
+    await session.loop.run()
+
+    assert session.verdicts == ["rejected"] * 2
+    assert not session.progress.no_progress
+
+
+@pytest.mark.parametrize(
+    ("answers", "judgements"),
+    [
+        ([answered('{"a":1}'), answered('{"a":1}', "another"), answered('{"a":2}')], [rejected()] * 3),
+        (
+            [answered('{"a":1}')] * 3,
+            [
+                rejected(),
+                Judgement(
+                    passed=False,
+                    findings=(Finding(code="PHANTOM_WORKER", path="/workers/1/worker_id", message="m"),),
+                    findings_left_out=0,
+                    grounded_in_roster=False,
+                    roster=None,
+                ),
+                passed(),
+            ],
+        ),
+        ([answered("no idea"), answered("no idea"), answered("no idea")], []),
+    ],
+    ids=["another model", "another finding", "nothing to read"],
+)
+async def test_what_differs_in_model_artifact_or_finding_is_progress(
+    answers: list[Step], judgements: list[Judgement | BaseException]
+) -> None:
+    session = Session(answers, judgements, stops_repeats=True)
+
+    await session.loop.run()
+
+    assert len(session.verdicts) == 3
+    assert not session.progress.no_progress
+
+
+async def test_an_answer_that_came_again_passes_over_the_rest_of_its_targets_attempts() -> None:
+    cheap, strong = ModelTarget("cheap", "small"), ModelTarget("dear", "big")
+    session = Session(
+        ['{"a":1}', '{"a":1}', answered('{"a":1}', "big"), answered('{"a":1}', "big"), "{}"],
+        [rejected()] * 5,
+        max_iterations=5,
+        escalation=(cheap, cheap, strong),
+        stops_repeats=True,
+    )
+
+    await session.loop.run()
+
+    assert [asked[1] for asked in session.chat.asked] == [cheap, cheap, strong, strong]
+    assert session.chat.fallbacks[2] == (), "nobody's turn would come after it"
+    assert [attempt.record.iteration for attempt in session.progress.attempts] == [1, 2, 3, 4]
+    assert session.progress.no_progress

@@ -13,17 +13,26 @@ from typing import Any
 import pytest
 
 from iterate.attempt import Judgement, ModelAnswer
-from iterate.loop import Limits
+from iterate.brief import Knowledge
+from iterate.limits import Limits
 from iterate.session import SessionEnd, Sessions
 from iterate.session_log.logger import SessionLogUnavailable
+from iterate.spec import Spec
 from iterate.task import ModelTarget, Task
 from lakehouse.errors import Fault, Reason
-from lakehouse.server.specs import Spec
 from lakehouse.sessions.record import PROCESS_DIED, SessionRecord
 from lakehouse.trace_context import TraceContext
 from lakehouse.tracing import Tracing, TracingConfig
 
-TASK = Task(session_id="s", spec=Spec("fill", None, "{}"), prompt="p", target=ModelTarget("", ""), max_iterations=1)
+TASK = Task(
+    session_id="s",
+    kind="fill",
+    spec=Spec(text="{}"),
+    prompt="p",
+    grounding="candidates",
+    target=ModelTarget("", ""),
+    max_iterations=1,
+)
 LIMITS = Limits(
     chat_ms_min=1, validate_ms_max=1000, session_tokens_max=0, artifact_bytes_max=1000, context_bytes_max=10_000
 )
@@ -67,10 +76,19 @@ class RecordingLog:
 
 @dataclass
 class Hops:
-    """Chat and gate in one; `step` is what the model does."""
+    """Chat, gate and brief in one; `step` is what the model does, `knows` what validated answers first."""
 
     step: Any
     events: list[str]
+    knows: Any = None
+
+    async def brief(self, *_: Any, **__: Any) -> Knowledge:
+        self.events.append("brief")
+        if isinstance(self.knows, BaseException):
+            raise self.knows
+        if self.knows == "hang":
+            await asyncio.Event().wait()
+        return self.knows or Knowledge(candidates_json='[{"id":1}]', candidates_total=1)
 
     async def complete(self, *_: Any, **__: Any) -> ModelAnswer:
         self.events.append("model")
@@ -97,17 +115,18 @@ class Caller:
 
 
 async def run(
-    log: RecordingLog, step: Any = None, caller: Caller | None = None, ids: Fault | None = None
+    log: RecordingLog, step: Any = None, caller: Caller | None = None, ids: Fault | None = None, knows: Any = None
 ) -> SessionEnd:
     async def on_begun() -> None:
         log.events.append("ids")
         if ids is not None:
             raise ids
 
-    hops = Hops(step, log.events)
+    hops = Hops(step, log.events, knows)
     sessions = Sessions(
         chat=hops,
         gate=hops,
+        source=hops,
         log=log,  # type: ignore[arg-type]  # the part of it that a session uses
         tracing=Tracing(TracingConfig(), service="iterate"),
         limits=LIMITS,
@@ -121,7 +140,7 @@ async def test_the_beginning_stands_before_the_ids_and_the_model_call_and_the_ro
 
     end = await run(log)
 
-    assert log.events == ["begun", "ids", "model", "attempt", "row", "waited"]
+    assert log.events == ["brief", "begun", "ids", "model", "attempt", "row", "waited"]
     assert end.record is log.rows[0]
     assert end.record.final_verdict == "accepted"
 
@@ -140,7 +159,7 @@ async def test_a_status_leaves_only_after_its_row_was_waited_for(step: BaseExcep
     with pytest.raises(Fault) as caught:
         await run(log, step, Caller(cancellation=Reason.BUG))
 
-    assert log.events == ["begun", "ids", "model", "attempt", "row", "waited"]
+    assert log.events == ["brief", "begun", "ids", "model", "attempt", "row", "waited"]
     error = log.rows[0].error
     assert error is not None
     assert error.reason == reason == caught.value.reason
@@ -158,7 +177,7 @@ async def test_a_cancellation_hands_the_row_over_and_waits_for_nothing() -> None
     with pytest.raises(asyncio.CancelledError):
         await session
 
-    assert log.events == ["begun", "ids", "model", "attempt", "row"]
+    assert log.events == ["brief", "begun", "ids", "model", "attempt", "row"]
     error = log.rows[0].error
     assert error is not None
     assert error.reason == "CALLER_GONE"
@@ -182,7 +201,7 @@ async def test_strict_spends_no_model_call_on_a_log_that_takes_nothing() -> None
         await run(log)
 
     assert caught.value.reason is Reason.SESSION_LOG_UNAVAILABLE
-    assert log.events == []
+    assert log.events == ["brief"]
 
 
 async def test_a_session_that_is_cancelled_before_its_beginning_stands_leaves_its_row_and_shows_no_ids() -> None:
@@ -196,7 +215,7 @@ async def test_a_session_that_is_cancelled_before_its_beginning_stands_leaves_it
     with pytest.raises(asyncio.CancelledError):
         await session
 
-    assert log.events == ["row"]
+    assert log.events == ["brief", "row"]
     error = log.rows[0].error
     assert error is not None
     assert error.reason == "CALLER_GONE"
@@ -209,7 +228,7 @@ async def test_a_caller_who_is_gone_when_the_ids_are_sent_costs_no_model_call_an
         await run(log, ids=Fault(Reason.CALLER_GONE))
 
     assert caught.value.reason is Reason.CALLER_GONE
-    assert log.events == ["begun", "ids", "row", "waited"]
+    assert log.events == ["brief", "begun", "ids", "row", "waited"]
 
 
 async def test_a_session_that_failed_says_so_even_when_a_strict_log_is_late() -> None:
@@ -229,3 +248,72 @@ async def test_the_row_is_the_beginning_with_the_end_in_place_of_the_death_that_
     assert begun.daemon == "iterate-blue"
     ended = {"timestamp", "final_verdict", "error", "artifact", "grounded_in_roster", "attempts", "duration_ms"}
     assert replace(row, **{name: getattr(begun, name) for name in ended}) == begun
+
+
+async def test_the_beginning_holds_the_brief_so_that_a_killed_sessions_row_has_it() -> None:
+    log = RecordingLog()
+
+    await run(log)
+
+    brief = log.beginnings[0].brief
+    assert brief is not None
+    assert (brief.grounding, brief.candidates, brief.candidates_total) == ("candidates", 1, 1)
+    assert log.rows[0].brief == brief
+
+
+async def test_a_request_that_the_brief_refuses_is_no_session() -> None:
+    log = RecordingLog()
+    refusal = Fault(Reason.UNKNOWN_KIND, where="validated")
+
+    with pytest.raises(Fault) as caught:
+        await run(log, knows=refusal)
+
+    assert caught.value is refusal
+    assert log.events == ["brief"]
+    assert (log.beginnings, log.rows) == ([], [])
+
+
+@pytest.mark.parametrize("reason", [Reason.VALIDATED_UNREACHABLE, Reason.OVERLOADED, Reason.SHUTTING_DOWN, Reason.BUG])
+async def test_a_session_that_ends_at_its_brief_gives_its_ids_and_leaves_its_row_and_no_model_call(
+    reason: Reason,
+) -> None:
+    log = RecordingLog()
+
+    with pytest.raises(Fault) as caught:
+        await run(log, knows=Fault(reason, where="validated"))
+
+    assert caught.value.reason is reason
+    assert log.events == ["brief", "begun", "ids", "row", "waited"]
+    (row,) = log.rows
+    assert row.error is not None
+    assert (row.error.reason, row.error.where) == (reason, "validated")
+    assert (row.brief, row.attempts) == (None, ())
+
+
+async def test_a_cancellation_during_the_brief_hands_the_row_over_and_waits_for_nothing() -> None:
+    log = RecordingLog()
+    session = asyncio.create_task(run(log, knows="hang"))
+    async with asyncio.timeout(5):
+        while log.events != ["brief"]:
+            await asyncio.sleep(0)
+
+    session.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await session
+
+    assert log.events == ["brief", "row"]
+    error = log.rows[0].error
+    assert error is not None
+    assert error.reason == "CALLER_GONE"
+
+
+async def test_where_no_answer_can_pass_there_is_one_row_and_no_model_call() -> None:
+    log = RecordingLog()
+
+    end = await run(log, knows=Knowledge(infeasible=True, candidates_total=0))
+
+    assert log.events == ["brief", "begun", "ids", "row", "waited"]
+    assert end.record.final_verdict == "max_iter_exhausted"
+    assert end.record.is_infeasible
+    assert end.brief is not None
+    assert end.brief.infeasible

@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from gates import ValidateAlone
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lakehouse.clients import AsyncValidateClient
@@ -39,7 +40,7 @@ class Config(ServerTable):
 async def serving(handler: Handler, **config: Any) -> AsyncIterator[tuple[RunningServer, Runtime]]:
     runtimes: list[Runtime] = []
 
-    class Servicer(validated_pb2_grpc.ValidateServiceServicer):
+    class Servicer(ValidateAlone):
         async def Validate(self, request: validated_pb2.ValidateRequest, context: Any) -> Any:
             return await handler(request, context)
 

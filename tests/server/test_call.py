@@ -17,6 +17,7 @@ import grpc
 import grpc.aio
 import pytest
 import uvloop
+from gates import ValidateAlone
 from grpc._cython.cygrpc import ExecuteBatchError  # type: ignore[import-not-found]  # not public, and what is raised
 
 from lakehouse.clients import AsyncValidateClient
@@ -154,7 +155,7 @@ class Lines:
     def __init__(self) -> None:
         self._lines: asyncio.Queue[dict[str, object]] = asyncio.Queue()
 
-    def add(self, line: dict[str, object]) -> None:
+    def add(self, line: dict[str, object], level: object) -> None:
         self._lines.put_nowait(line)
 
     async def reason(self) -> object:
@@ -168,7 +169,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Lines:
     return kept
 
 
-class Handler(validated_pb2_grpc.ValidateServiceServicer):
+class Handler(ValidateAlone):
     """Does what `step` does; keeps the reasons that it was given."""
 
     def __init__(self, step: Callable[[], Awaitable[Any]]) -> None:

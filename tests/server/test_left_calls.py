@@ -10,11 +10,11 @@ import contextlib
 import ctypes
 import gc
 from collections.abc import AsyncIterator
-from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
+from gates import Patient
 
 from lakehouse.clients import AsyncValidateClient
 from lakehouse.errors import Fault
@@ -23,21 +23,6 @@ from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
 
 REQUEST = validated_pb2.ValidateRequest(kind="k")
 METADATA = tuple((f"x-lakehouse-{name}", name * 40) for name in ("a", "b", "c"))
-
-
-class Patient(validated_pb2_grpc.ValidateServiceServicer):
-    """Waits for ever; reports who came and who went."""
-
-    def __init__(self) -> None:
-        self.come: asyncio.Queue[None] = asyncio.Queue()
-        self.gone: asyncio.Queue[None] = asyncio.Queue()
-
-    async def Validate(self, request: validated_pb2.ValidateRequest, context: Any) -> Any:
-        self.come.put_nowait(None)
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.gone.put_nowait(None)
 
 
 @contextlib.asynccontextmanager

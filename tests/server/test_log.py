@@ -10,6 +10,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 HEAD = """
 import asyncio, os, structlog
 from lakehouse.server import log
@@ -37,6 +39,31 @@ asyncio.run(main())
     assert [line["number"] for line in lines] == [1, 2]
     assert {(line["event"], line["level"], line["service"]) for line in lines} == {("rpc", "info", "s")}
     assert all(line["timestamp"].endswith("Z") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("level", "kept"),
+    [("debug", [1, 2]), ("info", [1, 2]), ("warning", [2]), ("error", [])],
+    ids=str,
+)
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_an_rpcs_line_has_a_level_of_its_own_and_the_logs_level_holds_for_it(
+    level: str, kept: list[int], form: str
+) -> None:
+    script = f"""
+import asyncio
+from lakehouse.server import log
+log.configure(service="s", level="{level}", form="{form}")
+async def main():
+    log.rpc_line({{"number": 1}})
+    log.rpc_line({{"number": 2}}, "warning")
+asyncio.run(main())
+"""
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    lines = process.stdout.splitlines()
+    assert len(lines) == len(kept)
+    if form == "json":
+        assert [json.loads(line)["level"] for line in lines] == [("info", "warning")[number - 1] for number in kept]
 
 
 def test_another_line_comes_after_the_rpcs_before_it() -> None:

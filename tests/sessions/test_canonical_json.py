@@ -24,6 +24,7 @@ from lakehouse.strict_json.parser import (
     print_canonical,
 )
 from lakehouse.strict_json.printer import double_text
+from lakehouse.strict_json.rules import check_depth
 
 bounded = settings(derandomize=True, max_examples=300, deadline=None)
 
@@ -494,3 +495,24 @@ def test_the_printer_refuses_depth_and_names_that_become_equal_and_foreign_types
     itself.append(itself)
     with pytest.raises(JsonBreach, match="nested deeper than 100"):
         print_canonical(itself)
+
+
+def walked_depth(brackets: str) -> int:
+    """How deep brackets nest, one after the other."""
+    depth = deepest = 0
+    for bracket in brackets:
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+@settings(derandomize=True, max_examples=500, deadline=None)
+@given(st.text("[]{}", max_size=60) | st.integers(1, 40).map(lambda n: "[{" * n + "}]" * n), st.integers(0, 30))
+def test_depth_is_what_a_walk_over_the_brackets_finds(brackets: str, depth_max: int) -> None:
+    if brackets.count("[") + brackets.count("{") <= depth_max:
+        check_depth(brackets, depth_max)
+    elif walked_depth(brackets) > depth_max:
+        with pytest.raises(JsonBreach):
+            check_depth(brackets, depth_max)
+    else:
+        check_depth(brackets, depth_max)

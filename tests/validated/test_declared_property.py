@@ -22,7 +22,7 @@ from validated.kinds.declared.kind import DeclaredKind
 from validated.kinds.spec import Spec
 from validated.kinds.validator import Task
 
-QUOTES = 4000
+QUOTES = 2000
 QUIET = LimitsTable(suggestions_strangers_max=0)
 # Other ways to declare much the same: (what of quote.toml, what in its place).
 VARIANTS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -96,7 +96,7 @@ async def test_the_verdict_on_generated_quotes_is_the_oracles(kinds: dict[str, D
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(data=st.data())
 async def test_what_fits_the_candidates_schema_is_accepted(
     kinds: dict[str, DeclaredKind], name: str, data: st.DataObject
@@ -127,7 +127,7 @@ async def test_what_fits_the_candidates_schema_is_accepted(
     assert fitted > 10
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 async def test_what_passes_fits_the_form(kinds: dict[str, DeclaredKind], data: st.DataObject) -> None:
     draws = random.Random(data.draw(st.integers(0, 1 << 32)))

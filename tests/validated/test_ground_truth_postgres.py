@@ -398,6 +398,79 @@ async def test_a_lookup_asks_for_no_more_than_its_ids(database: Database) -> Non
         assert list(answer.found) == ["W-1"]
 
 
+class Way:
+    """A way to the server that can be closed and opened again, on one port."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in self._open:
+            writer.transport.abort()
+        await self._server.wait_closed()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        given = psycopg.conninfo.conninfo_to_dict(POSTGRES)
+        theirs, ours = await asyncio.open_connection(str(given["host"]), int(given["port"] or 5432))
+        self._open |= {writer, ours}
+
+        async def copy(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError):
+                while data := await source.read(65536):
+                    to.write(data)
+                    await to.drain()
+            to.close()
+
+        await asyncio.gather(copy(reader, ours), copy(theirs, writer))
+
+
+@pytest.mark.parametrize("gone", ["the server", "the table", "the right to read it"])
+async def test_what_goes_while_nobody_is_looked_up_is_seen_and_so_is_its_return(database: Database, gone: str) -> None:
+    role = f"reader_{database.schema}"
+    await database.run(
+        f"CREATE ROLE {role} LOGIN",
+        f"GRANT USAGE ON SCHEMA {database.schema} TO {role}",
+        f"GRANT SELECT ON workers TO {role}",
+    )
+    way = Way()
+    await way.open()
+    conninfo = psycopg.conninfo.make_conninfo(POSTGRES, host="127.0.0.1", port=way.port, user=role)
+    try:
+        async with PostgresRoster(database.table(conninfo, audit_s=86_400), conninfo, near_ms=100).open() as roster:
+            await until(roster.is_ready)
+            assert list(roster.unready()) == []
+
+            if gone == "the server":
+                await way.close()
+            elif gone == "the table":
+                await database.run("ALTER TABLE workers RENAME TO away")
+            else:
+                await database.run(f"REVOKE SELECT ON workers FROM {role}")
+            await until(lambda: not roster.is_ready())
+            (cause,) = roster.unready()
+
+            if gone == "the server":
+                await way.open()
+            elif gone == "the table":
+                await database.run("ALTER TABLE away RENAME TO workers")
+            else:
+                await database.run(f"GRANT SELECT ON workers TO {role}")
+            await until(roster.is_ready)
+    finally:
+        await way.close()
+        await database.run(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+    assert f"{database.schema}.workers" in cause
+
+
 async def test_a_table_that_went_and_came_back_is_ready_again_without_a_lookup(database: Database) -> None:
     async with gate_of(database.table(audit_s=86_400)) as (gate, roster):
         assert roster.is_ready()

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from rosters import judge
 
 from lakehouse.errors import Fault, Reason
 from validated.config import LimitsTable
-from validated.datasets.worker import Question, RosterUnavailable
+from validated.datasets.worker import Draw, Found, Question, RosterUnavailable
 from validated.kinds.json_schema import JsonSchemaValidator
 from validated.kinds.validator import Tools
 
@@ -31,6 +31,9 @@ class NoRoster:
     """The kind has no roster check: asking is a failure."""
 
     async def look_up(self, question: Question) -> Any:
+        raise RosterUnavailable("must not be asked")
+
+    async def draw(self, draw: Draw, qualifies: Callable[[Found], bool]) -> Any:
         raise RosterUnavailable("must not be asked")
 
 

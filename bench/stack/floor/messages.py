@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import orjson
 from bench.stack import job
 
-from iterate.conversation import Conversation, rejected_feedback
+from iterate.conversation import Conversation, Turn
+from iterate.feedback import Feedback
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.iterate.v1 import iterate_pb2
-from lakehouse.server.specs import Spec
 from lakehouse.validated.v1 import validated_pb2
 
 _ROLES = {"system": chatd_pb2.ROLE_SYSTEM, "user": chatd_pb2.ROLE_USER, "assistant": chatd_pb2.ROLE_ASSISTANT}
@@ -22,6 +22,7 @@ FINDING = validated_pb2.Finding(
     path="/workers/14/worker_id",
     message='"W-999999" is not in the roster: no such worker exists; workers who would qualify: '
     "W-000001 Some Person, W-000002 Some Person, W-000003 Some Person",
+    unrestricted_message='"W-999999" is not in the roster: no such worker exists',
     suggestions=[validated_pb2.Suggestion(worker_id=f"W-00000{n}", name="Some Person") for n in range(3)],
 )
 
@@ -42,10 +43,10 @@ def attempts() -> tuple[Attempt, Attempt]:
     """The rejected attempt and the accepted one."""
     fill = validated_pb2.FillSpec(role=job.ROLE, count=job.COUNT, city=job.CITY, state=job.STATE)
     text = orjson.dumps({"city": job.CITY, "count": job.COUNT, "role": job.ROLE, "state": job.STATE}).decode()
-    conversation = Conversation(prompt=job.prompt(), spec=Spec("fill", fill, text), context_bytes_max=1 << 20)
+    conversation = Conversation(prompt=job.prompt(), spec=text, brief=None, context_bytes_max=1 << 20)
     first, second = job.answers()
     rejected = _attempt(conversation, first, fill, [FINDING])
-    conversation.add(first, rejected_feedback([FINDING]))
+    conversation.add(first, Feedback(None).rejected("{}", [FINDING]))
     return rejected, _attempt(conversation, second, fill, [])
 
 
@@ -80,6 +81,10 @@ def response() -> iterate_pb2.IterateResponse:
     )
 
 
+def _message(turn: Turn) -> chatd_pb2.Message:
+    return chatd_pb2.Message(role=_ROLES[turn.role], content=turn.content, restricted_content=turn.restricted)
+
+
 def _attempt(
     conversation: Conversation, answer: str, fill: validated_pb2.FillSpec, findings: list[validated_pb2.Finding]
 ) -> Attempt:
@@ -87,13 +92,13 @@ def _attempt(
     form = chatd_pb2.ResponseFormat(type=chatd_pb2.ResponseFormat.TYPE_JSON_OBJECT)
     body = {
         "model": job.MODEL,
-        "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
+        "messages": [{"role": turn.role, "content": turn.restricted or turn.content} for turn in turns],
         "response_format": {"type": "json_object"},
     }
     return Attempt(
         ask={
             f"fake{latency_ms}": chatd_pb2.CompleteRequest(
-                messages=[chatd_pb2.Message(role=_ROLES[turn.role], content=turn.content) for turn in turns],
+                messages=[_message(turn) for turn in turns],
                 target=chatd_pb2.Target(provider=f"fake{latency_ms}"),
                 response_format=form,
                 attempt=len(turns) // 2,

@@ -53,6 +53,10 @@ class LogProbe:
         return self._problem
 
     def _run(self) -> None:
+        with contextlib.suppress(OSError):
+            # Of processes that were killed in the middle of one; a living one makes its own again.
+            for left in self._log.parent.glob(f".{self._log.name}.*.probe"):
+                left.unlink(missing_ok=True)
         while True:
             self._began = time.monotonic()
             try:

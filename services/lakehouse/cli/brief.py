@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lakehouse.cli.exit_status import NOT_ACCEPTED, statuses
 from lakehouse.cli.gate import SPEC_OPTIONS, Validated, give_spec, roster_line, server_options, with_options
+from lakehouse.cli.terminal import terminal
 from lakehouse.validated.v1 import validated_pb2
 
-EXIT_INFEASIBLE = 3
 
-
-@click.command(epilog="Exit status: 0 an answer can pass, 3 none can (infeasible), 1 a fault, 2 wrong usage.")
+@click.command(epilog=statuses("an answer can pass", "none can (infeasible)"))
 @with_options(*SPEC_OPTIONS)
 @click.option("--prompt", default="", help="The task in words: whom it names and who qualifies comes first.")
 @click.option("--candidates", "candidates_max", type=click.IntRange(0, 200), help="At most so many (default: 50).")
@@ -50,7 +50,7 @@ def command(
         click.echo(json.dumps(_object(response), ensure_ascii=False))
     else:
         _show(response)
-    sys.exit(EXIT_INFEASIBLE if response.infeasible else 0)
+    sys.exit(NOT_ACCEPTED if response.infeasible else 0)
 
 
 def _object(response: validated_pb2.BriefResponse) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def _object(response: validated_pb2.BriefResponse) -> dict[str, Any]:
 
 
 def _show(response: validated_pb2.BriefResponse) -> None:
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal()
     if response.infeasible:
         console.print("[bold]infeasible:[/bold] no answer can pass; a session would end without asking a model")
         for finding in response.findings:

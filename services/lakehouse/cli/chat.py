@@ -11,11 +11,12 @@ from google.protobuf import json_format
 
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.cli.connection import TlsFlags, checked_address, tls_options
+from lakehouse.cli.exit_status import Interrupted, of_fault, statuses
 from lakehouse.clients import ChatClient
 from lakehouse.errors import Fault, Reason
 
 
-@click.command(epilog="Exit status: 0 answered, 1 a fault, 2 wrong usage.")
+@click.command(epilog=statuses("answered"))
 @click.argument("prompt", default="-")
 @click.option(
     "--address",
@@ -29,8 +30,8 @@ from lakehouse.errors import Fault, Reason
 @click.option("--provider", default="", help="Provider or route of chatd.")
 @click.option("--model", default="", help="Model, as the provider spells it.")
 @click.option("--system", default="", help="Instructions that go before the prompt.")
-@click.option("--temperature", type=float, help="Sampling temperature, 0 to 2.")
-@click.option("--max-tokens", type=int, help="The longest answer in tokens.")
+@click.option("--temperature", type=click.FloatRange(0, 2), help="Sampling temperature, 0 to 2.")
+@click.option("--max-tokens", type=click.IntRange(1, 2**31 - 1), help="The longest answer in tokens.")
 @click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Deadline, seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the response as one JSON object and nothing else.")
 def command(
@@ -75,9 +76,9 @@ def command(
         hint = f"\nIs chatd running on {address}?" if fault.reason is Reason.CHATD_UNREACHABLE else ""
         if problem := tls.explain(fault, address):
             hint = f"\n{problem}"
-        raise click.ClickException(f"{fault}{hint}") from None
+        raise of_fault(fault, f"{fault}{hint}") from None
     except KeyboardInterrupt:
-        raise click.ClickException("interrupted: the call was cancelled") from None
+        raise Interrupted("interrupted: the call was cancelled") from None
 
 
 def _print_live(client: ChatClient, request: chatd_pb2.CompleteRequest, timeout_s: float) -> None:

@@ -9,13 +9,11 @@ from typing import Any
 
 import click
 
-from lakehouse.cli.declared import EXIT_NOTHING, EXIT_PROBLEMS, config_option, json_option, look
+from lakehouse.cli.declared import config_option, json_option, look
+from lakehouse.cli.exit_status import NOT_ACCEPTED, statuses
 
 
-@click.group(
-    epilog="Exit status: 0 good, 1 the dataset is refused or the reader failed, 2 wrong usage or configuration, "
-    "3 nothing was found."
-)
+@click.group(epilog=statuses("good, or found", "the dataset is refused, or nothing was found"))
 def command() -> None:
     """Look at a dataset, [validated.datasets.NAME] of the configuration: check it, describe it, search it."""
 
@@ -28,7 +26,7 @@ def check(*, name: str, config: Path | None, as_json: bool) -> None:
     """List every problem with its row and column. A dataset without problems is one that validated loads."""
     report = look("dataset-check", config, name)
     _print(report, as_json=as_json)
-    sys.exit(EXIT_PROBLEMS if report["problems"] else 0)
+    sys.exit(NOT_ACCEPTED if report["problems"] else 0)
 
 
 @command.command()
@@ -39,7 +37,7 @@ def info(*, name: str, config: Path | None, as_json: bool) -> None:
     """Show version, columns and the first rows."""
     report = look("dataset-info", config, name)
     _print(report, as_json=as_json)
-    sys.exit(EXIT_PROBLEMS if report["problems"] else 0)
+    sys.exit(NOT_ACCEPTED if report["problems"] else 0)
 
 
 @command.command()
@@ -55,7 +53,7 @@ def find(*, name: str, text: str, limit: int, config: Path | None, as_json: bool
     report = look("dataset-find", config, name, f"--text={text}", "--limit", str(limit))
     if report.get("problems"):
         _print(report, as_json=as_json)
-        sys.exit(EXIT_PROBLEMS)
+        sys.exit(NOT_ACCEPTED)
     if as_json:
         click.echo(json.dumps(report, ensure_ascii=False))
     else:
@@ -63,7 +61,7 @@ def find(*, name: str, text: str, limit: int, config: Path | None, as_json: bool
             click.echo(f'no row has "{text}"' + ("; near to it:" if report["near"] else ""))
         for row in report["rows"] or report["near"]:
             click.echo(json.dumps(row, ensure_ascii=False))
-    sys.exit(0 if report["rows"] else EXIT_NOTHING)
+    sys.exit(0 if report["rows"] else NOT_ACCEPTED)
 
 
 def _print(report: dict[str, Any], *, as_json: bool) -> None:

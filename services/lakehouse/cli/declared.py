@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-EXIT_PROBLEMS = 1
-EXIT_NOTHING = 3
+from lakehouse.cli.exit_status import SystemFault
+
 config_option = click.option(
     "--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Configuration file."
 )
@@ -30,7 +30,7 @@ def look(action: str, config: Path | None, *arguments: str, given: str | None = 
         report: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     except (ValueError, IndexError):
         last = result.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
-        raise click.ClickException(f"the reader failed: {last[0]}") from None
+        raise SystemFault(f"the reader failed: {last[0]}") from None
     if "usage" in report:
         raise click.UsageError(report["usage"])
     return report

@@ -6,6 +6,8 @@ import asyncio
 import json
 import sys
 import tempfile
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from lakehouse.cli.exit_status import NOT_ACCEPTED, SystemFault, statuses
 from lakehouse.cli.iterate import response_object
 from lakehouse.cli.progress import show
 from lakehouse.cli.stack import Stack, StackError, examples, free_port_binds, running_stack
+from lakehouse.cli.terminal import terminal
 from lakehouse.cli.tracing_environ import tracing_environ
 from lakehouse.clients import AsyncIterateClient
 from lakehouse.errors import Fault
@@ -25,33 +29,45 @@ from lakehouse.tracing.receiver import TraceReceiver
 from lakehouse.tracing.tree import TraceTree, render_tree
 from lakehouse.validated.v1 import validated_pb2
 
+_TITLES: Mapping[iterate_pb2.Grounding, str] = {
+    iterate_pb2.GROUNDING_NONE: "a model that is told nothing",
+    iterate_pb2.GROUNDING_CANDIDATES: "the same task, grounded from the first attempt",
+}
+_BOTH = tuple(_TITLES)
+_GROUNDED = (iterate_pb2.GROUNDING_CANDIDATES,)
 _SESSION_S = 60.0
 _TREE_S = 15.0
+_ROW_S = 5.0
 
 
-@click.command(epilog="Exit status: 0 if the session was accepted, else 1.")
+@click.command(epilog=statuses("accepted", "not accepted"))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@click.option("--grounded", is_flag=True, help="The grounded session alone.")
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep the session log in this folder.")
-def command(as_json: bool, keep: Path | None) -> None:  # noqa: FBT001  click passes it by name
-    """Run one fill session on a stack of its own.
+def command(as_json: bool, grounded: bool, keep: Path | None) -> None:  # noqa: FBT001  click passes them by name
+    """Run one task twice on a stack of its own: without grounding, then with it.
 
     The three services start on free ports, with the example roster and the scripted model: a deterministic stand-in
-    that needs no key and no network. Its first answer names a worker who does not exist; the gate catches it, the
-    findings go back, and the second answer is accepted. Then the stack stops.
+    that needs no key and no network. Told nothing, its first answer names a worker who does not exist; the gate catches
+    it, the findings go back, and the second answer is accepted. Given the candidates, it takes of them, and the first
+    answer is accepted. Then the stack stops.
+
+    With --json the object is the first session's, and its "grounded" the second one's.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="lakehouse-demo-") as scratch:
             folder = keep or Path(scratch)
             folder.mkdir(parents=True, exist_ok=True)
-            result = asyncio.run(_demo(folder, Console(stderr=as_json, quiet=as_json, highlight=False, soft_wrap=True)))
+            results = asyncio.run(_demo(folder, terminal(quiet=as_json), _GROUNDED if grounded else _BOTH))
     except (StackError, Fault, TimeoutError) as error:
-        raise click.ClickException(str(error)) from None
+        raise SystemFault(str(error)) from None
     if as_json:
-        click.echo(json.dumps(result, ensure_ascii=False))
-    sys.exit(0 if result["final_verdict"] == "accepted" else 1)
+        shown = results[0] if len(results) == 1 else {**results[0], "grounded": results[1]}
+        click.echo(json.dumps(shown, ensure_ascii=False))
+    sys.exit(0 if all(each["final_verdict"] == "accepted" for each in results) else NOT_ACCEPTED)
 
 
-async def _demo(folder: Path, console: Console) -> dict[str, Any]:
+async def _demo(folder: Path, console: Console, groundings: Sequence[iterate_pb2.Grounding]) -> list[dict[str, Any]]:
     log = folder / LOG_NAME
     environ = {
         **free_port_binds(),
@@ -61,33 +77,50 @@ async def _demo(folder: Path, console: Console) -> dict[str, Any]:
     console.print("[dim]starting validated, chatd and iterate on free ports …[/dim]")
     with TraceReceiver() as receiver:
         problems: list[str] = []
+
+        def on_log(service: str, entry: dict[str, Any] | str) -> None:
+            if isinstance(entry, dict) and entry.get("event") == "listening":
+                console.print(f"[dim]  {service} listens on {entry['address']}[/dim]")
+            _note(problems, service, entry)
+
         async with running_stack(
-            on_log=lambda service, entry: _note(problems, service, entry),
+            on_log=on_log,
             environ={**environ, **tracing_environ(receiver)},
             # Whatever is configured here: the demo is the same everywhere, and must not ask a model that costs.
             alone=True,
         ) as stack:
-            response = await _session(stack, console)
-            tree = await asyncio.to_thread(_wait_for_tree, receiver, response)
-        row = _row(log, response.session_id)
+            results = []
+            for grounding in groundings:
+                console.print(f"\n[bold]{_TITLES[grounding]}[/bold]")
+                response = await _session(stack, console, grounding)
+                tree = await asyncio.to_thread(_wait_for_tree, receiver, response)
+                row = await asyncio.to_thread(_row, log, response.session_id)
+                results.append(_shown(response, tree, row, console))
+    for problem in problems:
+        console.print(f"[yellow]{escape(problem)}[/yellow]")
+    return results
+
+
+def _shown(
+    response: iterate_pb2.IterateResponse, tree: TraceTree, row: dict[str, Any], console: Console
+) -> dict[str, Any]:
     console.print("\n[bold]the trace[/bold], rebuilt from what the three processes exported")
     console.print(escape(render_tree(tree)))
     console.print("\n[bold]the row[/bold] in the session log")
     console.print(f"[dim]{escape(json.dumps(row, ensure_ascii=False))}[/dim]")
-    for problem in problems:
-        console.print(f"[yellow]{escape(problem)}[/yellow]")
     answered = response_object(response)
-    names = ("final_verdict", "iterations", "session_id", "trace_id", "attempts", "artifact")
+    names = ("final_verdict", "iterations", "session_id", "trace_id", "brief", "attempts", "artifact")
     return {**{name: answered[name] for name in names}, "row": row, "spans": tree.as_json()["spans"]}
 
 
-async def _session(stack: Stack, console: Console) -> iterate_pb2.IterateResponse:
+async def _session(stack: Stack, console: Console, grounding: iterate_pb2.Grounding) -> iterate_pb2.IterateResponse:
     request = iterate_pb2.IterateRequest(
         kind="fill",
         fill=validated_pb2.FillSpec(role="forklift operator", count=3, city="Toledo", state="OH"),
         prompt="Fill 3 forklift operators in Toledo for Saturday.",
+        grounding=grounding,
     )
-    console.print(f"\n[bold]the task[/bold]: {request.prompt}")
+    console.print(f"the task: {request.prompt}")
     console.print("the model: scripted (a deterministic stand-in that replays a file; no key, no network)\n")
     response: iterate_pb2.IterateResponse | None = None
     async with AsyncIterateClient(stack.addresses["iterate"]) as client:
@@ -101,9 +134,9 @@ async def _session(stack: Stack, console: Console) -> iterate_pb2.IterateRespons
 
 
 def _wait_for_tree(receiver: TraceReceiver, response: iterate_pb2.IterateResponse) -> TraceTree:
-    # A root, and an attempt, a generation and a guardrail for each attempt that reached the gate.
+    # A root, a brief, and an attempt, a generation and a guardrail for each attempt that reached the gate.
     reached = sum(attempt.verdict != iterate_pb2.VERDICT_UNPARSABLE for attempt in response.attempts)
-    expected = 1 + 2 * len(response.attempts) + reached
+    expected = 2 + 2 * len(response.attempts) + reached
 
     def whole(received: TraceReceiver) -> TraceTree | None:
         tree = received.tree(response.trace_id)
@@ -115,10 +148,13 @@ def _wait_for_tree(receiver: TraceReceiver, response: iterate_pb2.IterateRespons
 
 
 def _row(log: Path, session_id: str) -> dict[str, Any]:
-    for line in log.read_text(encoding="utf-8").splitlines():
-        row: dict[str, Any] = json.loads(line)
-        if row["session_id"] == session_id:
-            return row
+    ends_at = time.monotonic() + _ROW_S
+    while time.monotonic() < ends_at:
+        for line in log.read_text(encoding="utf-8").splitlines():
+            row: dict[str, Any] = json.loads(line)
+            if row["session_id"] == session_id:
+                return row
+        time.sleep(0.02)  # on a slow disk the answer does not wait for its row
     raise StackError(f"the session log has no row of session {session_id}")
 
 

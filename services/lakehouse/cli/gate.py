@@ -14,13 +14,14 @@ from typing import Any, Final, TypeVar
 
 import click
 import grpc
-from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from lakehouse.cli.connection import TlsFlags, checked_address, tls_options
+from lakehouse.cli.exit_status import SystemFault, of_fault
 from lakehouse.cli.stack import Stack, StackError
 from lakehouse.clients import ValidateClient
 from lakehouse.errors import Fault, Reason
+from lakehouse.message_fields import FieldsError, set_fields
 from lakehouse.spec_member import SpecError, set_spec, spec_member
 
 ADDRESS: Final = "127.0.0.1:50053"
@@ -83,7 +84,7 @@ class Validated:
         except Fault as fault:
             raise self._failed(fault) from None
         except StackError as error:
-            raise click.ClickException(str(error)) from None
+            raise SystemFault(str(error)) from None
 
     def _failed(self, fault: Fault) -> click.ClickException:
         text = str(fault)
@@ -94,7 +95,7 @@ class Validated:
             text += f"\nnobody listens on {address}: start the services with `lakehouse up`, or give --roster FILE"
         elif fault.code == "UNIMPLEMENTED":
             text += f"\nthe validated on {address} is of an older release: it does not know this call"
-        return click.ClickException(text)
+        return of_fault(fault, text)
 
 
 def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -130,8 +131,8 @@ def give_spec(request: Message, kind: str, spec: str | None, fields: dict[str, A
             message = getattr(request, member.name)
             for name in given:
                 message.ClearField(name)
-            json_format.ParseDict(given, message)
-    except (SpecError, json_format.ParseError) as error:
+            set_fields(message, given)
+    except (SpecError, FieldsError) as error:
         raise click.UsageError(f"the spec does not fit: {error}") from None
 
 

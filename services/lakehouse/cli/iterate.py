@@ -10,21 +10,20 @@ from typing import Any
 
 import click
 from google.protobuf import json_format
-from rich.console import Console
 
 from lakehouse.cli.connection import TlsFlags, checked_address, tls_options
+from lakehouse.cli.exit_status import NOT_ACCEPTED, Interrupted, SystemFault, of_fault, statuses
 from lakehouse.cli.progress import show
+from lakehouse.cli.terminal import terminal
 from lakehouse.clients import IterateClient
 from lakehouse.errors import Fault
 from lakehouse.iterate.v1 import iterate_pb2
+from lakehouse.message_fields import FieldsError, set_fields
 from lakehouse.spec_member import SpecError, set_spec
-from lakehouse.trace_context import trace_metadata
-
-EXIT_FAULT = 1
-EXIT_NOT_ACCEPTED = 3
+from lakehouse.trace_context import normalise_trace_id, trace_metadata
 
 
-@click.command(epilog="Exit status: 0 accepted, 3 attempts exhausted, 1 a fault, 2 wrong usage.")
+@click.command(epilog=statuses("accepted", "not accepted: the attempts are exhausted"))
 @click.argument("request_file", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--address",
@@ -35,14 +34,19 @@ EXIT_NOT_ACCEPTED = 3
     help="iterate.",
 )
 @tls_options
-@click.option("--kind", help="Which validator decides: fill, email, json_schema, …")
+@click.option("--kind", help="Which validator decides: a name that `lakehouse kinds` lists.")
 @click.option("--prompt", help="The task in words; - reads standard input.")
 @click.option("--spec", help="The kind's spec: JSON, or @FILE (JSON or TOML).")
 @click.option("--provider", help="Provider or route of chatd.")
 @click.option("--model", help="Model, as the provider spells it.")
+@click.option(
+    "--grounding",
+    type=click.Choice(["none", "form", "candidates"]),
+    help="What the model gets to know before it answers (default: as the deployment is configured).",
+)
 @click.option("--max-iterations", type=int, help="The most attempts.")
 @click.option("--session-id", help="Id of the session (default: a UUIDv7).")
-@click.option("--trace-id", default="", help="Joins the session to a trace of yours.")
+@click.option("--trace-id", help="Joins the session to a trace of yours.")
 @click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Deadline, seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the response as one JSON object and nothing else.")
 def command(
@@ -50,7 +54,8 @@ def command(
     address: str,
     prompt: str | None,
     spec: str | None,
-    trace_id: str,
+    grounding: str | None,
+    trace_id: str | None,
     timeout_s: float,
     as_json: bool,  # noqa: FBT001  click passes it by name
     ca: Path | None,
@@ -67,12 +72,14 @@ def command(
         --spec '{"role": "forklift operator", "count": 3, "city": "Toledo", "state": "OH"}'
     """
     tls = TlsFlags(ca, cert, key)
+    if grounding is not None:
+        flags["grounding"] = f"GROUNDING_{grounding.upper()}"
     request = _request(request_file, prompt=prompt, spec=spec, **flags)
     try:
-        metadata = trace_metadata(trace_id) if trace_id else ()
+        metadata = trace_metadata(trace_id) if trace_id is not None else ()
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--trace-id") from None
-    console = Console(file=sys.stderr if as_json else sys.stdout, highlight=False, soft_wrap=True)
+    console = terminal(sys.stderr if as_json else sys.stdout)
     response = None
     try:
         with IterateClient(address, credentials=tls.credentials()) as client:
@@ -84,28 +91,38 @@ def command(
     except Fault as fault:
         raise _failed(fault, address, tls) from None
     except KeyboardInterrupt:
-        raise click.ClickException("interrupted: the session was cancelled") from None
+        raise Interrupted("interrupted: the session was cancelled") from None
     if response is None:
-        raise click.ClickException("iterate ended the stream without a response")
+        raise SystemFault("iterate ended the stream without a response")
+    if trace_id is not None and (normalise_trace_id(trace_id) or ("",))[0] != response.trace_id:
+        click.echo(f"--trace-id was not used: the session's trace is {response.trace_id}", err=True)
     if as_json:
         click.echo(json.dumps(response_object(response), ensure_ascii=False))
-    sys.exit(0 if response.WhichOneof("outcome") == "accepted" else EXIT_NOT_ACCEPTED)
+    sys.exit(0 if response.WhichOneof("outcome") == "accepted" else NOT_ACCEPTED)
 
 
 def response_object(response: iterate_pb2.IterateResponse) -> dict[str, Any]:
-    """The response as JSON-ready values: verdicts as words, the artifact as it is."""
+    """The response as JSON-ready values: verdicts and grounding as words, the artifact as it is."""
     attempts = []
     for attempt in response.attempts:
         value = json_format.MessageToDict(attempt, preserving_proto_field_name=True)
         value["verdict"] = iterate_pb2.Verdict.Name(attempt.verdict).removeprefix("VERDICT_").lower()
         attempts.append(value)
+    brief = None
+    if response.HasField("brief"):
+        brief = json_format.MessageToDict(response.brief, preserving_proto_field_name=True)
+        brief["grounding"] = iterate_pb2.Grounding.Name(response.brief.grounding).removeprefix("GROUNDING_").lower()
     outcome = response.WhichOneof("outcome") or ""
     artifact = getattr(response, outcome).artifact_json if outcome else ""
     return {
         "final_verdict": outcome,
+        "infeasible": response.max_iter_exhausted.infeasible,
+        "no_progress": response.max_iter_exhausted.no_progress,
+        "token_budget_spent": response.max_iter_exhausted.token_budget_spent,
         "iterations": len(attempts),
         "session_id": response.session_id,
         "trace_id": response.trace_id,
+        "brief": brief,
         "attempts": attempts,
         "artifact": json.loads(artifact) if artifact else None,
         "grounded_in_roster": response.grounded_in_roster if response.HasField("grounded_in_roster") else None,
@@ -122,10 +139,11 @@ def _request(file: Path | None, *, prompt: str | None, spec: str | None, **flags
         values["prompt"] = sys.stdin.read() if prompt == "-" else prompt
     if not values.get("kind") or not values.get("prompt"):
         raise click.UsageError("give a request file, or --kind and --prompt")
+    request = iterate_pb2.IterateRequest()
     try:
-        request = json_format.ParseDict(values, iterate_pb2.IterateRequest())
-    except json_format.ParseError as error:
-        raise click.UsageError(f"the request does not fit IterateRequest: {error}") from None
+        set_fields(request, values)
+    except FieldsError as error:
+        raise click.UsageError(f"the request does not fit IterateRequest:\n{error}") from None
     if spec is not None:
         text = json.dumps(_read(Path(spec[1:]))) if spec.startswith("@") else spec
         try:
@@ -166,6 +184,12 @@ def _failed(fault: Fault, address: str, tls: TlsFlags) -> click.ClickException:
         hint = f"\n{problem}"
     elif fault.reason is None and fault.code == "UNAVAILABLE":
         hint = f"\nIs a stack running at {address}? `lakehouse up` starts one."
+    # gRPC's own words for it speak of its connections.
+    said = (
+        "UNAVAILABLE: iterate cannot be reached."
+        if fault.reason is None and fault.code == "UNAVAILABLE"
+        else str(fault)
+    )
     session = fault.metadata.get("session_id", "")
-    where = f"\n  in {fault.where}" if fault.where else ""
-    return click.ClickException(f"{fault}{where}" + (f"\n  session {session}" if session else "") + hint)
+    where = f"\n  in {fault.where}" if fault.where and fault.reason is not None else ""
+    return of_fault(fault, f"{said}{where}" + (f"\n  session {session}" if session else "") + hint)

@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
-from lakehouse.cli.declared import EXIT_PROBLEMS, config_option, json_option, look
+from lakehouse.cli.declared import config_option, json_option, look
+from lakehouse.cli.exit_status import NOT_ACCEPTED, statuses
 from lakehouse.cli.gate import Validated, server_options
 from lakehouse.validated.v1 import validated_pb2
 
 
-@click.group(invoke_without_command=True, epilog="Exit status: 0 good, 1 a fault, problems or findings, 2 wrong usage.")
+@click.group(invoke_without_command=True, epilog=statuses("listed, good or accepted", "problems, or findings"))
 @server_options
 def command(*, validated: Validated, timeout_s: float, as_json: bool) -> None:
     """List the kinds of artifact that a running validated knows (also: ls): what each is for, and the fields of its
@@ -44,7 +45,7 @@ def check(*, config: Path | None, as_json: bool) -> None:
             click.echo(problem)
         if not report["problems"]:
             click.echo(f"{report['kinds_dir']}: {', '.join(report['kinds']) or 'no kind is declared'}: no problems")
-    sys.exit(EXIT_PROBLEMS if report["problems"] else 0)
+    sys.exit(NOT_ACCEPTED if report["problems"] else 0)
 
 
 @command.command("try")
@@ -64,7 +65,7 @@ def try_artifact(*, kind: str, artifact: Any, spec: str, config: Path | None, as
         click.echo("accepted" if report["passed"] else "rejected")
         for each in report["datasets"]:
             click.echo(f"dataset {each['name']} {each['version']}")
-    sys.exit(0 if report["passed"] else EXIT_PROBLEMS)
+    sys.exit(0 if report["passed"] else NOT_ACCEPTED)
 
 
 def _list(validated: Validated, timeout_s: float, *, as_json: bool) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+from typing import Any
 
 try:
     import click
 except ModuleNotFoundError:  # the client half alone is installed
     sys.exit("lakehouse: the command line needs the extra `server`: pip install 'lakehouse-iterate[server]'")
 
+from lakehouse.cli.command_group import CommandGroup
+from lakehouse.cli.exit_status import ReaderGone, end_process, statuses
+from lakehouse.colours import has_colours
 from lakehouse.server.grpc_switches import set_grpc_switches
 
 # name -> what it does, as `lakehouse --help` says. The module lakehouse.cli.<name> has the click command `command`.
@@ -24,11 +28,12 @@ _COMMANDS = {
     "chat": "Ask a model through chatd.",
     "roster": "Look at a roster file: check it, count it, search it.",
     "dataset": "Look at a dataset of the configuration: check it, describe it, search it.",
+    "completion": "Print the completion script of bash, zsh or fish.",
     "sessions": "Read the session log: list, show, count, query, verify, compact.",
 }
 
 
-class _Lakehouse(click.Group):
+class _Lakehouse(CommandGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -38,12 +43,22 @@ class _Lakehouse(click.Group):
         command: click.Command = importlib.import_module(f"lakehouse.cli.{cmd_name}").command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderGone from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
-@click.group(cls=_Lakehouse, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Lakehouse,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=statuses("accepted, done or true", "not accepted, or the answer is no"),
+)
 @click.version_option(package_name="lakehouse-iterate", prog_name="lakehouse")
 def main() -> None:
     """Answers that passed the gate: ask a model, validate against the ground truth, feed the findings back."""
@@ -57,7 +72,9 @@ def run() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # grpc comes with the command's module.
     set_grpc_switches()
-    main()
+    # None: click looks whether the stream is a terminal.
+    colours = None if has_colours() else False
+    end_process(lambda: main.main(prog_name="lakehouse", standalone_mode=False, color=colours))
 
 
 if __name__ == "__main__":

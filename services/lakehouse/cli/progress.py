@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Console
 from rich.markup import escape
 
 from lakehouse.iterate.v1 import iterate_pb2
+from lakehouse.validated.v1 import validated_pb2
 
 _MARKS = {
     iterate_pb2.VERDICT_ACCEPTED: "[green]✓ accepted[/green]",
@@ -18,7 +21,9 @@ _RAW_CHARS_MAX = 400
 def show(event: iterate_pb2.StreamIterateResponse, console: Console) -> None:
     """Print one event. The last one (the response) prints the outcome."""
     which = event.WhichOneof("event")
-    if which == "attempt_started":
+    if which == "brief":
+        _show_brief(event.brief, console)
+    elif which == "attempt_started":
         started = event.attempt_started
         asked = "/".join(part for part in (started.provider, started.model) if part) or "the default model"
         console.print(
@@ -34,16 +39,37 @@ def show(event: iterate_pb2.StreamIterateResponse, console: Console) -> None:
         _show_outcome(event.response, console)
 
 
+def _show_brief(brief: iterate_pb2.Brief, console: Console) -> None:
+    took = f"({brief.brief_ms} ms)"
+    if brief.infeasible:
+        console.print(f"[bold]brief[/bold] {took}: [yellow]no answer can pass[/yellow]")
+    elif brief.degraded:
+        missing = "who qualifies" if brief.grounding == iterate_pb2.GROUNDING_CANDIDATES else "the form of an answer"
+        console.print(f"[bold]brief[/bold] {took}: {missing} could not be had in time; going on with less")
+    elif brief.grounding == iterate_pb2.GROUNDING_CANDIDATES:
+        least = "at least " if brief.candidates_total_is_floor else ""
+        console.print(
+            f"[bold]brief[/bold] {took}: {brief.candidates} candidates of {least}{brief.candidates_total} who qualify"
+        )
+    else:
+        console.print(f"[bold]brief[/bold] {took}: the form of an answer")
+    _show_findings(brief.findings, console)
+
+
+def _show_findings(findings: Iterable[validated_pb2.Finding], console: Console) -> None:
+    for finding in findings:
+        console.print(
+            f"    [red]{escape(finding.code)}[/red] at {escape(finding.path or '/')}: {escape(finding.message)}"
+        )
+
+
 def _show_attempt(attempt: iterate_pb2.Attempt, console: Console) -> None:
     mark = _MARKS.get(attempt.verdict, "✗")
     took = f" (gate: {attempt.validate_ms} ms)" if attempt.verdict != iterate_pb2.VERDICT_UNPARSABLE else ""
     console.print(f"  {mark}{took}")
     if attempt.parse_problem:
         console.print(f"    {escape(attempt.parse_problem)}")
-    for finding in attempt.findings:
-        console.print(
-            f"    [red]{escape(finding.code)}[/red] at {escape(finding.path or '/')}: {escape(finding.message)}"
-        )
+    _show_findings(attempt.findings, console)
 
 
 def _show_outcome(response: iterate_pb2.IterateResponse, console: Console) -> None:
@@ -52,8 +78,14 @@ def _show_outcome(response: iterate_pb2.IterateResponse, console: Console) -> No
     if response.WhichOneof("outcome") == "accepted":
         console.print(f"[bold green]accepted[/bold green] after {attempts} in {response.duration_ms} ms")
         console.print(f"  {escape(response.accepted.artifact_json)}")
+    elif response.max_iter_exhausted.infeasible:
+        console.print("[bold yellow]not accepted[/bold yellow]: no model was asked, since no answer can pass")
     else:
-        why = "token budget spent" if response.max_iter_exhausted.token_budget_spent else "attempts exhausted"
+        why = "attempts exhausted"
+        if response.max_iter_exhausted.token_budget_spent:
+            why = "token budget spent"
+        elif response.max_iter_exhausted.no_progress:
+            why = "the model gave an answer again that had been rejected"
         console.print(f"[bold yellow]not accepted[/bold yellow] after {attempts}: {why}")
     if response.HasField("grounded_in_roster"):
         console.print(f"  grounded in the roster: {'yes' if response.grounded_in_roster else 'no'}")

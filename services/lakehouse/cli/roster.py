@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
-EXIT_PROBLEMS = 1
-EXIT_NOBODY = 3
+from lakehouse.cli.exit_status import NOT_ACCEPTED, SystemFault, statuses
+from lakehouse.cli.terminal import terminal
+
 _COLUMNS = ("worker_id", "name", "role", "city", "state", "active", "certifications", "phone")
 _SORTS = {
     "confusable_ids": "ids that may be taken for each other",
@@ -23,10 +23,7 @@ _SORTS = {
 }
 
 
-@click.group(
-    epilog="Exit status: 0 good, 1 the roster is refused or the reader failed, 2 wrong usage or configuration, "
-    "3 nobody was found."
-)
+@click.group(epilog=statuses("good, or found", "the roster is refused, or nobody was found"))
 def command() -> None:
     """Look at a roster: check it, count it, search it. Formats: CSV, TSV, JSONL (also .gz, .zst), Parquet, folders of
     these; check also looks at a PostgreSQL roster. Without FILE: the roster of the configuration.
@@ -71,7 +68,7 @@ def check(*, file: Path | None, as_json: bool, problems_max: int, **given: Any) 
             _show_likeness(report)
             version = f", version {report['version']}" if "version" in report else ""
             click.echo(f"{report['source']}: good, {report['row_count']} workers{version}")
-    sys.exit(EXIT_PROBLEMS if report["problems"] else 0)
+    sys.exit(NOT_ACCEPTED if report["problems"] else 0)
 
 
 @command.command()
@@ -89,7 +86,7 @@ def info(*, file: Path | None, as_json: bool, **given: Any) -> None:
         table = Table("workers", title, box=None, pad_edge=False)
         for name, count in report[title].items():
             table.add_row(str(count), escape(name or "(none)"))
-        Console(highlight=False).print("", table, sep="\n")
+        terminal(wraps=True).print("", table, sep="\n")
 
 
 @command.command()
@@ -107,7 +104,7 @@ def find(*, file: Path | None, text: str, limit: int, as_json: bool, **given: An
         if not found:
             click.echo(f'nobody has "{text}"' + ("; near to it:" if report["near"] else ""))
         _show_workers(report["workers"] or report["near"])
-    sys.exit(0 if found else EXIT_NOBODY)
+    sys.exit(0 if found else NOT_ACCEPTED)
 
 
 def _run(action: str, file: Path | None, given: dict[str, Any], *arguments: str) -> dict[str, Any]:
@@ -132,7 +129,7 @@ def _run(action: str, file: Path | None, given: dict[str, Any], *arguments: str)
         report: dict[str, Any] = json.loads(result.stdout)
     except ValueError:
         last = result.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
-        raise click.ClickException(f"the reader failed: {last[0]}") from None
+        raise SystemFault(f"the reader failed: {last[0]}") from None
     if "usage" in report:
         raise click.UsageError(report["usage"])
     return report
@@ -145,7 +142,7 @@ def _exit_on_problems(report: dict[str, Any], *, as_json: bool) -> None:
         _print_json(report)
     else:
         _show_problems(report)
-    sys.exit(EXIT_PROBLEMS)
+    sys.exit(NOT_ACCEPTED)
 
 
 def _show_problems(report: dict[str, Any]) -> None:
@@ -183,11 +180,12 @@ def _show_likeness(report: dict[str, Any]) -> None:
 def _show_workers(workers: list[dict[str, Any]]) -> None:
     if not workers:
         return
-    table = Table(*_COLUMNS, box=None, pad_edge=False)
+    # Folded, not cut: an id that is not whole is none.
+    table = Table(*(Column(name, overflow="fold") for name in _COLUMNS), box=None, pad_edge=False)
     for worker in workers:
         cells = {**worker, "certifications": "; ".join(worker.get("certifications", ()))}
         table.add_row(*(escape(str(cells.get(name, ""))) for name in _COLUMNS))
-    Console(highlight=False, soft_wrap=True).print(table)
+    terminal(wraps=True).print(table)
 
 
 def _print_json(report: dict[str, Any]) -> None:

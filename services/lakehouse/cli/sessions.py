@@ -6,6 +6,9 @@ import importlib
 
 import click
 
+from lakehouse.cli.command_group import CommandGroup
+from lakehouse.cli.exit_status import statuses
+
 # Name -> the module of lakehouse.cli that has the command under this name. Each is imported when it is asked for: `ls`
 # and `show` are to answer at once, and `replay` brings grpc.
 _COMMANDS = {
@@ -21,7 +24,7 @@ _COMMANDS = {
 }
 
 
-class _Sessions(click.Group):
+class _Sessions(CommandGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -32,7 +35,12 @@ class _Sessions(click.Group):
         return found
 
 
-@click.group("sessions", cls=_Sessions, short_help="Read, check and compact the session log.")
+@click.group(
+    "sessions",
+    cls=_Sessions,
+    short_help="Read, check and compact the session log.",
+    epilog=statuses("done", "no such session, verdicts that differ, a log that is not whole"),
+)
 def command() -> None:
     """Read the session log: the live file, its rotated files (plain, gzip, zstd) and the compacted Parquet as one
     stream."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 import click
 
+from lakehouse.cli.exit_status import SystemFault
 from lakehouse.cli.sessions_output import json_option, log_option, one_line_errors, open_reader, print_json, print_table
 from lakehouse.cli.sessions_query import filter_options
 from lakehouse.sessions.query.listing import SessionFilter
@@ -133,7 +135,12 @@ def _rounded(value: float | None, digits: int) -> str:
 @filter_options
 @click.option("--by", "period", type=click.Choice(["day", "week"]), default="day", show_default=True)
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default="sessions.html", show_default=True
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    default="sessions.html",
+    show_default=True,
+    help="The page's file; - is standard output.",
 )
 @one_line_errors
 def report(
@@ -151,8 +158,33 @@ def report(
 
     from lakehouse.sessions.query.report import render_report  # noqa: PLC0415  its charts are for this command alone
 
+    to_stdout = str(output) == "-"
+    if not to_stdout:
+        _check_place(output)
     wanted = SessionFilter(verdict=verdict, kind=kind, model=model, since=since, until=until)
     with open_reader(log_path) as (reader, _):
+        click.echo(f"reading {reader.snapshot.size_bytes / 1e6:.1f} MB of {log_path} …", err=True)
         found = session_stats(reader, wanted, period=period)
-    output.write_text(render_report(found, wanted, source=str(log_path), made_at=datetime.now(UTC)), encoding="utf-8")
+    page = render_report(found, wanted, source=str(log_path), made_at=datetime.now(UTC))
+    if to_stdout:
+        click.echo(page)
+        return
+    try:
+        output.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(output, error.strerror or str(error)) from None
     click.echo(f"{output}: {found.totals.sessions} sessions", err=True)
+
+
+def _check_place(output: Path) -> None:
+    """Raises SystemFault where the page could not be written, before a long log is read in vain."""
+    folder = output.parent
+    if not folder.is_dir():
+        raise _unwritable(output, f"there is no folder {folder}")
+    # False on a read-only file system, whoever asks.
+    if not os.access(output if output.exists() else folder, os.W_OK):
+        raise _unwritable(output, "it cannot be written there (a read-only file system, or no permission)")
+
+
+def _unwritable(output: Path, why: str) -> SystemFault:
+    return SystemFault(f"{output}: {why}: name another place by --output, or --output - for standard output")

@@ -6,8 +6,11 @@ import base64
 import csv
 import functools
 import json
+import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
@@ -18,6 +21,7 @@ from uuid import UUID
 
 import click
 
+from lakehouse.cli.exit_status import SystemFault, WrongRequest
 from lakehouse.sessions.query.reader import QueryRefusedError, SessionReader
 from lakehouse.sessions.store.names import DEFAULT_LOG_PATH
 from lakehouse.sessions.store.segments import SessionLogUnavailableError
@@ -30,6 +34,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 CELL_CHARS_MAX: Final = 200
+_GAP: Final = 2
 
 # Control characters but tab and line feed, C1 ones, and the marks that turn the direction of text: a model's answer
 # must not move the cursor, set a title or hide what stands beside it.
@@ -66,18 +71,19 @@ def json_option(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def one_line_errors(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Turn the errors that a person can act on into one line and exit status 1."""
+    """Turn the errors that a person can act on into one line and their exit status."""
 
     @functools.wraps(function)
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
             return function(*args, **kwargs)
         except (SessionLogUnavailableError, QueryRefusedError, CompactionRefusedError) as error:
-            raise click.ClickException(str(error)) from None
+            # A query that is refused is the person's, a log that is not there the machine's.
+            raise (WrongRequest if isinstance(error, QueryRefusedError) else SystemFault)(str(error)) from None
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise click.ClickException(f"{error.filename or 'the log'}: {error.strerror or error}") from None
+            raise SystemFault(f"{error.filename or 'the log'}: {error.strerror or error}") from None
 
     return wrapped
 
@@ -168,12 +174,37 @@ def print_csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def print_table(names: Sequence[str], rows: Iterable[Sequence[object]], *, right: frozenset[str] = frozenset()) -> None:
-    """Columns as wide as their widest cell; a cell is one line of at most ``CELL_CHARS_MAX`` characters."""
+    """Columns as wide as their widest cell; a cell is one line of at most ``CELL_CHARS_MAX`` characters. Where the
+    terminal is narrower than that, a block for each row.
+    """
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max([len(name), *(len(row[place]) for row in cells)]) for place, name in enumerate(names)]
+    columns = _columns()
+    if columns and sum(widths) + _GAP * (len(widths) - 1) > columns:
+        _print_blocks(names, cells, columns)
+        return
     click.secho(_line(names, widths, names, right), bold=True)
     for row in cells:
         click.echo(_line(row, widths, names, right))
+
+
+def _columns() -> int:
+    """How wide the reader's terminal is; 0 where there is none, and nothing has to fit."""
+    if not (sys.stdout.isatty() or "COLUMNS" in os.environ):
+        return 0
+    return shutil.get_terminal_size().columns
+
+
+def _print_blocks(names: Sequence[str], cells: Sequence[Sequence[str]], columns: int) -> None:
+    indent = max(map(len, names)) + _GAP
+    for number, row in enumerate(cells):
+        if number:
+            click.echo()
+        for name, cell in zip(names, row, strict=True):
+            parts = textwrap.wrap(cell, max(columns - indent, 20)) or [""]
+            for place, part in enumerate(parts):
+                head = click.style(name.ljust(indent), bold=True) if place == 0 else " " * indent
+                click.echo((head + part).rstrip())
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], names: Sequence[str], right: frozenset[str]) -> str:
@@ -181,7 +212,7 @@ def _line(cells: Sequence[str], widths: Sequence[int], names: Sequence[str], rig
         cell.rjust(width) if name in right else cell.ljust(width)
         for cell, width, name in zip(cells, widths, names, strict=True)
     )
-    return "  ".join(padded).rstrip()
+    return (" " * _GAP).join(padded).rstrip()
 
 
 def _cell(value: object) -> str:

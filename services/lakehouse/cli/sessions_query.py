@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import Final, ParamSpec, TypeVar
 
 import click
 
+from lakehouse.cli.exit_status import INTERRUPTED
 from lakehouse.cli.sessions_output import (
     json_option,
     log_option,
@@ -170,7 +172,7 @@ def tail(log_path: Path, count: int, *, follow: bool, as_json: bool) -> None:
                     _print_row(line, as_json=as_json)
                 time.sleep(_POLL_S)
         except KeyboardInterrupt:
-            return
+            sys.exit(INTERRUPTED)
 
 
 def _print_row(line: bytes, *, as_json: bool) -> None:

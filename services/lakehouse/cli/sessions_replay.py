@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from lakehouse.cli.exit_status import NOT_ACCEPTED, Negative, SystemFault, statuses
 from lakehouse.cli.sessions_output import log_option, one_line_errors, open_reader, plural, safe
 from lakehouse.cli.stack import StackError, free_port_binds, running_stack
 from lakehouse.clients import AsyncIterateClient
@@ -23,7 +24,6 @@ from lakehouse.sessions.row_reading import RowBreach, decode_row
 from lakehouse.sessions.store.names import LOG_NAME
 from lakehouse.spec_member import SpecError, set_spec
 
-EXIT_DIFFERS = 3
 _SESSION_S = 120.0
 _PROVIDER = "session-replay"
 
@@ -31,7 +31,7 @@ _PROVIDER = "session-replay"
 @click.command(
     "replay",
     short_help="Run a recorded session against today's gate.",
-    epilog="Exit status: 0 the verdicts are the same, 3 they differ, 1 it could not be replayed.",
+    epilog=statuses("the verdicts are the same", "they differ, or there is nothing to replay"),
 )
 @click.argument("session_id")
 @log_option
@@ -50,15 +50,15 @@ def replay(session_id: str, log_path: Path, config: Path | None, roster: Path | 
     record, line = _find(log_path, session_id)
     answered = [attempt for attempt in record.attempts if attempt.error is None or attempt.error.where != "chatd"]
     if not answered:
-        raise click.ClickException(f"session {session_id} has no recorded answer: there is nothing to run again")
+        raise Negative(f"session {session_id} has no recorded answer: there is nothing to run again")
     request = _request(record, len(answered))
     try:
         response = asyncio.run(_run(request, line, config, roster))
     except (StackError, Fault) as error:
-        raise click.ClickException(str(error)) from None
+        raise SystemFault(str(error)) from None
     compared = compare(record, response)
     click.echo(json.dumps(compared, ensure_ascii=False) if as_json else render(compared))
-    sys.exit(0 if compared["same"] else EXIT_DIFFERS)
+    sys.exit(0 if compared["same"] else NOT_ACCEPTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,22 +139,27 @@ def _find(log_path: Path, session_id: str) -> tuple[SessionRecord, bytes]:
             try:
                 record = decode_row(line)
             except RowBreach as breach:
-                raise click.ClickException(f"the row of {session_id} cannot be read: {breach.problem}") from None
+                raise Negative(f"the row of {session_id} cannot be read: {breach.problem}") from None
             if record.session_id == session_id:
                 return record, line
-    raise click.ClickException(f"no session {session_id!r} in {log_path}: `lakehouse sessions ls` shows the newest")
+    raise Negative(f"no session {session_id!r} in {log_path}: `lakehouse sessions ls` shows the newest")
 
 
 def _request(record: SessionRecord, iterations: int) -> iterate_pb2.IterateRequest:
     request = iterate_pb2.IterateRequest(
-        kind=record.kind, prompt=record.prompt, provider=_PROVIDER, model=record.session_id, max_iterations=iterations
+        kind=record.kind,
+        prompt=record.prompt,
+        provider=_PROVIDER,
+        model=record.session_id,
+        max_iterations=iterations,
+        grounding=iterate_pb2.GROUNDING_NONE,
     )
     if record.spec is None:
         return request
     try:
         set_spec(request, record.kind, record.spec)
     except SpecError as error:
-        raise click.ClickException(f"the row's spec is not one of today's {record.kind}: {error}") from None
+        raise Negative(f"the row's spec is not one of today's {record.kind}: {error}") from None
     return request
 
 
@@ -172,7 +177,9 @@ async def _run(
             "CHATD_DEFAULT_PROVIDER": _PROVIDER,
             "ITERATE_SESSION_LOG_PATH": "",
             "ITERATE_MAX_ITERATIONS_CAP": "100",
-            "ITERATE_EXTRA_KINDS": json.dumps([request.kind]),
+            # The recorded answers are judged as they are, all of them.
+            "ITERATE_ON_INFEASIBLE": "ask",
+            "ITERATE_ON_NO_PROGRESS": "continue",
         }
         if roster is not None:
             environ["VALIDATED_ROSTER__PATH"] = str(roster)

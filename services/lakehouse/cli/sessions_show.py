@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import click
 
+from lakehouse.cli.exit_status import Negative
 from lakehouse.cli.sessions_output import log_option, one_line_errors, open_reader, plural, safe
 from lakehouse.sessions.query.listing import find_rows
 from lakehouse.sessions.row_lines import read_row_line
@@ -53,7 +54,7 @@ def show(
             if len(found) > SESSIONS_MAX:
                 break
     if not found:
-        raise click.ClickException(
+        raise Negative(
             f"no session with the id or trace id {identifier!r} is in {log_path}: `lakehouse sessions ls` shows the"
             " newest"
         )
@@ -119,6 +120,8 @@ def render(line: bytes, link: str | None) -> str:
         out.append("  ended early: the token budget was spent")
     if row.values.get("no_progress") is True:
         out.append("  ended early: the model gave an answer again that had been rejected")
+    if verdict == "max_iter_exhausted" and not attempts:
+        out.append("  no model was asked: no answer can pass, as the brief says")
     if row.has("artifact"):
         name = "Artifact" if verdict == "accepted" else "Last artifact that parsed"
         out += _block(name, _pretty(row.values["artifact"]))
@@ -150,7 +153,10 @@ def _brief(brief: _Row) -> list[str]:
     facts.append(_duration(brief.number("brief_ms")))
     out.append("  " + "; ".join(facts))
     if brief.values.get("degraded") is True:
-        out.append("  degraded: the candidates could not be had in time")
+        if brief.text("grounding") == "form":
+            out.append("  degraded: not even the form could be had in time")
+        else:
+            out.append("  degraded: the candidates could not be had in time, or did not fit the context")
     if brief.values.get("infeasible") is True:
         out.append("  infeasible: fewer qualify than are needed")
     return out + (_findings(brief) if brief.has("findings") else [])

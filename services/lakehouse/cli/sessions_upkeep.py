@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from lakehouse.cli.exit_status import SystemFault
 from lakehouse.cli.sessions_output import (
     json_option,
     log_option,
@@ -44,8 +45,9 @@ def verify(log_path: Path, problems_max: int, recall_hours: float, *, canonical:
     tried again), or where the later one ended more than --recall-hours after the one before (`reused`). Any others are
     duplicates.
 
-    Exit status 0: nothing torn, doubled or unreadable (and all canonical, if asked). 1: something is, or there is no
-    log. Rows of other producers, and rows that claim our schema without its keys, are counted and do not fail it.
+    Exit status 0: nothing torn, doubled or unreadable (and all canonical, if asked). 1: something is; 3:
+    there is no log. Rows of other producers, and rows that claim our schema without its keys, are counted and do not
+    fail it.
     """
     from lakehouse.sessions.store.segments import open_snapshot  # noqa: PLC0415  what this command alone needs
     from lakehouse.sessions.upkeep.verification import verify_log  # noqa: PLC0415
@@ -145,7 +147,7 @@ def compact(log_path: Path, settle_s: float, memory_mib: int, *, as_json: bool) 
                 elif not as_json:
                     click.echo(f"{day.day}: {day.files} Parquet files of {day.lines} lines merged into one")
         except duckdb.Error as error:
-            raise click.ClickException(f"DuckDB failed, and no row was removed: {error}") from None
+            raise SystemFault(f"DuckDB failed, and no row was removed: {error}") from None
     if as_json:
         print_json([asdict(outcome) for outcome in outcomes])
     elif not outcomes:

@@ -18,7 +18,9 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from lakehouse.cli.exit_status import SystemFault, WrongRequest, statuses
 from lakehouse.cli.stack import SERVICES, Stack, StackError, examples
+from lakehouse.cli.terminal import terminal
 from lakehouse.cli.tracing_environ import tracing_environ
 from lakehouse.server.config import CONFIG_FILE_VARIABLE, configuration_file, given_values
 from lakehouse.sessions.store.names import LOG_NAME
@@ -31,7 +33,7 @@ _LEVELS = {"warning": "yellow", "error": "red", "critical": "red"}
 _TREE_POLL_S = 0.5
 
 
-@click.command(epilog="Exit status: 0 stopped by a signal, 1 a service could not start or ended, 2 wrong usage.")
+@click.command(epilog=statuses("stopped by a signal, in order"))
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -57,15 +59,17 @@ def command(
     configured is obeyed. Only where no roster and no model is, the roster is the example one and the model is scripted,
     which needs no key and no network.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal()
     try:
         setup = _set_up(configuration_file(config, os.environ), roster, data)
         if check:
             sys.exit(_check(setup, config))
         setup.make_folders()
         asyncio.run(_up(console, setup, config=config, trace_view=trace_view, as_json=as_json))
-    except (ConfigError, StackError) as error:
-        raise click.ClickException(str(error)) from None
+    except ConfigError as error:
+        raise WrongRequest(str(error)) from None
+    except StackError as error:
+        raise SystemFault(str(error)) from None
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ from typing import Any
 import click
 from google.protobuf import json_format
 
+from lakehouse.cli.exit_status import NOT_ACCEPTED, statuses
 from lakehouse.cli.gate import SPEC_OPTIONS, Validated, give_spec, read_text, roster_line, server_options, with_options
 from lakehouse.validated.v1 import validated_pb2
 
-EXIT_FINDINGS = 3
 
-
-@click.command(epilog="Exit status: 0 passed, 3 findings, 1 a fault, 2 wrong usage.")
+@click.command(epilog=statuses("passed", "findings"))
 @click.argument("artifact_file", default="-")
 @with_options(*SPEC_OPTIONS)
 @server_options
@@ -42,7 +41,7 @@ def command(
         click.echo(json.dumps(_object(response), ensure_ascii=False))
     else:
         _show(response)
-    sys.exit(0 if response.passed else EXIT_FINDINGS)
+    sys.exit(0 if response.passed else NOT_ACCEPTED)
 
 
 def _object(response: validated_pb2.ValidateResponse) -> dict[str, Any]:

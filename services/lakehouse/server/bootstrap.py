@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -178,6 +179,7 @@ async def running(service: str, config: T, compose: Compose[T]) -> AsyncIterator
     """A serving server for the time of the block; the drain runs at its end. Tests use it in-process."""
     metrics = Metrics()
     metrics.export("lakehouse_log", log.counts)
+    metrics.build(service, metadata.version("lakehouse-iterate"))
     draining = asyncio.Event()
     async with compose(config, Runtime(metrics, draining.is_set)) as registration:
         interceptor = Interceptor(

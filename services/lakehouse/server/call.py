@@ -40,6 +40,8 @@ class Call:
     started: float = field(default_factory=time.monotonic)
     facts: dict[str, object] = field(default_factory=dict)
     """Further fields of the call's one log line."""
+    session_begun: bool = False
+    """Whether the call is a session that leaves a row: whatever ends it but an outcome is a failed session."""
     _end: Fault | None = None
     """Why the call was cut off, once that was asked."""
 

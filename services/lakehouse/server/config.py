@@ -11,12 +11,14 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from lakehouse.near_names import nearest
+from lakehouse.server.config_problems import problem_line, unknown_variable
 from lakehouse.settings import (
     MACHINE_ERROR,
     ConfigError,
@@ -30,6 +32,7 @@ from lakehouse.settings import (
 from lakehouse.tracing import TracingConfig
 
 CONFIG_FILE_VARIABLE = "LAKEHOUSE_CONFIG"
+_SERVICES = ("iterate", "chatd", "validated")
 
 # Kubernetes and Docker links put such variables into the environment of every container beside a service of this name:
 # CHATD_SERVICE_HOST, CHATD_PORT, CHATD_PORT_50052_TCP_ADDR. They are not ours, and no key of ours looks like them.
@@ -126,15 +129,13 @@ def load(service: str, model: type[T], *, file: Path | None, environ: Mapping[st
     """
     problems: list[str] = []
     values = _from_file(service, file, problems)
-    _merge_environment(service, values, model.model_fields, environ, problems)
+    sources = _merge_environment(service, values, model, environ, problems)
     try:
         config = model.model_validate(values, context={"by_file": file is not None})
     except ValidationError as error:
-        errors = error.errors(include_input=False, include_url=False)
+        errors = error.errors(include_url=False)
         of_machine = not problems and all(each["type"] == MACHINE_ERROR for each in errors)
-        for each in errors:
-            key = ".".join((service, *map(str, each["loc"])))
-            problems.append(f"{key}: {_say(each['type'], each['msg'])}")
+        problems += [problem_line(service, model, each, sources) for each in errors]
         raise ConfigError(problems, of_machine=of_machine) from None
     if problems:
         raise ConfigError(problems)
@@ -162,10 +163,6 @@ def given_values(service: str, *, file: Path | None, environ: Mapping[str, str])
     return values
 
 
-def _say(kind: str, message: str) -> str:
-    return "unknown key" if kind == "extra_forbidden" else message.removeprefix("Value error, ")
-
-
 def _from_file(service: str, file: Path | None, problems: list[str]) -> dict[str, Any]:
     if file is None:
         return {}
@@ -176,9 +173,9 @@ def _from_file(service: str, file: Path | None, problems: list[str]) -> dict[str
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of thousands of digits
         raise ConfigError([f"{file}: not TOML: {error}"]) from None
     problems += [
-        f"{file}: unknown table [{table}]; the tables are [iterate], [chatd] and [validated]"
-        for table in document
-        if table not in {"iterate", "chatd", "validated"}
+        f"{file}: {_unknown(name, value)}; the tables are [iterate], [chatd] and [validated]"
+        for name, value in document.items()
+        if name not in _SERVICES
     ]
     problems += [
         f"{file}: {key}: secrets only by environment ({_variable(key)}) or by {key}_file"
@@ -189,6 +186,13 @@ def _from_file(service: str, file: Path | None, problems: list[str]) -> dict[str
         problems.append(f"{file}: {service} must be a table")
         return {}
     return values
+
+
+def _unknown(name: str, value: Any) -> str:
+    if not isinstance(value, dict):
+        return f'the key "{name}" stands in no table'
+    near = nearest(name, _SERVICES)
+    return f"unknown table [{name}]" + (f", did you mean [{near}]?" if near else "")
 
 
 def _secrets(value: Any, key: str) -> Iterator[str]:
@@ -210,17 +214,19 @@ def _variable(key: str) -> str:
 def _merge_environment(
     service: str,
     values: dict[str, Any],
-    known: Container[str] | None,
+    model: type[BaseModel] | None,
     environ: Mapping[str, str],
     problems: list[str],
-) -> None:
+) -> dict[tuple[str, ...], str]:
+    """Which variable has set a key, by the key's path."""
+    sources: dict[tuple[str, ...], str] = {}
     prefix = f"{service.upper()}_"
     for name in sorted(environ):
         if not name.startswith(prefix) or _ORCHESTRATOR.match(name[len(prefix) :]):
             continue
         path = name[len(prefix) :].lower().split("__")
-        if known is not None and path[0] not in known:
-            problems.append(f"{name}: unknown key")
+        if model is not None and path[0] not in model.model_fields:
+            problems.append(unknown_variable(name, service, model))
             continue
         table = values
         for part in path[:-1]:
@@ -231,6 +237,8 @@ def _merge_environment(
             table = below
         else:
             table[path[-1]] = _value(environ[name])
+            sources[tuple(path)] = name
+    return sources
 
 
 def _value(text: str) -> Any:

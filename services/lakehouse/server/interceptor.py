@@ -19,7 +19,7 @@ import structlog
 
 from lakehouse.errors import STATUS_DETAILS_KEY, Fault, Reason
 from lakehouse.server.call import Call, enter_call
-from lakehouse.server.log import rpc_line
+from lakehouse.server.log import RpcLevel, rpc_line
 from lakehouse.server.metrics import Metrics
 from lakehouse.trace_context import TraceContext
 
@@ -27,6 +27,10 @@ _log = structlog.get_logger()
 _CODES = {code.name: code for code in grpc.StatusCode}
 # Health and reflection: never limited, never logged, never refused while draining.
 _UNGUARDED = ("/grpc.health.v1.", "/grpc.reflection.")
+# What ends an RPC by its caller's doing: nothing that an operator has to look after.
+_OF_CALLERS = frozenset(
+    ("INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "UNAUTHENTICATED", "PERMISSION_DENIED", "CANCELLED")
+)
 
 ReadContext = Callable[[Any], TraceContext]
 Handler = Callable[[Any, Any], Awaitable[Any]]
@@ -161,6 +165,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     def _log_line(self, call: Call, fault: Fault | None, elapsed: float) -> None:
         trace = call.trace
+        level: RpcLevel = "info"
         line: dict[str, object] = {
             "method": call.method,
             "code": "OK",
@@ -177,7 +182,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
             line["reason"] = fault.reason
             if fault.violations:
                 line["violations"] = [f"{each.field}: {each.description}" for each in fault.violations[:8]]
-        rpc_line(line)
+            if call.session_begun or fault.code not in _OF_CALLERS:
+                level = "warning"
+        rpc_line(line, level)
 
 
 def _log_bug(call: Call, fault: Fault, error: BaseException) -> None:

@@ -13,17 +13,26 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, TextIO, cast
+from typing import Any, Literal, TextIO, cast
 
 import orjson
 import structlog
 
+from lakehouse.colours import has_colours
 from lakehouse.server.log_stream import LogStream
 
+RpcLevel = Literal["info", "warning"]
+
 _log = structlog.get_logger()
-_LEVELS_WITH_RPC_LINES = ("debug", "info")
+# The levels of an RPC's line that each level of the log has.
+_RPC_LINES: Mapping[str, frozenset[str]] = {
+    "debug": frozenset(("info", "warning")),
+    "info": frozenset(("info", "warning")),
+    "warning": frozenset(("warning",)),
+    "error": frozenset(),
+}
 # An RPC's line waits this long for company, or until so many wait: see ``_RpcLines``.
 _RPC_LINES_WAIT_S = 0.05
 _RPC_LINES_MAX = 256
@@ -31,12 +40,13 @@ _RPC_LINES_MAX = 256
 _LAST_LINES_S = 2.0
 
 
-def rpc_line(fields: dict[str, object]) -> None:
-    """Write the one canonical line of an RPC, event `rpc` of level info. `fields` is the callee's from now on.
+def rpc_line(fields: dict[str, object], level: RpcLevel = "info") -> None:
+    """Write the one canonical line of an RPC, event `rpc`. `fields` is the callee's from now on.
 
     Call it on the event loop. JSON lines are written in batches, at most 50 ms later; readable ones at once.
     """
-    _write_rpc_line(fields)
+    if level in _rpc_levels:
+        _write_rpc_line(fields, level)
 
 
 def flush_rpc_lines() -> None:
@@ -57,11 +67,12 @@ def counts() -> dict[str, int]:
     return {"lines_dropped": _stream.lines_dropped if _stream is not None else 0}
 
 
-def _by_structlog(fields: dict[str, object]) -> None:
-    _log.info("rpc", **fields)
+def _by_structlog(fields: dict[str, object], level: RpcLevel) -> None:
+    (_log.info if level == "info" else _log.warning)("rpc", **fields)
 
 
-_write_rpc_line: Callable[[dict[str, object]], None] = _by_structlog
+_write_rpc_line: Callable[[dict[str, object], RpcLevel], None] = _by_structlog
+_rpc_levels = _RPC_LINES["info"]
 _rpc_lines: _RpcLines | None = None
 _stream: LogStream | None = None
 
@@ -77,7 +88,7 @@ def configure(*, service: str, level: str, form: str) -> None:
 
     `form` is `json`, `console`, or `auto`: console on a terminal, else JSON.
     """
-    global _write_rpc_line, _rpc_lines, _stream  # noqa: PLW0603  configured once, as structlog itself
+    global _write_rpc_line, _rpc_levels, _rpc_lines, _stream  # noqa: PLW0603  configured once, as structlog itself
     console = form == "console" or (form == "auto" and sys.stdout.isatty())
     _rpc_lines = None
     sys.stdout.flush()
@@ -85,13 +96,12 @@ def configure(*, service: str, level: str, form: str) -> None:
         sys.stdout.fileno(), dropped_line=lambda lines: _dropped_line(service, lines, console=console)
     )
     atexit.register(stream.drain, _LAST_LINES_S)
+    _rpc_levels = _RPC_LINES[level]
     if console:
         _write_rpc_line = _by_structlog
-    elif level in _LEVELS_WITH_RPC_LINES:
+    else:
         _rpc_lines = _RpcLines(service, stream)
         _write_rpc_line = _rpc_lines.add
-    else:
-        _write_rpc_line = _nothing
     shared: list[structlog.typing.Processor] = [
         _after_rpc_lines,
         structlog.contextvars.merge_contextvars,
@@ -100,8 +110,9 @@ def configure(*, service: str, level: str, form: str) -> None:
         _name(service),
         structlog.processors.format_exc_info,
     ]
-    renderer: structlog.typing.Processor
-    renderer = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(serializer=_dump)
+    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(serializer=_dump)
+    if console:
+        renderer = structlog.dev.ConsoleRenderer(colors=has_colours() and sys.stdout.isatty())
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -133,9 +144,9 @@ class _RpcLines:
         self._waiting: deque[dict[str, object]] = deque()
         atexit.register(self.write)
 
-    def add(self, fields: dict[str, object]) -> None:
+    def add(self, fields: dict[str, object], level: RpcLevel) -> None:
         fields["event"] = "rpc"
-        fields["level"] = "info"
+        fields["level"] = level
         fields["timestamp"] = time.time()
         fields["service"] = self._service
         self._waiting.append(fields)
@@ -175,10 +186,6 @@ def _line(fields: dict[str, object]) -> bytes:
 def _after_rpc_lines(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     flush_rpc_lines()  # so that the lines keep their order
     return event
-
-
-def _nothing(_: dict[str, object]) -> None:
-    return
 
 
 def _name(service: str) -> structlog.typing.Processor:

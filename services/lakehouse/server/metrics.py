@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 import sys
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
-_LIMITS = [f"{limit:.1f}" if limit == int(limit) else str(limit) for limit in _SECONDS] + ["+Inf"]
+from lakehouse.server.counts import Durations, Series
+from lakehouse.server.metric_texts import TEXTS
+
+GetCounts = Callable[[], Mapping[str, int]]
+# The names of the labels, and a number or a histogram for each tuple of their values.
+_Labelled = tuple[tuple[str, ...], Mapping[tuple[str, ...], float | Durations]]
 
 
 @dataclass(slots=True)
@@ -22,18 +25,15 @@ class MethodCounts:
     """What one RPC method has seen. Plain numbers that the event loop changes; a scrape makes metrics of them."""
 
     started: int = 0
-    handled: dict[str, int] = field(default_factory=dict)
+    handled: dict[str, Durations] = field(default_factory=dict)
     """By status."""
-    seconds: float = 0.0
-    """All of them together."""
-    within: list[int] = field(default_factory=lambda: [0] * len(_LIMITS))
-    """How many took up to each limit and longer than the one before it."""
 
     def ended(self, code: str, seconds: float) -> None:
         """Count an RPC that ended."""
-        self.handled[code] = self.handled.get(code, 0) + 1
-        self.seconds += seconds
-        self.within[bisect_left(_SECONDS, seconds)] += 1
+        durations = self.handled.get(code)
+        if durations is None:
+            durations = self.handled[code] = Durations()
+        durations.add(seconds)
 
 
 class Metrics:
@@ -49,17 +49,43 @@ class Metrics:
         """How many RPCs are being served."""
         self.registry.register(_Rpcs(self))
         self.registry.register(_Memory())
+        self._named: dict[str, _Labelled] = {}
+        self.registry.register(_Named(self._named))
 
     def method(self, service: str, name: str) -> MethodCounts:
         """The counts of one method."""
         return self.methods.setdefault((service, name), MethodCounts())
 
-    def export(self, prefix: str, counts: Callable[[], Mapping[str, int]], *, gauges: tuple[str, ...] = ()) -> None:
+    def series(self, name: str, *labels: str) -> Series:
+        """A counter `<name>_total` by these labels, for the event loop to count."""
+        series = Series(len(labels))
+        self._named[f"{name}_total"] = (labels, series.values)
+        return series
+
+    def durations(self, name: str, label: str) -> dict[tuple[str, ...], Durations]:
+        """A histogram `<name>` by one label, for the event loop to fill. Its values must be bounded by their source."""
+        durations: dict[tuple[str, ...], Durations] = {}
+        self._named[name] = ((label,), durations)
+        return durations
+
+    def build(self, service: str, version: str) -> None:
+        """Expose which build runs."""
+        labels = (service, version, platform.python_version())
+        self._named["lakehouse_build_info"] = (("service", "version", "python"), {labels: 1.0})
+
+    def export(
+        self,
+        prefix: str,
+        counts: Callable[[], Mapping[str, int]],
+        *,
+        gauges: tuple[str, ...] = (),
+        label: str = "cause",
+    ) -> None:
         """Expose `counts()`, asked at each scrape, as counters `<prefix>_<name>_total`; those in `gauges` as gauges.
 
-        A name may carry one label value after a colon: `dropped:queue_full` is `<prefix>_dropped_total{cause=…}`.
+        A name may carry one label value after a colon: `dropped:queue_full` is `<prefix>_dropped_total{<label>=…}`.
         """
-        self.registry.register(_Counts(prefix, counts, gauges))
+        self.registry.register(_Counts(prefix, counts, gauges, label))
 
     def serve(self, host: str, port: int) -> Callable[[], None]:
         """Start the exposition in a thread of its own; what comes back stops it."""
@@ -79,29 +105,74 @@ class _Rpcs(Collector):
 
     def collect(self) -> Iterator[Metric]:
         rpc = ["grpc_service", "grpc_method"]
-        started = CounterMetricFamily("grpc_server_started", "RPCs started.", labels=rpc)
-        handled = CounterMetricFamily("grpc_server_handled", "RPCs ended, by status.", labels=[*rpc, "grpc_code"])
-        seconds = HistogramMetricFamily("grpc_server_handling_seconds", "Time to serve an RPC.", labels=rpc)
+        started = _counter("grpc_server_started", rpc)
+        handled = _counter("grpc_server_handled", [*rpc, "grpc_code"])
+        seconds = _histogram("grpc_server_handling_seconds", [*rpc, "grpc_code"])
         # This is the exposition's thread: each copy is taken in one step of the interpreter.
         for method, counts in list(self._metrics.methods.items()):
             started.add_metric(method, counts.started)
-            for code, count in list(counts.handled.items()):
-                handled.add_metric([*method, code], count)
-            buckets = list(zip(_LIMITS, accumulate(list(counts.within)), strict=True))
-            seconds.add_metric(method, buckets, counts.seconds)
-        faults = CounterMetricFamily("lakehouse_faults", "RPCs ended by a fault, by reason.", labels=["reason"])
+            for code, durations in list(counts.handled.items()):
+                buckets = durations.buckets()
+                handled.add_metric([*method, code], buckets[-1][1])
+                seconds.add_metric([*method, code], buckets, durations.seconds)
+        faults = _counter("lakehouse_faults", ["reason"])
         for reason, count in list(self._metrics.faults.items()):
             faults.add_metric([reason], count)
-        running = GaugeMetricFamily("lakehouse_rpcs_in_flight", "RPCs being served.", value=self._metrics.in_flight())
+        running = _gauge("lakehouse_rpcs_in_flight", [])
+        running.add_metric([], self._metrics.in_flight())
         yield from (started, handled, seconds, faults, running)
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
 
 
+class _Named(Collector):
+    """What the services count by labels of their own."""
+
+    def __init__(
+        self, named: Mapping[str, tuple[tuple[str, ...], Mapping[tuple[str, ...], float | Durations]]]
+    ) -> None:
+        self._named = named
+
+    def collect(self) -> Iterator[Metric]:
+        for name, (labels, values) in list(self._named.items()):
+            family: HistogramMetricFamily | CounterMetricFamily | GaugeMetricFamily
+            if name.endswith("_seconds"):
+                family = _histogram(name, labels)
+            else:
+                counted = name.endswith("_total")
+                family = _counter(name.removesuffix("_total"), labels) if counted else _gauge(name, labels)
+            for values_of, value in list(values.items()):
+                if isinstance(value, Durations):
+                    assert isinstance(family, HistogramMetricFamily)  # noqa: S101  `durations` made it
+                    family.add_metric(values_of, value.buckets(), value.seconds)
+                else:
+                    assert not isinstance(family, HistogramMetricFamily)  # noqa: S101  `series` made it
+                    family.add_metric(values_of, value)
+            yield family
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
+
+
+def _counter(name: str, labels: Sequence[str]) -> CounterMetricFamily:
+    return CounterMetricFamily(name, TEXTS[f"{name}_total"], labels=labels)
+
+
+def _gauge(name: str, labels: Sequence[str]) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, TEXTS[name], labels=labels)
+
+
+def _histogram(name: str, labels: Sequence[str]) -> HistogramMetricFamily:
+    return HistogramMetricFamily(name, TEXTS[name], labels=labels)
+
+
 class _Counts(Collector):
-    def __init__(self, prefix: str, counts: Callable[[], Mapping[str, int]], gauges: tuple[str, ...]) -> None:
+    def __init__(
+        self, prefix: str, counts: Callable[[], Mapping[str, int]], gauges: tuple[str, ...], label: str
+    ) -> None:
         self._prefix = prefix
+        self._label = label
         self._counts = counts
         self._gauges = gauges
 
@@ -109,9 +180,10 @@ class _Counts(Collector):
         families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
         for name, value in self._counts().items():
             base, _, cause = name.partition(":")
-            labels = ["cause"] if cause else []
-            kind = GaugeMetricFamily if base in self._gauges else CounterMetricFamily
-            family = families.setdefault(base, kind(f"{self._prefix}_{base}", base.replace("_", " "), labels=labels))
+            family = families.get(base)
+            if family is None:
+                made = _gauge if base in self._gauges else _counter
+                family = families[base] = made(f"{self._prefix}_{base}", [self._label] if cause else [])
             family.add_metric([cause] if cause else [], value)
         yield from families.values()
 
@@ -164,12 +236,12 @@ class _Memory(Collector):
             info = self._mallinfo()
             yield GaugeMetricFamily(
                 "lakehouse_allocated_bytes",
-                "Bytes that the C library's allocator has handed out and not got back.",
+                TEXTS["lakehouse_allocated_bytes"],
                 value=info.uordblks + info.hblkhd,
             )
         yield GaugeMetricFamily(
             "lakehouse_python_blocks",
-            "Memory blocks that the interpreter's own allocator has handed out and not got back.",
+            TEXTS["lakehouse_python_blocks"],
             value=sys.getallocatedblocks(),
         )
 

@@ -171,6 +171,12 @@ class SessionRecord:
         return len(self.attempts)
 
     @property
+    def is_infeasible(self) -> bool:
+        """Whether it ended without a model call, since no artifact could pass."""
+        # Of attempts that ran out there is at least one.
+        return self.final_verdict == "max_iter_exhausted" and not self.attempts
+
+    @property
     def input_tokens(self) -> int:
         return sum(attempt.input_tokens for attempt in self.attempts)
 

@@ -27,6 +27,9 @@ QUOTE_CHARS_MAX: Final = 40
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NOT_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
+# One pass takes off one level. What is wide and flat is empty after a few; the rest is walked through.
+_INNERMOST = re.compile(rb"\[\]|\{\}")
+_PEELED_MAX: Final = 16
 
 
 class JsonBreach(ValueError):  # noqa: N818 - the contract's word for it: "a breach is an unparsable attempt"
@@ -70,8 +73,13 @@ def check_depth(text: str, depth_max: int) -> None:
     """
     if text.count("[") + text.count("{") <= depth_max:
         return
+    brackets = rest = _STRING.sub(b"", text.encode()).translate(None, _NOT_BRACKETS)
+    for _ in range(min(depth_max, _PEELED_MAX)):
+        rest = _INNERMOST.sub(b"", rest)
+        if not rest:
+            return
     depth = 0
-    for bracket in _STRING.sub(b"", text.encode()).translate(None, _NOT_BRACKETS):
+    for bracket in brackets:
         if bracket in b"[{":
             depth += 1
             if depth > depth_max:

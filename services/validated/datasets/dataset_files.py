@@ -69,3 +69,9 @@ class Datasets:
     def unready(self) -> Sequence[str]:
         """Why some cannot answer now."""
         return [cause for files in self.files.values() for cause in files.unready()]
+
+    def metrics(self) -> Mapping[str, int]:
+        """Counts and state of each, as `name:dataset`."""
+        return {
+            f"{what}:{name}": count for name, files in self.files.items() for what, count in files.metrics().items()
+        }

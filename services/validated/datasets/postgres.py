@@ -17,6 +17,7 @@ from typing import Any, Final
 import psycopg
 import structlog
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.sql import SQL, Identifier
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from validated.config import RosterTable
@@ -255,10 +256,11 @@ class PostgresRoster:
                 audited_at = time.monotonic()
 
     async def _answers(self) -> bool:
-        """Whether the server gives any answer: it may go while nobody is looked up."""
+        """Whether the server answers and has the table: both may go while nobody is looked up."""
+        table = Identifier(self._settings.schema_name, self._settings.table)
         try:
             async with asyncio.timeout(self._settings.connect_timeout_ms / 1000), self._pool.connection() as connection:
-                await connection.execute("SELECT 1")
+                await connection.execute(SQL("SELECT FROM {} LIMIT 0").format(table))
         except (psycopg.Error, PoolTimeout, TimeoutError, OSError):
             return False
         return True

@@ -17,6 +17,7 @@ _DIGITS_MIN: Final = 7
 _NO_ASCII_DIGITS: Final = bytes(code for code in range(128) if not chr(code).isdecimal())
 _DIGIT: Final = re.compile(r"\d")
 _PAIR_CHARS_MAX: Final = 200
+_KEPT_MAX: Final = 4096
 
 
 class Facts:
@@ -29,6 +30,7 @@ class Facts:
         self._texts = [name for name in _TEXTS if name in names]
         self._certifications = "certifications" in names
         self._region = region
+        self._kept: dict[str, tuple[Worker, str | None]] = {}
 
     def of(self, worker: Worker) -> dict[str, JsonValue] | None:
         """The facts of `worker`; a fact that holds a phone number is left out. None where the name holds one, or the id
@@ -48,8 +50,9 @@ class Facts:
         if worker.name in private or _holds(own, worker.worker_id):
             return None
         facts: dict[str, JsonValue] = {"worker_id": worker.worker_id, "name": worker.name}
+        said = worker.texts
         for name in self._texts:
-            text = worker.texts[name]
+            text = said[name]
             if text and text not in private:
                 facts[name] = text
         if self._certifications and worker.certifications:
@@ -59,9 +62,14 @@ class Facts:
         return facts
 
     def text_of(self, worker: Worker) -> str | None:
-        """The facts as canonical JSON; None as in `of`."""
-        facts = self.of(worker)
-        return None if facts is None else print_canonical(facts)
+        """The facts as canonical JSON; None as in `of`. Remembered: who was suggested lately is likely to be again."""
+        kept = self._kept.get(worker.worker_id)
+        if kept is None or kept[0] is not worker:
+            facts = self.of(worker)
+            if len(self._kept) >= _KEPT_MAX:
+                self._kept.clear()
+            kept = self._kept[worker.worker_id] = (worker, None if facts is None else print_canonical(facts))
+        return kept[1]
 
     def _is_private(self, own: str, text: str) -> bool:
         if len(text) < _DIGITS_MIN:

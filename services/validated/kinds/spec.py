@@ -11,6 +11,7 @@ from typing import Any, Final
 from google.protobuf.json_format import MessageToDict
 
 from lakehouse.errors import Fault, Reason, Violation, bad_request
+from lakehouse.near_names import did_you_mean
 from lakehouse.spec_member import spec_member
 from lakehouse.strict_json.parser import JsonBreach, JsonValue, parse_json, print_canonical
 from lakehouse.validated.v1.validated_pb2 import BriefRequest, ValidateRequest
@@ -52,7 +53,7 @@ def read_spec(request: BriefRequest | ValidateRequest, kinds: Mapping[str, Any])
     kind = request.kind
     if kind not in kinds:
         what = f'"{quoted(kind)}" is not a kind' if kind else "a kind is required"
-        known = Violation("kind", f"{what}; the kinds are {', '.join(kinds)}")
+        known = Violation("kind", f"{what}; the kinds are {', '.join(kinds)}{did_you_mean(kind, kinds)}")
         raise Fault(Reason.UNKNOWN_KIND, violations=(known,))
     taken, member = spec_member(request, kind), request.WhichOneof("spec")
     if taken.message_type is not None:

@@ -17,7 +17,7 @@ from rapidfuzz import fuzz, process
 from validated.config import CANDIDATE_FACTS, LimitsTable
 from validated.datasets.near import plain_id
 from validated.datasets.texts import fold
-from validated.datasets.worker import Answer, Candidates, Wanted
+from validated.datasets.worker import Answer, Candidates, Wanted, Worker
 from validated.findings import SUGGESTIONS_MAX, Finding, Findings, Suggestion, quoted
 from validated.kinds.facts import Facts
 from validated.kinds.fill_terms import FillTerms
@@ -37,8 +37,8 @@ _FIRST: Final = 24
 _INLINE_PAIRS_MAX: Final = 1000
 _ALL_FACTS: Final = Facts(CANDIDATE_FACTS, "US")
 
-# One who would qualify: likeness (negative, so that the likest sorts first), id, name, facts.
-_Near = tuple[float, str, str, str]
+# One who would qualify: likeness (negative, so that the likest sorts first), id, worker.
+_Near = tuple[float, str, Worker]
 
 
 async def suggest(
@@ -78,7 +78,7 @@ def _tell(findings: Findings, wanted_at: Mapping[int, Wanted], search: _Search) 
         if is_new:
             place, nearest = path.rpartition("/")[0], search.nearest(wanted)
         if nearest:
-            suggestions = tuple([Suggestion(*near[1:]) for near in nearest])
+            suggestions = tuple([search.suggestion(near) for near in nearest])
             # Somebody with several faults is answered once in words.
             text = f"{message}; {_listed(nearest, meant=code in _UNKNOWN)}" if is_new else message
             unrestricted = unrestricted or (message if is_new else "")
@@ -113,6 +113,10 @@ class _Search:
             nearest = self._pick(wanted, count) or []
         self._given.update([near[1] for near in nearest])
         return nearest
+
+    def suggestion(self, near: _Near) -> Suggestion:
+        """`near` as it is said."""
+        return Suggestion(near[1], near[2].name, self._facts.text_of(near[2]) or "")
 
     def shortage(self) -> str:
         """That fewer qualify than are asked for; empty where they do not, or where it is not known in time."""
@@ -151,7 +155,7 @@ class _Search:
         for likeness, at in sorted(by_id + by_name, reverse=True):
             # The lesser likeness counts for a hundredth: from here on nobody comes before these.
             if len(best) == SUGGESTIONS_MAX and likeness * 1.01 < -best[-1][0]:
-                return best
+                break
             if likeness <= rest:
                 return None
             candidate_id = worker_ids[at]
@@ -162,15 +166,15 @@ class _Search:
             if time.monotonic() > self._ends_at:
                 break
             found = found_at(at)
-            # Somebody of whom nothing may be said is nobody's suggestion.
-            if self._terms.met_by(found) and (facts := self._facts.text_of(found.worker)) is not None:
+            if self._terms.met_by(found):
                 like_id = fuzz.ratio(worker_id, candidate_id) - _ID_HANDICAP
                 like_name = fuzz.ratio(name, names[at]) if name else 0.0
                 score = max(like_name, like_id) + min(like_name, like_id) / 100
                 into = last if score < _NEAR and candidate_id in self._given else best
-                insort(into, (-score, candidate_id, found.worker.name, facts))
+                insort(into, (-score, candidate_id, found.worker))
                 del into[SUGGESTIONS_MAX:]
-        return (best + last)[:SUGGESTIONS_MAX]
+        # Somebody of whom nothing may be said is nobody's suggestion.
+        return [near for near in (best + last)[:SUGGESTIONS_MAX] if self._facts.text_of(near[2]) is not None]
 
 
 def _likest(text: str, choices: Sequence[str], limit: int) -> list[tuple[float, int]]:
@@ -181,5 +185,5 @@ def _likest(text: str, choices: Sequence[str], limit: int) -> list[tuple[float, 
 def _listed(nearest: Sequence[_Near], *, meant: bool) -> str:
     near = [each for each in nearest if meant and -each[0] >= _NEAR]
     shown = (near or nearest)[:_TOLD_IN_MESSAGE]
-    names = ", ".join([f"{quoted(worker_id)} {quoted(name)}" for _, worker_id, name, _ in shown])
+    names = ", ".join([f"{quoted(worker_id)} {quoted(worker.name)}" for _, worker_id, worker in shown])
     return f"did you mean {names}?" if near else f"workers who would qualify: {names}"

@@ -62,7 +62,8 @@ class IterateServiceServicer(object):
     def Iterate(self, request, context):
         """Iterate runs one session. "accepted" and "max_iter_exhausted" are outcomes of an OK response. A status is a fault
         of the request or of the system, with google.rpc.ErrorInfo (domain "lakehouse", metadata session_id and trace_id):
-        INVALID_ARGUMENT (BAD_REQUEST, UNKNOWN_KIND, UNKNOWN_PROVIDER, KIND_SPEC_MISMATCH); ALREADY_EXISTS
+        INVALID_ARGUMENT (BAD_REQUEST, UNKNOWN_KIND, UNKNOWN_PROVIDER, KIND_SPEC_MISMATCH; a kind and its spec are checked by
+        validated's Brief before a model is asked, and what it refuses makes no session); ALREADY_EXISTS
         (SESSION_ID_IN_FLIGHT); FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED and DEADLINE_EXCEEDED as
         chatd and validated give them; UNAVAILABLE (CHATD_UNREACHABLE, VALIDATED_UNREACHABLE, SESSION_LOG_UNAVAILABLE,
         SHUTTING_DOWN); ABORTED (SESSION_NOT_LOGGED: a deployment that answers no session whose row is not logged in time);

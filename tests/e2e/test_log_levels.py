@@ -1,0 +1,42 @@
+"""Goal: who reads warnings alone sees every session that failed, with its reason, and no session that did not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lakehouse.clients import AsyncIterateClient
+from lakehouse.errors import Fault
+from lakehouse.iterate.v1 import iterate_pb2
+
+Request = Callable[..., iterate_pb2.IterateRequest]
+
+
+def rpc_lines(stack: Any, service: str) -> list[dict[str, Any]]:
+    return [entry for name, entry in stack.logs if name == service and entry.get("event") == "rpc"]
+
+
+async def test_a_failed_session_is_a_warning_with_session_and_reason_and_an_outcome_or_a_refused_request_is_none(
+    start_stack: Any, make_request: Request
+) -> None:
+    async with start_stack() as loud, AsyncIterateClient(loud.address) as client:
+        failed = make_request(provider="nobody", session_id="asked-for-nobody")
+        refused = make_request(max_iterations=99, session_id="refused-unasked")
+        exhausted = make_request(max_iterations=1, session_id="attempts-exhausted")
+        with pytest.raises(Fault, match="no provider or route"):
+            await client.iterate(failed, timeout_s=10)
+        with pytest.raises(Fault, match="max_iterations"):
+            await client.iterate(refused, timeout_s=10)
+        assert (await client.iterate(exhausted, timeout_s=10)).WhichOneof("outcome") == "max_iter_exhausted"
+        async with asyncio.timeout(10):
+            while len(rpc_lines(loud, "iterate")) < 3:
+                await asyncio.sleep(0.05)
+        levels = {line.get("reason", ""): (line["level"], line["session_id"]) for line in rpc_lines(loud, "iterate")}
+    assert levels == {
+        "UNKNOWN_PROVIDER": ("warning", "asked-for-nobody"),
+        "BAD_REQUEST": ("info", ""),
+        "": ("info", "attempts-exhausted"),
+    }
