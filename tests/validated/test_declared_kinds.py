@@ -320,3 +320,10 @@ def test_the_line_is_the_one_to_mend(tmp_path: Path, name: str, part: str) -> No
 def test_the_example_is_a_declaration_that_can_be_used(tmp_path: Path) -> None:
     assert len(HOSTILE) >= 50
     DeclaredKind(QUOTE, unopened(tmp_path), LimitsTable())
+
+
+async def test_a_lone_surrogate_is_nobodys_key(client: Client) -> None:
+    (one,) = drills(1)
+    artifact = json.dumps(quoting(one)).replace(one, one[:-1] + "\\ud800")
+    response = await client.validate("quote", artifact, spec_json='{"count":1}')
+    assert [finding.code for finding in response.findings] == ["NOT_IN_DATASET"]

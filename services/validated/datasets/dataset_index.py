@@ -67,7 +67,7 @@ class DatasetIndex:
         return found
 
     def rows_folded(self, texts: Sequence[str]) -> list[Row]:
-        """The rows whose key is `texts` without case, width and spacing; of many the first."""
+        """The rows whose key is `texts` (no lone surrogates) without case, width and spacing; of many the first."""
         start = folded_key(texts)
         found: list[Row] = []
         with self._transaction().cursor(self._maps["folded"]) as cursor:
@@ -144,7 +144,11 @@ class DatasetIndex:
         return None if key is None else key.decode()
 
     def _read(self, key: str) -> Row | None:
-        encoded = key.encode(errors="replace")
+        try:
+            encoded = key.encode()
+        except UnicodeEncodeError:
+            # A lone surrogate stands in no file, and must not be taken for what replaces it.
+            return None
         if not 0 < len(encoded) <= KEY_BYTES_MAX:
             return None
         record = self._transaction().get(encoded, db=self._maps["rows"])

@@ -64,7 +64,7 @@ def key_text(column_type: str, value: object) -> str | None:
     read = typed(column_type, value)
     if isinstance(read, int):
         return str(read) if abs(read) < 10**18 else None
-    if not isinstance(read, str) or not read or FIELD in read:
+    if not isinstance(read, str) or not read or FIELD in read or any("\ud800" <= each <= "\udfff" for each in read):
         return None
     return read
 
