@@ -54,7 +54,7 @@ async def test_the_same_rows_are_read_from_each_format_by_the_types_of_their_col
     row = {"sku": "A-1", "stock": 5, "sold": True, "since": "2026-02-28", "at": "2026-12-05T11:00:00Z", "name": "Saw"}
     text = json.dumps({**row, "tags": ["x", "y"]})
     parquet = tmp_path / "p.parquet"
-    duckdb.sql(
+    duckdb.connect().sql(
         "SELECT 'A-1' AS sku, CAST(19.90 AS DECIMAL(9,2)) AS price, 5 AS stock, true AS sold, "
         "DATE '2026-02-28' AS since, "
         "TIMESTAMPTZ '2026-12-05 11:00:00+00' AS at, ['x','y'] AS tags, 'Saw' AS name"
@@ -132,7 +132,7 @@ async def test_a_decimal_keeps_its_digits_and_a_float_of_parquet_is_refused(tmp_
     assert row is not None
     assert row.values["price"] == Decimal("0.100000000000000001")
     parquet = tmp_path / "p.parquet"
-    duckdb.sql("SELECT 'A' AS sku, CAST(1.5 AS DOUBLE) AS price").write_parquet(str(parquet))
+    duckdb.connect().sql("SELECT 'A' AS sku, CAST(1.5 AS DOUBLE) AS price").write_parquet(str(parquet))
     _, why = await opened(parquet, columns={"sku": "text", "price": "decimal"}, may_be_empty=())
     assert '"price" is DOUBLE' in why
 

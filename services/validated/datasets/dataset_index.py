@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
+from lakehouse.strict_json.parser import JsonValue
 from validated.datasets.dataset import ColumnType
 from validated.datasets.dataset_build import FOLDED_BYTES, LIKE_CHARS, folded_key
 from validated.datasets.index_build import FIELD, ITEM
@@ -31,12 +32,14 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class Row:
     """One row. Never changes."""
 
-    __slots__ = ("key", "values")
+    __slots__ = ("forms", "key", "values")
 
     def __init__(self, key: str, values: dict[str, Value]) -> None:
         self.key: Final = key
         """The values of the key's columns as text, parted by U+001F: names the row in its dataset."""
         self.values: Final = values
+        self.forms: Final[dict[str, JsonValue]] = {}
+        """For those who compare values: the plainest JSON of a column, once it was asked for."""
 
 
 class DatasetIndex:

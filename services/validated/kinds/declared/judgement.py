@@ -16,12 +16,15 @@ from validated.findings import SUGGESTIONS_MAX, Finding, Findings, Suggestion, p
 from validated.kinds.declared.terms import BoundReference, Terms
 from validated.kinds.declared.values import equal, key_text, typed, written
 
+_MISSED_KEPT: Final = 4096
 ELEMENTS_MAX: Final = 10_000
 """Of one reference in one artifact."""
 _LIKE: Final = 12
 _COMPARED_MAX: Final = 24
 _NEAR: Final = 80.0
 _SAID_MAX: Final = 3
+
+_UNREAD: Final[Any] = object()
 
 _Path = tuple[str | int, ...]
 
@@ -50,7 +53,10 @@ class Judgement:
         self._index = index
         self._findings = findings
         self._visible = visible
+        self._missed = terms.missed_by(index)
         self._limits = limits
+        name, type_ = reference.key[0]
+        self._text_name = name if len(reference.key) == 1 and name and type_ == "text" else None
         self.wanted: dict[int, str] = {}
         """What suggestions are wanted for: the position of a finding, and the key that is to be liked."""
         self.grounded = True
@@ -60,7 +66,7 @@ class Judgement:
 
     def judge(self, artifact: JsonValue) -> None:
         """Add what is wrong."""
-        first: dict[str, str] = {}
+        first: dict[str, _Path] = {}
         for element in self._elements(artifact):
             self.count += 1
             if self.count > ELEMENTS_MAX:
@@ -72,10 +78,10 @@ class Judgement:
                 self.grounded = False
                 continue
             if self._reference.rule.unique:
-                path = self._key_path(element.path)
-                before = first.setdefault(row.key, path)
-                if before != path:
-                    self._findings.add("DUPLICATE", path, f'"{quoted(_shown(row.key))}" stands at {before} already')
+                before = first.setdefault(row.key, element.path)
+                if before is not element.path:
+                    text = f'"{quoted(_shown(row.key))}" stands at {self._key_path(before)} already'
+                    self._findings.add("DUPLICATE", self._key_path(element.path), text)
             self._judge_facts(element, row)
             self._judge_rules(element, row)
         wanted = self._terms.needed
@@ -128,10 +134,16 @@ class Judgement:
         return (rows[0], False) if len(rows) == 1 else (None, bool(rows))
 
     def _row(self, element: _Element) -> Row | None:
+        if self._text_name is not None and isinstance(element.value, dict):
+            # The common case, in short: what is no text, or holds what no key may, is in no index.
+            text = element.value.get(self._text_name)
+            row = self._index.row(text) if isinstance(text, str) else None
+            if row is not None:
+                return row
         texts = self._texts(element.value)
-        path = self._key_path(element.path)
         if texts is None:
             if not self._findings.full:
+                path = self._key_path(element.path)
                 names = ", ".join(f"{name or 'a value'} ({type_})" for name, type_ in self._reference.key)
                 self._add("NOT_IN_DATASET", path, f"names nothing of {self._reference.dataset}: it needs {names}")
             else:
@@ -139,6 +151,7 @@ class Judgement:
             return None
         row, is_alike = self._find(texts)
         if row is None:
+            path = self._key_path(element.path)
             if self._findings.full:
                 self._findings.left_out += 1
                 return None
@@ -156,7 +169,16 @@ class Judgement:
         for name, (agreement, tolerance) in self._reference.agree.items():
             if name not in value:
                 continue
-            stated, held = value[name], row.values[agreement.column]
+            stated = value[name]
+            column = agreement.column
+            plain = row.forms.get(column, _UNREAD)
+            if plain is _UNREAD:
+                known = row.values[column]
+                plain = row.forms[column] = None if known is None else written(known)[0]
+            # What has the plainest form of the very value agrees with it: most that is right has.
+            if type(stated) is type(plain) and stated == plain:
+                continue
+            held = row.values[column]
             if held is None:
                 if stated is None:
                     continue
@@ -176,7 +198,11 @@ class Judgement:
                 self._findings.add("FACT_MISMATCH", path, said)
 
     def _judge_rules(self, element: _Element, row: Row) -> None:
-        missed = [rule for rule in self._terms.rules if not rule.met_by(row)]
+        missed = self._missed.get(row.key)
+        if missed is None:
+            missed = [rule for rule in self._terms.rules if not rule.met_by(row)]
+            if len(self._missed) < _MISSED_KEPT:
+                self._missed[row.key] = missed
         for number, rule in enumerate(missed):
             if self._findings.full:
                 self._findings.left_out += 1

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from lakehouse.errors import Violation, bad_request
 from lakehouse.strict_json.parser import JsonValue, parse_json, print_canonical
 from validated.config import DatasetTable, LimitsTable
@@ -86,8 +88,7 @@ class DeclaredKind:
         """See Validator. All is answered by the versions that are current at the beginning."""
         asked = self._read_spec(spec)
         pinned = self._pinned()
-        # The same text that is answered and stored: a long one is not judged on the loop.
-        if len(print_canonical(artifact)) <= _INLINE_BYTES_MAX:
+        if _is_short(artifact):
             judgements = self._judge(artifact, asked, pinned, findings)
         else:
             judgements = await asyncio.to_thread(self._judge, artifact, asked, pinned, findings)
@@ -216,6 +217,15 @@ class DeclaredKind:
     def _refusal(self, where: tuple[str | int, ...], text: str) -> DeclarationError:
         name = ".".join(str(step) for step in where)
         return DeclarationError(f"{self._path}:{line_of(self._text, where)}: {name}: {text}")
+
+
+def _is_short(artifact: JsonValue) -> bool:
+    """Whether an artifact is judged on the loop: a long one takes milliseconds, while other calls are to be served."""
+    try:
+        return len(orjson.dumps(artifact)) <= _INLINE_BYTES_MAX
+    except (TypeError, ValueError):
+        # A great integer, or a lone surrogate.
+        return False
 
 
 def _suggest(judgements: list[Judgement], artifact: JsonValue) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from lakehouse.errors import Violation, bad_request
 from lakehouse.strict_json.parser import JsonValue
 from validated.config import DatasetTable
-from validated.datasets.dataset_index import Row, Value
+from validated.datasets.dataset_index import DatasetIndex, Row, Value
 from validated.findings import quoted
 from validated.kinds.declared.declaration import Agreement, Condition, Reference
 from validated.kinds.declared.values import equal, typed
@@ -44,6 +45,8 @@ class Rule(NamedTuple):
         if held is None:
             return False
         folded, op = self.condition.compare == "folded", self.condition.op
+        if op == "equals" and not folded:
+            return bool(held == value)
         if op == "at_least":
             return bool(held >= value)
         if op == "at_most":
@@ -72,6 +75,14 @@ class Terms(NamedTuple):
     """How many elements there must be; None: any number."""
     name: tuple[Any, ...]
     """Equal for equal demands."""
+    missed: WeakKeyDictionary[DatasetIndex, dict[str, list[Rule]]]
+
+    def missed_by(self, index: DatasetIndex) -> dict[str, list[Rule]]:
+        """What the rows of `index` that were looked at do not meet, by key: the same each time."""
+        found = self.missed.get(index)
+        if found is None:
+            found = self.missed[index] = {}
+        return found
 
     def met_by(self, row: Row) -> bool:
         """Whether the row meets every demand."""
@@ -141,7 +152,7 @@ class BoundReference:
         if violations:
             raise bad_request(*violations)
         name = (self.dataset, tuple((*rule.condition.model_dump().items(), rule.values) for rule in rules))
-        return Terms(tuple(rules), count, (repr(name),))
+        return Terms(tuple(rules), count, (repr(name),), WeakKeyDictionary())
 
     def _agreement(self, name: str, given: str | Agreement) -> tuple[Agreement, Decimal]:
         agreement = given if isinstance(given, Agreement) else Agreement(column=given)

@@ -50,13 +50,15 @@ def equal(value: Value, held: Value, *, folded: bool = False, tolerance: Decimal
     """Whether two values of one type are equal."""
     if value is None or held is None:
         return False
+    if value == held:
+        return True
     if tolerance and isinstance(value, (int, Decimal)) and isinstance(held, (int, Decimal)):
         return _EXACT.compare(abs(_EXACT.subtract(Decimal(value), Decimal(held))), tolerance) <= 0
     if isinstance(value, tuple) and isinstance(held, tuple):
         return sorted(map(fold, value) if folded else value) == sorted(map(fold, held) if folded else held)
     if folded and isinstance(value, str) and isinstance(held, str):
         return fold(value) == fold(held)
-    return value == held
+    return False
 
 
 def key_text(column_type: str, value: object) -> str | None:
@@ -64,7 +66,7 @@ def key_text(column_type: str, value: object) -> str | None:
     read = typed(column_type, value)
     if isinstance(read, int):
         return str(read) if abs(read) < 10**18 else None
-    if not isinstance(read, str) or not read or FIELD in read or any("\ud800" <= each <= "\udfff" for each in read):
+    if not isinstance(read, str) or not read or FIELD in read or not _is_encodable(read):
         return None
     return read
 
@@ -81,6 +83,11 @@ def written(value: Value) -> Sequence[JsonValue]:
     if isinstance(value, tuple):
         return (list(value),)
     return (value,)
+
+
+def _is_encodable(text: str) -> bool:
+    """Whether `text` holds no lone surrogate, which UTF-8 has not."""
+    return text.isascii() or not any("\ud800" <= each <= "\udfff" for each in text)
 
 
 def _decimal(value: object) -> Decimal | None:
