@@ -9,6 +9,7 @@ from chatd.completion import Delta, OnDelta
 from chatd.config import ChatdConfig
 from chatd.endpoint import Tally
 from chatd.generation import end_generation, fail_generation, start_generation
+from chatd.permission import allowed_choices
 from chatd.routes import Answer, Router
 from chatd.wire import delta_event, read_request, to_response
 from lakehouse.chatd.v1 import chatd_pb2, chatd_pb2_grpc
@@ -50,6 +51,8 @@ class ChatServicer(chatd_pb2_grpc.ChatServiceServicer):
         call = current_call()
         request, target, fallbacks = read_request(message)
         choices = self._router.choose(target, fallbacks)
+        if call.caller is not None:
+            choices = allowed_choices(self._router, call.caller, choices, (target, *fallbacks))
         deadline_s = self._deadline_s(call)
         tally = Tally()
         span = start_generation(self._tracing, call.trace, call.session_id or None, request, choices[0].model)

@@ -23,6 +23,7 @@ from iterate.session_log.config import session_log_missing
 from iterate.session_log.counts import GAUGES
 from iterate.session_log.log_probe import LogProbe
 from iterate.session_log.logger import SessionLogger
+from iterate.session_log.sweep import OnRecovered
 from iterate.session_trace import trace_recovered_session
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.clients import AsyncChatClient, AsyncClient, AsyncValidateClient
@@ -54,10 +55,19 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
     credentials = tls.credentials if tls is not None else None
     async with contextlib.AsyncExitStack() as stack:
         tracing = await stack.enter_async_context(open_tracing(config, runtime, service="iterate"))
-        log = SessionLogger(config, on_recovered=partial(trace_recovered_session, tracing))
+        on_recovered: OnRecovered = partial(trace_recovered_session, tracing)
+        day_use = None
+        if runtime.callers is not None and config.session_log_path:
+            from iterate.day_use import DayUse  # noqa: PLC0415  for who has callers alone
+
+            day_use = DayUse(runtime.callers.budgets, config.session_log_path)
+            on_recovered = day_use.beside(on_recovered)
+        log = SessionLogger(config, on_recovered=on_recovered)
         runtime.metrics.export("lakehouse_session_log", log.counts, gauges=GAUGES)
         await log.start()
         stack.push_async_callback(log.close)
+        if day_use is not None:
+            await stack.enter_async_context(day_use.restored())
         chat = await stack.enter_async_context(AsyncChatClient(config.chatd, credentials=credentials))
         gate = await stack.enter_async_context(AsyncValidateClient(config.validated, credentials=credentials))
         if tls is not None:
@@ -98,7 +108,7 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
                 stops_repeats=config.on_no_progress == "stop",
             ),
         )
-        servicer = IterateServicer(sessions=sessions, config=config)
+        servicer = IterateServicer(sessions=sessions, config=config, callers=runtime.callers)
         yield Registration(
             service_names=(iterate_pb2.DESCRIPTOR.services_by_name["IterateService"].full_name,),
             add=lambda server: iterate_pb2_grpc.add_IterateServiceServicer_to_server(servicer, server),

@@ -79,7 +79,7 @@ class ChatHop:
             attempt=iteration,
         )
         response = await self._client.complete(
-            request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id)
+            request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id, task.caller)
         )
         return ModelAnswer(
             text=response.text,
@@ -116,7 +116,7 @@ class GateHop:
         )
         task.spec.copy_to(request)
         response = await self._client.brief(
-            request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id)
+            request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id, task.caller)
         )
         return Knowledge(
             instructions=response.instructions,
@@ -137,7 +137,7 @@ class GateHop:
         request = validated_pb2.ValidateRequest(kind=task.kind, artifact_json=artifact)
         task.spec.copy_to(request)
         response = await self._client.validate(
-            request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id)
+            request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id, task.caller)
         )
         return Judgement(
             # Both have to say so: a verdict that contradicts its findings must not let an artifact through.

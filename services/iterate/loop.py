@@ -48,6 +48,14 @@ class Gate(Protocol):
     ) -> Judgement: ...
 
 
+class Budget(Protocol):
+    """What the session's caller may use."""
+
+    def charge(self, tokens: int, nano_usd: int | None) -> None: ...
+    def is_spent(self) -> bool: ...
+    def end(self) -> None: ...
+
+
 class SessionListener(Protocol):
     """Hears each thing as it happens. May raise Fault where the caller is gone."""
 
@@ -95,6 +103,7 @@ class Loop:
     """The fault that an exception out of an attempt stands for."""
     on_attempt: Callable[[SessionAttemptRecord], None]
     """Called with each finished attempt, before the listener."""
+    budget: Budget | None = None
 
     async def run(self) -> None:
         """Run until an artifact passes, the attempts are spent, or none is worth making. Raises Fault, or whatever a
@@ -111,8 +120,7 @@ class Loop:
         feedback, repeats = Feedback(brief), Repeats()
         turn = 0
         for iteration in range(1, task.max_iterations + 1):
-            budget = self.limits.session_tokens_max
-            if budget and progress.tokens >= budget:
+            if self._is_budget_spent(iteration):
                 progress.token_budget_spent = True
                 return
             turn += 1
@@ -125,6 +133,13 @@ class Loop:
                     progress.no_progress = True
                     return
                 turn = another - 1
+
+    def _is_budget_spent(self, iteration: int) -> bool:
+        tokens_max = self.limits.session_tokens_max
+        if tokens_max and self.progress.tokens >= tokens_max:
+            return True
+        # The first attempt is what was reserved.
+        return self.budget is not None and iteration > 1 and self.budget.is_spent()
 
     async def _attempt(self, iteration: int, turn: int, conversation: Conversation, feedback: Feedback) -> Attempt:
         target = self.task.target_of(turn)
@@ -145,6 +160,9 @@ class Loop:
             attempt = draft.finish(error)
             self.progress.attempts.append(attempt)
             self.on_attempt(attempt.record)
+            if self.budget is not None:
+                record = attempt.record
+                self.budget.charge(record.input_tokens + record.output_tokens, record.cost_nano_usd)
             _end_span(span, attempt)
         if self.listener is not None:
             await self.listener.attempt_finished(attempt)

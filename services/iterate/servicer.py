@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from iterate.attempt import Attempt, ModelAnswer
 from iterate.brief import Brief
 from iterate.config import IterateConfig
+from iterate.permission import permitted
 from iterate.session import SessionEnd, Sessions
 from iterate.spec import read_spec
 from iterate.task import Grounding, ModelTarget, Task, new_session_id
 from lakehouse.errors import Fault, Reason, Violation, bad_request
 from lakehouse.iterate.v1 import iterate_pb2, iterate_pb2_grpc
 from lakehouse.server.call import Call, current_call
+from lakehouse.server.callers.policy import Caller
 from lakehouse.sessions.row import cut_raw
 from lakehouse.trace_context import SESSION_ID_HEADER, TRACE_ID_HEADER, is_valid_session_id
 from lakehouse.validated.v1.validated_pb2 import DatasetVersion
+
+if TYPE_CHECKING:
+    from lakehouse.server.callers.access import Callers
+    from lakehouse.server.callers.budgets import Reservation
 
 _VERDICTS = {
     "accepted": iterate_pb2.VERDICT_ACCEPTED,
@@ -40,9 +46,10 @@ _ESCALATION_MAX = 8
 class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
     """``lakehouse.iterate.v1.IterateService``."""
 
-    def __init__(self, *, sessions: Sessions, config: IterateConfig) -> None:
+    def __init__(self, *, sessions: Sessions, config: IterateConfig, callers: Callers | None = None) -> None:
         self._sessions = sessions
         self._config = config
+        self._callers = callers
 
     async def Iterate(  # noqa: N802  gRPC's name
         self, request: iterate_pb2.IterateRequest, context: Any
@@ -59,7 +66,7 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
         self, request: iterate_pb2.IterateRequest, context: Any, *, stream: bool
     ) -> iterate_pb2.IterateResponse:
         call = current_call()
-        task = self._task(request)
+        task = self._task(request, call.caller)
         call.session_id = request.session_id
         call.facts["kind"] = task.kind[:64]
         left_s = call.seconds_left()
@@ -73,7 +80,7 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
             await _sent(context.send_initial_metadata(metadata), call)
 
         listener = _Events(context, call, task, deadline_s) if stream else None
-        end = await self._sessions.run(task, call, listener, deadline_s, on_begun)
+        end = await self._sessions.run(task, call, listener, deadline_s, on_begun, self._reserve(call))
         record = end.record
         call.facts.update(final_verdict=record.final_verdict, iterations=record.iterations)
         if record.brief is not None:
@@ -82,7 +89,11 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
                 call.facts["degraded"] = True
         return _response(end)
 
-    def _task(self, request: iterate_pb2.IterateRequest) -> Task:
+    def _reserve(self, call: Call) -> Callable[[], Reservation] | None:
+        caller, callers = call.caller, self._callers
+        return None if caller is None or callers is None else lambda: callers.reserve(caller)
+
+    def _task(self, request: iterate_pb2.IterateRequest, caller: Caller | None) -> Task:
         """The task, once every argument was checked. Raises Fault with all violations found."""
         config = self._config
         violations = list(_violations(request, config))
@@ -92,20 +103,23 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
             violations += fault.violations
         if violations:
             raise bad_request(*violations)
-        return Task(
+        grounding_asked = _GROUNDINGS.get(request.grounding)
+        max_iterations_asked = request.max_iterations if request.HasField("max_iterations") else None
+        task = Task(
             session_id=request.session_id or new_session_id(),
             kind=request.kind,
             spec=spec,
             prompt=request.prompt,
-            grounding=config.grounding_of(_GROUNDINGS.get(request.grounding)),
+            grounding=config.grounding_of(grounding_asked),
             target=ModelTarget(request.provider, request.model),
             escalation=tuple(ModelTarget(each.provider, each.model) for each in request.escalation),
-            max_iterations=(
-                request.max_iterations if request.HasField("max_iterations") else config.max_iterations_default
-            ),
+            max_iterations=config.max_iterations_default if max_iterations_asked is None else max_iterations_asked,
             temperature=request.temperature if request.HasField("temperature") else None,
             max_tokens=request.max_tokens if request.HasField("max_tokens") else None,
         )
+        if caller is None:
+            return task
+        return permitted(task, caller, grounding_asked=grounding_asked, max_iterations_asked=max_iterations_asked)
 
 
 def _violations(request: iterate_pb2.IterateRequest, config: IterateConfig) -> list[Violation]:

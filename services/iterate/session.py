@@ -19,7 +19,7 @@ from typing import Protocol
 from iterate.attempt import Attempt, error_record
 from iterate.brief import Brief, BriefSource, ask_brief, refuses_request
 from iterate.limits import Limits
-from iterate.loop import Chat, Gate, Loop, Progress, SessionListener
+from iterate.loop import Budget, Chat, Gate, Loop, Progress, SessionListener
 from iterate.session_log.logger import OpenSession, SessionLogger, SessionLogUnavailable
 from iterate.session_trace import end_session_trace, start_session_trace
 from iterate.task import Task
@@ -69,19 +69,24 @@ class Sessions:
         listener: SessionListener | None,
         deadline_s: float,
         on_begun: Callable[[], Awaitable[None]],
+        reserve: Callable[[], Budget] | None = None,
     ) -> SessionEnd:
-        """Run one session, at most until `deadline_s` (time.monotonic). `on_begun` gives the caller the session's ids.
+        """Run one session, at most until `deadline_s` (time.monotonic). `on_begun` gives the caller the session's ids;
+        `reserve` begins it on the caller's budget, where there is one, and may raise Fault: then it is no session.
 
         Raises Fault, the one that the row names. A status, too, leaves only after the row was written or waited for; a
         cancellation that ends the call goes on at once, with the row handed over.
         """
         if task.session_id in self._running:
             raise Fault(Reason.SESSION_ID_IN_FLIGHT, where="iterate")
+        budget = reserve() if reserve is not None else None
         self._running.add(task.session_id)
         try:
-            return await self._run(task, caller, listener, deadline_s, on_begun)
+            return await self._run(task, caller, listener, deadline_s, on_begun, budget)
         finally:
             self._running.discard(task.session_id)
+            if budget is not None:
+                budget.end()
 
     async def _run(
         self,
@@ -90,6 +95,7 @@ class Sessions:
         listener: SessionListener | None,
         deadline_s: float,
         on_begun: Callable[[], Awaitable[None]],
+        budget: Budget | None,
     ) -> SessionEnd:
         clock = ClockAnchor.now()
         trace = caller.trace
@@ -106,7 +112,7 @@ class Sessions:
         refused = False
         try:
             await _open(open_session, on_begun, unbriefed)
-            await self._loop(task, brief, caller, listener, deadline_s, root, progress, open_session).run()
+            await self._loop(task, brief, caller, listener, deadline_s, root, progress, open_session, budget).run()
         except SessionLogUnavailable:
             refused = True
             raise Fault(Reason.SESSION_LOG_UNAVAILABLE, where="iterate") from None
@@ -155,6 +161,7 @@ class Sessions:
         root: Span,
         progress: Progress,
         open_session: OpenSession,
+        budget: Budget | None,
     ) -> Loop:
         return Loop(
             task=task,
@@ -169,6 +176,7 @@ class Sessions:
             deadline_s=deadline_s,
             fault_of=caller.fault_of,
             on_attempt=open_session.attempt_finished,
+            budget=budget,
         )
 
     def _begun(self, task: Task, trace: TraceContext, clock: ClockAnchor) -> SessionRecord:
@@ -188,6 +196,7 @@ class Sessions:
             final_verdict="infra_error",
             error=PROCESS_DIED,
             duration_ms=0,
+            caller=task.caller,
         )
 
 

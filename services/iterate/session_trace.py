@@ -21,6 +21,7 @@ def start_session_trace(tracing: Tracing, begun: SessionRecord, context: TraceCo
         input=request_text(begun) if tracing.enabled else "",
         kind=begun.kind,
         tags=(f"kind:{begun.kind}",) if begun.caller is None else (f"kind:{begun.kind}", f"caller:{begun.caller}"),
+        user_id=begun.caller,
         begun=clock,
         try_number=begun.try_number,
     )
@@ -55,6 +56,8 @@ def _facts(record: SessionRecord) -> dict[str, MetadataValue]:
     facts: dict[str, MetadataValue] = {}
     if record.cost_nano_usd is not None:
         facts["cost_nano_usd"] = record.cost_nano_usd
+    if record.caller is not None:
+        facts["caller"] = record.caller
     brief = record.brief
     if brief is not None:
         facts["grounding"] = brief.grounding

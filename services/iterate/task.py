@@ -36,6 +36,8 @@ class Task:
     max_iterations: int
     temperature: float | None = None
     max_tokens: int | None = None
+    caller: str | None = None
+    """Who asks, where callers are known."""
 
     def target_of(self, turn: int) -> ModelTarget:
         """Whose turn the `turn`-th is (from 1): that of attempt `turn`, unless a target was passed over."""

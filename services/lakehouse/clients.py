@@ -13,7 +13,7 @@ a trace.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -44,6 +44,13 @@ _OPTIONS: Final = (
 _OLD_CHANNEL_S: Final = 3600.0
 
 Metadata = Sequence[tuple[str, str]]
+Token = str | Callable[[], str] | None
+
+
+def _with_token(metadata: Metadata, token: Token) -> Metadata:
+    if token is None:
+        return metadata
+    return (*metadata, ("authorization", f"Bearer {token if isinstance(token, str) else token()}"))
 
 
 class _SyncClient:
@@ -58,9 +65,12 @@ class _SyncClient:
         *,
         credentials: grpc.ChannelCredentials | None = None,
         channel: grpc.Channel | None = None,
+        token: Token = None,
     ) -> None:
         """`target` is `host:port`, `dns:///name:port` (replicas are used in turn) or `unix:/path`; plain text unless
-        `credentials` are given. A `channel` of the caller's own is used as it is."""
+        `credentials` are given. A `channel` of the caller's own is used as it is. `token` says who calls: the token, or
+        what gives the one to send now. Without TLS it can be read on the way."""
+        self._token = token
         if channel is not None:
             self._channel = channel
         elif credentials is not None:
@@ -79,12 +89,12 @@ class _SyncClient:
 
     def _unary(self, method: Any, request: Any, timeout_s: float | None, metadata: Metadata) -> Any:
         try:
-            return method(request, timeout=timeout_s, metadata=metadata)
+            return method(request, timeout=timeout_s, metadata=_with_token(metadata, self._token))
         except grpc.RpcError as error:
             raise self._fault(error) from None
 
     def _stream(self, method: Any, request: Any, timeout_s: float | None, metadata: Metadata) -> Iterator[Any]:
-        call = method(request, timeout=timeout_s, metadata=metadata)
+        call = method(request, timeout=timeout_s, metadata=_with_token(metadata, self._token))
         try:
             yield from call
         except grpc.RpcError as error:
@@ -103,8 +113,9 @@ class AsyncClient:
     _where: str
     _unreachable: Reason | None = None
 
-    def __init__(self, target: str, *, credentials: grpc.ChannelCredentials | None = None) -> None:
+    def __init__(self, target: str, *, credentials: grpc.ChannelCredentials | None = None, token: Token = None) -> None:
         """As for the sync clients; to be made inside the running event loop."""
+        self._token = token
         self._target = target
         self._old: set[asyncio.Task[None]] = set()
         self._connect(credentials)
@@ -148,14 +159,14 @@ class AsyncClient:
 
     async def _unary(self, method: Any, request: Any, timeout_s: float | None, metadata: Metadata) -> Any:
         try:
-            return await answer_of(method(request, timeout=timeout_s, metadata=metadata))
+            return await answer_of(method(request, timeout=timeout_s, metadata=_with_token(metadata, self._token)))
         except grpc.aio.AioRpcError as error:
             raise self._fault(error) from None
 
     async def _stream(
         self, method: Any, request: Any, timeout_s: float | None, metadata: Metadata
     ) -> AsyncIterator[Any]:
-        call = method(request, timeout=timeout_s, metadata=metadata)
+        call = method(request, timeout=timeout_s, metadata=_with_token(metadata, self._token))
         try:
             async for message in call:
                 yield message

@@ -26,6 +26,9 @@ class Reason(StrEnum):
     UNKNOWN_KIND = "UNKNOWN_KIND"
     UNKNOWN_PROVIDER = "UNKNOWN_PROVIDER"
     KIND_SPEC_MISMATCH = "KIND_SPEC_MISMATCH"
+    CALLER_UNKNOWN = "CALLER_UNKNOWN"
+    CALLER_NOT_ALLOWED = "CALLER_NOT_ALLOWED"
+    CALLER_QUOTA = "CALLER_QUOTA"
     SESSION_ID_IN_FLIGHT = "SESSION_ID_IN_FLIGHT"
     PROVIDER_AUTH = "PROVIDER_AUTH"
     PROVIDER_QUOTA = "PROVIDER_QUOTA"
@@ -65,6 +68,9 @@ _MEANINGS: Final[Mapping[Reason, _Meaning]] = {
     Reason.KIND_SPEC_MISMATCH: _Meaning(
         "INVALID_ARGUMENT", "The spec that was set is not the one that this kind takes."
     ),
+    Reason.CALLER_UNKNOWN: _Meaning("UNAUTHENTICATED", "The caller is not known here: send a valid credential."),
+    Reason.CALLER_NOT_ALLOWED: _Meaning("PERMISSION_DENIED", "The caller is known and is not allowed to ask for this."),
+    Reason.CALLER_QUOTA: _Meaning("RESOURCE_EXHAUSTED", "The caller has used what it is allowed to for now.", 1000),
     Reason.SESSION_ID_IN_FLIGHT: _Meaning("ALREADY_EXISTS", "A session with this id is running now."),
     Reason.PROVIDER_AUTH: _Meaning("FAILED_PRECONDITION", "The model endpoint refused chatd's credentials."),
     Reason.PROVIDER_QUOTA: _Meaning("FAILED_PRECONDITION", "The account at the model endpoint has no quota left."),

@@ -19,6 +19,8 @@ from typing import NamedTuple
 TRACE_ID_HEADER = "x-lakehouse-trace-id"
 SESSION_ID_HEADER = "x-lakehouse-session-id"
 TRACEPARENT_HEADER = "traceparent"
+CALLER_HEADER = "x-lakehouse-caller"
+"""Whom iterate calls for; believed from a caller that the callers' file trusts with it, and from nobody else."""
 
 CALLER_TRACE_CHARS_MAX = 200
 SESSION_ID_CHARS_MAX = 128
@@ -194,8 +196,10 @@ def trace_metadata(
     return tuple(pairs)
 
 
-def forward_metadata(context: TraceContext, span_id: str | None, session_id: str | None) -> tuple[tuple[str, str], ...]:
-    """Return the metadata for a hop made while serving `context`.
+def forward_metadata(
+    context: TraceContext, span_id: str | None, session_id: str | None, caller: str | None = None
+) -> tuple[tuple[str, str], ...]:
+    """Return the metadata for a hop made while serving `context`, for `caller` where callers are known.
 
     `span_id` is the span that the hop belongs to. Where tracing is off, or this session is not sampled, it is
     None, and the caller's own span travels instead: the hop then hangs under what the caller can see.
@@ -207,6 +211,8 @@ def forward_metadata(context: TraceContext, span_id: str | None, session_id: str
         pairs.append((TRACEPARENT_HEADER, format_traceparent(context.trace_id, span_id)))
     if session_id is not None:
         pairs.append((SESSION_ID_HEADER, session_id))
+    if caller is not None:
+        pairs.append((CALLER_HEADER, caller))
     return tuple(pairs)
 
 

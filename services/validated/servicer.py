@@ -10,6 +10,7 @@ import structlog
 
 from lakehouse.errors import Fault, Reason, Violation, bad_request
 from lakehouse.server.call import Call, current_call
+from lakehouse.server.callers.policy import check_kind
 from lakehouse.strict_json.parser import JsonBreach, JsonValue, read_canonical
 from lakehouse.tracing import Tracing
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
@@ -55,6 +56,7 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         """See validated.proto."""
         call = current_call()
         call.facts["kind"] = request.kind[:64]
+        check_kind(call.caller, request.kind)
         validators = self._kinds.current
         spec = read_spec(request, validators)
         task = self._task(request)
@@ -82,6 +84,7 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         """See validated.proto."""
         call = current_call()
         call.facts["kind"] = request.kind[:64]
+        check_kind(call.caller, request.kind)
         validators = self._kinds.current
         spec = read_spec(request, validators)
         artifact, text = self._artifact(request.artifact_json)

@@ -88,6 +88,7 @@ def test_ls_json_has_the_same_keys_for_every_session(live: Path) -> None:
         "reason": None,
         "iterations": 2,
         "grounded_in_roster": True,
+        "caller": None,
         "input_tokens": 200,
         "output_tokens": 20,
         "duration_ms": 90,
@@ -418,3 +419,15 @@ def test_tail_follows_across_rotation_until_interrupted(tmp_path: Path) -> None:
     finally:
         status = tail.interrupt()
     assert status == 0
+
+
+def test_ls_stats_and_report_take_one_callers_sessions_alone(tmp_path: Path) -> None:
+    live = tmp_path / "sessions.jsonl"
+    callers = ("scheduler", "scheduler", "other", None)
+    found = [record(number, caller=caller) for number, caller in enumerate(callers)]
+    live.write_bytes(b"".join(map(encode_row, found)))
+    listed = json.loads(printed(live, "ls", "--caller", "scheduler", "--json"))
+
+    assert [each["caller"] for each in listed] == ["scheduler", "scheduler"]
+    assert json.loads(printed(live, "ls", "--caller", "nobody", "--json")) == []
+    assert '"sessions": 2' in printed(live, "stats", "--caller", "scheduler", "--json")

@@ -24,6 +24,7 @@ import pytest
 import yaml
 
 from lakehouse.cli.stack import examples, free_port_binds, running_stack
+from lakehouse.server.callers.file import read_callers_file
 
 ROOT = Path(__file__).resolve().parents[2]
 ROSTER = ROOT / "examples" / "roster" / "workers.csv"
@@ -158,6 +159,8 @@ def test_toml_passes_the_check(block: Block, tmp_path: Path, certificates: Path)
     file = tmp_path / "lakehouse.toml"
     file.write_text(text)
 
+    if "callers" in document:
+        read_callers_file(file)
     for service in set(document) & set(SERVICES):
         environ = clean_environ(**free_port_binds())
         command = [sys.executable, "-m", service, "--check", "--config", str(file)]

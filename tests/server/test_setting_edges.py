@@ -28,7 +28,7 @@ from chatd.config import AnthropicTable, ChatdConfig, OpenAiTable, ReplayTable, 
 from chatd.error_rules import ErrorRule
 from chatd.prices import PriceTable
 from iterate.config import IterateConfig
-from lakehouse.server.config import ServerTable, load
+from lakehouse.server.config import CallersTable, ServerTable, load
 from lakehouse.tracing import TracingConfig
 from validated.config import PostgresTable, RosterTable, ValidatedTable
 
@@ -116,7 +116,10 @@ def _lengths(bounds: list[Any]) -> list[int]:
 def edges(tmp_path: Path) -> Edges:
     (tmp_path / "sessions.jsonl").touch()
     url: dict[str, Any] = {"base_url": "http://127.0.0.1:9/v1"}
+    (tmp_path / "callers.toml").write_text('[callers.x]\nrpcs = ["*"]\n')
     needed: dict[type[BaseModel], dict[str, Any]] = {
+        # Health has to answer: that is how this test sees that a service has started.
+        CallersTable: {"file": str(tmp_path / "callers.toml"), "health": "open"},
         TracingConfig: {"host": "http://127.0.0.1:9", "public_key": "pk", "secret_key": "sk"},
         RosterTable: {"delimiter": ";"},
         PostgresTable: {"conninfo": "host=127.0.0.1 port=9 connect_timeout=1"},

@@ -26,6 +26,7 @@ _COMMANDS = {
     "kinds": "List the kinds of artifact that a validated knows; check and try declared ones.",
     "validate": "Check an artifact file against the ground truth.",
     "chat": "Ask a model through chatd.",
+    "callers": "Look at a callers' file: check it, and who a credential would be.",
     "roster": "Look at a roster file: check it, count it, search it.",
     "dataset": "Look at a dataset of the configuration: check it, describe it, search it.",
     "completion": "Print the completion script of bash, zsh or fish.",

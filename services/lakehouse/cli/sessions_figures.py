@@ -43,6 +43,7 @@ def stats(
     verdict: str | None,
     kind: str | None,
     model: str | None,
+    caller: str | None,
     since: datetime | None,
     until: datetime | None,
     period: Literal["day", "week"],
@@ -56,7 +57,7 @@ def stats(
     those that were validated. Tokens/accepted: all tokens spent, failures included, by accepted sessions. USD: of the
     sessions whose every attempt has a price; "-" where none has.
     """
-    wanted = SessionFilter(verdict=verdict, kind=kind, model=model, since=since, until=until)
+    wanted = SessionFilter(verdict=verdict, kind=kind, model=model, caller=caller, since=since, until=until)
     with open_reader(log_path) as (reader, _):
         found = session_stats(reader, wanted, period=period)
     if as_json:
@@ -148,6 +149,7 @@ def report(
     verdict: str | None,
     kind: str | None,
     model: str | None,
+    caller: str | None,
     since: datetime | None,
     until: datetime | None,
     period: Literal["day", "week"],
@@ -161,7 +163,7 @@ def report(
     to_stdout = str(output) == "-"
     if not to_stdout:
         _check_place(output)
-    wanted = SessionFilter(verdict=verdict, kind=kind, model=model, since=since, until=until)
+    wanted = SessionFilter(verdict=verdict, kind=kind, model=model, caller=caller, since=since, until=until)
     with open_reader(log_path) as (reader, _):
         click.echo(f"reading {reader.snapshot.size_bytes / 1e6:.1f} MB of {log_path} …", err=True)
         found = session_stats(reader, wanted, period=period)

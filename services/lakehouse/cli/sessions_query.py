@@ -53,11 +53,12 @@ class Moment(click.ParamType[datetime]):
 
 
 def filter_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Add `--verdict`, `--kind`, `--model`, `--since` and `--until`."""
+    """Add `--verdict`, `--kind`, `--model`, `--caller`, `--since` and `--until`."""
     options = (
         click.option("--verdict", type=click.Choice(["accepted", "max_iter_exhausted", "infra_error"])),
         click.option("--kind", help="Sessions of this kind."),
         click.option("--model", help="Sessions that asked for this model."),
+        click.option("--caller", help="Sessions of this caller."),
         click.option("--since", type=Moment(), help="Ended then or later: 2026-11-24, an RFC 3339 time, 90m, 24h, 7d."),
         click.option("--until", type=Moment(), help="Ended before then."),
     )
@@ -77,6 +78,7 @@ def ls(
     verdict: str | None,
     kind: str | None,
     model: str | None,
+    caller: str | None,
     since: datetime | None,
     until: datetime | None,
     limit: int,
@@ -84,7 +86,7 @@ def ls(
     as_json: bool,
 ) -> None:
     """List sessions, newest first, one a line."""
-    wanted = SessionFilter(verdict=verdict, kind=kind, model=model, since=since, until=until)
+    wanted = SessionFilter(verdict=verdict, kind=kind, model=model, caller=caller, since=since, until=until)
     with open_reader(log_path) as (reader, display):
         display.start("Reading the newest sessions", reader.snapshot.size_bytes)
         found = list_sessions(reader, wanted, limit=limit, progress=display.advance)

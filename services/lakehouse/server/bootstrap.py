@@ -21,13 +21,14 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc.aio
 import structlog
 
 from lakehouse.server import log
 from lakehouse.server.addresses import bind_problem, port_problem
+from lakehouse.server.callers.opening import open_callers
 from lakehouse.server.config import CONFIG_FILE_VARIABLE, ServerTable, configuration_file, load
 from lakehouse.server.interceptor import Interceptor, ReadContext
 from lakehouse.server.listener import StartError, bind, listener_tls, make_server, metrics_served
@@ -35,6 +36,9 @@ from lakehouse.server.metrics import Metrics
 from lakehouse.server.parent import parent
 from lakehouse.server.readiness import Causes, Readiness
 from lakehouse.settings import ConfigError
+
+if TYPE_CHECKING:
+    from lakehouse.server.callers.access import Callers
 
 _log = structlog.get_logger()
 # How long handlers that were cancelled at the end of the drain may take to say so.
@@ -63,6 +67,8 @@ class Runtime:
 
     metrics: Metrics
     draining: Callable[[], bool]
+    callers: Callers | None = None
+    """Who may call; None: everybody."""
 
 
 Compose = Callable[[T, Runtime], AbstractAsyncContextManager[Registration]]
@@ -181,11 +187,14 @@ async def running(service: str, config: T, compose: Compose[T]) -> AsyncIterator
     metrics.export("lakehouse_log", log.counts)
     metrics.build(service, metadata.version("lakehouse-iterate"))
     draining = asyncio.Event()
-    async with compose(config, Runtime(metrics, draining.is_set)) as registration:
+    async with contextlib.AsyncExitStack() as opened:
+        callers = opened.enter_context(open_callers(service, config, metrics))
+        registration = await opened.enter_async_context(compose(config, Runtime(metrics, draining.is_set, callers)))
         interceptor = Interceptor(
             read_context=registration.read_context,
             metrics=metrics,
             max_concurrent_rpcs=config.max_concurrent_rpcs,
+            callers=callers,
         )
         with metrics_served(service, config, metrics), listener_tls(service, config) as tls:
             server, healthiness = make_server(config, interceptor, registration.add, registration.service_names)
@@ -200,7 +209,8 @@ async def running(service: str, config: T, compose: Compose[T]) -> AsyncIterator
             await readiness.open()
             await server.start()
             _settle_heap()
-            reloads = (*registration.reload, *((tls.reload,) if tls is not None else ()))
+            watched = [each for each in (tls, callers) if each is not None]
+            reloads = (*registration.reload, *(each.reload for each in watched))
             async with contextlib.AsyncExitStack() as stack:
                 # Around the drain: a signal that comes meanwhile must not kill.
                 stack.enter_context(_on_sighup(reloads))

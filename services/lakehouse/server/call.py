@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 
 from lakehouse.errors import Fault, Reason
+from lakehouse.server.callers.policy import Caller
 from lakehouse.trace_context import TraceContext
 
 DEADLINE_MARGIN_S: Final = 0.05
@@ -38,6 +39,8 @@ class Call:
     time_remaining: Callable[[], float | None]
     """Seconds to the caller's deadline; None without one. A handler asks `seconds_left`."""
     started: float = field(default_factory=time.monotonic)
+    caller: Caller | None = None
+    """Who calls; None where callers are off."""
     facts: dict[str, object] = field(default_factory=dict)
     """Further fields of the call's one log line."""
     session_begun: bool = False

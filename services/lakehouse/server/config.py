@@ -27,6 +27,7 @@ from lakehouse.settings import (
     Table,
     check_bind,
     check_certificates,
+    machine_error,
     split_bind,
 )
 from lakehouse.tracing import TracingConfig
@@ -59,12 +60,37 @@ class TlsTable(Table):
         return self
 
 
+class CallersTable(Table):
+    """Who may call. Without it everybody may who reaches the listener: meant for loopback."""
+
+    file: Path
+    """TOML: the callers, how they are known, and what they may. Read again when it changes, and at SIGHUP; one that
+    cannot be used changes nothing and is reported."""
+    health: Literal["open", "callers"] = "open"
+    """Who may ask grpc.health: everybody, as orchestrators' probes do, or known callers alone."""
+    reflection: Literal["open", "callers"] = "callers"
+    """Who may have the services described (grpcurl)."""
+
+    @field_validator("file")
+    @classmethod
+    def _is_callers_file(cls, file: Path) -> Path:
+        from lakehouse.server.callers.file import read_callers_file  # noqa: PLC0415  for who has callers alone
+
+        try:
+            read_callers_file(file)
+        except OSError as error:
+            raise machine_error(f"{file}: {error.strerror}") from None
+        return file
+
+
 class ServerTable(Table):
     """What can be set for every service."""
 
     bind: str
     """`host:port` (port 0: a free one) or `unix:/path`."""
     tls: TlsTable | None = None
+    callers: CallersTable | None = None
+    """None: everybody may call."""
     metrics_port: Port = 0
     """Prometheus exposition on 127.0.0.1 (`metrics_host`). 0: off."""
     metrics_host: Annotated[str, Field(min_length=1, max_length=255)] = "127.0.0.1"

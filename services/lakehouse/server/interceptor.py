@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -23,9 +23,12 @@ from lakehouse.server.log import RpcLevel, rpc_line
 from lakehouse.server.metrics import Metrics
 from lakehouse.trace_context import TraceContext
 
+if TYPE_CHECKING:
+    from lakehouse.server.callers.access import Callers
+
 _log = structlog.get_logger()
 _CODES = {code.name: code for code in grpc.StatusCode}
-# Health and reflection: never limited, never logged, never refused while draining.
+# Health and reflection: never limited, never logged, never refused while draining; callers may be asked who they are.
 _UNGUARDED = ("/grpc.health.v1.", "/grpc.reflection.")
 # What ends an RPC by its caller's doing: nothing that an operator has to look after.
 _OF_CALLERS = frozenset(
@@ -46,8 +49,12 @@ class _Status(grpc.Status):
 class Interceptor(grpc.aio.ServerInterceptor):
     """Guards every RPC of one process. Its other methods are for the shutdown in ``bootstrap``."""
 
-    def __init__(self, *, read_context: ReadContext, metrics: Metrics, max_concurrent_rpcs: int) -> None:
+    def __init__(
+        self, *, read_context: ReadContext, metrics: Metrics, max_concurrent_rpcs: int, callers: Callers | None = None
+    ) -> None:
+        """`callers`: who may call; None: everybody."""
         self._read_context = read_context
+        self._callers = callers
         self._metrics = metrics
         self._max_concurrent_rpcs = max_concurrent_rpcs
         self._wrapped: dict[str, Any] = {}
@@ -69,8 +76,10 @@ class Interceptor(grpc.aio.ServerInterceptor):
             return wrapped
         handler = await continuation(handler_call_details)
         # An unknown method has no handler and must not grow the cache.
-        if handler is None or method.startswith(_UNGUARDED):
-            return handler
+        if handler is None:
+            return None
+        if method.startswith(_UNGUARDED):
+            return handler if self._callers is None else self._callers.guard(method, handler, _refuse)
         if handler.unary_unary is not None:
             wrapped = grpc.unary_unary_rpc_method_handler(
                 self._guard(method, handler.unary_unary),
@@ -114,6 +123,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         service, name = method[1:].split("/", 1)
         counts = self._metrics.method(service, name)
         tasks = self._tasks
+        callers = self._callers
 
         async def guarded(request: Any, context: Any) -> Any:
             task = asyncio.current_task()
@@ -124,6 +134,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
             counts.started += 1
             fault: Fault | None = None
             try:
+                # First: who is nobody takes nobody's place, not even while its key is looked for.
+                if callers is not None:
+                    await callers.admit(call, name, context)
                 self._admit()
                 tasks.add(task)
                 try:
@@ -197,7 +210,11 @@ def _log_bug(call: Call, fault: Fault, error: BaseException) -> None:
 async def _abort(context: Any, fault: Fault | None, call: Call) -> None:
     if fault is None:
         fault = Fault(Reason.BUG)
-    status = fault.to_status(session_id=call.session_id, trace_id=call.trace.trace_id)
+    await _refuse(context, fault, session_id=call.session_id, trace_id=call.trace.trace_id)
+
+
+async def _refuse(context: Any, fault: Fault, **metadata: str) -> None:
+    status = fault.to_status(**metadata)
     await context.abort_with_status(
         _Status(
             code=_CODES[fault.code],

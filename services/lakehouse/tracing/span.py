@@ -115,6 +115,7 @@ class RecordedSpan(Span):
         "trace_metadata",
         "type",
         "usage_details",
+        "user_id",
     )
 
     recording: ClassVar[bool] = True
@@ -133,6 +134,7 @@ class RecordedSpan(Span):
         parent_is_remote: bool,
         is_root: bool = False,
         tags: tuple[str, ...] = (),
+        user_id: str | None = None,
         trace_metadata: Mapping[str, MetadataValue] | None = None,
         model: str = "",
         model_parameters: str = "",
@@ -151,6 +153,7 @@ class RecordedSpan(Span):
         self.session_id = session_id
         self.is_root = is_root
         self.tags = tags
+        self.user_id = user_id
         self.trace_metadata = trace_metadata
         self.model = model
         self.model_parameters = model_parameters

@@ -141,12 +141,18 @@ class SpanEncoder:
         if metadata:
             self._write_metadata(Key.OBSERVATION_METADATA, metadata, append)
         if span.is_root and is_top:
-            append(_text_attribute(Key.TRACE_NAME, span.name))
-            if span.tags:
-                tags = ArrayValue(values=[AnyValue(string_value=tag) for tag in span.tags])
-                append(KeyValue(key=Key.TRACE_TAGS, value=AnyValue(array_value=tags)))
-            if span.trace_metadata:
-                self._write_metadata(Key.TRACE_METADATA, span.trace_metadata, append)
+            self._write_trace(span, attributes)
+
+    def _write_trace(self, span: RecordedSpan, attributes: RepeatedCompositeFieldContainer[KeyValue]) -> None:
+        append = attributes.append
+        append(_text_attribute(Key.TRACE_NAME, span.name))
+        if span.tags:
+            tags = ArrayValue(values=[AnyValue(string_value=tag) for tag in span.tags])
+            append(KeyValue(key=Key.TRACE_TAGS, value=AnyValue(array_value=tags)))
+        if span.user_id is not None:
+            append(_text_attribute(Key.TRACE_USER_ID, span.user_id))
+        if span.trace_metadata:
+            self._write_metadata(Key.TRACE_METADATA, span.trace_metadata, append)
 
     def _write_generation(self, span: RecordedSpan, attributes: RepeatedCompositeFieldContainer[KeyValue]) -> None:
         append, add = attributes.append, attributes.add

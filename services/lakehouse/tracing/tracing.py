@@ -91,14 +91,15 @@ class Tracing:
         input: str,  # noqa: A002 - the word of Langfuse and of this API
         kind: str,
         tags: Sequence[str] = (),
+        user_id: str | None = None,
         begun: ClockAnchor | None = None,
         try_number: int = 1,
     ) -> Span:
         """Start a session's root, an agent; `begun` is when, now without it.
 
         It has no parent, or the caller's span where `context` (of `read_root_context`) names one and `caller_span` is
-        `parent`. Without a parent it alone carries the trace's name, tags and metadata: the kind, and the caller's own
-        trace string if it was mapped. Its id is `root_span_id`'s.
+        `parent`. Without a parent it alone carries the trace's name, tags, user and metadata: the kind, and the
+        caller's own trace string if it was mapped. Its id is `root_span_id`'s.
         """
         if self._spans is None or (self._sampler and not self._sampler.is_sampled(context.trace_id)):
             return NOOP_SPAN
@@ -116,6 +117,7 @@ class Tracing:
             parent_is_remote=True,
             is_root=True,
             tags=tuple(tags),
+            user_id=user_id,
             trace_metadata=trace_metadata,
             span_id=root_span_id(context.trace_id, session_id, try_number),
             anchor=begun,

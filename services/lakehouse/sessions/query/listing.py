@@ -44,6 +44,7 @@ class SessionFilter:
     verdict: str | None = None
     kind: str | None = None
     model: str | None = None
+    caller: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 
@@ -55,6 +56,7 @@ class SessionFilter:
             ("final_verdict = ?", self.verdict),
             ("kind = ?", self.kind),
             ("model = ?", self.model),
+            ("caller = ?", self.caller),
             ("timestamp >= ?", self.since),
             ("timestamp < ?", self.until),
         ):
@@ -67,8 +69,13 @@ class SessionFilter:
         """What ``where`` says, of a row and its timestamp."""
         return (
             all(
-                value is None or row[key] == value
-                for key, value in (("final_verdict", self.verdict), ("kind", self.kind), ("model", self.model))
+                value is None or row.get(key) == value
+                for key, value in (
+                    ("final_verdict", self.verdict),
+                    ("kind", self.kind),
+                    ("model", self.model),
+                    ("caller", self.caller),
+                )
             )
             and (self.since is None or (moment is not None and moment >= self.since))
             and (self.until is None or (moment is not None and moment < self.until))
@@ -90,6 +97,7 @@ class SessionSummary:
     """The error's, of an ``infra_error``."""
     iterations: int | None
     grounded_in_roster: bool | None
+    caller: str | None
     input_tokens: int | None
     output_tokens: int | None
     duration_ms: int | None
@@ -135,7 +143,7 @@ def list_sessions(
         where, parameters = wanted.where()
         _, rows = reader.query_archive(
             "SELECT timestamp, session_id, trace_id, kind, provider, model, final_verdict, error.reason, iterations,"
-            " grounded_in_roster, input_tokens, output_tokens, duration_ms"
+            " grounded_in_roster, caller, input_tokens, output_tokens, duration_ms"
             f" FROM facts WHERE {where} ORDER BY timestamp DESC NULLS LAST, session_id DESC LIMIT ?",
             [*parameters, limit],
         )
@@ -236,6 +244,7 @@ def _summary(row: dict[str, Any], timestamp: str | None) -> SessionSummary:
         row["error"]["reason"] if "error" in row else None,
         row["iterations"],
         row.get("grounded_in_roster"),
+        row.get("caller"),
         row["input_tokens"],
         row["output_tokens"],
         row["duration_ms"],

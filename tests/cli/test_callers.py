@@ -1,0 +1,93 @@
+"""`lakehouse callers …` as a person or a script uses it: what is printed, and the exit status."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from caller_credentials import AUDIENCE, ISSUER, Authority, Signer, dns, key_set, sha256
+from click.testing import CliRunner, Result
+
+from lakehouse.cli.callers import command
+
+TOKEN = "opaque-" + "k" * 40
+SIGNER = Signer("one")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "keys.json").write_text(key_set(SIGNER))
+    path = tmp_path / "callers.toml"
+    path.write_text(
+        f"""
+        [issuers.corp]
+        issuer = "{ISSUER}"
+        audiences = ["{AUDIENCE}"]
+        algorithms = ["ES256"]
+        jwks_file = "{tmp_path / "keys.json"}"
+        [groups.unused]
+        [callers.scheduler]
+        rpcs = ["Iterate"]
+        kinds = ["fill"]
+        models = ["openai/gpt*"]
+        tokens_per_day = 1000
+        tokens_sha256 = ["{sha256(TOKEN)}"]
+        subjects = [{{issuer = "corp", subject = "svc-scheduler"}}]
+        certificates = ["dns:scheduler.test"]
+        [callers.idle]
+        """
+    )
+    return path
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(command, [str(each) for each in arguments], prog_name="lakehouse callers")
+
+
+def test_check_says_what_each_caller_may_and_what_is_hardly_meant(file: Path) -> None:
+    result = run("check", file)
+
+    assert result.exit_code == 0, result.output
+    assert "openai/gpt*" in result.stdout
+    assert "warning: idle has no credential: nobody can be it" in result.stdout
+    assert "warning: idle may call nothing" in result.stdout
+    assert "warning: scheduler runs one session at a time: session_tokens_reserved, 4000" in result.stdout
+    assert "warning: the group unused has nobody in it" in result.stdout
+    assert json.loads(run("check", file, "--json").stdout)["callers"]["scheduler"]["kinds"] == ["fill"]
+
+
+def test_check_refuses_what_a_service_refuses(file: Path) -> None:
+    file.write_text("[callers.x]\nrpcs = ['Itrate']\nkid = 1\n")
+
+    result = run("check", file)
+
+    assert result.exit_code == 1
+    assert "callers.x.kid: unknown key" in result.stderr
+    assert "is no RPC" in result.stderr
+
+
+def test_whoami_names_the_caller_of_a_credential_and_what_it_may(file: Path, tmp_path: Path) -> None:
+    certificate, _ = Authority(tmp_path).issue("client", [dns("scheduler.test")])
+    token = tmp_path / "token"
+    for text in (TOKEN, SIGNER.token()):
+        token.write_text(text + "\n")
+        found = run("whoami", file, "--token-file", token, "--rpc", "Iterate", "--json")
+        assert found.exit_code == 0, found.output
+        assert json.loads(found.stdout)["caller"] == "scheduler"
+        assert text not in found.output
+    assert run("whoami", file, "--certificate-file", certificate).stdout.startswith("scheduler\n")
+    assert run("whoami", file, "--token-file", token, "--model", "openai/gpt-5").exit_code == 0
+    refused = run("whoami", file, "--token-file", token, "--model", "other/gpt-5", "--kind", "fill")
+    assert refused.exit_code == 1
+    assert "kind: allowed\nmodel: not allowed\n" in refused.stdout
+
+
+def test_whoami_says_why_a_credential_is_nobodys_and_does_not_repeat_it(file: Path, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    for text, problem in ((TOKEN[:-1], "token of nobody listed"), (SIGNER.token(exp=1), "expired")):
+        token.write_text(text)
+        result = run("whoami", file, "--token-file", token)
+        assert result.exit_code == 1
+        assert result.stdout == f"nobody: {problem}\n"
+    assert run("whoami", file).exit_code == 2
