@@ -66,7 +66,7 @@ protos: $(STAMP) ## Make the stubs from protos/
 parity: $(STAMP) ## The session row in Python, Go and Rust: the same bytes
 	$(BIN)/python -m parity.run
 
-conformance: $(STAMP) ## The environment of tests/conformance: servers and SDKs that others wrote (minutes)
+conformance: $(STAMP) ## The environment of tests/conformance and bench/acceptance (minutes)
 	$(BIN)/python scripts/conformance_env.py
 
 bench: $(STAMP) ## Whole sessions against the floor and against what people use today (about half an hour)

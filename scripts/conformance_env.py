@@ -1,4 +1,5 @@
-"""Make .tools/conformance, the environment of tests/conformance: servers and SDKs that others wrote.
+"""Make .tools/conformance, the environment of tests/conformance and bench/acceptance: servers and SDKs that others
+wrote, and a small model.
 
     python scripts/conformance_env.py
 
@@ -41,7 +42,7 @@ def main() -> None:
         lock.write_text(others, encoding="utf-8")
         subprocess.run([uv, "pip", "install", "--require-hashes", "-r", str(lock)], check=True, env=environ)
     subprocess.run([uv, "pip", "install", "--no-deps", str(wheel)], check=True, env=environ)
-    print(f"{FOLDER.relative_to(ROOT)} is ready: pytest tests/conformance")
+    print(f"{FOLDER.relative_to(ROOT)} is ready: pytest tests/conformance, python -m bench.acceptance")
 
 
 def split_lock(lock: str) -> tuple[str, str]:

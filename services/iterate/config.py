@@ -72,9 +72,10 @@ class IterateConfig(SessionLogConfig, ServerTable):
     """The most candidates that a model is offered; where more are needed than that, twice the need."""
     on_infeasible: Literal["stop", "ask"] = "stop"
     """Where it is certain that no answer can pass: end without a model call, or ask a model all the same."""
-    on_no_progress: Literal["stop", "continue"] = "continue"
+    on_no_progress: Literal["stop", "continue"] = "stop"
     """Where a model gives the same answer again and the same is wrong with it: pass on to the next target of the
-    request's escalation, and end where there is none; or use up the attempts."""
+    request's escalation, and end where there is none; or use up the attempts. bench/RESULTS.md has both: what was
+    answered again was not mended by asking once more."""
     session_tokens_max: Annotated[int, Field(ge=0, le=2**53)] = 0
     """Tokens over all attempts of a session; once spent, no further model call is made. 0: no limit."""
     prompt_bytes_max: Annotated[int, Field(ge=1, le=64 * MIB)] = MIB

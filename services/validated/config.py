@@ -35,13 +35,20 @@ class PostgresTable(Table):
     """Table in the same schema with client_id, worker_id. Empty: no client refuses anybody."""
     version_query: str = ""
     """A query of one value that names the roster's version, run as a part of each look-up (an expression such as
-    `SELECT max(version) FROM roster_version`). The operator's own SQL, never a caller's. Empty: the time of the query.
+    `SELECT max(version) FROM roster_version`). The operator's own SQL, never a caller's. Empty: the time of the query,
+    and on a standby that of the last transaction that it replayed.
     """
     pool_max: Annotated[int, Field(ge=1, le=100)] = 8
     statement_timeout_ms: Annotated[int, Field(ge=10, le=600_000)] = 2000
     """The longest look-up; a nearer deadline of the caller counts instead."""
     connect_timeout_ms: Annotated[int, Field(ge=10, le=600_000)] = 2000
     """The longest wait for a connection out of the pool."""
+    replica_lag_max_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 60_000
+    """How far a standby may be behind; past it look-ups answer ROSTER_UNAVAILABLE until it has caught up. A standby
+    that has replayed all that it received, and that receives, is not behind; otherwise its age is that of the last
+    transaction that it replayed. A primary is never behind. 0: any, and nothing is asked (for a server that lacks
+    PostgreSQL's functions of replay).
+    """
     audit_s: Annotated[int, Field(ge=1, le=86_400)] = 300
     """How often the tables are looked at beside the look-ups: columns, types, rights, spaces in companions."""
     row_security: Literal["refuse", "allow"] = "refuse"

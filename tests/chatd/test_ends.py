@@ -31,7 +31,7 @@ async def reasons_of(
 ) -> tuple[str, object, Fault]:
     """What the span, the log line and the status of a completion say."""
     lines: list[dict[str, object]] = []
-    monkeypatch.setattr("lakehouse.server.interceptor.rpc_line", lines.append)
+    monkeypatch.setattr("lakehouse.server.interceptor.rpc_line", lambda line, _: lines.append(line))
     with TraceReceiver() as receiver:
         tracing = {"host": receiver.url, "public_key": f"pk-{uuid.uuid4()}", "secret_key": "sk"}
         config = ChatdConfig.model_validate(

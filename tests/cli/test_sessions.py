@@ -418,7 +418,7 @@ def test_tail_follows_across_rotation_until_interrupted(tmp_path: Path) -> None:
         tail.read(rows(4))
     finally:
         status = tail.interrupt()
-    assert status == 0
+    assert status == 130
 
 
 def test_ls_stats_and_report_take_one_callers_sessions_alone(tmp_path: Path) -> None:

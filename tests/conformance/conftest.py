@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,7 +26,11 @@ import pytest_asyncio
 
 HERE = Path(__file__).parent
 PYTHON = HERE.parents[1] / ".tools" / "conformance" / "bin" / "python"
+# llama.cpp's own server, where this machine has one.
+LLAMA_SERVER = os.environ.get("LAKEHOUSE_LLAMA_SERVER") or shutil.which("llama-server")
 START_S = 120.0
+# Tokens of context for a conversation with candidates; a byte is a token.
+LONG = 16_384
 
 Ask = Callable[[str, str], Awaitable[Any]]
 
@@ -108,18 +113,24 @@ class Server:
 
 @pytest.fixture(scope="session", autouse=True)
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
-    """Both servers, started before the first test: they take their time, and the SDK tests do not need them."""
+    """All servers, started before the first test: they take their time, and the SDK tests do not need them."""
     started: dict[str, Server] = {}
     try:
         if PYTHON.exists():
             litellm = [str(PYTHON.with_name("litellm")), "--config", str(HERE / "litellm.yaml")]
             started["litellm"] = Server.start(litellm, "/health/liveliness", tmp_path_factory.mktemp("litellm"))
-            folder = tmp_path_factory.mktemp("llama")
-            model = folder / "tiny.gguf"
-            made = subprocess.run([str(PYTHON), str(HERE / "make_tiny_model.py"), str(model)], check=False)
-            if made.returncode == 0:
-                llama = [str(PYTHON), "-m", "llama_cpp.server", "--model", str(model), "--n_ctx", "512"]
-                started["llama"] = Server.start([*llama, "--n_threads", "1"], "/v1/models", folder)
+            for name, context in (("llama", 512), ("llama_long", LONG)):
+                folder = tmp_path_factory.mktemp(name)
+                model = folder / "tiny.gguf"
+                command = [str(PYTHON), str(HERE / "make_tiny_model.py"), str(model), str(context)]
+                if subprocess.run(command, check=False).returncode == 0:
+                    llama = [str(PYTHON), "-m", "llama_cpp.server", "--model", str(model), "--n_ctx", str(context)]
+                    started[name] = Server.start([*llama, "--n_threads", "1"], "/v1/models", folder)
+                    if name == "llama_long" and LLAMA_SERVER:
+                        own = [LLAMA_SERVER, "--model", str(model), "--ctx-size", str(context), "--parallel", "1"]
+                        started["llama_cpp"] = Server.start(
+                            [*own, "--threads", "1"], "/v1/models", tmp_path_factory.mktemp("llama_cpp")
+                        )
         yield started
     finally:
         for server in started.values():
@@ -138,6 +149,18 @@ def llama_url(conformance_python: Path, servers: dict[str, Server]) -> str:
     if "llama" not in servers:
         pytest.skip("llama-cpp-python and gguf are not in .tools/conformance")
     return servers["llama"].wait()
+
+
+@pytest.fixture(scope="session", params=["llama_cpp_python", "llama_cpp"])
+def schema_server(
+    request: pytest.FixtureRequest, conformance_python: Path, servers: dict[str, Server]
+) -> tuple[str, str]:
+    """A server of random weights that holds answers to JSON Schemas: its URL and its dialect."""
+    dialect = str(request.param)
+    name = "llama_long" if dialect == "llama_cpp_python" else dialect
+    if name not in servers:
+        pytest.skip("no llama-server on the PATH or in LAKEHOUSE_LLAMA_SERVER, or no gguf in .tools/conformance")
+    return servers[name].wait(), dialect
 
 
 @contextlib.asynccontextmanager

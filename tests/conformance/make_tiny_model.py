@@ -1,5 +1,7 @@
 """Write a llama model of random weights: two layers, a vocabulary of bytes and printable ASCII, half a megabyte.
 
+python make_tiny_model.py FILE [CONTEXT]
+
 Runs in .tools/conformance. The weights come from a fixed seed, so that a sampling seed gives the same noise each time.
 """
 
@@ -23,7 +25,7 @@ def main() -> None:
 
     writer = gguf.GGUFWriter(sys.argv[1], "llama")
     writer.add_name("tiny-random")
-    writer.add_context_length(CONTEXT)
+    writer.add_context_length(int(sys.argv[2]) if len(sys.argv) > 2 else CONTEXT)
     writer.add_embedding_length(EMBEDDING)
     writer.add_block_count(LAYERS)
     writer.add_feed_forward_length(FEED_FORWARD)

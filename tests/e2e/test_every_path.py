@@ -90,8 +90,8 @@ async def test_accepted(stack: Any, client: AsyncIterateClient, make_request: Re
 
 async def test_attempts_exhausted(stack: Any, client: AsyncIterateClient, make_request: Request) -> None:
     request = make_request(max_iterations=3, escalation=[], provider="fake", model="always-phantom")
-    stack.endpoint.answers.insert(1, stack.endpoint.answers[0])
-    stack.endpoint.answers.insert(1, stack.endpoint.answers[0])
+    # Another phantom each time: an answer that comes again would end it.
+    stack.endpoint.answers[1:1] = [stack.endpoint.answers[0].replace("W-9", f"W-{number}") for number in (7, 8)]
     try:
         response = await client.iterate(request, timeout_s=30)
     finally:

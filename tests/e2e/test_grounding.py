@@ -100,7 +100,8 @@ async def test_who_may_not_see_candidates_gets_no_name_of_the_roster_in_any_atte
         {"worker_id": real, "name": "Not His Name"},
         {"worker_id": real, "name": "Not His Name"},
     ]
-    async with start_stack(**AWAY) as stack, AsyncIterateClient(stack.address) as client:
+    environ = {**AWAY, "ITERATE_ON_NO_PROGRESS": "continue"}
+    async with start_stack(**environ) as stack, AsyncIterateClient(stack.address) as client:
         stack.endpoint.answers[:] = [json.dumps({"workers": strangers})]
         for grounding in (iterate_pb2.GROUNDING_NONE, iterate_pb2.GROUNDING_FORM, iterate_pb2.GROUNDING_CANDIDATES):
             stack.endpoint.requests.clear()

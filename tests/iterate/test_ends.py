@@ -168,7 +168,9 @@ def start(tmp_path: Path, receiver: TraceReceiver, monkeypatch: pytest.MonkeyPat
                 async with running("iterate", config, compose) as served:
                     client = await stack.enter_async_context(AsyncIterateClient(served.address))
                     one = Stack(chatd, validated, client, tmp_path / "sessions.jsonl", receiver)
-                    monkeypatch.setattr("lakehouse.server.interceptor.rpc_line", one.lines.put_nowait)
+                    monkeypatch.setattr(
+                        "lakehouse.server.interceptor.rpc_line", lambda line, _: one.lines.put_nowait(line)
+                    )
                     yield one
                 # What the drain cut off is answered before the client closes.
                 await asyncio.wait_for(asyncio.gather(*one.sessions, return_exceptions=True), 10)

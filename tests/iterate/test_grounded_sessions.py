@@ -463,7 +463,7 @@ def rejection() -> validated_pb2.ValidateResponse:
 async def rejected_twice(tmp_path: Path, grounding: iterate_pb2.Grounding) -> Served:
     artifact = '{"songs":[{"key":"K-1","title":"Ännchen"},{"key":"K-9","title":"Nobody"}]}'
     validated = FakeValidated(knows, [rejection(), rejection(), validated_pb2.ValidateResponse(passed=True)])
-    async with serving(tmp_path, validated, FakeChatd([artifact])) as served:
+    async with serving(tmp_path, validated, FakeChatd([artifact]), on_no_progress="continue") as served:
         await served.client.iterate(request(grounding=grounding), timeout_s=30)
     return served
 

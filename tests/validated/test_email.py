@@ -172,6 +172,7 @@ async def _crowd_codes(crowd: EmailValidator, body: str) -> list[str]:
         "\u0e04\u0e38\u0e13\u0e2a\u0e21\u0e0a\u0e32\u0e22 \u0e43\u0e08\u0e14\u0e35\u0e21\u0e32", "LUKASZ ZAK",
         "April Jackson", "Jackson, April will come", "May has the keys", "Silva Omar", "worker 2026", "ID 43604",
         "ask 43604", "badge #1200", "W\u2011000003", "W-000003's", "wait for W-000003.",
+        "W_000003", "W/000003", "w: W.000003,", "o'neil@example.com", "write to <madonna@example.com>",
     ],
 )  # fmt: skip
 async def test_no_way_to_write_a_name_or_an_id_hides_anybody(crowd: EmailValidator, body: str) -> None:
@@ -201,7 +202,7 @@ async def test_no_way_to_write_a_number_hides_it(crowd: EmailValidator, body: st
         "1200 Main St, Toledo, OH 43604", "43604-1234", "room 1200", "1200 pallets", "$1,200.00",
         "GPS 41.652800, -83.537900", "maps?q=41.652800,-83.537900", "419-555-0107 ext. 12", "(419) 555-0107 x1234",
         "555-0107", "1.419.555.0107", "on 5, 6, 7, 8, 9, 10 and 11 December", "Pat Officer, 419-555-0001", "W-000002",
-        "OSHA-10, I-75, Gate A-12",
+        "OSHA-10, I-75, Gate A-12", "W_000002", "not.madonna@example.com", "@madonna",
     ],
 )  # fmt: skip
 async def test_what_every_message_may_say_is_not_taken_for_somebody(crowd: EmailValidator, body: str) -> None:

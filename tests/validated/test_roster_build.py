@@ -75,6 +75,21 @@ def test_csv_tsv_jsonl_and_parquet_give_the_same_workers(tmp_path: Path) -> None
         assert _workers(_index(_files(path))) == expected, path
 
 
+@pytest.mark.parametrize("space", [" ", "\u3000"])
+def test_spaces_at_the_ends_of_a_text_are_cut_wherever_they_stand(tmp_path: Path, space: str) -> None:
+    rows = people()
+    expected = _workers(_index(_files(write_csv(tmp_path / "w.csv", rows))))
+    spaced = ("role", "city", "state", "latitude", "longitude", "phone")
+    for at, column in enumerate(spaced):
+        # In one row alone, before the value or behind it.
+        row = rows[at % len(rows)]
+        value = f"{row[column]}{space}" if at % 2 else f"{space}{row[column]}"
+        path = write_csv(
+            tmp_path / f"{column}.csv", [{**each, column: value} if each is row else each for each in rows]
+        )
+        assert _workers(_index(_files(path))) == expected, column
+
+
 def test_ids_that_look_like_numbers_keep_their_zeros(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "w.csv", [{"worker_id": "007", "name": "A B"}, {"worker_id": "7", "name": "C D"}])
     index = _index(_files(path))

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 import click
 import grpc
+from click.core import ParameterSource
 from google.protobuf.message import Message
 
 from lakehouse.cli.connection import TlsFlags, checked_address, tls_options
@@ -73,9 +74,14 @@ class Validated:
     roster: Path | None
     tls: TlsFlags
 
+    def _is_address_typed(self) -> bool:
+        # What the environment says gives way to what is typed.
+        source = click.get_current_context().get_parameter_source("address")
+        return source is ParameterSource.COMMANDLINE
+
     def ask(self, call: Callable[[ValidateClient], T]) -> T:
         """What `call` answers. Raises ClickException, and UsageError where the flags do not go together."""
-        if self.roster is not None and self.address is not None:
+        if self.roster is not None and self._is_address_typed():
             raise click.UsageError("give --roster or --address, not both")
         try:
             if self.roster is not None:

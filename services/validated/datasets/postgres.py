@@ -24,6 +24,7 @@ from validated.config import RosterTable
 from validated.datasets.names import name_key
 from validated.datasets.postgres_advice import PostgresAdvice
 from validated.datasets.postgres_draw import Asked, PostgresDraw
+from validated.datasets.postgres_replica import BEHIND, ReplicaBehindError, check_lag
 from validated.datasets.postgres_rows import (
     FoundById,
     first_line,
@@ -48,6 +49,7 @@ from validated.datasets.worker import (
 
 _log = structlog.get_logger()
 _RETRY_S: Final = 2.0
+_REPLAY_S: Final = 0.05
 _WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
@@ -180,7 +182,7 @@ class PostgresRoster:
         self._counts["lookups"] += 1
         try:
             return await self._ask(make)
-        except (psycopg.Error, PoolTimeout, ShapeError) as error:
+        except (psycopg.Error, PoolTimeout, ShapeError, ReplicaBehindError) as error:
             self._counts["lookup_failures"] += 1
             if isinstance(error, ShapeError):
                 self._statements, self._ready = None, False
@@ -214,6 +216,12 @@ class PostgresRoster:
             else:
                 if rows[0][1] == statements.mark:
                     return rows, statements
+                if rows[0][1] == BEHIND:
+                    if attempt == 2:
+                        raise ReplicaBehindError(self._settings.replica_lag_max_ms)
+                    # After a quiet hour the first transaction is an hour ahead, until it is replayed in a moment.
+                    await asyncio.sleep(_REPLAY_S)
+                    continue
                 self._counts["shape_changes"] += 1
                 self._statements = None
         raise ShapeError(f"{self._settings.schema_name}.{self._settings.table}: its columns change while it is asked")
@@ -276,12 +284,13 @@ class PostgresRoster:
                 ):
                     shape = await self._shape(connection)
                     statements = Statements(self._table, shape)
+                    await check_lag(connection, self._settings.replica_lag_max_ms)
                     notes = _notes(shape)
                     self._stray = problem = await self._strays(connection, shape, statements)
                     self._statements = statements
             except TimeoutError:
                 problem = f"no answer in {self._settings.connect_timeout_ms} ms"
-            except (psycopg.Error, ShapeError, OSError) as error:
+            except (psycopg.Error, ShapeError, ReplicaBehindError, OSError) as error:
                 if isinstance(error, ShapeError):
                     self._statements = None
                 problem = first_line(error)

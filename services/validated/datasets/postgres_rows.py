@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -99,7 +98,7 @@ class FoundById:
         elif not is_again:
             self.duplicates += 1
             _log.warning("worker stands twice", worker_id=worker_id, advice="make worker_id unique in the table")
-            worker = replace(old.worker, active=False)
+            worker = old.worker._replace(active=False)
             self.found[worker_id] = Found(worker, old.overlap or new.overlap, old.do_not_send or new.do_not_send)
 
 

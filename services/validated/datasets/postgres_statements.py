@@ -10,6 +10,7 @@ from psycopg import sql
 from validated.config import RosterTable
 from validated.datasets.columns import WORKER_COLUMNS
 from validated.datasets.names import table_key_sql
+from validated.datasets.postgres_replica import BEHIND, REPLAYED_AT, is_fresh_sql
 from validated.datasets.postgres_shape import Shape, TableShape, mark_sql
 
 _FITTING_MAX: Final = 64
@@ -63,13 +64,18 @@ class Statements:
         key = raw["worker_id"] if shape.workers.types["worker_id"] in (*_INTEGERS, *_PLAIN) else texts["worker_id"]
         by_id = sql.SQL(ids).format(key)
         by_name = sql.SQL("lower({}) = ANY(%(names)s)").format(texts["name"])
-        version = sql.SQL("({})::text").format(sql.SQL(settings.version_query.replace("%", "%%") or "NULL"))
+        lag_ms = settings.replica_lag_max_ms
+        unnamed = REPLAYED_AT if lag_ms else "NULL"
+        version = sql.SQL("({})::text").format(sql.SQL(settings.version_query.replace("%", "%%") or unnamed))
         # The version comes also where nobody is found.
         whole = sql.SQL(
             "SELECT v.version, v.mark, r.* FROM (SELECT {version} AS version, {mark} AS mark) v "
             "LEFT JOIN ({rows}) r ON true"
         )
-        mark = mark_sql(table)
+        # Read in the look-up itself: behind a name or a balancer stand several servers.
+        mark = sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(
+            is_fresh_sql(lag_ms), mark_sql(table), sql.Literal(BEHIND)
+        )
         self.by_id = whole.format(version=version, mark=mark, rows=rows + sql.SQL("WHERE ") + by_id)
         # One bearer of each spelling: a name that thousands bear must not crowd out the others.
         name_key = sql.SQL(table_key_sql(texts["name"].as_string(None)).replace("%", "%%"))

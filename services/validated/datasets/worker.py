@@ -11,9 +11,7 @@ from typing import NamedTuple, Protocol
 from validated.datasets.texts import fold_all
 
 
-# Not frozen, since that makes a worker three times as slow to make; nobody changes one all the same.
-@dataclass(slots=True, unsafe_hash=True)
-class Worker:
+class Worker(NamedTuple):
     """One person of the roster. Texts are as the roster spells them; an unknown one is empty."""
 
     worker_id: str

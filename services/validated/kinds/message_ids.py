@@ -15,6 +15,7 @@ import regex
 
 _PARTS: Final = regex.compile(r"(?<!\w)[^\W_]+(?:[-_./#\u2010-\u2015\u2212][^\W_]+)*(?!\w)|[^\W_]+")
 _PART: Final = regex.compile(r"[^\W_]+")
+_SEPARATOR: Final = regex.compile(r"[-_./#\u2010-\u2015\u2212]")
 _PARTS_MAX: Final = 5
 _DASH: Final = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"))
 _SHAPES_MAX: Final = 20
@@ -58,7 +59,7 @@ class IdSearch:
             for first, part in enumerate(parts):
                 for last in parts[first : first + _PARTS_MAX]:
                     text = match[0][part.start() : last.end()]
-                    for form in {text, text.translate(_DASH)}:
+                    for form in _forms(text):
                         yield from self._note(form, offset + part.start(), offset + last.end())
         # An id may have a space in it.
         for one, other in itertools.pairwise(_PARTS.finditer(self._view)):
@@ -98,6 +99,14 @@ class IdSearch:
             if text.isdecimal() and not self.is_said(text):
                 continue
             yield text
+
+
+def _forms(text: str) -> set[str]:
+    """How the ids that `text` may be read as are spelt: W_000002 is W-000002 to everybody."""
+    forms = {text, text.translate(_DASH)}
+    if any(map(str.isalpha, text)):
+        forms.add(_SEPARATOR.sub("-", text))
+    return forms
 
 
 def _shape(text: str) -> str:

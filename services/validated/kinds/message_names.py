@@ -123,7 +123,11 @@ class NameSearch:
                 return True
             # An address or a handle has no capitals.
             start, end = written[0].start, written[-1].end
-            if count > 1 and "@" in self._view[max(0, start - 1) : start] + self._view[end : end + 1]:
+            before, after = self._view[max(0, start - 1) : start], self._view[end : end + 1]
+            if count > 1 and "@" in before + after:
+                return True
+            # One word is somebody's address where it is all that stands before the "@".
+            if after == "@" and not (before.isalnum() or before in tuple("._+-@")):
                 return True
         return False
 
