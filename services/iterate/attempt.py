@@ -12,7 +12,14 @@ from typing import Final, Literal, cast
 
 from iterate.task import ModelTarget
 from lakehouse.errors import Fault
-from lakehouse.sessions.record import AttemptVerdict, ErrorRecord, FindingRecord, SessionAttemptRecord, Where
+from lakehouse.sessions.record import (
+    AttemptVerdict,
+    DatasetRecord,
+    ErrorRecord,
+    FindingRecord,
+    SessionAttemptRecord,
+    Where,
+)
 from lakehouse.sessions.row import cut_raw
 from lakehouse.strict_json.parser import JsonBreach, canonicalize
 from lakehouse.validated.v1.validated_pb2 import Finding
@@ -79,6 +86,7 @@ class Judgement:
     findings_left_out: int
     grounded_in_roster: bool | None
     roster: str | None
+    datasets: tuple[DatasetRecord, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +123,7 @@ class Draft:
     chat_ms: int = 0
     validate_ms: int = 0
     roster: str | None = None
+    datasets: tuple[DatasetRecord, ...] | None = None
     cost_nano_usd: int | None = None
     from_reasoning: bool = False
     saw_restricted: bool = False
@@ -140,6 +149,7 @@ class Draft:
             chat_ms=self.chat_ms,
             validate_ms=self.validate_ms,
             roster=self.roster,
+            datasets=self.datasets,
             cost_nano_usd=self.cost_nano_usd,
             parse_problem=self.parse_problem or None,
         )

@@ -12,6 +12,7 @@ from iterate.task import ModelTarget, Task
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.clients import AsyncChatClient, AsyncValidateClient
 from lakehouse.server.tls import ChannelTls
+from lakehouse.sessions.record import DatasetRecord
 from lakehouse.settings import ConfigError
 from lakehouse.trace_context import TraceContext, forward_metadata
 from lakehouse.validated.v1 import validated_pb2
@@ -145,6 +146,7 @@ class GateHop:
             findings_left_out=response.findings_left_out,
             grounded_in_roster=response.grounded_in_roster if response.HasField("grounded_in_roster") else None,
             roster=response.roster.version if response.HasField("roster") else None,
+            datasets=tuple(DatasetRecord(each.name, each.version) for each in response.datasets) or None,
         )
 
 

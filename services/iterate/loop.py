@@ -253,6 +253,7 @@ class Loop:
         draft.findings = judgement.findings
         draft.judged = True
         draft.roster = judgement.roster
+        draft.datasets = judgement.datasets
         return judgement
 
     def _left_s(self) -> float:

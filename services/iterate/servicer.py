@@ -20,6 +20,7 @@ from lakehouse.server.call import Call, current_call
 from lakehouse.server.callers.policy import Caller
 from lakehouse.sessions.row import cut_raw
 from lakehouse.trace_context import SESSION_ID_HEADER, TRACE_ID_HEADER, is_valid_session_id
+from lakehouse.validated.v1.validated_pb2 import DatasetVersion
 
 if TYPE_CHECKING:
     from lakehouse.server.callers.access import Callers
@@ -267,6 +268,7 @@ def _attempt(attempt: Attempt) -> iterate_pb2.Attempt:
         chat_ms=record.chat_ms,
         validate_ms=record.validate_ms,
         roster=record.roster or "",
+        datasets=[DatasetVersion(name=each.name, version=each.version) for each in record.datasets or ()],
         span_id=record.span_id or "",
         cost_nano_usd=record.cost_nano_usd,
     )

@@ -24,18 +24,22 @@ from lakehouse.settings import read_secret
 from lakehouse.trace_context import read_hop_context
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
 from validated.config import ValidatedTable
+from validated.datasets.dataset_files import Datasets
 from validated.datasets.file import FileRoster
 from validated.datasets.postgres import PostgresRoster
 from validated.kinds import KindError, find_kinds, make_validators
+from validated.kinds.declared.declaration import DeclarationError
+from validated.kinds.declared.registry import Kinds, check_kinds
 from validated.kinds.validator import Tools
 from validated.servicer import ValidateServicer
 
+_DATASET_GAUGES = ("rows", "age_seconds", "refused", "too_old")
 _ROSTER_GAUGES = ("rows", "age_seconds", "refused", "too_old", "assignments_unknown", "do_not_send_unknown")
 
 
 @contextlib.asynccontextmanager
 async def compose(config: ValidatedTable, runtime: Runtime) -> AsyncIterator[Registration]:
-    """The service for the time of the block. Raises StartError where a kind from outside cannot be loaded."""
+    """The service for the time of the block. Raises StartError where a kind cannot be loaded."""
     async with contextlib.AsyncExitStack() as stack:
         tracing = await stack.enter_async_context(open_tracing(config, runtime, service="validated"))
         roster = await stack.enter_async_context(_open_roster(config, runtime))
@@ -45,13 +49,19 @@ async def compose(config: ValidatedTable, runtime: Runtime) -> AsyncIterator[Reg
             )
         except KindError as error:
             raise StartError(str(error)) from None
-        servicer = ValidateServicer(validators, tracing, config.limits)
+        datasets = await stack.enter_async_context(Datasets(config.datasets).open())
+        runtime.metrics.export("lakehouse_dataset", datasets.metrics, gauges=_DATASET_GAUGES, label="dataset")
+        try:
+            kinds = Kinds(validators, config.kinds_dir, datasets, config.limits)
+        except DeclarationError as error:
+            raise StartError(str(error)) from None
+        servicer = ValidateServicer(kinds, tracing, config.limits)
         yield Registration(
             service_names=(validated_pb2.DESCRIPTOR.services_by_name["ValidateService"].full_name,),
             add=lambda server: validated_pb2_grpc.add_ValidateServiceServicer_to_server(servicer, server),
             read_context=read_hop_context,
-            unready=roster.unready,
-            reload=(roster.reload,) if isinstance(roster, FileRoster) else (),
+            unready=lambda: (*roster.unready(), *datasets.unready()),
+            reload=(*((roster.reload,) if isinstance(roster, FileRoster) else ()), datasets.reload, kinds.reload),
         )
 
 
@@ -65,16 +75,21 @@ async def _open_roster(config: ValidatedTable, runtime: Runtime) -> AsyncIterato
             yield database
         return
     async with FileRoster(table, near_ms=config.limits.suggestions_ms).open() as files:
-        runtime.metrics.export("lakehouse_roster", lambda: {**files.counts(), **files.state()}, gauges=_ROSTER_GAUGES)
+        runtime.metrics.export("lakehouse_roster", files.metrics, gauges=_ROSTER_GAUGES)
         yield files
 
 
 def check(config: ValidatedTable) -> Iterator[str]:
-    """What is wrong with the kinds from outside, and with what the roster is to be read from."""
+    """What is wrong with the kinds from outside and the declared ones, and with what the roster is to be read from."""
     try:
         find_kinds()
     except KindError as error:
         yield f"kinds: {error}"
+    if config.kinds_dir is not None:
+        try:
+            yield from check_kinds(config.kinds_dir, Datasets(config.datasets), config.limits)
+        except DeclarationError as error:
+            yield f"kinds_dir: {error}"
     table = config.roster
     if table.backend == "postgres":
         try:
@@ -85,13 +100,16 @@ def check(config: ValidatedTable) -> Iterator[str]:
 
 
 def missing(config: ValidatedTable) -> Iterator[str]:
-    """Files of the roster that are not there, or that we may not read."""
+    """Files of the roster and of datasets that are not there, or that we may not read."""
     table = config.roster
     if table.backend == "file":
         for key in ("path", "assignments_path", "do_not_send_path"):
             path: Path | None = getattr(table, key)
             if path is not None and (problem := _unreadable(path)):
                 yield f"roster.{key}: {path}: {problem}"
+    for name, dataset in config.datasets.items():
+        if problem := _unreadable(dataset.path):
+            yield f"datasets.{name}.path: {dataset.path}: {problem}"
 
 
 def _unreadable(path: Path) -> str:

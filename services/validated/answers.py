@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -12,7 +13,7 @@ from validated.datasets.worker import RosterVersion
 from validated.findings import Finding, Findings
 from validated.kinds.candidates import candidates_json
 from validated.kinds.spec import Spec
-from validated.kinds.validator import Brief, Ground, Task
+from validated.kinds.validator import Brief, DatasetVersion, Ground, Task
 
 # Of the candidates so many stand on a span: the answer has them all.
 _CANDIDATES_SHOWN_MAX: Final = 200
@@ -64,6 +65,7 @@ def brief_facts(brief: Brief, version: StatedVersion | None) -> dict[str, object
             "candidates_total_is_floor": brief.candidates_total_is_floor,
             "roster": version.fields,
         }
+    facts |= _datasets_said(brief.datasets)
     if brief.infeasible:
         facts |= {"infeasible": True, "codes": [finding.code for finding in brief.findings]}
     return facts
@@ -91,8 +93,7 @@ def brief_ended(span: Span, brief: Brief) -> None:
         "candidates_total": brief.candidates_total,
         "infeasible": brief.infeasible,
     }
-    if brief.roster is not None:
-        metadata |= _metadata(brief.roster)
+    metadata |= _metadata(brief.roster, brief.datasets)
     span.end(output=orjson.dumps(output).decode(), metadata=metadata)
 
 
@@ -105,6 +106,7 @@ def brief_response(brief: Brief, version: StatedVersion | None) -> validated_pb2
         candidates_json=candidates_json(brief.candidates),
         candidates_total=brief.candidates_total,
         candidates_total_is_floor=brief.candidates_total_is_floor,
+        datasets=_datasets(brief.datasets),
         needed=brief.needed,
         infeasible=brief.infeasible,
         findings=[_finding(finding) for finding in brief.findings],
@@ -120,8 +122,10 @@ def validate_facts(findings: Findings, ground: Ground | None, version: StatedVer
     }
     if findings.any:
         facts["codes"] = findings.codes()
-    if ground is not None and version is not None:
+    if ground is not None:
         facts["grounded"] = ground.grounded
+        facts |= _datasets_said(ground.datasets)
+    if version is not None:
         facts["roster"] = version.fields
     return facts
 
@@ -141,7 +145,7 @@ def validate_ended(span: Span, findings: Findings, ground: Ground | None) -> Non
     metadata: dict[str, str | int | bool] = {"findings": count}
     if ground is not None:
         output["grounded_in_roster"] = ground.grounded
-        metadata |= _metadata(ground.roster)
+        metadata |= _metadata(ground.roster, ground.datasets)
     span.end(
         output=orjson.dumps(output).decode(),
         level="" if passed else "WARNING",
@@ -153,7 +157,10 @@ def validate_ended(span: Span, findings: Findings, ground: Ground | None) -> Non
 def _finding_json(finding: Finding) -> dict[str, object]:
     stated: dict[str, object] = {"code": finding.code, "path": finding.path, "message": finding.message}
     if finding.suggestions:
-        stated["suggestions"] = [{"worker_id": each.worker_id, "name": each.name} for each in finding.suggestions]
+        stated["suggestions"] = [
+            {"worker_id": each.worker_id, "name": each.name} if each.worker_id else orjson.Fragment(each.facts_json)
+            for each in finding.suggestions
+        ]
     return stated
 
 
@@ -166,6 +173,7 @@ def validate_response(
         findings_left_out=findings.left_out,
         roster=None if version is None else version.message,
         artifact_json=text,
+        datasets=_datasets(ground.datasets) if ground is not None else (),
     )
     if ground is not None and ground.grounded is not None:
         response.grounded_in_roster = ground.grounded
@@ -186,10 +194,21 @@ def _finding(finding: Finding) -> validated_pb2.Finding:
     return stated
 
 
-def _metadata(roster: RosterVersion) -> dict[str, str | int | bool]:
-    return {
-        "roster_source": roster.source,
-        "roster_version": roster.version,
-        "roster_row_count": roster.row_count,
-        "roster_loaded_at": roster.loaded_at,
-    }
+def _metadata(roster: RosterVersion | None, datasets: Sequence[DatasetVersion]) -> dict[str, str | int | bool]:
+    metadata: dict[str, str | int | bool] = {f"dataset_{each.name}_version": each.version for each in datasets}
+    if roster is not None:
+        metadata |= {
+            "roster_source": roster.source,
+            "roster_version": roster.version,
+            "roster_row_count": roster.row_count,
+            "roster_loaded_at": roster.loaded_at,
+        }
+    return metadata
+
+
+def _datasets(datasets: Sequence[DatasetVersion]) -> list[validated_pb2.DatasetVersion]:
+    return [validated_pb2.DatasetVersion(name=each.name, version=each.version) for each in datasets]
+
+
+def _datasets_said(datasets: Sequence[DatasetVersion]) -> dict[str, object]:
+    return {"datasets": {each.name: each.version for each in datasets}} if datasets else {}

@@ -58,19 +58,12 @@ class PostgresTable(Table):
     """`auto`: suggestions use pg_trgm where it is installed; `off`: only workers who fit the spec are suggested."""
 
 
-class RosterTable(Table):
-    """The ground truth: files, or PostgreSQL."""
+class FilesTable(Table):
+    """What the files of the roster and of a dataset have in common."""
 
-    backend: Literal["file", "postgres"] = "file"
-    path: Path = Path("examples/roster/workers.csv")
-    """The workers: .csv, .tsv, .jsonl, .ndjson (these also with .gz or .zst) or .parquet, in any case; or a folder of
-    such files. Taken to the letter. Replace it by a rename; it is then loaded by itself."""
-    assignments_path: Path | None = None
-    """Existing assignments: worker_id, shift_start, shift_end."""
-    do_not_send_path: Path | None = None
-    """Whom clients refuse: client_id, worker_id."""
-    columns: dict[str, str] = Field(default_factory=dict)
-    """Our column name to the file's or the table's, where they differ: {worker_id = "emp_no"}."""
+    path: Path
+    """The rows: .csv, .tsv, .jsonl, .ndjson (these also with .gz or .zst) or .parquet, in any case; or a folder of such
+    files. Taken to the letter. Replace it by a rename; it is then loaded by itself."""
     ignore_columns: tuple[str, ...] = ()
     """Columns of the file or table that look like ours and are not. Such a column is refused unless it stands in
     `columns` or here: a column `Active` that nobody reads would make everybody active."""
@@ -78,33 +71,28 @@ class RosterTable(Table):
     """What parts the columns of .csv (.tsv has tabs)."""
     encoding: str = "utf-8"
     """How .csv, .tsv and .jsonl are encoded: a name that Python knows, such as "cp1252"."""
-    companions_unknown_max: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """The share of assignments or do-not-send lines that may name a worker who is not in the roster. Fewer are reported
-    with a warning; more are refused: the ids are then written in another way, and nobody would be refused."""
     shrink_max: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """A new roster that has lost more than this share of its workers, of its active workers or of its do-not-send lines
-    is refused, and the old one stays. SIGHUP while it lies there loads it all the same, once; 1: no limit."""
+    """A new load that has lost more than this share of its rows (of a roster: of its workers, of its active workers or
+    of its do-not-send lines) is refused, and the old one stays. SIGHUP while it lies there loads it all the same, once;
+    1: no limit."""
     allow_shrink: bool = False
-    """Take rosters that have shrunk beyond `shrink_max`."""
+    """Take files that have shrunk beyond `shrink_max`."""
     max_age_s: Annotated[int, Field(ge=0, le=315_360_000)] = 0
-    """How old the workers' file may be, by its time of modification; past it there is a warning each minute. 0: any."""
+    """How old the file may be, by its time of modification; past it there is a warning each minute. 0: any."""
     max_age_action: Literal["warn", "close"] = "warn"
     """`close`: past `max_age_s` look-ups answer ROSTER_UNAVAILABLE."""
     index_dir: Path | None = None
     """Where built indexes are kept, so that a restart with unchanged files loads at once; made with mode 0700, some 200
-    bytes a worker. None: `lakehouse/datasets` in $XDG_CACHE_HOME or ~/.cache; where that cannot be written, a temporary
-    folder. Processes may share it."""
+    bytes a row. None: `lakehouse/datasets` (of a dataset: `lakehouse/dataset-<name>`) in $XDG_CACHE_HOME or ~/.cache;
+    where that cannot be written, a temporary folder. Processes may share it."""
     poll_ms: Annotated[int, Field(ge=50, le=3_600_000)] = 2000
     """How often the files are looked at. A change is loaded once it has held still for one such time; SIGHUP loads at
     once; a load that failed for a reason that may pass (a permission, a killed reader) is tried again each time."""
     rows_max: Annotated[int, Field(ge=1, le=50_000_000)] = 10_000_000
     load_ms: Annotated[int, Field(ge=1000, le=3_600_000)] = 600_000
-    """The longest load; past it the old roster stays."""
+    """The longest load; past it the old rows stay."""
     load_memory_mb: Annotated[int, Field(ge=64, le=65_536)] = 512
     """What the reader's engine may use before it spills to a temporary folder."""
-    region: Annotated[str, Field(pattern="^[A-Z]{2}$")] = "US"
-    """Where the phone numbers of the roster and of messages are from that have no country code: ISO 3166."""
-    postgres: PostgresTable = PostgresTable()
 
     @field_validator("delimiter")
     @classmethod
@@ -122,6 +110,27 @@ class RosterTable(Table):
             raise ValueError(f'"{encoding}" is no encoding of texts; use utf-8, cp1252, iso-8859-1, …') from None
         return encoding
 
+
+class RosterTable(FilesTable):
+    """The ground truth: files, or PostgreSQL."""
+
+    backend: Literal["file", "postgres"] = "file"
+    path: Path = Path("examples/roster/workers.csv")
+    """The workers: .csv, .tsv, .jsonl, .ndjson (these also with .gz or .zst) or .parquet, in any case; or a folder of
+    such files. Taken to the letter. Replace it by a rename; it is then loaded by itself."""
+    assignments_path: Path | None = None
+    """Existing assignments: worker_id, shift_start, shift_end."""
+    do_not_send_path: Path | None = None
+    """Whom clients refuse: client_id, worker_id."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Our column name to the file's or the table's, where they differ: {worker_id = "emp_no"}."""
+    companions_unknown_max: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """The share of assignments or do-not-send lines that may name a worker who is not in the roster. Fewer are reported
+    with a warning; more are refused: the ids are then written in another way, and nobody would be refused."""
+    region: Annotated[str, Field(pattern="^[A-Z]{2}$")] = "US"
+    """Where the phone numbers of the roster and of messages are from that have no country code: ISO 3166."""
+    postgres: PostgresTable = PostgresTable()
+
     @model_validator(mode="after")
     def _usable(self) -> RosterTable:
         for name, theirs in self.columns.items():
@@ -137,6 +146,56 @@ class RosterTable(Table):
             raise ValueError(f'region: "{self.region}" is no region with phone numbers; two letters such as US, GB, DE')
         if self.backend == "postgres" and given != 1:
             raise ValueError("backend postgres needs postgres.conninfo or postgres.conninfo_file, one of them")
+        return self
+
+
+ColumnName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,62}$")]
+DatasetName = Annotated[str, Field(pattern="^[a-z][a-z0-9_-]{0,62}$")]
+DatasetColumnType = Literal["text", "integer", "decimal", "boolean", "date", "instant", "labels"]
+KEY_TYPES: Final = ("text", "integer", "date")
+_KEY_COLUMNS_MAX: Final = 4
+_COLUMNS_MAX: Final = 100
+# The reader's own names, of the part of a folder and of the row.
+_RESERVED_COLUMNS: Final = ("part", "row")
+
+
+class DatasetTable(FilesTable):
+    """One table of ground truth, `[validated.datasets.<name>]`: files with a key, read as strictly as the roster."""
+
+    key: Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=_KEY_COLUMNS_MAX)]
+    """The columns whose values together name a row: of type text, integer or date, never empty, no two rows alike."""
+    columns: Annotated[dict[ColumnName, DatasetColumnType], Field(min_length=1, max_length=_COLUMNS_MAX)]
+    """Each column that is read, with its type. A file that lacks one is refused; others of the file are not read.
+    text: at most 200 characters. integer: at most 18 digits. decimal: 19.90, never a float. boolean: true, yes, 1 and
+    their opposites. date: 2026-12-05. instant: RFC 3339 with an offset. labels: a list of texts, or texts parted by
+    ";"."""
+    may_be_empty: tuple[ColumnName, ...] = ()
+    """Columns in which a row may have no value. An empty value in any other column is refused."""
+    source_columns: dict[ColumnName, str] = Field(default_factory=dict)
+    """Our column name to the file's, where they differ: {sku = "Article No."}."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> DatasetTable:
+        for setting in ("key", "may_be_empty", "source_columns"):
+            for name in getattr(self, setting):
+                if name not in self.columns:
+                    raise ValueError(f'{setting}: "{name}" does not stand in columns; add it there with its type')
+        for name in _RESERVED_COLUMNS:
+            if name in self.columns:
+                raise ValueError(
+                    f'columns: "{name}" is taken; call it {name}_no, with source_columns = {{{name}_no = "{name}"}}'
+                )
+        if len(set(self.key)) < len(self.key):
+            raise ValueError("key: a column stands twice")
+        for name in self.key:
+            if self.columns[name] not in KEY_TYPES:
+                kinds = ", ".join(KEY_TYPES)
+                raise ValueError(f'key: "{name}" is {self.columns[name]}; a key column must be one of {kinds}')
+            if name in self.may_be_empty:
+                raise ValueError(f'may_be_empty: "{name}" is of the key, which is never empty')
+        twice = [theirs for theirs, count in Counter(self.source_columns.values()).items() if count > 1]
+        if twice:
+            raise ValueError(f'source_columns: "{twice[0]}" cannot stand for two columns')
         return self
 
 
@@ -170,6 +229,11 @@ class ValidatedTable(ServerTable):
     """What Brief and suggestions may say of a worker, to models that may see it; worker_id and name in any case. It is
     never a phone number."""
     roster: RosterTable = RosterTable()
+    datasets: dict[DatasetName, DatasetTable] = Field(default_factory=dict)
+    """Tables of ground truth beside the roster, by name, for the kinds of `kinds_dir`."""
+    kinds_dir: Path | None = None
+    """The folder of declared kinds, one file `<kind>.toml` each. Read at the start and at SIGHUP: a file that is broken
+    then is reported, and its old declaration stays. None: no kind is declared."""
     limits: LimitsTable = LimitsTable()
 
     @field_validator("roster")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -28,6 +28,7 @@ from validated.config import LimitsTable
 from validated.datasets.worker import RosterUnavailable
 from validated.findings import Findings
 from validated.kinds.candidates import CANDIDATES_DEFAULT, CANDIDATES_MAX
+from validated.kinds.declared.registry import Kinds
 from validated.kinds.spec import read_spec
 from validated.kinds.validator import PROMPT_CHARS_MAX, Brief, Task, Validator
 
@@ -41,13 +42,11 @@ T = TypeVar("T")
 class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
     """ValidateService."""
 
-    def __init__(self, validators: Mapping[str, Validator], tracing: Tracing, limits: LimitsTable) -> None:
-        self._validators = validators
+    def __init__(self, kinds: Kinds, tracing: Tracing, limits: LimitsTable) -> None:
+        self._kinds = kinds
         self._tracing = tracing
         self._limits = limits
         self._versions = StatedVersions()
-        kinds = [_kind(name, validators[name]) for name in sorted(validators)]
-        self._kinds = validated_pb2.ListKindsResponse(kinds=kinds)
 
     async def Brief(  # noqa: N802  gRPC's name
         self,
@@ -58,7 +57,8 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         call = current_call()
         call.facts["kind"] = request.kind[:64]
         check_kind(call.caller, request.kind)
-        spec = read_spec(request, self._validators)
+        validators = self._kinds.current
+        spec = read_spec(request, validators)
         task = self._task(request)
         asked = brief_asked(spec, task) if self._tracing.enabled else ""
         span = self._tracing.start_remote(
@@ -66,7 +66,7 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         )
         try:
             # An older validator says nothing before the answer.
-            make = getattr(self._validators[spec.kind], "brief", None)
+            make = getattr(validators[spec.kind], "brief", None)
             brief = Brief() if make is None else await self._bounded(call, make(spec, task))
         except BaseException as error:
             span.end(level="ERROR", status_message=call.fault_of(error).message)
@@ -85,14 +85,15 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         call = current_call()
         call.facts["kind"] = request.kind[:64]
         check_kind(call.caller, request.kind)
-        spec = read_spec(request, self._validators)
+        validators = self._kinds.current
+        spec = read_spec(request, validators)
         artifact, text = self._artifact(request.artifact_json)
         span = self._tracing.start_remote(
             "validate", type="guardrail", context=call.trace, session_id=call.session_id or None, input=text
         )
         findings = Findings(self._limits.findings_max)
         try:
-            ground = await self._bounded(call, self._validators[spec.kind].validate(artifact, spec, findings))
+            ground = await self._bounded(call, validators[spec.kind].validate(artifact, spec, findings))
         except BaseException as error:
             span.end(level="ERROR", status_message=call.fault_of(error).message)
             raise
@@ -107,7 +108,9 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         context: Any,
     ) -> validated_pb2.ListKindsResponse:
         """See validated.proto."""
-        return self._kinds
+        validators = self._kinds.current
+        kinds = [_kind(name, validators[name]) for name in sorted(validators)]
+        return validated_pb2.ListKindsResponse(kinds=kinds)
 
     def _task(self, request: validated_pb2.BriefRequest) -> Task:
         violations = []

@@ -554,3 +554,13 @@ async def test_a_spent_token_budget_stands_in_the_row(tmp_path: Path) -> None:
     (row,) = served.rows()
     assert response.max_iter_exhausted.token_budget_spent
     assert row["token_budget_spent"] is True
+
+
+async def test_the_datasets_that_decided_are_in_the_attempt_and_in_the_row(tmp_path: Path) -> None:
+    decided = validated_pb2.DatasetVersion(name="catalogue", version="sha256:1")
+    verdict = validated_pb2.ValidateResponse(passed=True, artifact_json="{}", datasets=[decided])
+    async with serving(tmp_path, FakeValidated(knows, [verdict])) as served:
+        response = await served.client.iterate(request(grounding=FORM), timeout_s=20)
+        (row,) = served.rows()
+    assert list(response.attempts[0].datasets) == [decided]
+    assert row["attempts"][0]["datasets"] == [{"name": "catalogue", "version": "sha256:1"}]

@@ -28,6 +28,7 @@ async def test_workers_who_meet_the_spec_pass_and_are_grounded(fill: FillValidat
     findings, ground = await judge(fill, {"workers": [ANA, stated]}, **{**SPEC, "count": 2})
     assert not findings.any
     assert ground is not None
+    assert ground.roster is not None
     assert ground.grounded is True
     assert ground.roster.row_count == 8
     assert ground.roster.version.startswith("sha256:")

@@ -160,6 +160,7 @@ async def test_swapped_under_load_every_answer_is_of_one_version_and_none_fails(
                     gate, artifacts[letter], role="forklift operator", count=300, findings_max=1000
                 )
                 assert ground is not None
+                assert ground.roster is not None
                 # All of its own version, or all of the other: never some.
                 assert len(findings.kept) in (0, 300)
                 truth = letter if not findings.any else "AB".replace(letter, "")

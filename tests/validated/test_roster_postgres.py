@@ -118,6 +118,7 @@ async def test_the_rules_hold_on_a_table_as_on_a_file(
     findings, ground = await judge(gate, {"workers": [worker]}, **{**SPEC, **spec})
     assert [finding.code for finding in findings.kept] == codes
     assert ground is not None
+    assert ground.roster is not None
     assert ground.roster.source == f"{SCHEMA}.workers"
     assert ground.roster.version == "2026-12-01%a"
 

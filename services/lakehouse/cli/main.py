@@ -23,11 +23,12 @@ _COMMANDS = {
     "up": "Start the three services on this machine; Ctrl-C stops them.",
     "iterate": "Run a session against a running stack and watch it.",
     "brief": "Show what a model would be shown before it answers: form, rules, candidates.",
-    "kinds": "List the kinds of artifact that a running validated knows.",
+    "kinds": "List the kinds of artifact that a validated knows; check and try declared ones.",
     "validate": "Check an artifact file against the ground truth.",
     "chat": "Ask a model through chatd.",
     "callers": "Look at a callers' file: check it, and who a credential would be.",
     "roster": "Look at a roster file: check it, count it, search it.",
+    "dataset": "Look at a dataset of the configuration: check it, describe it, search it.",
     "completion": "Print the completion script of bash, zsh or fish.",
     "sessions": "Read the session log: list, show, count, query, verify, compact.",
 }

@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,9 +22,10 @@ import duckdb
 from validated.datasets.checks import Checker, Problems
 from validated.datasets.columns import ASSIGNMENTS, DO_NOT_SEND, WORKERS
 from validated.datasets.dataset import Dataset, Problem, RefusedError, TableFiles, UnreadableError
+from validated.datasets.dataset_build import DatasetFiles, OpenDataset
 from validated.datasets.index_build import RosterMaps
 from validated.datasets.store import IndexWriter, Store, engine_digest
-from validated.datasets.tables import OpenTable, first_lines, open_duckdb
+from validated.datasets.tables import OpenTable, columns_of, first_lines, open_duckdb
 
 _UNKNOWN_SHOWN: Final = 5
 _MAPS: Final = ("workers", "names", "places", "assignments", "refused")
@@ -50,6 +51,20 @@ class RosterFiles:
         ):
             if files is not None:
                 yield dataset, files
+
+    def open(self, stack: contextlib.ExitStack, *, problems_max: int) -> Loaded:
+        """See Loaded. Raises RefusedError, UnreadableError."""
+        return Loaded(self, stack, problems_max=problems_max)
+
+    @property
+    def path(self) -> Path:
+        """What the roster is called by."""
+        return self.workers.path
+
+    @property
+    def setting(self) -> str:
+        """The table of the configuration that names the files."""
+        return WORKERS.setting
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> RosterFiles:
@@ -102,6 +117,15 @@ class Loaded:
             if table.dataset is not WORKERS and not self.problems.kept:
                 self._check_companion(db, table)
 
+    maps: Sequence[str] = _MAPS
+
+    def write(
+        self, db: duckdb.DuckDBPyConnection, scratch: Path, writer: IndexWriter
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Write the maps; what the report and what the manifest have to say of them."""
+        facts = RosterMaps(db, scratch, writer).write(self.tables[0], {table.dataset.name for table in self.tables[1:]})
+        return {"active": facts.pop("active_count")}, facts
+
     def report(self) -> dict[str, Any]:
         """What the load found."""
         return {
@@ -114,7 +138,7 @@ class Loaded:
             "problems_left_out": self.problems.left_out,
             "warnings": self.warnings,
             "unknown": self.unknown,
-            "columns": {table.dataset.name: _columns(table) for table in self.tables if table.matched is not None},
+            "columns": {table.dataset.name: columns_of(table) for table in self.tables if table.matched is not None},
             "retry": False,
         }
 
@@ -152,15 +176,15 @@ class Loaded:
 
 
 def build(
-    files: RosterFiles, store: Store, *, rows_max: int, memory_mb: int, problems_max: int = 1000
+    files: RosterFiles | DatasetFiles, store: Store, *, rows_max: int, memory_mb: int, problems_max: int = 1000
 ) -> dict[str, Any]:
-    """Find or build the index of `files` in `store`. Returns the report: {version, index (its folder; empty where
-    there are problems), row_count, rows, problems: [{file, row, column, text}], problems_left_out, warnings, unknown,
-    columns, retry (whether trying again may help)}.
+    """Find or build the index of `files`, a roster's or a dataset's, in `store`. Returns the report: {version, index
+    (its folder; empty where there are problems), row_count, rows, problems: [{file, row, column, text}],
+    problems_left_out, warnings, unknown, columns, retry (whether trying again may help)}.
     """
     with contextlib.ExitStack() as stack:
         try:
-            loaded = Loaded(files, stack, problems_max=problems_max)
+            loaded: Loaded | OpenDataset = files.open(stack, problems_max=problems_max)
             key = loaded.key()
             found = store.find(key)
             if found is not None:
@@ -171,22 +195,22 @@ def build(
                     report, facts = _build(loaded, folder, Path(scratch), rows_max=rows_max, memory_mb=memory_mb)
                 if report["problems"]:
                     return report
-                place = store.place(folder, key, _MAPS, {**facts, "report": report})
+                place = store.place(folder, key, loaded.maps, {**facts, "report": report})
                 return {**report, "index": str(place)}
         except RefusedError as error:
             return _refused(error.problems, retry=False)
         except UnreadableError as error:
             return _refused((error.problem,), retry=True)
         except duckdb.OutOfMemoryException:
-            text = f"does not fit into {memory_mb} MB while it is sorted; raise roster.load_memory_mb"
-            return _refused((Problem(str(files.workers.path), 0, "", text),), retry=True)
+            text = f"does not fit into {memory_mb} MB while it is sorted; raise {files.setting}.load_memory_mb"
+            return _refused((Problem(str(files.path), 0, "", text),), retry=True)
         except (duckdb.Error, OSError) as error:
             text = f"cannot be indexed: {first_lines(str(error))}"
-            return _refused((Problem(str(files.workers.path), 0, "", text),), retry=True)
+            return _refused((Problem(str(files.path), 0, "", text),), retry=True)
 
 
 def _build(
-    loaded: Loaded, folder: Path, scratch: Path, *, rows_max: int, memory_mb: int
+    loaded: Loaded | OpenDataset, folder: Path, scratch: Path, *, rows_max: int, memory_mb: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write the index into `folder`, unless there are problems; the report, and what the manifest has to say."""
     with open_duckdb(scratch, memory_mb) as db:
@@ -198,12 +222,10 @@ def _build(
         bytes_max = _MAP_BYTES_MIN + 16 * sum(table.row_count * 1024 for table in loaded.tables)
         writer = IndexWriter(folder, bytes_max=bytes_max)
         try:
-            maps = RosterMaps(db, scratch, writer)
-            facts = maps.write(loaded.tables[0], {table.dataset.name for table in loaded.tables[1:]})
+            said, facts = loaded.write(db, scratch, writer)
         finally:
             writer.close()
-    report["active"] = facts.pop("active_count")
-    return report, facts
+    return report | said, facts
 
 
 def _refused(problems: tuple[Problem, ...], *, retry: bool) -> dict[str, Any]:
@@ -221,21 +243,16 @@ def _refused(problems: tuple[Problem, ...], *, retry: bool) -> dict[str, Any]:
     }
 
 
-def _columns(table: OpenTable) -> dict[str, Any]:
-    assert table.matched is not None  # noqa: S101  the caller looked
-    return {
-        "used": table.matched.used,
-        "ignored": list(table.matched.ignored),
-        "defaulted": table.matched.defaulted,
-    }
-
-
 def main() -> None:
     """See the module's docstring."""
     request = json.load(sys.stdin)
     store = Store(Path(request["index_dir"]))
+    given = request["files"]
     report = build(
-        RosterFiles.read(request["files"]), store, rows_max=request["rows_max"], memory_mb=request["memory_mb"]
+        DatasetFiles.read(given) if "dataset" in given else RosterFiles.read(given),
+        store,
+        rows_max=request["rows_max"],
+        memory_mb=request["memory_mb"],
     )
     store.sweep()
     json.dump(report, sys.stdout)

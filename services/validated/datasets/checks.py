@@ -53,8 +53,11 @@ class Checker:
         for column in self._table.dataset.columns:
             if column.name in has:
                 _CHECKS[column.type](self, column)
+                if column.may_be_empty is False and column.type not in (ColumnType.ID, ColumnType.NAME):
+                    text = f"is empty; give it a value, or add it to {self._table.dataset.setting}.may_be_empty"
+                    self._add(column.name, "trim(v) = ''", lambda _, text=text: text)  # type: ignore[misc]
         if self._table.dataset.is_unique:
-            self._check_unique(self._table.dataset.key[0])
+            self._check_unique(self._table.dataset.key)
         order = [column.name for column in self._table.dataset.columns]
         for part, row, name, text in sorted(self._found, key=lambda each: (*each[:2], order.index(each[2]))):
             self._problems.add(Problem(self._table.shown(part), row, name, text))
@@ -116,7 +119,8 @@ class Checker:
     def check_flag(self, column: Column) -> None:
         """See ColumnType.FLAG."""
         good = ", ".join(f"'{each}'" for each in ACTIVE)
-        self._add(column.name, "trim(v) = ''", lambda _: f"is empty; write one of {_SPELLINGS}")
+        if column.may_be_empty is None:
+            self._add(column.name, "trim(v) = ''", lambda _: f"is empty; write one of {_SPELLINGS}")
         self._add(
             column.name,
             f"trim(v) <> '' AND lower(trim(v)) NOT IN ({good})",
@@ -144,6 +148,13 @@ class Checker:
                 f"v IN ({', '.join(literal(each) for each in list(bad)[: self._found_max])})",
                 bad.__getitem__,
             )
+
+    def check_plain(self, column: Column) -> None:
+        """See ColumnType.INTEGER, DECIMAL and DATE: as they are written there and in no other way."""
+        good, example = _PLAIN[column.type]
+        self._add(
+            column.name, f"v <> '' AND NOT ({good})", lambda v: f"{v[:40]!r} is no {column.type}; write {example}"
+        )
 
     def check_latitude(self, column: Column) -> None:
         """See ColumnType.LATITUDE; the longitude is checked with it."""
@@ -176,6 +187,9 @@ class Checker:
 
         def read() -> Iterator[tuple[str, str]]:
             for text in self._distinct(column.name):
+                if not text and column.may_be_empty is not None:
+                    yield "", ""
+                    continue
                 instant = _microseconds(text)
                 if instant is None:
                     bad.add(text)
@@ -195,23 +209,25 @@ class Checker:
         while batch := cursor.fetchmany(_BATCH_ROWS):
             yield from (each[0] for each in batch)
 
-    def _check_unique(self, name: str) -> None:
+    def _check_unique(self, names: tuple[str, ...]) -> None:
         table = f'"{self._table.dataset.name}"'
-        key = f'"{name}"'
+        key = ", ".join(f'"{name}"' for name in names)
         several = f"SELECT {key} FROM {table} GROUP BY {key} HAVING count(*) > 1"
         if not self._db.execute(f"{several} LIMIT 1").fetchall():
             return
         rows = self._db.execute(
-            f"SELECT part, row, {key} FROM {table} WHERE {key} IN ({several}) ORDER BY part, row"
+            f"SELECT part, row, {key} FROM {table} WHERE ({key}) IN ({several}) ORDER BY part, row"
         ).fetchall()
-        first: dict[str, tuple[int, int]] = {}
-        for part, row, value in rows:
-            if not value.strip():
+        first: dict[tuple[str, ...], tuple[int, int]] = {}
+        for part, row, *values in rows:
+            if not all(value.strip() for value in values):
                 continue
-            at = first.setdefault(value, (part, row))
+            at = first.setdefault(tuple(values), (part, row))
             if at != (part, row):
                 where = "" if at[0] == part else f" of {self._table.shown(at[0])}"
-                self._found.append((part, row, name, f"{value[:80]!r} stands in row {at[1]}{where} already; keep one"))
+                shown = ", ".join(repr(value[:80]) for value in values)
+                text = f"{shown} stands in row {at[1]}{where} already; keep one"
+                self._found.append((part, row, names[0], text))
 
 
 def _why_odd(value: str) -> str:
@@ -245,6 +261,20 @@ def _microseconds(text: str) -> int | None:
     return round(instant.timestamp() * 1_000_000)
 
 
+_PLAIN: Final = {
+    ColumnType.INTEGER: (
+        "regexp_full_match(v, '0|-?[1-9][0-9]{0,17}')",
+        "a whole number of at most 18 digits, such as 1200: no sign +, no zeros before it, no marks between the digits",
+    ),
+    ColumnType.DECIMAL: (
+        r"regexp_full_match(v, '-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?')",
+        "a decimal number such as 19.90: a point, no exponent, no currency, no marks between the digits",
+    ),
+    ColumnType.DATE: (
+        "regexp_full_match(v, '[0-9]{4}-[0-9]{2}-[0-9]{2}') AND TRY_CAST(v AS DATE) IS NOT NULL",
+        "a day as 2026-12-05",
+    ),
+}
 _CHECKS: Final[dict[ColumnType, Callable[[Checker, Column], None]]] = {
     ColumnType.ID: Checker.check_id,
     ColumnType.NAME: Checker.check_id,
@@ -254,4 +284,7 @@ _CHECKS: Final[dict[ColumnType, Callable[[Checker, Column], None]]] = {
     ColumnType.LATITUDE: Checker.check_latitude,
     ColumnType.LONGITUDE: Checker.check_longitude,
     ColumnType.INSTANT: Checker.check_instant,
+    ColumnType.INTEGER: Checker.check_plain,
+    ColumnType.DECIMAL: Checker.check_plain,
+    ColumnType.DATE: Checker.check_plain,
 }

@@ -30,6 +30,12 @@ class ColumnType(StrEnum):
     """Degrees, WGS 84; both or neither."""
     INSTANT = "instant"
     """RFC 3339 with an offset."""
+    INTEGER = "integer"
+    """A whole number of at most 18 digits, written plainly."""
+    DECIMAL = "decimal"
+    """A decimal number of at most 18 digits before and 18 after the point, without exponent. Never a float."""
+    DATE = "date"
+    """A day as YYYY-MM-DD."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,8 @@ class Column:
     name: str
     type: ColumnType
     required: bool = False
+    may_be_empty: bool | None = None
+    """Whether a row may have no value here. None: as the type has it."""
     synonyms: tuple[str, ...] = ()
     """What others call such a column, folded by `fold_header`."""
     absent: str = ""
@@ -56,6 +64,9 @@ class Dataset:
     key: tuple[str, ...]
     is_unique: bool
     """Whether a key stands in one row at most."""
+    setting: str = "roster"
+    """The table of the configuration that names its files, for those who have to mend it."""
+    when_empty: str = "an empty roster would make everybody a phantom"
 
     def column(self, name: str) -> Column:
         """The column called `name`."""

@@ -108,7 +108,8 @@ class DelimitedRows(TextRows):
         if len(header) == 1:
             for other in (";", "\t", ",", "|"):
                 if other in header[0]:
-                    text = f"the header seems to be parted by {other!r}; set roster.delimiter = {json.dumps(other)}"
+                    setting = f"{self._dataset.setting}.delimiter"
+                    text = f"the header seems to be parted by {other!r}; set {setting} = {json.dumps(other)}"
                     raise self._refusal(0, "", text)
 
     def _picker(self, header: Sequence[str], used: dict[str, str]) -> Callable[[list[str]], Sequence[str]]:

@@ -35,6 +35,7 @@ def match(
     without which the match may be used.
     """
     problems: list[tuple[str, str]] = []
+    mapping_name = _mapping_name(dataset)
     for name, count in Counter(header).items():
         if count > 1:
             problems.append((name[:80], f"the header has {count} columns of this name; rename all but one"))
@@ -45,10 +46,10 @@ def match(
         if len(found) == 1:
             used[column.name] = found[0]
         elif found:
-            text = f"{_listed(found)} differ in case alone; map one in roster.columns and ignore the other"
+            text = f"{_listed(found)} differ in case alone; map one in {mapping_name} and ignore the other"
             problems.append((column.name, text))
         elif column.name in mapping:
-            text = f'there is no column "{wanted}" for {column.name} but {_listed(header)}; mend roster.columns'
+            text = f'there is no column "{wanted}" for {column.name} but {_listed(header)}; mend {mapping_name}'
             problems.append((column.name, text))
     for name, count in Counter(used.values()).items():
         if count > 1:
@@ -61,10 +62,10 @@ def match(
             continue
         alike = [name for name in left if _looks_like(name, column, has_it=column.name in used)]
         if column.name not in used and column.required and not alike:
-            text = f'there is no column "{column.name}" but {_listed(header)}; rename it or map it in roster.columns'
+            text = f'there is no column "{column.name}" but {_listed(header)}; rename it or map it in {mapping_name}'
             problems.append((column.name, text))
         elif alike:
-            problems.append((column.name, _refusal(column, alike, has_it=column.name in used)))
+            problems.append((column.name, _refusal(dataset, column, alike, has_it=column.name in used)))
     defaulted = {column.name: column.absent for column in dataset.columns if column.name not in used}
     ignored = tuple(name for name in dict.fromkeys(header) if name not in used.values())
     return Matched(used, ignored, defaulted), problems
@@ -94,14 +95,21 @@ def _is_slip(folded: str, other: str) -> bool:
     return min(len(folded), len(other)) >= 4 and fuzz.ratio(folded, other) >= _ALIKE
 
 
-def _refusal(column: Column, alike: Sequence[str], *, has_it: bool) -> str:
+def _refusal(dataset: Dataset, column: Column, alike: Sequence[str], *, has_it: bool) -> str:
     name = alike[0]
+    ignored = f"{dataset.setting}.ignore_columns"
     looks = f"{_listed(alike)} look{'s' * (len(alike) == 1)} like it"
     if has_it:
-        return f'{looks} beside the column that is read; if it is not meant, add "{name}" to roster.ignore_columns'
+        return f'{looks} beside the column that is read; if it is not meant, add "{name}" to {ignored}'
     meaning = f" (then {column.absent})" if column.absent else ""
-    text = f'there is no column "{column.name}", and {looks}; map it: roster.columns = {{{column.name} = "{name}"}}'
-    return text if column.required else f'{text}, or add "{name}" to roster.ignore_columns{meaning}'
+    mapped = f'{_mapping_name(dataset)} = {{{column.name} = "{name}"}}'
+    text = f'there is no column "{column.name}", and {looks}; map it: {mapped}'
+    return text if column.required else f'{text}, or add "{name}" to {ignored}{meaning}'
+
+
+def _mapping_name(dataset: Dataset) -> str:
+    """The setting that maps our columns to the table's."""
+    return f"{dataset.setting}.{'columns' if dataset.setting == 'roster' else 'source_columns'}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any, TextIO
 
 from validated.datasets.dataset import Column, ColumnType
@@ -44,10 +45,11 @@ class JsonRows(TextRows):
                         raise self._refusal(row, "", "is a blank line in the middle; remove it")
                 return
             try:
-                each = json.loads(line, object_pairs_hook=_distinct)
+                # A decimal keeps the digits that it is written with.
+                each = json.loads(line, object_pairs_hook=_distinct, parse_float=Decimal)
             except _RepeatedName as error:
                 raise self._refusal(row, str(error)[:80], "stands twice in the object; keep one") from None
-            except (ValueError, RecursionError) as error:
+            except (ValueError, RecursionError, InvalidOperation) as error:
                 raise self._refusal(row, "", f"is no JSON ({str(error)[:100]}); write one object a line") from None
             if not isinstance(each, dict):
                 raise self._refusal(row, "", "is no JSON object; write one object a line")
@@ -63,14 +65,26 @@ class JsonRows(TextRows):
             if kind is ColumnType.FLAG:
                 return "true" if value else "false"
         elif isinstance(value, int):
-            if kind not in (ColumnType.NAME, ColumnType.LABELS, ColumnType.INSTANT) and abs(value) < 1 << 63:
+            if (
+                kind not in (ColumnType.NAME, ColumnType.LABELS, ColumnType.INSTANT, ColumnType.DATE)
+                and abs(value) < 1 << 63
+            ):
                 return str(value)
-        elif isinstance(value, float):
+        elif isinstance(value, Decimal):
             if kind in (ColumnType.LATITUDE, ColumnType.LONGITUDE):
-                return repr(value)
+                return repr(float(value))
+            if kind is ColumnType.DECIMAL:
+                return str(value)
         elif isinstance(value, list) and kind is ColumnType.LABELS:
             return json.dumps(value, ensure_ascii=False)
-        what = {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}[type(value)]
+        what = {
+            bool: "a boolean",
+            int: "a number",
+            float: "a number",
+            Decimal: "a number",
+            list: "a list",
+            dict: "an object",
+        }[type(value)]
         raise self._refusal(row, column.name, f"is {what} where {column.type} belongs; write it as text")
 
 

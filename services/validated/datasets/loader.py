@@ -9,19 +9,26 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import lmdb
 import structlog
 
-from validated.config import RosterTable
+from validated.config import FilesTable, RosterTable
 from validated.datasets.index import RosterIndex
 from validated.datasets.parts import Signature, signature
 from validated.datasets.store import Store, StoreError
 
 _log = structlog.get_logger()
+
+
+class _Counted(Protocol):
+    row_count: int
+
+
+IndexT = TypeVar("IndexT", bound=_Counted)
 _SERVICES: Final = Path(__file__).resolve().parents[2]
 
 
@@ -36,11 +43,26 @@ class LoadError(Exception):
         """Whether the same files may do later: they could not be read, or their reader was killed."""
 
 
-class Loader:
-    """Loads the files of `table`. One load at a time, in any thread."""
+class Plan(NamedTuple, Generic[IndexT]):
+    """What is loaded, and how."""
 
-    def __init__(self, table: RosterTable) -> None:
+    setting: str
+    """The table of the configuration."""
+    paths: Sequence[Path]
+    request: Mapping[str, Any]
+    """What `build` takes as `files`."""
+    open: Callable[[Path], IndexT]
+    """Makes the index out of its folder. Raises OSError, ValueError, KeyError, lmdb.Error."""
+    folder: str
+    """The name of the folder of its indexes, beside those of others."""
+
+
+class Loader(Generic[IndexT]):
+    """Loads the files of `table` by `plan`. One load at a time, in any thread."""
+
+    def __init__(self, table: FilesTable, plan: Plan[IndexT]) -> None:
         self._table = table
+        self._plan = plan
         self._process: subprocess.Popen[bytes] | None = None
         self._closing = threading.Event()
         self._temporary: Path | None = None
@@ -48,11 +70,11 @@ class Loader:
 
     def signatures(self) -> tuple[Signature, ...]:
         """What changes when the files do."""
-        return tuple(signature(path) for path in self._paths())
+        return tuple(signature(path) for path in self._plan.paths)
 
-    def load(self) -> tuple[RosterIndex, dict[str, Any]]:
+    def load(self) -> tuple[IndexT, dict[str, Any]]:
         """The index and the report of its building. Raises LoadError."""
-        for path, each in zip(self._paths(), self.signatures(), strict=True):
+        for path, each in zip(self._plan.paths, self.signatures(), strict=True):
             if each is None:
                 raise LoadError([f"{path}: {_why_not(path)}; check the path and the permissions"], retry=True)
         report = self._run()
@@ -60,7 +82,7 @@ class Loader:
         if problems:
             raise LoadError(problems, report["problems_left_out"], retry=report["retry"])
         try:
-            return RosterIndex(Path(report["index"])), report
+            return self._plan.open(Path(report["index"])), report
         except (OSError, ValueError, KeyError, lmdb.Error) as error:
             text = (
                 f"{self._table.path}: the index cannot be opened ({type(error).__name__}: {error}); it is built again"
@@ -76,21 +98,18 @@ class Loader:
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
-    def _paths(self) -> list[Path]:
-        table = self._table
-        return [path for path in (table.path, table.assignments_path, table.do_not_send_path) if path is not None]
-
     def _index_dir(self) -> Path:
         """The folder of indexes, made where it is missing."""
         if self._store is not None and self._store.is_dir():
             return self._store
-        wanted = self._table.index_dir or default_index_dir()
+        wanted = self._table.index_dir or default_index_dir().with_name(self._plan.folder)
         try:
             self._store = Store(wanted).root
         except (StoreError, OSError) as error:
             if self._temporary is None or not self._temporary.is_dir():
                 self._temporary = Path(tempfile.mkdtemp(prefix="validated-"))
-                advice = "set roster.index_dir to a folder of this user's own; each start builds anew without it"
+                setting = f"{self._plan.setting}.index_dir"
+                advice = f"set {setting} to a folder of this user's own; each start builds anew without it"
                 _log.warning("no folder for indexes", problem=str(error), advice=advice)
             self._store = self._temporary
         return self._store
@@ -98,7 +117,7 @@ class Loader:
     def _run(self) -> dict[str, Any]:
         table = self._table
         request = {
-            "files": request_of(table),
+            "files": dict(self._plan.request),
             "index_dir": str(self._index_dir()),
             "rows_max": table.rows_max,
             "memory_mb": table.load_memory_mb,
@@ -123,7 +142,7 @@ class Loader:
             process.kill()
             process.communicate()
             raise LoadError(
-                [f"{table.path}: not read in {table.load_ms} ms; raise roster.load_ms"], retry=True
+                [f"{table.path}: not read in {table.load_ms} ms; raise {self._plan.setting}.load_ms"], retry=True
             ) from None
         finally:
             self._process = None
@@ -133,6 +152,12 @@ class Loader:
             raise LoadError([text], retry=True)
         report: dict[str, Any] = json.loads(answer)
         return report
+
+
+def roster_plan(table: RosterTable) -> Plan[RosterIndex]:
+    """How a roster is loaded."""
+    paths = [path for path in (table.path, table.assignments_path, table.do_not_send_path) if path is not None]
+    return Plan("roster", paths, request_of(table), RosterIndex, default_index_dir().name)
 
 
 def request_of(table: RosterTable) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 
@@ -42,6 +42,9 @@ _PARQUET_TYPES: Final = {
     ColumnType.LATITUDE: ("DOUBLE", "FLOAT", "DECIMAL", *_TEXTS, *_INTEGERS),
     ColumnType.LONGITUDE: ("DOUBLE", "FLOAT", "DECIMAL", *_TEXTS, *_INTEGERS),
     ColumnType.INSTANT: ("TIMESTAMP WITH TIME ZONE", *_TEXTS),
+    ColumnType.INTEGER: (*_INTEGERS, *_TEXTS),
+    ColumnType.DECIMAL: ("DECIMAL", *_INTEGERS, *_TEXTS),
+    ColumnType.DATE: ("DATE", *_TEXTS),
 }
 
 
@@ -102,7 +105,7 @@ class OpenTable:
                 text = f"differs from {self.shown(0)} in the columns {other}; the parts of a folder must have the same"
                 raise self._refusal(number, 0, "", text)
         if not self.row_count and self.dataset.is_unique:
-            text = "has no rows: an empty roster would make everybody a phantom"
+            text = f"has no rows: {self.dataset.when_empty}"
             raise RefusedError(Problem(str(self.files.path), 0, "", text))
 
     def _load_text(
@@ -194,7 +197,7 @@ class OpenTable:
         counted = db.execute(f"SELECT count(*) FROM {source}").fetchone()
         count = int(counted[0]) if counted else 0
         if count > rows_max:
-            raise self._refusal(number, 0, "", "more rows than roster.rows_max allows; raise it")
+            raise self._refusal(number, 0, "", f"more rows than {self.dataset.setting}.rows_max allows; raise it")
         self._insert(db, number, source, picked, count)
 
     def _wanted(self, column: Column) -> str:
@@ -231,6 +234,16 @@ class OpenTable:
 
     def _refusal(self, number: int, row: int, column: str, text: str) -> RefusedError:
         return RefusedError(Problem(self.shown(number), row, column, text))
+
+
+def columns_of(table: OpenTable) -> dict[str, Any]:
+    """How the columns of a table that was loaded were matched: {used, ignored, defaulted}."""
+    assert table.matched is not None  # noqa: S101  the caller looked
+    return {
+        "used": table.matched.used,
+        "ignored": list(table.matched.ignored),
+        "defaulted": table.matched.defaulted,
+    }
 
 
 def open_duckdb(folder: Path, memory_mb: int) -> duckdb.DuckDBPyConnection:

@@ -62,7 +62,8 @@ class TextRows(abc.ABC):
                 raise self._refusal(
                     0,
                     "",
-                    f'is {name.upper()} and was to be {named}; save it as UTF-8 (or set roster.encoding = "{name}")',
+                    f"is {name.upper()} and was to be {named}; save it as UTF-8 "
+                    f'(or set {self._dataset.setting}.encoding = "{name}")',
                 )
         if b"\x00" in start and not named.startswith(("utf-16", "utf-32")):
             raise self._refusal(0, "", "begins with zero bytes, as UTF-16 has them; save it as UTF-8")
@@ -73,7 +74,7 @@ class TextRows(abc.ABC):
         for batch in batches:
             count += len(batch)
             if count > rows_max:
-                raise self._refusal(0, "", f"more than {rows_max} rows; raise roster.rows_max")
+                raise self._refusal(0, "", f"more than {rows_max} rows; raise {self._dataset.setting}.rows_max")
             lines = list(map(SEPARATOR.join, batch))
             chunk = "\n".join(lines)
             if (
@@ -104,7 +105,8 @@ class TextRows(abc.ABC):
 
     def _locate_bad_bytes(self) -> RefusedError:
         """The refusal of a file that is not of its encoding."""
-        advice = f'is not {self._encoding}; save the file as UTF-8, or set roster.encoding (such as "cp1252")'
+        setting = f"{self._dataset.setting}.encoding"
+        advice = f'is not {self._encoding}; save the file as UTF-8, or set {setting} (such as "cp1252")'
         with self._open("surrogateescape") as text:
             row, column, shown = self._find_escaped(text)
         return self._refusal(row, column, f"{shown} {advice}".strip())

@@ -12,7 +12,7 @@ from typing import Final
 from validated.kinds.email import EmailValidator
 from validated.kinds.fill import FillValidator
 from validated.kinds.json_schema import JsonSchemaValidator
-from validated.kinds.validator import MakeValidator, Tools, Validator
+from validated.kinds.validator import SPEC_MEMBERS, MakeValidator, Tools, Validator
 
 ENTRY_POINT_GROUP: Final = "lakehouse.kinds"
 
@@ -35,7 +35,7 @@ def find_kinds() -> dict[str, MakeValidator]:
     """
     makers = dict(KINDS)
     for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda each: each.name):
-        if point.name in makers:
+        if point.name in makers or point.name in SPEC_MEMBERS:
             raise KindError(f'kind "{point.name}" of {point.value}: the name is taken')
         try:
             makers[point.name] = point.load()

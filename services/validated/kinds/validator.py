@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from lakehouse.strict_json.parser import JsonValue
+from lakehouse.validated.v1.validated_pb2 import ValidateRequest
 from validated.config import CANDIDATE_FACTS, LimitsTable
 from validated.datasets.worker import RosterVersion, WorkerLookup
 from validated.findings import Finding, Findings
 from validated.kinds.spec import Spec
 
+SPEC_MEMBERS: Final = frozenset(field.name for field in ValidateRequest.DESCRIPTOR.oneofs_by_name["spec"].fields)
+"""The members of ``oneof spec``: no kind without one of its own may be called so."""
 PROMPT_CHARS_MAX: Final = 20_000
 """So much of a prompt is searched for people."""
 
@@ -28,13 +31,22 @@ class Tools:
     """What a model may know of a worker."""
 
 
+class DatasetVersion(NamedTuple):
+    """A dataset in the version that decided."""
+
+    name: str
+    version: str
+
+
 class Ground(NamedTuple):
     """What the ground truth said, apart from the findings."""
 
     grounded: bool | None
     """Whether every worker whom the artifact names stands in the roster; None where it names nobody."""
-    roster: RosterVersion
-    """The one version that answered everything."""
+    roster: RosterVersion | None
+    """The one version that answered everything; None where no roster was asked."""
+    datasets: Sequence[DatasetVersion] = ()
+    """Of a declared kind: each dataset that was asked, in the one version that answered everything."""
 
 
 class Task(NamedTuple):
@@ -62,6 +74,7 @@ class Brief(NamedTuple):
     infeasible: bool = False
     findings: Sequence[Finding] = ()
     roster: RosterVersion | None = None
+    datasets: Sequence[DatasetVersion] = ()
 
 
 class Validator(Protocol):
@@ -76,7 +89,7 @@ class Validator(Protocol):
     """
 
     async def validate(self, artifact: JsonValue, spec: Spec, findings: Findings) -> Ground | None:
-        """Add to `findings`, which is empty, what is wrong with `artifact`; None where no roster was asked.
+        """Add to `findings`, which is empty, what is wrong with `artifact`; None where no ground truth was asked.
 
         The verdict must depend on these arguments and on the roster alone. Raises Fault where the request or the
         system is at fault, RosterUnavailable where the roster does not answer.

@@ -94,7 +94,7 @@ class StreamIterateRequest(_message.Message):
     def __init__(self, request: _Optional[_Union[IterateRequest, _Mapping]] = ...) -> None: ...
 
 class Attempt(_message.Message):
-    __slots__ = ("iteration", "provider", "model", "verdict", "raw", "raw_truncated", "findings", "parse_problem", "input_tokens", "output_tokens", "chat_ms", "validate_ms", "roster", "span_id", "cost_nano_usd")
+    __slots__ = ("iteration", "provider", "model", "verdict", "raw", "raw_truncated", "findings", "parse_problem", "input_tokens", "output_tokens", "chat_ms", "validate_ms", "roster", "span_id", "cost_nano_usd", "datasets")
     ITERATION_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -110,6 +110,7 @@ class Attempt(_message.Message):
     ROSTER_FIELD_NUMBER: _ClassVar[int]
     SPAN_ID_FIELD_NUMBER: _ClassVar[int]
     COST_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    DATASETS_FIELD_NUMBER: _ClassVar[int]
     iteration: int
     provider: str
     model: str
@@ -125,7 +126,8 @@ class Attempt(_message.Message):
     roster: str
     span_id: str
     cost_nano_usd: int
-    def __init__(self, iteration: _Optional[int] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., raw: _Optional[str] = ..., raw_truncated: bool = ..., findings: _Optional[_Iterable[_Union[_validated_pb2.Finding, _Mapping]]] = ..., parse_problem: _Optional[str] = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., chat_ms: _Optional[int] = ..., validate_ms: _Optional[int] = ..., roster: _Optional[str] = ..., span_id: _Optional[str] = ..., cost_nano_usd: _Optional[int] = ...) -> None: ...
+    datasets: _containers.RepeatedCompositeFieldContainer[_validated_pb2.DatasetVersion]
+    def __init__(self, iteration: _Optional[int] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., raw: _Optional[str] = ..., raw_truncated: bool = ..., findings: _Optional[_Iterable[_Union[_validated_pb2.Finding, _Mapping]]] = ..., parse_problem: _Optional[str] = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., chat_ms: _Optional[int] = ..., validate_ms: _Optional[int] = ..., roster: _Optional[str] = ..., span_id: _Optional[str] = ..., cost_nano_usd: _Optional[int] = ..., datasets: _Optional[_Iterable[_Union[_validated_pb2.DatasetVersion, _Mapping]]] = ...) -> None: ...
 
 class Accepted(_message.Message):
     __slots__ = ("artifact_json",)

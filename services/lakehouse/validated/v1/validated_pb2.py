@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lakehouse/validated/v1/validated.proto\x12\x16lakehouse.validated.v1\"\xac\x02\n\x0c\x42riefRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x30\n\x04\x66ill\x18\x02 \x01(\x0b\x32 .lakehouse.validated.v1.FillSpecH\x00\x12\x32\n\x05\x65mail\x18\x03 \x01(\x0b\x32!.lakehouse.validated.v1.EmailSpecH\x00\x12=\n\x0bjson_schema\x18\x04 \x01(\x0b\x32&.lakehouse.validated.v1.JsonSchemaSpecH\x00\x12\x13\n\tspec_json\x18\x05 \x01(\tH\x00\x12\x0e\n\x06prompt\x18\x06 \x01(\t\x12\x1b\n\x0e\x63\x61ndidates_max\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x0c\n\x04seed\x18\x08 \x01(\tB\x06\n\x04specB\x11\n\x0f_candidates_max\"\xc3\x02\n\rBriefResponse\x12\x14\n\x0cinstructions\x18\x01 \x01(\t\x12\x18\n\x10\x66orm_schema_json\x18\x02 \x01(\t\x12\x1e\n\x16\x63\x61ndidates_schema_json\x18\x03 \x01(\t\x12\x17\n\x0f\x63\x61ndidates_json\x18\x04 \x01(\t\x12\x18\n\x10\x63\x61ndidates_total\x18\x05 \x01(\x05\x12!\n\x19\x63\x61ndidates_total_is_floor\x18\x06 \x01(\x08\x12\x0e\n\x06needed\x18\x07 \x01(\x05\x12\x12\n\ninfeasible\x18\x08 \x01(\x08\x12\x31\n\x08\x66indings\x18\t \x03(\x0b\x32\x1f.lakehouse.validated.v1.Finding\x12\x35\n\x06roster\x18\n \x01(\x0b\x32%.lakehouse.validated.v1.RosterVersion\"\x12\n\x10ListKindsRequest\"@\n\x11ListKindsResponse\x12+\n\x05kinds\x18\x01 \x03(\x0b\x32\x1c.lakehouse.validated.v1.Kind\"[\n\x04Kind\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x18\n\x10spec_schema_json\x18\x03 \x01(\t\x12\x16\n\x0ehas_candidates\x18\x04 \x01(\x08\"\xf8\x01\n\x0fValidateRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x30\n\x04\x66ill\x18\x02 \x01(\x0b\x32 .lakehouse.validated.v1.FillSpecH\x00\x12\x32\n\x05\x65mail\x18\x03 \x01(\x0b\x32!.lakehouse.validated.v1.EmailSpecH\x00\x12=\n\x0bjson_schema\x18\x04 \x01(\x0b\x32&.lakehouse.validated.v1.JsonSchemaSpecH\x00\x12\x13\n\tspec_json\x18\x05 \x01(\tH\x00\x12\x15\n\rartifact_json\x18\x06 \x01(\tB\x06\n\x04spec\"\xc2\x02\n\x08\x46illSpec\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12\x0c\n\x04\x63ity\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x13\n\x0bshift_start\x18\x05 \x01(\t\x12\x11\n\tshift_end\x18\x06 \x01(\t\x12\x1f\n\x17required_certifications\x18\x07 \x03(\t\x12\x11\n\tclient_id\x18\x08 \x01(\t\x12;\n\x11\x61llowed_locations\x18\t \x03(\x0b\x32 .lakehouse.validated.v1.Location\x12\x31\n\x04site\x18\n \x01(\x0b\x32#.lakehouse.validated.v1.Coordinates\x12\x1c\n\x0fmax_distance_km\x18\x0b \x01(\x01H\x00\x88\x01\x01\x42\x12\n\x10_max_distance_km\"\'\n\x08Location\x12\x0c\n\x04\x63ity\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"2\n\x0b\x43oordinates\x12\x10\n\x08latitude\x18\x01 \x01(\x01\x12\x11\n\tlongitude\x18\x02 \x01(\x01\"\x98\x01\n\tEmailSpec\x12\x12\n\nworker_ids\x18\x01 \x03(\t\x12\x14\n\x0cto_worker_id\x18\x02 \x01(\t\x12\x19\n\x11subject_chars_max\x18\x03 \x01(\x05\x12\x16\n\x0e\x62ody_chars_max\x18\x04 \x01(\x05\x12\x17\n\x0f\x61llowed_numbers\x18\x05 \x03(\t\x12\x15\n\rallowed_names\x18\x06 \x03(\t\"%\n\x0eJsonSchemaSpec\x12\x13\n\x0bschema_json\x18\x01 \x01(\t\"\xf6\x01\n\x10ValidateResponse\x12\x0e\n\x06passed\x18\x01 \x01(\x08\x12\x31\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x1f.lakehouse.validated.v1.Finding\x12\x19\n\x11\x66indings_left_out\x18\x03 \x01(\x05\x12\x1f\n\x12grounded_in_roster\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x35\n\x06roster\x18\x05 \x01(\x0b\x32%.lakehouse.validated.v1.RosterVersion\x12\x15\n\rartifact_json\x18\x06 \x01(\tB\x15\n\x13_grounded_in_roster\"\x8d\x01\n\x07\x46inding\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x37\n\x0bsuggestions\x18\x04 \x03(\x0b\x32\".lakehouse.validated.v1.Suggestion\x12\x1c\n\x14unrestricted_message\x18\x05 \x01(\t\"A\n\nSuggestion\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nfacts_json\x18\x03 \x01(\t\"V\n\rRosterVersion\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\trow_count\x18\x03 \x01(\x05\x12\x11\n\tloaded_at\x18\x04 \x01(\t2\xa8\x02\n\x0fValidateService\x12T\n\x05\x42rief\x12$.lakehouse.validated.v1.BriefRequest\x1a%.lakehouse.validated.v1.BriefResponse\x12]\n\x08Validate\x12\'.lakehouse.validated.v1.ValidateRequest\x1a(.lakehouse.validated.v1.ValidateResponse\x12`\n\tListKinds\x12(.lakehouse.validated.v1.ListKindsRequest\x1a).lakehouse.validated.v1.ListKindsResponseBg\n\x16lakehouse.validated.v1B\x0eValidatedProtoP\x01Z\"lakehouse/validated/v1;validatedv1\xaa\x02\x16Lakehouse.Validated.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lakehouse/validated/v1/validated.proto\x12\x16lakehouse.validated.v1\"\xac\x02\n\x0c\x42riefRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x30\n\x04\x66ill\x18\x02 \x01(\x0b\x32 .lakehouse.validated.v1.FillSpecH\x00\x12\x32\n\x05\x65mail\x18\x03 \x01(\x0b\x32!.lakehouse.validated.v1.EmailSpecH\x00\x12=\n\x0bjson_schema\x18\x04 \x01(\x0b\x32&.lakehouse.validated.v1.JsonSchemaSpecH\x00\x12\x13\n\tspec_json\x18\x05 \x01(\tH\x00\x12\x0e\n\x06prompt\x18\x06 \x01(\t\x12\x1b\n\x0e\x63\x61ndidates_max\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x0c\n\x04seed\x18\x08 \x01(\tB\x06\n\x04specB\x11\n\x0f_candidates_max\"\xfd\x02\n\rBriefResponse\x12\x14\n\x0cinstructions\x18\x01 \x01(\t\x12\x18\n\x10\x66orm_schema_json\x18\x02 \x01(\t\x12\x1e\n\x16\x63\x61ndidates_schema_json\x18\x03 \x01(\t\x12\x17\n\x0f\x63\x61ndidates_json\x18\x04 \x01(\t\x12\x18\n\x10\x63\x61ndidates_total\x18\x05 \x01(\x05\x12!\n\x19\x63\x61ndidates_total_is_floor\x18\x06 \x01(\x08\x12\x0e\n\x06needed\x18\x07 \x01(\x05\x12\x12\n\ninfeasible\x18\x08 \x01(\x08\x12\x31\n\x08\x66indings\x18\t \x03(\x0b\x32\x1f.lakehouse.validated.v1.Finding\x12\x35\n\x06roster\x18\n \x01(\x0b\x32%.lakehouse.validated.v1.RosterVersion\x12\x38\n\x08\x64\x61tasets\x18\x0b \x03(\x0b\x32&.lakehouse.validated.v1.DatasetVersion\"\x12\n\x10ListKindsRequest\"@\n\x11ListKindsResponse\x12+\n\x05kinds\x18\x01 \x03(\x0b\x32\x1c.lakehouse.validated.v1.Kind\"[\n\x04Kind\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x18\n\x10spec_schema_json\x18\x03 \x01(\t\x12\x16\n\x0ehas_candidates\x18\x04 \x01(\x08\"\xf8\x01\n\x0fValidateRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x30\n\x04\x66ill\x18\x02 \x01(\x0b\x32 .lakehouse.validated.v1.FillSpecH\x00\x12\x32\n\x05\x65mail\x18\x03 \x01(\x0b\x32!.lakehouse.validated.v1.EmailSpecH\x00\x12=\n\x0bjson_schema\x18\x04 \x01(\x0b\x32&.lakehouse.validated.v1.JsonSchemaSpecH\x00\x12\x13\n\tspec_json\x18\x05 \x01(\tH\x00\x12\x15\n\rartifact_json\x18\x06 \x01(\tB\x06\n\x04spec\"\xc2\x02\n\x08\x46illSpec\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12\x0c\n\x04\x63ity\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x13\n\x0bshift_start\x18\x05 \x01(\t\x12\x11\n\tshift_end\x18\x06 \x01(\t\x12\x1f\n\x17required_certifications\x18\x07 \x03(\t\x12\x11\n\tclient_id\x18\x08 \x01(\t\x12;\n\x11\x61llowed_locations\x18\t \x03(\x0b\x32 .lakehouse.validated.v1.Location\x12\x31\n\x04site\x18\n \x01(\x0b\x32#.lakehouse.validated.v1.Coordinates\x12\x1c\n\x0fmax_distance_km\x18\x0b \x01(\x01H\x00\x88\x01\x01\x42\x12\n\x10_max_distance_km\"\'\n\x08Location\x12\x0c\n\x04\x63ity\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"2\n\x0b\x43oordinates\x12\x10\n\x08latitude\x18\x01 \x01(\x01\x12\x11\n\tlongitude\x18\x02 \x01(\x01\"\x98\x01\n\tEmailSpec\x12\x12\n\nworker_ids\x18\x01 \x03(\t\x12\x14\n\x0cto_worker_id\x18\x02 \x01(\t\x12\x19\n\x11subject_chars_max\x18\x03 \x01(\x05\x12\x16\n\x0e\x62ody_chars_max\x18\x04 \x01(\x05\x12\x17\n\x0f\x61llowed_numbers\x18\x05 \x03(\t\x12\x15\n\rallowed_names\x18\x06 \x03(\t\"%\n\x0eJsonSchemaSpec\x12\x13\n\x0bschema_json\x18\x01 \x01(\t\"\xb0\x02\n\x10ValidateResponse\x12\x0e\n\x06passed\x18\x01 \x01(\x08\x12\x31\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x1f.lakehouse.validated.v1.Finding\x12\x19\n\x11\x66indings_left_out\x18\x03 \x01(\x05\x12\x1f\n\x12grounded_in_roster\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x35\n\x06roster\x18\x05 \x01(\x0b\x32%.lakehouse.validated.v1.RosterVersion\x12\x15\n\rartifact_json\x18\x06 \x01(\t\x12\x38\n\x08\x64\x61tasets\x18\x07 \x03(\x0b\x32&.lakehouse.validated.v1.DatasetVersionB\x15\n\x13_grounded_in_roster\"\x8d\x01\n\x07\x46inding\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x37\n\x0bsuggestions\x18\x04 \x03(\x0b\x32\".lakehouse.validated.v1.Suggestion\x12\x1c\n\x14unrestricted_message\x18\x05 \x01(\t\"A\n\nSuggestion\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nfacts_json\x18\x03 \x01(\t\"/\n\x0e\x44\x61tasetVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"V\n\rRosterVersion\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\trow_count\x18\x03 \x01(\x05\x12\x11\n\tloaded_at\x18\x04 \x01(\t2\xa8\x02\n\x0fValidateService\x12T\n\x05\x42rief\x12$.lakehouse.validated.v1.BriefRequest\x1a%.lakehouse.validated.v1.BriefResponse\x12]\n\x08Validate\x12\'.lakehouse.validated.v1.ValidateRequest\x1a(.lakehouse.validated.v1.ValidateResponse\x12`\n\tListKinds\x12(.lakehouse.validated.v1.ListKindsRequest\x1a).lakehouse.validated.v1.ListKindsResponseBg\n\x16lakehouse.validated.v1B\x0eValidatedProtoP\x01Z\"lakehouse/validated/v1;validatedv1\xaa\x02\x16Lakehouse.Validated.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,33 +35,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BRIEFREQUEST']._serialized_start=67
   _globals['_BRIEFREQUEST']._serialized_end=367
   _globals['_BRIEFRESPONSE']._serialized_start=370
-  _globals['_BRIEFRESPONSE']._serialized_end=693
-  _globals['_LISTKINDSREQUEST']._serialized_start=695
-  _globals['_LISTKINDSREQUEST']._serialized_end=713
-  _globals['_LISTKINDSRESPONSE']._serialized_start=715
-  _globals['_LISTKINDSRESPONSE']._serialized_end=779
-  _globals['_KIND']._serialized_start=781
-  _globals['_KIND']._serialized_end=872
-  _globals['_VALIDATEREQUEST']._serialized_start=875
-  _globals['_VALIDATEREQUEST']._serialized_end=1123
-  _globals['_FILLSPEC']._serialized_start=1126
-  _globals['_FILLSPEC']._serialized_end=1448
-  _globals['_LOCATION']._serialized_start=1450
-  _globals['_LOCATION']._serialized_end=1489
-  _globals['_COORDINATES']._serialized_start=1491
-  _globals['_COORDINATES']._serialized_end=1541
-  _globals['_EMAILSPEC']._serialized_start=1544
-  _globals['_EMAILSPEC']._serialized_end=1696
-  _globals['_JSONSCHEMASPEC']._serialized_start=1698
-  _globals['_JSONSCHEMASPEC']._serialized_end=1735
-  _globals['_VALIDATERESPONSE']._serialized_start=1738
-  _globals['_VALIDATERESPONSE']._serialized_end=1984
-  _globals['_FINDING']._serialized_start=1987
-  _globals['_FINDING']._serialized_end=2128
-  _globals['_SUGGESTION']._serialized_start=2130
-  _globals['_SUGGESTION']._serialized_end=2195
-  _globals['_ROSTERVERSION']._serialized_start=2197
-  _globals['_ROSTERVERSION']._serialized_end=2283
-  _globals['_VALIDATESERVICE']._serialized_start=2286
-  _globals['_VALIDATESERVICE']._serialized_end=2582
+  _globals['_BRIEFRESPONSE']._serialized_end=751
+  _globals['_LISTKINDSREQUEST']._serialized_start=753
+  _globals['_LISTKINDSREQUEST']._serialized_end=771
+  _globals['_LISTKINDSRESPONSE']._serialized_start=773
+  _globals['_LISTKINDSRESPONSE']._serialized_end=837
+  _globals['_KIND']._serialized_start=839
+  _globals['_KIND']._serialized_end=930
+  _globals['_VALIDATEREQUEST']._serialized_start=933
+  _globals['_VALIDATEREQUEST']._serialized_end=1181
+  _globals['_FILLSPEC']._serialized_start=1184
+  _globals['_FILLSPEC']._serialized_end=1506
+  _globals['_LOCATION']._serialized_start=1508
+  _globals['_LOCATION']._serialized_end=1547
+  _globals['_COORDINATES']._serialized_start=1549
+  _globals['_COORDINATES']._serialized_end=1599
+  _globals['_EMAILSPEC']._serialized_start=1602
+  _globals['_EMAILSPEC']._serialized_end=1754
+  _globals['_JSONSCHEMASPEC']._serialized_start=1756
+  _globals['_JSONSCHEMASPEC']._serialized_end=1793
+  _globals['_VALIDATERESPONSE']._serialized_start=1796
+  _globals['_VALIDATERESPONSE']._serialized_end=2100
+  _globals['_FINDING']._serialized_start=2103
+  _globals['_FINDING']._serialized_end=2244
+  _globals['_SUGGESTION']._serialized_start=2246
+  _globals['_SUGGESTION']._serialized_end=2311
+  _globals['_DATASETVERSION']._serialized_start=2313
+  _globals['_DATASETVERSION']._serialized_end=2360
+  _globals['_ROSTERVERSION']._serialized_start=2362
+  _globals['_ROSTERVERSION']._serialized_end=2448
+  _globals['_VALIDATESERVICE']._serialized_start=2451
+  _globals['_VALIDATESERVICE']._serialized_end=2747
 # @@protoc_insertion_point(module_scope)

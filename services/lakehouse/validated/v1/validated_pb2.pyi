@@ -27,7 +27,7 @@ class BriefRequest(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., fill: _Optional[_Union[FillSpec, _Mapping]] = ..., email: _Optional[_Union[EmailSpec, _Mapping]] = ..., json_schema: _Optional[_Union[JsonSchemaSpec, _Mapping]] = ..., spec_json: _Optional[str] = ..., prompt: _Optional[str] = ..., candidates_max: _Optional[int] = ..., seed: _Optional[str] = ...) -> None: ...
 
 class BriefResponse(_message.Message):
-    __slots__ = ("instructions", "form_schema_json", "candidates_schema_json", "candidates_json", "candidates_total", "candidates_total_is_floor", "needed", "infeasible", "findings", "roster")
+    __slots__ = ("instructions", "form_schema_json", "candidates_schema_json", "candidates_json", "candidates_total", "candidates_total_is_floor", "needed", "infeasible", "findings", "roster", "datasets")
     INSTRUCTIONS_FIELD_NUMBER: _ClassVar[int]
     FORM_SCHEMA_JSON_FIELD_NUMBER: _ClassVar[int]
     CANDIDATES_SCHEMA_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,7 @@ class BriefResponse(_message.Message):
     INFEASIBLE_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
     ROSTER_FIELD_NUMBER: _ClassVar[int]
+    DATASETS_FIELD_NUMBER: _ClassVar[int]
     instructions: str
     form_schema_json: str
     candidates_schema_json: str
@@ -48,7 +49,8 @@ class BriefResponse(_message.Message):
     infeasible: bool
     findings: _containers.RepeatedCompositeFieldContainer[Finding]
     roster: RosterVersion
-    def __init__(self, instructions: _Optional[str] = ..., form_schema_json: _Optional[str] = ..., candidates_schema_json: _Optional[str] = ..., candidates_json: _Optional[str] = ..., candidates_total: _Optional[int] = ..., candidates_total_is_floor: bool = ..., needed: _Optional[int] = ..., infeasible: bool = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., roster: _Optional[_Union[RosterVersion, _Mapping]] = ...) -> None: ...
+    datasets: _containers.RepeatedCompositeFieldContainer[DatasetVersion]
+    def __init__(self, instructions: _Optional[str] = ..., form_schema_json: _Optional[str] = ..., candidates_schema_json: _Optional[str] = ..., candidates_json: _Optional[str] = ..., candidates_total: _Optional[int] = ..., candidates_total_is_floor: bool = ..., needed: _Optional[int] = ..., infeasible: bool = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., roster: _Optional[_Union[RosterVersion, _Mapping]] = ..., datasets: _Optional[_Iterable[_Union[DatasetVersion, _Mapping]]] = ...) -> None: ...
 
 class ListKindsRequest(_message.Message):
     __slots__ = ()
@@ -153,20 +155,22 @@ class JsonSchemaSpec(_message.Message):
     def __init__(self, schema_json: _Optional[str] = ...) -> None: ...
 
 class ValidateResponse(_message.Message):
-    __slots__ = ("passed", "findings", "findings_left_out", "grounded_in_roster", "roster", "artifact_json")
+    __slots__ = ("passed", "findings", "findings_left_out", "grounded_in_roster", "roster", "artifact_json", "datasets")
     PASSED_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     GROUNDED_IN_ROSTER_FIELD_NUMBER: _ClassVar[int]
     ROSTER_FIELD_NUMBER: _ClassVar[int]
     ARTIFACT_JSON_FIELD_NUMBER: _ClassVar[int]
+    DATASETS_FIELD_NUMBER: _ClassVar[int]
     passed: bool
     findings: _containers.RepeatedCompositeFieldContainer[Finding]
     findings_left_out: int
     grounded_in_roster: bool
     roster: RosterVersion
     artifact_json: str
-    def __init__(self, passed: bool = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., findings_left_out: _Optional[int] = ..., grounded_in_roster: bool = ..., roster: _Optional[_Union[RosterVersion, _Mapping]] = ..., artifact_json: _Optional[str] = ...) -> None: ...
+    datasets: _containers.RepeatedCompositeFieldContainer[DatasetVersion]
+    def __init__(self, passed: bool = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., findings_left_out: _Optional[int] = ..., grounded_in_roster: bool = ..., roster: _Optional[_Union[RosterVersion, _Mapping]] = ..., artifact_json: _Optional[str] = ..., datasets: _Optional[_Iterable[_Union[DatasetVersion, _Mapping]]] = ...) -> None: ...
 
 class Finding(_message.Message):
     __slots__ = ("code", "path", "message", "suggestions", "unrestricted_message")
@@ -191,6 +195,14 @@ class Suggestion(_message.Message):
     name: str
     facts_json: str
     def __init__(self, worker_id: _Optional[str] = ..., name: _Optional[str] = ..., facts_json: _Optional[str] = ...) -> None: ...
+
+class DatasetVersion(_message.Message):
+    __slots__ = ("name", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
 class RosterVersion(_message.Message):
     __slots__ = ("source", "version", "row_count", "loaded_at")

@@ -1,0 +1,205 @@
+"""The files of a declared dataset, read by its columns' types, as the maps that ``DatasetIndex`` reads."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from validated.datasets.checks import Checker, Problems
+from validated.datasets.columns import ACTIVE
+from validated.datasets.dataset import Column, ColumnType, Dataset, Problem, TableFiles
+from validated.datasets.index_build import FIELD, NAME_KEY_CHARS
+from validated.datasets.names import name_key
+from validated.datasets.store import KEY_BYTES_MAX, IndexWriter, engine_digest
+from validated.datasets.tables import OpenTable, columns_of
+from validated.datasets.texts import fold
+
+# The table of the engine: no name of a column, nor one made of it, is the same.
+_TABLE: Final = "rows"
+_FETCH_ROWS: Final = 16_384
+FOLDED_BYTES: Final = 16
+LIKE_CHARS: Final = NAME_KEY_CHARS
+_TYPES: Final = {
+    "text": ColumnType.TEXT,
+    "integer": ColumnType.INTEGER,
+    "decimal": ColumnType.DECIMAL,
+    "boolean": ColumnType.FLAG,
+    "date": ColumnType.DATE,
+    "instant": ColumnType.INSTANT,
+    "labels": ColumnType.LABELS,
+}
+
+_Items = list[tuple[bytes, bytes]]
+
+
+def folded_key(texts: Sequence[str]) -> bytes:
+    """What the keys have in common that differ in case, width and spacing alone."""
+    return hashlib.blake2b(FIELD.join(map(fold, texts)).encode(), digest_size=FOLDED_BYTES).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFiles:
+    """Which files make a dataset, and what its columns are."""
+
+    dataset: Dataset
+    files: TableFiles
+
+    @property
+    def path(self) -> Path:
+        """What people call it by."""
+        return self.files.path
+
+    @property
+    def setting(self) -> str:
+        """The table of the configuration that names the files."""
+        return self.dataset.setting
+
+    def open(self, stack: contextlib.ExitStack, *, problems_max: int) -> OpenDataset:
+        """Open and hash. Raises RefusedError, UnreadableError."""
+        return OpenDataset(self, stack, problems_max=problems_max)
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any]) -> DatasetFiles:
+        """Out of JSON: {dataset, path, key, columns: [[name, type]], may_be_empty, and the rules of TableFiles}."""
+        key = tuple(given["key"])
+        columns = tuple(
+            Column(
+                name,
+                ColumnType.ID if name in key and type_ == "text" else _TYPES[type_],
+                required=True,
+                may_be_empty=name in given["may_be_empty"],
+            )
+            for name, type_ in given["columns"]
+        )
+        dataset = Dataset(
+            _TABLE, columns, key, is_unique=True, setting=f"datasets.{given['dataset']}",
+            when_empty="nothing would stand in an empty dataset",
+        )  # fmt: skip
+        files = TableFiles(
+            Path(given["path"]),
+            columns=given["source_columns"],
+            ignore_columns=frozenset(given["ignore_columns"]),
+            delimiter=given["delimiter"],
+            encoding=given["encoding"],
+        )
+        return cls(dataset, files)
+
+
+class OpenDataset:
+    """See Opened in ``build``."""
+
+    maps: Sequence[str] = ("rows", "folded", "like", "order")
+
+    def __init__(self, files: DatasetFiles, stack: contextlib.ExitStack, *, problems_max: int) -> None:
+        """Open and hash. Raises RefusedError, UnreadableError."""
+        self.problems = Problems(problems_max)
+        self.tables = [OpenTable(files.dataset, files.files, stack)]
+        self.version = f"sha256:{self._table.digest[:16]}"
+
+    @property
+    def _table(self) -> OpenTable:
+        return self.tables[0]
+
+    def key(self) -> str:
+        """The name of the index: the bytes, and every rule by which they are read."""
+        files, dataset = self._table.files, self._table.dataset
+        columns = [(each.name, each.type, each.may_be_empty) for each in dataset.columns]
+        rules = (sorted(files.columns.items()), sorted(files.ignore_columns), files.delimiter, files.encoding)
+        key = json.dumps(
+            [engine_digest(), self._table.digest, self._table.formats, columns, dataset.key, dataset.setting, rules]
+        )
+        return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+    def load(self, db: duckdb.DuckDBPyConnection, folder: Path, *, rows_max: int) -> None:
+        """Parse and check everything. Raises RefusedError, UnreadableError."""
+        self._table.load(db, folder, rows_max=rows_max)
+        Checker(db, self._table, folder, self.problems).check()
+        key = _concat([_column(name) for name in self._table.dataset.key])
+        rows = db.execute(
+            f"SELECT part, row FROM {_TABLE} WHERE strlen({key}) > {KEY_BYTES_MAX} ORDER BY part, row LIMIT 100"
+        ).fetchall()
+        for part, row in rows:
+            text = f"a key is at most {KEY_BYTES_MAX} bytes of UTF-8; shorten it"
+            self.problems.add(Problem(self._table.shown(part), row, self._table.dataset.key[0], text))
+
+    def write(
+        self, db: duckdb.DuckDBPyConnection, scratch: Path, writer: IndexWriter
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Write the maps: `rows` (key to record), `folded` (folded key and key), `like` (letters and digits of the key,
+        and key), `order` (number to key, in the order of the keys).
+        """
+        key = _concat([_column(name) for name in self._table.dataset.key])
+        joins: list[str] = []
+        fields = [self._field(column, joins) for column in self._table.dataset.columns]
+        keys: list[str] = []
+
+        def records() -> Iterator[_Items]:
+            query = (
+                f"SELECT encode({key}) AS key, encode({_concat(fields)}) FROM {_TABLE} {' '.join(joins)} ORDER BY key"
+            )
+            cursor = db.cursor().execute(query)
+            while batch := cursor.fetchmany(_FETCH_ROWS):
+                keys.extend([each[0].decode() for each in batch])
+                yield batch
+
+        count = writer.put("rows", records())
+        if count != self._table.row_count:
+            raise ValueError(f"{self._table.row_count} rows were read and {count} came through")
+        folded = sorted(folded_key(each.split(FIELD)) + each.encode() for each in keys)
+        writer.put("folded", _batches([(each, b"") for each in folded]))
+        like = sorted(
+            name_key(each)[:LIKE_CHARS].encode() + b"\0" + at.to_bytes(4, "big") for at, each in enumerate(keys)
+        )
+        writer.put("like", _batches([(each, b"") for each in like]))
+        writer.put("order", _batches([(at.to_bytes(4, "big"), each.encode()) for at, each in enumerate(keys)]))
+        columns = [(each.name, each.type.value) for each in self._table.dataset.columns]
+        return {}, {"row_count": count, "key": self._table.dataset.key, "columns": columns}
+
+    def report(self) -> dict[str, Any]:
+        """What the load found; see `build`."""
+        return {
+            "version": self.version,
+            "index": "",
+            "row_count": self._table.row_count,
+            "active": 0,
+            "rows": {},
+            "problems": [problem._asdict() for problem in self.problems.kept],
+            "problems_left_out": self.problems.left_out,
+            "warnings": self._table.warnings,
+            "unknown": {},
+            "columns": {} if self._table.matched is None else {self._table.dataset.setting: columns_of(self._table)},
+            "retry": False,
+        }
+
+    @staticmethod
+    def _field(column: Column, joins: list[str]) -> str:
+        """SQL: the value as the index holds it."""
+        name = _column(column.name)
+        if column.type is ColumnType.FLAG:
+            trues = ", ".join(f"'{each}'" for each, true in ACTIVE.items() if true)
+            return f"CASE WHEN trim({name}) = '' THEN '' WHEN lower(trim({name})) IN ({trues}) THEN '1' ELSE '0' END"
+        if column.type in (ColumnType.LABELS, ColumnType.INSTANT):
+            read = f'"{column.name}_read"'
+            joins.append(f'JOIN {read} ON {read}."text" = {name}')
+            return f"{read}.read"
+        return f"trim({name})" if column.type is ColumnType.TEXT else name
+
+
+def _batches(items: _Items) -> Iterator[_Items]:
+    for at in range(0, len(items), _FETCH_ROWS):
+        yield items[at : at + _FETCH_ROWS]
+
+
+def _column(name: str) -> str:
+    return f'{_TABLE}."{name}"'
+
+
+def _concat(fields: Sequence[str]) -> str:
+    return f"concat_ws(chr(31), {', '.join(fields)})"

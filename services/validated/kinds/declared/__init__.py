@@ -1,0 +1,1 @@
+"""Kinds that are declared in TOML, over datasets: no code of their own."""

@@ -1,0 +1,242 @@
+"""``DeclaredKind``: a kind that is declared in TOML, over datasets."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from lakehouse.errors import Violation, bad_request
+from lakehouse.strict_json.parser import JsonValue, parse_json, print_canonical
+from validated.config import DatasetTable, LimitsTable
+from validated.datasets.dataset_files import Datasets
+from validated.datasets.dataset_index import DatasetIndex
+from validated.findings import Findings, quoted
+from validated.kinds.candidates import fitting
+from validated.kinds.declared.choices import Choices
+from validated.kinds.declared.declaration import DeclarationError, line_of, read_declaration
+from validated.kinds.declared.judgement import Judgement, facts_of
+from validated.kinds.declared.pool import Pool
+from validated.kinds.declared.schemas import DeclaredSchema, SchemaError
+from validated.kinds.declared.terms import BoundReference, Terms, UnusableReferenceError, spec_value
+from validated.kinds.spec import Spec
+from validated.kinds.validator import Brief, DatasetVersion, Ground, Task
+
+_PLACE: Final = re.compile(r"\{(spec(?:\.[A-Za-z_][A-Za-z0-9_]{0,62}){1,5})\}")
+_INLINE_BYTES_MAX: Final = 16 * 1024
+_SPECS_KEPT: Final = 256
+_CHOICES_MAX: Final = 400
+# So many times the rows that are wanted are drawn, since the schema may shut some out.
+_SPARE: Final = 2
+
+
+class _Asked(NamedTuple):
+    """A spec that can be used."""
+
+    value: JsonValue
+    terms: tuple[Terms, ...]
+
+
+class DeclaredKind:
+    """One declared kind; a Validator. Never changes: a reload makes another one."""
+
+    has_candidates = True
+
+    def __init__(self, path: Path, datasets: Datasets, limits: LimitsTable) -> None:
+        """Read and check the declaration. Raises DeclarationError."""
+        declaration, text = read_declaration(path)
+        self._path = path
+        self._text = text
+        self._datasets = datasets
+        self._limits = limits
+        self.description: Final = declaration.description
+        self._instructions = declaration.instructions
+        self._schema = self._read_schema("schema", declaration.artifact_schema)
+        given = declaration.spec_schema
+        self._spec_schema = None if given is None else self._read_schema("spec_schema", given)
+        self.spec_schema_json: Final = "" if self._spec_schema is None else self._spec_schema.text
+        names = self._spec_names()
+        self._references = [
+            self._bind(at, datasets.tables, names, each) for at, each in enumerate(declaration.references)
+        ]
+        self._check_places(names)
+        brief = declaration.brief
+        self._shown = 0 if brief is None else brief.reference
+        if self._shown >= len(self._references):
+            raise self._refusal(("brief", "reference"), f"there are {len(self._references)} references, counted from 0")
+        self._candidates_max = 0 if brief is None else brief.candidates_max
+        self._visible = [self._columns_of(reference) for reference in self._references]
+        if brief is not None:
+            shown = self._references[self._shown]
+            for column in brief.columns:
+                if column not in shown.types:
+                    text = f'"{column}" is no column of {shown.dataset}; they are {", ".join(shown.types)}'
+                    raise self._refusal(("brief", "columns"), text)
+            for at, reference in enumerate(self._references):
+                wanted = [*reference.rule.key.values(), *brief.columns] if reference.dataset == shown.dataset else None
+                if wanted is not None:
+                    self._visible[at] = tuple(dict.fromkeys(wanted))
+        self.has_candidates = self._candidates_max > 0
+        self._choices = Choices(self._schema, self._references[self._shown])
+        self._asked: dict[str, _Asked] = {}
+
+    async def validate(self, artifact: JsonValue, spec: Spec, findings: Findings) -> Ground | None:
+        """See Validator. All is answered by the versions that are current at the beginning."""
+        asked = self._read_spec(spec)
+        pinned = self._pinned()
+        if _is_short(artifact):
+            judgements = self._judge(artifact, asked, pinned, findings)
+        else:
+            judgements = await asyncio.to_thread(self._judge, artifact, asked, pinned, findings)
+        if any(each.wanted for each in judgements):
+            await asyncio.to_thread(_suggest, judgements, artifact)
+        elements = sum(each.count for each in judgements)
+        grounded = all(each.grounded for each in judgements)
+        return Ground(grounded if elements or not grounded else None, None, _versions(pinned))
+
+    async def brief(self, spec: Spec, task: Task) -> Brief:
+        """See Validator."""
+        asked = self._read_spec(spec)
+        reference, terms = self._references[self._shown], asked.terms[self._shown]
+        needed = terms.needed or 0
+        form = Brief(instructions=self._words(asked), form_schema_json=self._schema.text, needed=needed)
+        limit = min(task.candidates_max, self._candidates_max)
+        if not limit:
+            return form
+        index, version = self._datasets.current(reference.dataset)
+        limit = max(limit, min(2 * needed, _CHOICES_MAX)) if needed > limit else limit
+        pool = Pool(index, reference, terms)
+        drawn = await asyncio.to_thread(pool.draw, task.prompt, task.seed, _SPARE * limit)
+        visible = self._visible[self._shown]
+        # A row that the schema lets no artifact name is no candidate.
+        rows = [row for row in drawn.rows if self._choices.element is None or self._choices.of(row) is not None][:limit]
+        facts = fitting((facts_of(row, visible) for row in rows), self._limits.artifact_bytes_max - 100)
+        strangers = "".join(f' "{quoted(each)}" does not qualify: do not name it.' for each in drawn.strangers)
+        brief = form._replace(
+            instructions=form.instructions + strangers,
+            candidates=facts,
+            candidates_total=drawn.total,
+            candidates_total_is_floor=not drawn.is_whole,
+            datasets=(DatasetVersion(reference.dataset, version.version),),
+        )
+        least = needed if reference.rule.unique else min(needed, 1)
+        if drawn.is_whole and drawn.total < least:
+            at = "".join(f"/{step}" for step in reference.steps if step is not None)
+            brief = brief._replace(infeasible=True, findings=pool.shortage(drawn.total, least, at))
+        if len(facts) < max(least, 1) or len(self._references) > 1:
+            return brief
+        nodes = [node for row in rows[: len(facts)] if (node := self._choices.of(row)) is not None]
+        schema = self._choices.schema(nodes, terms, named=min(drawn.named, len(nodes))) if nodes else None
+        return brief if schema is None else brief._replace(candidates_schema_json=print_canonical(schema))
+
+    def _pinned(self) -> dict[str, tuple[DatasetIndex, str]]:
+        pinned: dict[str, tuple[DatasetIndex, str]] = {}
+        for reference in self._references:
+            if reference.dataset not in pinned:
+                index, version = self._datasets.current(reference.dataset)
+                pinned[reference.dataset] = (index, version.version)
+        return pinned
+
+    def _judge(
+        self, artifact: JsonValue, asked: _Asked, pinned: Mapping[str, tuple[DatasetIndex, str]], findings: Findings
+    ) -> list[Judgement]:
+        self._schema.find(artifact, findings)
+        judgements: list[Judgement] = []
+        for reference, terms, visible in zip(self._references, asked.terms, self._visible, strict=True):
+            index, _ = pinned[reference.dataset]
+            judgement = Judgement(reference, terms, index, findings, visible=visible, limits=self._limits)
+            judgement.judge(artifact)
+            judgements.append(judgement)
+        return judgements
+
+    def _read_spec(self, spec: Spec) -> _Asked:
+        """Raises Fault (BAD_REQUEST)."""
+        text = spec.text or "{}"
+        asked = self._asked.get(text)
+        if asked is None:
+            value = parse_json(text, depth_max=99)
+            problems = [] if self._spec_schema is None else self._spec_schema.problems(value, 10)
+            if problems:
+                raise bad_request(*(Violation("spec_json", _said(path, message)) for path, message in problems))
+            asked = _Asked(value, tuple(reference.terms(value) for reference in self._references))
+            if len(self._asked) >= _SPECS_KEPT:
+                self._asked.clear()
+            self._asked[text] = asked
+        return asked
+
+    def _words(self, asked: _Asked) -> str:
+        def said(place: re.Match[str]) -> str:
+            value = spec_value(asked.value, place[1])
+            if value is None:
+                return "(not given)"
+            return quoted(value) if isinstance(value, str) else print_canonical(value)[:2000]
+
+        return _PLACE.sub(said, self._instructions)
+
+    def _read_schema(self, name: str, given: str | dict[str, Any]) -> DeclaredSchema:
+        try:
+            return DeclaredSchema(given)
+        except SchemaError as error:
+            raise self._refusal((name,), str(error)) from None
+
+    def _spec_names(self) -> frozenset[str] | None:
+        """The names that a spec may have; None where any."""
+        schema = self._spec_schema
+        if schema is None:
+            return None
+        properties = schema.value.get("properties")
+        if not isinstance(properties, dict) or "$ref" in schema.value:
+            return None
+        return frozenset(properties) if schema.value.get("additionalProperties") is False else None
+
+    def _bind(
+        self, at: int, tables: Mapping[str, DatasetTable], names: frozenset[str] | None, rule: Any
+    ) -> BoundReference:
+        try:
+            return BoundReference(rule, tables, names)
+        except UnusableReferenceError as error:
+            raise self._refusal(("references", at, *error.where), str(error)) from None
+
+    def _check_places(self, names: frozenset[str] | None) -> None:
+        rest = _PLACE.sub("", self._instructions)
+        if "{spec" in rest:
+            raise self._refusal(("instructions",), "a place is written {spec.name}; mend it")
+        for place in _PLACE.findall(self._instructions):
+            if names is not None and place.split(".")[1] not in names:
+                raise self._refusal(("instructions",), f"{{{place}}}: spec_schema has no such property; mend it")
+
+    @staticmethod
+    def _columns_of(reference: BoundReference) -> tuple[str, ...]:
+        agree = [agreement.column for agreement, _ in reference.agree.values()]
+        return tuple(dict.fromkeys([*reference.rule.key.values(), *agree]))
+
+    def _refusal(self, where: tuple[str | int, ...], text: str) -> DeclarationError:
+        name = ".".join(str(step) for step in where)
+        return DeclarationError(f"{self._path}:{line_of(self._text, where)}: {name}: {text}")
+
+
+def _is_short(artifact: JsonValue) -> bool:
+    """Whether an artifact is judged on the loop: a long one takes milliseconds, while other calls are to be served."""
+    try:
+        return len(orjson.dumps(artifact)) <= _INLINE_BYTES_MAX
+    except (TypeError, ValueError):
+        # A great integer, or a lone surrogate.
+        return False
+
+
+def _suggest(judgements: list[Judgement], artifact: JsonValue) -> None:
+    for judgement in judgements:
+        judgement.suggest(artifact)
+
+
+def _versions(pinned: Mapping[str, tuple[DatasetIndex, str]]) -> tuple[DatasetVersion, ...]:
+    return tuple(DatasetVersion(name, version) for name, (_, version) in pinned.items())
+
+
+def _said(path: Any, message: str) -> str:
+    at = ".".join(map(str, path))
+    return f"{at}: {message}" if at else message
