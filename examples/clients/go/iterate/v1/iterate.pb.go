@@ -556,7 +556,9 @@ type Attempt struct {
 	// The attempt's span in the trace, 16 hex digits. Empty where tracing is off.
 	SpanId string `protobuf:"bytes,14,opt,name=span_id,json=spanId,proto3" json:"span_id,omitempty"`
 	// What the model call cost, in nano US dollars (10^-9), as chatd states it. Absent where it is not known.
-	CostNanoUsd   *int64 `protobuf:"varint,15,opt,name=cost_nano_usd,json=costNanoUsd,proto3,oneof" json:"cost_nano_usd,omitempty"`
+	CostNanoUsd *int64 `protobuf:"varint,15,opt,name=cost_nano_usd,json=costNanoUsd,proto3,oneof" json:"cost_nano_usd,omitempty"`
+	// Of a declared kind: each dataset that decided, in the version that decided.
+	Datasets      []*v11.DatasetVersion `protobuf:"bytes,16,rep,name=datasets,proto3" json:"datasets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -694,6 +696,13 @@ func (x *Attempt) GetCostNanoUsd() int64 {
 		return *x.CostNanoUsd
 	}
 	return 0
+}
+
+func (x *Attempt) GetDatasets() []*v11.DatasetVersion {
+	if x != nil {
+		return x.Datasets
+	}
+	return nil
 }
 
 // Accepted is the outcome of a session whose last attempt passed the gate.
@@ -1325,7 +1334,7 @@ const file_lakehouse_iterate_v1_iterate_proto_rawDesc = "" +
 	"\v_candidatesB\x13\n" +
 	"\x11_candidates_total\"V\n" +
 	"\x14StreamIterateRequest\x12>\n" +
-	"\arequest\x18\x01 \x01(\v2$.lakehouse.iterate.v1.IterateRequestR\arequest\"\x99\x04\n" +
+	"\arequest\x18\x01 \x01(\v2$.lakehouse.iterate.v1.IterateRequestR\arequest\"\xdd\x04\n" +
 	"\aAttempt\x12\x1c\n" +
 	"\titeration\x18\x01 \x01(\x05R\titeration\x12\x1a\n" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x14\n" +
@@ -1343,7 +1352,8 @@ const file_lakehouse_iterate_v1_iterate_proto_rawDesc = "" +
 	"validateMs\x12\x16\n" +
 	"\x06roster\x18\r \x01(\tR\x06roster\x12\x17\n" +
 	"\aspan_id\x18\x0e \x01(\tR\x06spanId\x12'\n" +
-	"\rcost_nano_usd\x18\x0f \x01(\x03H\x00R\vcostNanoUsd\x88\x01\x01B\x10\n" +
+	"\rcost_nano_usd\x18\x0f \x01(\x03H\x00R\vcostNanoUsd\x88\x01\x01\x12B\n" +
+	"\bdatasets\x18\x10 \x03(\v2&.lakehouse.validated.v1.DatasetVersionR\bdatasetsB\x10\n" +
 	"\x0e_cost_nano_usd\"/\n" +
 	"\bAccepted\x12#\n" +
 	"\rartifact_json\x18\x01 \x01(\tR\fartifactJson\"\xa6\x01\n" +
@@ -1439,6 +1449,7 @@ var file_lakehouse_iterate_v1_iterate_proto_goTypes = []any{
 	(*v11.JsonSchemaSpec)(nil),    // 14: lakehouse.validated.v1.JsonSchemaSpec
 	(*v1.Target)(nil),             // 15: lakehouse.chatd.v1.Target
 	(*v11.Finding)(nil),           // 16: lakehouse.validated.v1.Finding
+	(*v11.DatasetVersion)(nil),    // 17: lakehouse.validated.v1.DatasetVersion
 }
 var file_lakehouse_iterate_v1_iterate_proto_depIdxs = []int32{
 	12, // 0: lakehouse.iterate.v1.IterateRequest.fill:type_name -> lakehouse.validated.v1.FillSpec
@@ -1451,24 +1462,25 @@ var file_lakehouse_iterate_v1_iterate_proto_depIdxs = []int32{
 	2,  // 7: lakehouse.iterate.v1.StreamIterateRequest.request:type_name -> lakehouse.iterate.v1.IterateRequest
 	1,  // 8: lakehouse.iterate.v1.Attempt.verdict:type_name -> lakehouse.iterate.v1.Verdict
 	16, // 9: lakehouse.iterate.v1.Attempt.findings:type_name -> lakehouse.validated.v1.Finding
-	6,  // 10: lakehouse.iterate.v1.IterateResponse.accepted:type_name -> lakehouse.iterate.v1.Accepted
-	7,  // 11: lakehouse.iterate.v1.IterateResponse.max_iter_exhausted:type_name -> lakehouse.iterate.v1.MaxIterExhausted
-	5,  // 12: lakehouse.iterate.v1.IterateResponse.attempts:type_name -> lakehouse.iterate.v1.Attempt
-	3,  // 13: lakehouse.iterate.v1.IterateResponse.brief:type_name -> lakehouse.iterate.v1.Brief
-	9,  // 14: lakehouse.iterate.v1.StreamIterateResponse.attempt_started:type_name -> lakehouse.iterate.v1.AttemptStarted
-	10, // 15: lakehouse.iterate.v1.StreamIterateResponse.model_answered:type_name -> lakehouse.iterate.v1.ModelAnswered
-	5,  // 16: lakehouse.iterate.v1.StreamIterateResponse.attempt_finished:type_name -> lakehouse.iterate.v1.Attempt
-	8,  // 17: lakehouse.iterate.v1.StreamIterateResponse.response:type_name -> lakehouse.iterate.v1.IterateResponse
-	3,  // 18: lakehouse.iterate.v1.StreamIterateResponse.brief:type_name -> lakehouse.iterate.v1.Brief
-	2,  // 19: lakehouse.iterate.v1.IterateService.Iterate:input_type -> lakehouse.iterate.v1.IterateRequest
-	4,  // 20: lakehouse.iterate.v1.IterateService.StreamIterate:input_type -> lakehouse.iterate.v1.StreamIterateRequest
-	8,  // 21: lakehouse.iterate.v1.IterateService.Iterate:output_type -> lakehouse.iterate.v1.IterateResponse
-	11, // 22: lakehouse.iterate.v1.IterateService.StreamIterate:output_type -> lakehouse.iterate.v1.StreamIterateResponse
-	21, // [21:23] is the sub-list for method output_type
-	19, // [19:21] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	17, // 10: lakehouse.iterate.v1.Attempt.datasets:type_name -> lakehouse.validated.v1.DatasetVersion
+	6,  // 11: lakehouse.iterate.v1.IterateResponse.accepted:type_name -> lakehouse.iterate.v1.Accepted
+	7,  // 12: lakehouse.iterate.v1.IterateResponse.max_iter_exhausted:type_name -> lakehouse.iterate.v1.MaxIterExhausted
+	5,  // 13: lakehouse.iterate.v1.IterateResponse.attempts:type_name -> lakehouse.iterate.v1.Attempt
+	3,  // 14: lakehouse.iterate.v1.IterateResponse.brief:type_name -> lakehouse.iterate.v1.Brief
+	9,  // 15: lakehouse.iterate.v1.StreamIterateResponse.attempt_started:type_name -> lakehouse.iterate.v1.AttemptStarted
+	10, // 16: lakehouse.iterate.v1.StreamIterateResponse.model_answered:type_name -> lakehouse.iterate.v1.ModelAnswered
+	5,  // 17: lakehouse.iterate.v1.StreamIterateResponse.attempt_finished:type_name -> lakehouse.iterate.v1.Attempt
+	8,  // 18: lakehouse.iterate.v1.StreamIterateResponse.response:type_name -> lakehouse.iterate.v1.IterateResponse
+	3,  // 19: lakehouse.iterate.v1.StreamIterateResponse.brief:type_name -> lakehouse.iterate.v1.Brief
+	2,  // 20: lakehouse.iterate.v1.IterateService.Iterate:input_type -> lakehouse.iterate.v1.IterateRequest
+	4,  // 21: lakehouse.iterate.v1.IterateService.StreamIterate:input_type -> lakehouse.iterate.v1.StreamIterateRequest
+	8,  // 22: lakehouse.iterate.v1.IterateService.Iterate:output_type -> lakehouse.iterate.v1.IterateResponse
+	11, // 23: lakehouse.iterate.v1.IterateService.StreamIterate:output_type -> lakehouse.iterate.v1.StreamIterateResponse
+	22, // [22:24] is the sub-list for method output_type
+	20, // [20:22] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_lakehouse_iterate_v1_iterate_proto_init() }

@@ -215,7 +215,9 @@ type BriefResponse struct {
 	// shuts most out. Holds no name. `path` is where the artifact would hold them.
 	Findings []*Finding `protobuf:"bytes,9,rep,name=findings,proto3" json:"findings,omitempty"`
 	// The roster that was read. Absent where none was.
-	Roster        *RosterVersion `protobuf:"bytes,10,opt,name=roster,proto3" json:"roster,omitempty"`
+	Roster *RosterVersion `protobuf:"bytes,10,opt,name=roster,proto3" json:"roster,omitempty"`
+	// The dataset that was read, for a declared kind. Empty: none was.
+	Datasets      []*DatasetVersion `protobuf:"bytes,11,rep,name=datasets,proto3" json:"datasets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -316,6 +318,13 @@ func (x *BriefResponse) GetFindings() []*Finding {
 func (x *BriefResponse) GetRoster() *RosterVersion {
 	if x != nil {
 		return x.Roster
+	}
+	return nil
+}
+
+func (x *BriefResponse) GetDatasets() []*DatasetVersion {
+	if x != nil {
+		return x.Datasets
 	}
 	return nil
 }
@@ -1020,6 +1029,7 @@ type ValidateResponse struct {
 	// How many further findings there were, which `findings` does not hold.
 	FindingsLeftOut int32 `protobuf:"varint,3,opt,name=findings_left_out,json=findingsLeftOut,proto3" json:"findings_left_out,omitempty"`
 	// True exactly if every worker whom the artifact names stands in the roster, whatever else is wrong with them. For
+	// a declared kind: every element of every reference is a row of its dataset. For
 	// "fill" a worker is the pair of id and name, and an artifact whose shape is wrong is not grounded: what stands
 	// outside the known names was not looked up. For "email" it is an id. Absent where the kind has no roster check, and
 	// where the artifact names nobody.
@@ -1027,7 +1037,9 @@ type ValidateResponse struct {
 	// The roster that decided. Absent where the kind has no roster check.
 	Roster *RosterVersion `protobuf:"bytes,5,opt,name=roster,proto3" json:"roster,omitempty"`
 	// The artifact that was checked, in canonical form (RFC 8785, integers keep their digits).
-	ArtifactJson  string `protobuf:"bytes,6,opt,name=artifact_json,json=artifactJson,proto3" json:"artifact_json,omitempty"`
+	ArtifactJson string `protobuf:"bytes,6,opt,name=artifact_json,json=artifactJson,proto3" json:"artifact_json,omitempty"`
+	// Each dataset that decided, for a declared kind: one version answered everything. Empty for other kinds.
+	Datasets      []*DatasetVersion `protobuf:"bytes,7,rep,name=datasets,proto3" json:"datasets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1104,6 +1116,13 @@ func (x *ValidateResponse) GetArtifactJson() string {
 	return ""
 }
 
+func (x *ValidateResponse) GetDatasets() []*DatasetVersion {
+	if x != nil {
+		return x.Datasets
+	}
+	return nil
+}
+
 // Finding is one thing that is wrong with an artifact.
 type Finding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1122,7 +1141,10 @@ type Finding struct {
 	// counts in the roster's own case alone. A name that somebody in the fill bears as well, or that is allowed, is
 	// nobody else's. Bare digits are an id where the roster has it and they are not the year, time, amount, house number
 	// or postal code that stands there. Dates, times, points and postal codes are no numbers of anybody.
-	// json_schema: "SCHEMA". Where no alternative of an anyOf or oneOf fits, what is wrong with the one that fits best.
+	// Of a declared kind: "NOT_IN_DATASET" (no row has this key), "FACT_MISMATCH" (what is stated of a row is not what the
+	// dataset has), "NOT_ALLOWED" (the row does not meet what is required), "DUPLICATE" (the row stands there already),
+	// "COUNT" (more or fewer elements than asked), "SCHEMA" (the artifact's form; also where what is referred to is
+	// missing). json_schema: "SCHEMA". Where no alternative of an anyOf or oneOf fits, what is wrong with the one that fits best.
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	// Where: a JSON Pointer (RFC 6901) into the artifact, "/workers/0/worker_id"; empty for the artifact as a whole.
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
@@ -1269,6 +1291,61 @@ func (x *Suggestion) GetFactsJson() string {
 	return ""
 }
 
+// DatasetVersion says which content of a dataset decided.
+type DatasetVersion struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name in the configuration: [validated.datasets.<name>].
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Identifies the content: "sha256:" and 16 hex digits.
+	Version       string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DatasetVersion) Reset() {
+	*x = DatasetVersion{}
+	mi := &file_lakehouse_validated_v1_validated_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DatasetVersion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DatasetVersion) ProtoMessage() {}
+
+func (x *DatasetVersion) ProtoReflect() protoreflect.Message {
+	mi := &file_lakehouse_validated_v1_validated_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DatasetVersion.ProtoReflect.Descriptor instead.
+func (*DatasetVersion) Descriptor() ([]byte, []int) {
+	return file_lakehouse_validated_v1_validated_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DatasetVersion) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DatasetVersion) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
 // RosterVersion says which ground truth decided.
 type RosterVersion struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1287,7 +1364,7 @@ type RosterVersion struct {
 
 func (x *RosterVersion) Reset() {
 	*x = RosterVersion{}
-	mi := &file_lakehouse_validated_v1_validated_proto_msgTypes[14]
+	mi := &file_lakehouse_validated_v1_validated_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1299,7 +1376,7 @@ func (x *RosterVersion) String() string {
 func (*RosterVersion) ProtoMessage() {}
 
 func (x *RosterVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_lakehouse_validated_v1_validated_proto_msgTypes[14]
+	mi := &file_lakehouse_validated_v1_validated_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1312,7 +1389,7 @@ func (x *RosterVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterVersion.ProtoReflect.Descriptor instead.
 func (*RosterVersion) Descriptor() ([]byte, []int) {
-	return file_lakehouse_validated_v1_validated_proto_rawDescGZIP(), []int{14}
+	return file_lakehouse_validated_v1_validated_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RosterVersion) GetSource() string {
@@ -1359,7 +1436,7 @@ const file_lakehouse_validated_v1_validated_proto_rawDesc = "" +
 	"\x0ecandidates_max\x18\a \x01(\x05H\x01R\rcandidatesMax\x88\x01\x01\x12\x12\n" +
 	"\x04seed\x18\b \x01(\tR\x04seedB\x06\n" +
 	"\x04specB\x11\n" +
-	"\x0f_candidates_max\"\xd6\x03\n" +
+	"\x0f_candidates_max\"\x9a\x04\n" +
 	"\rBriefResponse\x12\"\n" +
 	"\finstructions\x18\x01 \x01(\tR\finstructions\x12(\n" +
 	"\x10form_schema_json\x18\x02 \x01(\tR\x0eformSchemaJson\x124\n" +
@@ -1373,7 +1450,8 @@ const file_lakehouse_validated_v1_validated_proto_rawDesc = "" +
 	"infeasible\x12;\n" +
 	"\bfindings\x18\t \x03(\v2\x1f.lakehouse.validated.v1.FindingR\bfindings\x12=\n" +
 	"\x06roster\x18\n" +
-	" \x01(\v2%.lakehouse.validated.v1.RosterVersionR\x06roster\"\x12\n" +
+	" \x01(\v2%.lakehouse.validated.v1.RosterVersionR\x06roster\x12B\n" +
+	"\bdatasets\x18\v \x03(\v2&.lakehouse.validated.v1.DatasetVersionR\bdatasets\"\x12\n" +
 	"\x10ListKindsRequest\"G\n" +
 	"\x11ListKindsResponse\x122\n" +
 	"\x05kinds\x18\x01 \x03(\v2\x1c.lakehouse.validated.v1.KindR\x05kinds\"\x8d\x01\n" +
@@ -1423,14 +1501,15 @@ const file_lakehouse_validated_v1_validated_proto_rawDesc = "" +
 	"\rallowed_names\x18\x06 \x03(\tR\fallowedNames\"1\n" +
 	"\x0eJsonSchemaSpec\x12\x1f\n" +
 	"\vschema_json\x18\x01 \x01(\tR\n" +
-	"schemaJson\"\xc1\x02\n" +
+	"schemaJson\"\x85\x03\n" +
 	"\x10ValidateResponse\x12\x16\n" +
 	"\x06passed\x18\x01 \x01(\bR\x06passed\x12;\n" +
 	"\bfindings\x18\x02 \x03(\v2\x1f.lakehouse.validated.v1.FindingR\bfindings\x12*\n" +
 	"\x11findings_left_out\x18\x03 \x01(\x05R\x0ffindingsLeftOut\x121\n" +
 	"\x12grounded_in_roster\x18\x04 \x01(\bH\x00R\x10groundedInRoster\x88\x01\x01\x12=\n" +
 	"\x06roster\x18\x05 \x01(\v2%.lakehouse.validated.v1.RosterVersionR\x06roster\x12#\n" +
-	"\rartifact_json\x18\x06 \x01(\tR\fartifactJsonB\x15\n" +
+	"\rartifact_json\x18\x06 \x01(\tR\fartifactJson\x12B\n" +
+	"\bdatasets\x18\a \x03(\v2&.lakehouse.validated.v1.DatasetVersionR\bdatasetsB\x15\n" +
 	"\x13_grounded_in_roster\"\xc4\x01\n" +
 	"\aFinding\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
@@ -1443,7 +1522,10 @@ const file_lakehouse_validated_v1_validated_proto_rawDesc = "" +
 	"\tworker_id\x18\x01 \x01(\tR\bworkerId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
-	"facts_json\x18\x03 \x01(\tR\tfactsJson\"{\n" +
+	"facts_json\x18\x03 \x01(\tR\tfactsJson\">\n" +
+	"\x0eDatasetVersion\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\"{\n" +
 	"\rRosterVersion\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1b\n" +
@@ -1467,7 +1549,7 @@ func file_lakehouse_validated_v1_validated_proto_rawDescGZIP() []byte {
 	return file_lakehouse_validated_v1_validated_proto_rawDescData
 }
 
-var file_lakehouse_validated_v1_validated_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_lakehouse_validated_v1_validated_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_lakehouse_validated_v1_validated_proto_goTypes = []any{
 	(*BriefRequest)(nil),      // 0: lakehouse.validated.v1.BriefRequest
 	(*BriefResponse)(nil),     // 1: lakehouse.validated.v1.BriefResponse
@@ -1483,34 +1565,37 @@ var file_lakehouse_validated_v1_validated_proto_goTypes = []any{
 	(*ValidateResponse)(nil),  // 11: lakehouse.validated.v1.ValidateResponse
 	(*Finding)(nil),           // 12: lakehouse.validated.v1.Finding
 	(*Suggestion)(nil),        // 13: lakehouse.validated.v1.Suggestion
-	(*RosterVersion)(nil),     // 14: lakehouse.validated.v1.RosterVersion
+	(*DatasetVersion)(nil),    // 14: lakehouse.validated.v1.DatasetVersion
+	(*RosterVersion)(nil),     // 15: lakehouse.validated.v1.RosterVersion
 }
 var file_lakehouse_validated_v1_validated_proto_depIdxs = []int32{
 	6,  // 0: lakehouse.validated.v1.BriefRequest.fill:type_name -> lakehouse.validated.v1.FillSpec
 	9,  // 1: lakehouse.validated.v1.BriefRequest.email:type_name -> lakehouse.validated.v1.EmailSpec
 	10, // 2: lakehouse.validated.v1.BriefRequest.json_schema:type_name -> lakehouse.validated.v1.JsonSchemaSpec
 	12, // 3: lakehouse.validated.v1.BriefResponse.findings:type_name -> lakehouse.validated.v1.Finding
-	14, // 4: lakehouse.validated.v1.BriefResponse.roster:type_name -> lakehouse.validated.v1.RosterVersion
-	4,  // 5: lakehouse.validated.v1.ListKindsResponse.kinds:type_name -> lakehouse.validated.v1.Kind
-	6,  // 6: lakehouse.validated.v1.ValidateRequest.fill:type_name -> lakehouse.validated.v1.FillSpec
-	9,  // 7: lakehouse.validated.v1.ValidateRequest.email:type_name -> lakehouse.validated.v1.EmailSpec
-	10, // 8: lakehouse.validated.v1.ValidateRequest.json_schema:type_name -> lakehouse.validated.v1.JsonSchemaSpec
-	7,  // 9: lakehouse.validated.v1.FillSpec.allowed_locations:type_name -> lakehouse.validated.v1.Location
-	8,  // 10: lakehouse.validated.v1.FillSpec.site:type_name -> lakehouse.validated.v1.Coordinates
-	12, // 11: lakehouse.validated.v1.ValidateResponse.findings:type_name -> lakehouse.validated.v1.Finding
-	14, // 12: lakehouse.validated.v1.ValidateResponse.roster:type_name -> lakehouse.validated.v1.RosterVersion
-	13, // 13: lakehouse.validated.v1.Finding.suggestions:type_name -> lakehouse.validated.v1.Suggestion
-	0,  // 14: lakehouse.validated.v1.ValidateService.Brief:input_type -> lakehouse.validated.v1.BriefRequest
-	5,  // 15: lakehouse.validated.v1.ValidateService.Validate:input_type -> lakehouse.validated.v1.ValidateRequest
-	2,  // 16: lakehouse.validated.v1.ValidateService.ListKinds:input_type -> lakehouse.validated.v1.ListKindsRequest
-	1,  // 17: lakehouse.validated.v1.ValidateService.Brief:output_type -> lakehouse.validated.v1.BriefResponse
-	11, // 18: lakehouse.validated.v1.ValidateService.Validate:output_type -> lakehouse.validated.v1.ValidateResponse
-	3,  // 19: lakehouse.validated.v1.ValidateService.ListKinds:output_type -> lakehouse.validated.v1.ListKindsResponse
-	17, // [17:20] is the sub-list for method output_type
-	14, // [14:17] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	15, // 4: lakehouse.validated.v1.BriefResponse.roster:type_name -> lakehouse.validated.v1.RosterVersion
+	14, // 5: lakehouse.validated.v1.BriefResponse.datasets:type_name -> lakehouse.validated.v1.DatasetVersion
+	4,  // 6: lakehouse.validated.v1.ListKindsResponse.kinds:type_name -> lakehouse.validated.v1.Kind
+	6,  // 7: lakehouse.validated.v1.ValidateRequest.fill:type_name -> lakehouse.validated.v1.FillSpec
+	9,  // 8: lakehouse.validated.v1.ValidateRequest.email:type_name -> lakehouse.validated.v1.EmailSpec
+	10, // 9: lakehouse.validated.v1.ValidateRequest.json_schema:type_name -> lakehouse.validated.v1.JsonSchemaSpec
+	7,  // 10: lakehouse.validated.v1.FillSpec.allowed_locations:type_name -> lakehouse.validated.v1.Location
+	8,  // 11: lakehouse.validated.v1.FillSpec.site:type_name -> lakehouse.validated.v1.Coordinates
+	12, // 12: lakehouse.validated.v1.ValidateResponse.findings:type_name -> lakehouse.validated.v1.Finding
+	15, // 13: lakehouse.validated.v1.ValidateResponse.roster:type_name -> lakehouse.validated.v1.RosterVersion
+	14, // 14: lakehouse.validated.v1.ValidateResponse.datasets:type_name -> lakehouse.validated.v1.DatasetVersion
+	13, // 15: lakehouse.validated.v1.Finding.suggestions:type_name -> lakehouse.validated.v1.Suggestion
+	0,  // 16: lakehouse.validated.v1.ValidateService.Brief:input_type -> lakehouse.validated.v1.BriefRequest
+	5,  // 17: lakehouse.validated.v1.ValidateService.Validate:input_type -> lakehouse.validated.v1.ValidateRequest
+	2,  // 18: lakehouse.validated.v1.ValidateService.ListKinds:input_type -> lakehouse.validated.v1.ListKindsRequest
+	1,  // 19: lakehouse.validated.v1.ValidateService.Brief:output_type -> lakehouse.validated.v1.BriefResponse
+	11, // 20: lakehouse.validated.v1.ValidateService.Validate:output_type -> lakehouse.validated.v1.ValidateResponse
+	3,  // 21: lakehouse.validated.v1.ValidateService.ListKinds:output_type -> lakehouse.validated.v1.ListKindsResponse
+	19, // [19:22] is the sub-list for method output_type
+	16, // [16:19] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_lakehouse_validated_v1_validated_proto_init() }
@@ -1538,7 +1623,7 @@ func file_lakehouse_validated_v1_validated_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lakehouse_validated_v1_validated_proto_rawDesc), len(file_lakehouse_validated_v1_validated_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
