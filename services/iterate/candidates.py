@@ -133,7 +133,7 @@ def _element_forms(schema: str) -> frozenset[_Form]:
             names = frozenset(name for name, value in properties.items() if value is not False)
             forms.add(_Form(names, frozenset(name for name in required if isinstance(name, str))))
         for keyword, value in node.items():
-            # A property's name is no keyword, and values are no schemas.
+            # A property may be named as a keyword is, and values are no schemas.
             if keyword == "properties" and isinstance(value, dict):
                 pending.extend(value.values())
             elif keyword not in _VALUES:

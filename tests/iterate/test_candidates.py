@@ -101,11 +101,16 @@ def test_a_name_under_which_nothing_is_right_is_left_out() -> None:
     assert names_offered(form_schema=list_schema(element_schema("name", name=TEXT, role=False))) == [{"name"}] * 2
 
 
+def test_a_property_may_have_the_name_of_a_keyword() -> None:
+    schema = text(element_schema("default", default=json.loads(FORM)))
+
+    assert names_offered(form_schema=schema) == [{"worker_id", "name", "role"}] * 3
+
+
 def test_what_makes_no_element_of_the_answer_stays_whole() -> None:
     message = text(element_schema("subject", "body", subject=TEXT, body=TEXT, name=TEXT))
-    named_properties = text(element_schema("properties", properties={"type": "object", "required": ["worker_id"]}))
 
-    for schema in (message, named_properties, '{"const":{"properties":{"name":1},"required":["name"]}}', "[", "true"):
+    for schema in (message, '{"const":{"properties":{"name":1},"required":["name"]}}', "[", "true"):
         assert names_offered(form_schema=schema) == [set(each) for each in PEOPLE]
 
 
