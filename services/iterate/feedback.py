@@ -6,16 +6,23 @@ those who may see candidates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 from iterate.brief import Brief
 from iterate.candidates import CandidatePool
 from iterate.conversation import Turn
+from lakehouse.strict_json.parser import JsonBreach, parse_json
 from lakehouse.validated.v1.validated_pb2 import Finding
 
 _FINDINGS_MAX: Final = 20
 _OFFERS_MAX: Final = 10
+_PART: Final = "; "
+_OFFERED: Final = (
+    "In place of what cannot stay, choose among these; the form of the answer stays as it was, and a name that it does "
+    "not have is left out:"
+)
 
 
 class Feedback:
@@ -37,15 +44,17 @@ class Feedback:
             whole = _rejected(shown, [each.message for each in shown], more)
             return Turn("user", content, whole if whole != content else "")
         if self._pool is None:
-            self._pool = CandidatePool(self._brief.candidates)
-        suggested = [each.facts_json for finding in shown for each in finding.suggestions if each.facts_json]
-        offers = self._pool.offer(artifact, suggested, min(2 * len(shown), _OFFERS_MAX))
-        # A finding whose suggestions stand among the offers, or did so before, has no need to name them itself.
-        messages = [
-            words if any(each.facts_json for each in finding.suggestions) else finding.message
-            for finding, words in zip(shown, unrestricted, strict=True)
-        ]
-        restricted = _rejected(shown, messages, more, offers)
+            self._pool = CandidatePool(
+                self._brief.candidates,
+                form_schema=self._brief.knowledge.form_schema_json,
+                candidates_schema=self._brief.knowledge.candidates_schema_json,
+            )
+        suggested = [[each.facts_json for each in finding.suggestions if each.facts_json] for finding in shown]
+        # That somebody else may take the place is for validated to say, and its suggestions say it: nobody mends a text
+        # that is too long.
+        count = min(2 * sum(map(bool, suggested)), _OFFERS_MAX)
+        offers = self._pool.offer(artifact, chain.from_iterable(suggested), count)
+        restricted = _rejected(shown, [_without_suggestions(each) for each in shown], more, offers)
         return Turn("user", content, restricted if restricted != content else "")
 
 
@@ -62,6 +71,28 @@ def refused_feedback() -> str:
     )
 
 
+def _without_suggestions(finding: Finding) -> str:
+    """The message without the part that lists the suggestions: they stand among the offers, did so before, or cannot be
+    taken. What else the unrestricted message leaves out (whose id it is) stays."""
+    suggested = frozenset(_suggested_texts(finding))
+    if not finding.unrestricted_message or not suggested:
+        return finding.message
+    unrestricted = finding.unrestricted_message.split(_PART)
+    first, *parts = finding.message.split(_PART)
+    kept = [part for part in parts if part in unrestricted or not any(text in part for text in suggested)]
+    return _PART.join([first, *kept])
+
+
+def _suggested_texts(finding: Finding) -> Iterator[str]:
+    for each in finding.suggestions:
+        try:
+            facts = parse_json(each.facts_json, bytes_max=len(each.facts_json) * 4) if each.facts_json else None
+        except JsonBreach:
+            continue
+        if isinstance(facts, dict):
+            yield from (value for value in facts.values() if isinstance(value, str) and value)
+
+
 def _rejected(findings: Sequence[Finding], messages: Sequence[str], more: int, offers: Sequence[str] = ()) -> str:
     lines = [
         f"{number}. {finding.code} at {finding.path or 'the whole answer'}: {message}"
@@ -70,7 +101,7 @@ def _rejected(findings: Sequence[Finding], messages: Sequence[str], more: int, o
     if more:
         lines.append(f"… and {more} more.")
     if offers:
-        lines.append("What would pass where your answer did not, each to be taken as it is:")
+        lines.append(_OFFERED)
         lines.append(f"[{','.join(offers)}]")
     return (
         "Your answer was checked against the ground truth and rejected:\n"

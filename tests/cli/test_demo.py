@@ -56,6 +56,14 @@ def test_the_grounded_demo_alone_is_accepted_at_the_first_attempt() -> None:
     assert_grounded(json.loads(done.stdout))
 
 
+def test_the_grounded_demo_alone_speaks_of_no_other_task() -> None:
+    done = run("demo", "--grounded")
+
+    assert done.returncode == 0, done.stderr
+    assert "a task, grounded from the first attempt" in done.stdout
+    assert "the same task" not in done.stdout
+
+
 def assert_grounded(session: dict[str, Any]) -> None:
     assert list(session) == NAMES
     assert (session["final_verdict"], session["iterations"]) == ("accepted", 1)
@@ -73,6 +81,7 @@ def test_the_demo_for_a_person_names_the_phantom_and_the_scripted_model() -> Non
     assert "PHANTOM_WORKER at /workers/2/worker_id" in done.stdout
     assert "accepted after 2 attempts" in done.stdout
     assert "who qualify" in done.stdout
+    assert "the same task, grounded from the first attempt" in done.stdout
     assert "accepted after 1 attempt " in done.stdout
     assert "scripted" in done.stdout
     assert "├─ attempt-1" in done.stdout

@@ -41,6 +41,10 @@ def shown(**event: object) -> str:
             "50 candidates of at least 400 who qualify",
         ),
         (Brief(grounding=GROUNDING_FORM), "the form of an answer"),
+        (
+            Brief(grounding=GROUNDING_CANDIDATES, candidates=0, candidates_total=0),
+            "brief (0 ms): the form of an answer",
+        ),
         (Brief(grounding=GROUNDING_CANDIDATES, degraded=True), "who qualifies could not be had in time"),
         (Brief(grounding=GROUNDING_FORM, degraded=True), "the form of an answer could not be had in time"),
         (Brief(grounding=GROUNDING_CANDIDATES, infeasible=True, findings=[SHORT]), "no answer can pass"),

@@ -228,6 +228,16 @@ def test_show_says_that_no_model_was_asked_where_no_answer_could_pass(tmp_path: 
     assert "no model was asked: no answer can pass" in text
 
 
+def test_show_names_no_candidates_of_a_kind_that_counts_nobody(tmp_path: Path) -> None:
+    brief = BriefRecord(grounding="candidates", candidates=0, candidates_total=0, brief_ms=1)
+    live = write_segment(tmp_path / "sessions.jsonl", encode_row(record(5, brief=brief)))
+
+    text = printed(live, "show", "session-0005")
+
+    assert "the form alone; 1 ms" in text
+    assert "who qualify" not in text
+
+
 def test_stats_json_is_stable(live: Path) -> None:
     found = json.loads(printed(live, "stats", "--json", "--kind", "fill", "--by", "week"))
 

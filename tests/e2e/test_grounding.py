@@ -68,6 +68,34 @@ async def test_a_model_that_takes_of_the_candidates_is_accepted_at_once(
     assert row["brief"]["candidates_total"] == response.brief.candidates_total
 
 
+@pytest.mark.parametrize("grounding", [iterate_pb2.GROUNDING_FORM, iterate_pb2.GROUNDING_CANDIDATES])
+async def test_what_a_feedback_offers_can_be_copied_and_is_of_the_candidates_of_the_session(
+    start_stack: Any, make_request: Request, people: Any, grounding: iterate_pb2.Grounding
+) -> None:
+    bearer = people.toledo[7]
+    strangers = [
+        {"worker_id": "W-999999", "name": "Nobody Atall"},
+        {"worker_id": bearer["worker_id"], "name": "Not His Name"},
+        {"worker_id": "W-999998", "name": "Nobody Either"},
+    ]
+    async with start_stack() as stack, AsyncIterateClient(stack.address) as client:
+        stack.endpoint.answers[:] = [json.dumps({"workers": strangers})]
+        await client.iterate(make_request(grounding=grounding, max_iterations=2), timeout_s=30)
+        second = stack.endpoint.requests[1]
+        feedback = second["messages"][-1]["content"]
+        offers = json.loads(next(line for line in feedback.splitlines() if line.startswith("[{")))
+        stack.endpoint.answers[:] = [json.dumps({"workers": offers[:3]})]
+        response = await client.iterate(make_request(grounding=grounding, max_iterations=1), timeout_s=30)
+
+    assert [finding.message for finding in response.attempts[0].findings] == []
+    assert response.WhichOneof("outcome") == "accepted"
+    assert f'{bearer["worker_id"]} is "{bearer["name"]}" in the roster' in feedback
+    assert "did you mean" not in feedback
+    if grounding == iterate_pb2.GROUNDING_CANDIDATES:
+        opening = second["messages"][1]["content"]
+        assert [each for each in offers if each["worker_id"] not in opening] == []
+
+
 async def test_the_same_id_gets_the_same_candidates_and_another_id_others(
     stack: Any, client: AsyncIterateClient, make_request: Request
 ) -> None:

@@ -477,11 +477,24 @@ async def test_feedback_offers_what_was_neither_used_nor_offered_and_only_to_tho
     assert '"K-9" is no song' in second.content
     assert "K-1 is not Anna" in second.content
     assert not any(word in second.content for word in ("Volta", "K-4", "K-2", "K-3", "Ännchen"))
-    offered = json.loads(second.restricted_content.split("each to be taken as it is:\n")[1].split("\n")[0])
-    assert [each["key"] for each in offered] == ["K-4", "K-2", "K-3"], "the nearest, then the others; K-1 was used"
+    assert [each["key"] for each in offers(second)] == ["K-2", "K-3"], "the nearest that the schema has; K-1 was used"
     assert "did you mean" not in second.restricted_content
+    assert "K-4" not in second.restricted_content, "a model that is held to the schema cannot name it"
     assert "K-1 is Ännchen, not Anna" in second.restricted_content
     assert not any(key in third.restricted_content for key in ("K-2", "K-3", "K-4"))
+
+
+def offers(feedback: chatd_pb2.Message) -> list[dict[str, str]]:
+    """What stands in the list of a feedback's restricted text; empty: it has none."""
+    line = next((each for each in feedback.restricted_content.splitlines() if each.startswith("[{")), "[]")
+    found: list[dict[str, str]] = json.loads(line)
+    return found
+
+
+async def test_without_a_schema_of_candidates_the_nearest_of_all_come_first(tmp_path: Path) -> None:
+    served = await rejected_twice(tmp_path, FORM)
+
+    assert [each["key"] for each in offers(served.chatd.asked[1].messages[-1])] == ["K-4", "K-2"]
 
 
 async def test_without_grounding_findings_are_said_in_their_own_words_and_names_stay_apart(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ _TITLES: Mapping[iterate_pb2.Grounding, str] = {
     iterate_pb2.GROUNDING_NONE: "a model that is told nothing",
     iterate_pb2.GROUNDING_CANDIDATES: "the same task, grounded from the first attempt",
 }
+_ALONE = "a task, grounded from the first attempt"
 _BOTH = tuple(_TITLES)
 _GROUNDED = (iterate_pb2.GROUNDING_CANDIDATES,)
 _SESSION_S = 60.0
@@ -91,7 +92,8 @@ async def _demo(folder: Path, console: Console, groundings: Sequence[iterate_pb2
         ) as stack:
             results = []
             for grounding in groundings:
-                console.print(f"\n[bold]{_TITLES[grounding]}[/bold]")
+                title = _TITLES[grounding] if len(groundings) > 1 else _ALONE
+                console.print(f"\n[bold]{title}[/bold]")
                 response = await _session(stack, console, grounding)
                 tree = await asyncio.to_thread(_wait_for_tree, receiver, response)
                 row = await asyncio.to_thread(_row, log, response.session_id)

@@ -46,7 +46,8 @@ def _show_brief(brief: iterate_pb2.Brief, console: Console) -> None:
     elif brief.degraded:
         missing = "who qualifies" if brief.grounding == iterate_pb2.GROUNDING_CANDIDATES else "the form of an answer"
         console.print(f"[bold]brief[/bold] {took}: {missing} could not be had in time; going on with less")
-    elif brief.grounding == iterate_pb2.GROUNDING_CANDIDATES:
+    # Of a kind that counts nobody there are no candidates to speak of.
+    elif brief.grounding == iterate_pb2.GROUNDING_CANDIDATES and (brief.candidates or brief.candidates_total):
         least = "at least " if brief.candidates_total_is_floor else ""
         console.print(
             f"[bold]brief[/bold] {took}: {brief.candidates} candidates of {least}{brief.candidates_total} who qualify"

@@ -144,8 +144,11 @@ def _cost(row: _Row) -> str:
 
 def _brief(brief: _Row) -> list[str]:
     out = ["", click.style("Brief", bold=True)]
-    facts = ["the form alone" if brief.text("grounding") == "form" else "the form and candidates"]
-    if brief.has("candidates"):
+    # Of a kind that counts nobody there are no candidates to speak of.
+    counted = any(brief.number(name) for name in ("candidates", "candidates_total"))
+    is_bare = brief.has("candidates") and not counted and brief.values.get("infeasible") is not True
+    facts = ["the form alone" if brief.text("grounding") == "form" or is_bare else "the form and candidates"]
+    if brief.has("candidates") and not is_bare:
         total = f"{'at least ' if brief.values.get('candidates_total_is_floor') is True else ''}"
         facts.append(f"{brief.number('candidates')} given of {total}{brief.number('candidates_total')} who qualify")
     if brief.has("roster"):
