@@ -66,8 +66,8 @@ class IterateConfig(SessionLogConfig, ServerTable):
     grounding_max: Grounding = "candidates"
     """The most that a request, or the default, gives."""
     brief_ms_max: Annotated[int, Field(ge=10, le=600_000)] = 1000
-    """Longest wait for what validated says before the first attempt; where it takes longer, the session goes on with
-    less."""
+    """Longest wait for what validated says before the first attempt; at most a third of the session's time. Where it
+    takes longer, the session goes on with less."""
     candidates_max: Annotated[int, Field(ge=1, le=200)] = 50
     """The most candidates that a model is offered; where more are needed than that, twice the need."""
     on_infeasible: Literal["stop", "ask"] = "stop"

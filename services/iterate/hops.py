@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from iterate.attempt import AnswerEnd, Judgement, ModelAnswer
-from iterate.brief import Brief, Knowledge
+from iterate.brief import Brief
 from iterate.config import HopTlsTable
 from iterate.conversation import Turn
+from iterate.knowledge import Knowledge
 from iterate.task import ModelTarget, Task
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.clients import AsyncChatClient, AsyncValidateClient
+from lakehouse.errors import Fault, Violation
 from lakehouse.server.tls import ChannelTls
 from lakehouse.sessions.record import DatasetRecord
 from lakehouse.settings import ConfigError
@@ -43,6 +46,7 @@ _ENDS: Mapping[int, AnswerEnd] = {
 }
 # As far as Brief reads it.
 _PROMPT_CHARS_MAX = 20_000
+_TARGET_FIELD = re.compile(r"(?:target|fallbacks\[(\d{1,3})\])\.(provider|model)")
 _JSON_OBJECT = chatd_pb2.ResponseFormat(type=chatd_pb2.ResponseFormat.TYPE_JSON_OBJECT)
 
 
@@ -78,9 +82,13 @@ class ChatHop:
             response_format=_response_format(brief),
             attempt=iteration,
         )
-        response = await self._client.complete(
-            request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id, task.caller)
-        )
+        metadata = forward_metadata(trace, span_id, task.session_id, task.caller)
+        try:
+            response = await self._client.complete(request, timeout_s=timeout_s, metadata=metadata)
+        except Fault as fault:
+            passed_over = len(task.escalation) - len(fallbacks)
+            fault.violations = tuple(_violation_of_session(each, passed_over) for each in fault.violations)
+            raise
         return ModelAnswer(
             text=response.text,
             provider=response.provider,
@@ -152,6 +160,16 @@ class GateHop:
 
 def _target(target: ModelTarget) -> chatd_pb2.Target:
     return chatd_pb2.Target(provider=target.provider, model=target.model)
+
+
+def _violation_of_session(violation: Violation, passed_over: int) -> Violation:
+    """`violation` of a field of chatd's request as one of the field of a session's request that it came from, where it
+    names a target. `passed_over`: how many targets of the escalation stand before the first fallback."""
+    match = _TARGET_FIELD.fullmatch(violation.field)
+    if match is None:
+        return violation
+    index = passed_over - 1 if match[1] is None else passed_over + int(match[1])
+    return Violation(match[2] if index < 0 else f"escalation[{index}].{match[2]}", violation.description)
 
 
 def _response_format(brief: Brief | None) -> chatd_pb2.ResponseFormat:

@@ -142,5 +142,6 @@ async def test_an_unknown_provider_is_refused_by_chatd_and_is_an_infra_error_row
     fault = await refused(client, make_request(provider="no-such-provider"))
 
     assert (fault.code, fault.reason, fault.where) == ("INVALID_ARGUMENT", Reason.UNKNOWN_PROVIDER, "chatd")
+    assert [violation.field for violation in fault.violations] == ["provider"]
     (row,) = stack.rows(fault.metadata["session_id"])
     assert row["final_verdict"] == "infra_error"

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iterate.attempt import ModelAnswer
-from iterate.brief import Brief, Knowledge
+from iterate.brief import Brief
 from iterate.conversation import Conversation, Turn
 from iterate.feedback import Feedback, unparsable_feedback
+from iterate.knowledge import Knowledge
 from lakehouse.validated.v1.validated_pb2 import Finding
 
 SPEC = '{"count":1,"role":"welder"}'

@@ -577,3 +577,132 @@ async def test_the_datasets_that_decided_are_in_the_attempt_and_in_the_row(tmp_p
         (row,) = served.rows()
     assert list(response.attempts[0].datasets) == [decided]
     assert row["attempts"][0]["datasets"] == [{"name": "catalogue", "version": "sha256:1"}]
+
+
+def answers(**fields: Any) -> Any:
+    """A step that knows, but for `fields`; those of candidates only where some were asked for."""
+
+    async def step(asked: validated_pb2.BriefRequest, _: Any) -> validated_pb2.BriefResponse:
+        response = knowledge(asked)
+        response.MergeFrom(validated_pb2.BriefResponse(**fields))
+        return response
+
+    return step
+
+
+@pytest.mark.parametrize("schema", ["true", "false"])
+async def test_a_schema_that_is_no_object_is_no_form_and_the_session_runs(tmp_path: Path, schema: str) -> None:
+    step = answers(form_schema_json=schema, candidates_schema_json=schema)
+    async with serving(tmp_path, FakeValidated(step)) as served:
+        response = await served.client.iterate(request(), timeout_s=30)
+
+    assert response.WhichOneof("outcome") == "accepted"
+    assert served.chatd.asked[0].response_format == chatd_pb2.ResponseFormat(
+        type=chatd_pb2.ResponseFormat.TYPE_JSON_OBJECT
+    )
+    assert not response.brief.degraded, "a schema that says nothing of the form is nothing amiss"
+    assert response.brief.candidates == 3
+
+
+@pytest.mark.parametrize("schema", ["true", "false"])
+async def test_a_restricted_schema_that_is_no_object_leaves_the_form(tmp_path: Path, schema: str) -> None:
+    async with serving(tmp_path, FakeValidated(answers(candidates_schema_json=schema))) as served:
+        await served.client.iterate(request(), timeout_s=30)
+
+    asked = served.chatd.asked[0].response_format
+    assert (asked.schema_json, asked.restricted_schema_json) == (FORM_SCHEMA, "")
+
+
+TOO_LONG_SCHEMA = json.dumps({"description": "x" * 256 * 1024})
+LONG_WHEN_CANONICAL = '{"enum":[' + ",".join(["1e20"] * 20_000) + "]}"
+DEEP = "[" * 200 + "]" * 200
+UNUSABLE: list[tuple[str, dict[str, Any]]] = [
+    ("candidates_total", {"candidates_total": -5}),
+    ("candidates_total", {"candidates_total": -5, "infeasible": True, "findings": [NOBODY]}),
+    *(
+        (name, {name: text})
+        for name in ("form_schema_json", "candidates_schema_json")
+        for text in ('{"', "[]", "1", '{"a":1,"a":2}', TOO_LONG_SCHEMA, LONG_WHEN_CANONICAL, f'{{"a":{DEEP}}}')
+    ),
+    *(("candidates_json", {"candidates_json": text}) for text in ("[{", "{}", "[1]", f'[{{"a":{DEEP}}}]')),
+    ("instructions", {"instructions": "x" * 2_000_000}),
+    ("instructions", {"instructions": "x" * 5_000_000}),
+    ("findings", {"infeasible": True, "findings": [validated_pb2.Finding(code="C", message="x" * 100_000)]}),
+    ("roster", {"roster": validated_pb2.RosterVersion(version="x" * 100_000)}),
+]
+
+
+@pytest.mark.parametrize(("name", "fields"), UNUSABLE)
+async def test_what_cannot_be_used_of_a_brief_is_left_out_and_leaves_a_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, fields: dict[str, Any]
+) -> None:
+    async with serving(tmp_path, FakeValidated(answers(**fields))) as served:
+        response = await served.client.iterate(request(), timeout_s=30)
+
+    (asked,), (row,) = served.chatd.asked, served.rows()
+    assert response.WhichOneof("outcome") == "accepted"
+    assert (row["final_verdict"], row["brief"]["degraded"], response.brief.degraded) == ("accepted", True, True)
+    assert not row["brief"].keys() & {"candidates", "candidates_total", "infeasible", "findings"}
+    assert restricted(asked) == ""
+    assert asked.response_format.schema_json == ("" if name == "form_schema_json" else FORM_SCHEMA)
+    assert ("Name one song." in asked.messages[0].content) == (name != "instructions")
+    warnings = [line for line in "".join(capsys.readouterr()).splitlines() if "brief_unusable" in line]
+    assert len(warnings) == 1
+    assert name in warnings[0]
+
+
+async def test_what_nobody_asked_for_is_not_passed_on(tmp_path: Path) -> None:
+    async def says_too_much(_: validated_pb2.BriefRequest, __: Any) -> validated_pb2.BriefResponse:
+        return knowledge(validated_pb2.BriefRequest(candidates_max=50))
+
+    async with serving(tmp_path, FakeValidated(says_too_much)) as served:
+        response = await served.client.iterate(request(grounding=FORM), timeout_s=30)
+
+    assert restricted(served.chatd.asked[0]) == ""
+    assert not response.brief.degraded
+
+
+@pytest.mark.parametrize("grounding", [NONE, FORM, CANDIDATES])
+async def test_a_brief_that_hangs_leaves_the_model_most_of_a_short_deadline(
+    tmp_path: Path, grounding: iterate_pb2.Grounding
+) -> None:
+    async with serving(tmp_path, FakeValidated(hangs), brief_ms_max=60_000) as served:
+        response = await served.client.iterate(request(grounding=grounding), timeout_s=3)
+
+    assert response.WhichOneof("outcome") == "accepted"
+    assert len(served.chatd.asked) == 1
+    assert response.brief.degraded == (grounding != NONE)
+    assert response.brief.brief_ms < 2000
+
+
+@pytest.mark.parametrize(
+    ("attempt", "field", "named"),
+    [
+        (1, "target.provider", "provider"),
+        (1, "target.model", "model"),
+        (1, "fallbacks[0].provider", "escalation[0].provider"),
+        (1, "fallbacks[1].model", "escalation[1].model"),
+        (2, "target.provider", "escalation[0].provider"),
+        (2, "fallbacks[0].provider", "escalation[1].provider"),
+        (3, "target.model", "escalation[1].model"),
+        (4, "target.provider", "escalation[1].provider"),
+        (1, "messages", "messages"),
+    ],
+)
+async def test_a_target_that_chatd_refuses_is_named_as_the_request_names_it(
+    tmp_path: Path, attempt: int, field: str, named: str
+) -> None:
+    class Refuses(FakeChatd):
+        async def Complete(self, request: chatd_pb2.CompleteRequest, context: Any) -> chatd_pb2.CompleteResponse:
+            if request.attempt == attempt:
+                await abort(context, Reason.UNKNOWN_PROVIDER, Violation(field, "is not configured"))
+            return await super().Complete(request, context)
+
+    escalation = [chatd_pb2.Target(provider=each) for each in "ab"]
+    validated = FakeValidated(knows, [validated_pb2.ValidateResponse(passed=False, findings=[NOBODY])])
+    async with serving(tmp_path, validated, Refuses(), on_no_progress="continue") as served:
+        with pytest.raises(Fault) as caught:
+            await served.client.iterate(request(escalation=escalation, max_iterations=4), timeout_s=30)
+
+    assert caught.value.reason is Reason.UNKNOWN_PROVIDER
+    assert [(each.field, each.description) for each in caught.value.violations] == [(named, "is not configured")]

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from iterate.attempt import Attempt, Judgement, ModelAnswer
-from iterate.brief import Brief, Knowledge
+from iterate.brief import Brief
 from iterate.conversation import Turn
+from iterate.knowledge import Knowledge
 from iterate.limits import Limits
 from iterate.loop import Loop, Progress
 from iterate.spec import Spec

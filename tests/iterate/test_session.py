@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from iterate.attempt import Judgement, ModelAnswer
-from iterate.brief import Knowledge
+from iterate.knowledge import Knowledge
 from iterate.limits import Limits
 from iterate.session import SessionEnd, Sessions
 from iterate.session_log.logger import SessionLogUnavailable

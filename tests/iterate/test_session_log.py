@@ -17,7 +17,7 @@ import pytest
 from iterate.session_log.fsync import FsyncPolicy
 from iterate.session_log.journal import Journal
 from iterate.session_log.logger import OpenSession, SessionLogConfig, SessionLogger, SessionLogUnavailable
-from lakehouse.sessions.record import PROCESS_DIED, SessionAttemptRecord, SessionRecord
+from lakehouse.sessions.record import PROCESS_DIED, BriefRecord, SessionAttemptRecord, SessionRecord
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.row_reading import decode_row
 from lakehouse.sessions.store.append import LogFile
@@ -290,6 +290,31 @@ async def test_the_daemon_of_a_killed_sessions_row_is_who_began_it(path: Path) -
     await after.start()
     await after.close()
     assert [(row.session_id, row.daemon) for row in read_rows(path)] == [("a", "iterate-blue"), ("b", "iterate-blue")]
+
+
+async def test_a_brief_that_cannot_be_encoded_costs_neither_beginning_nor_row(path: Path) -> None:
+    brief = BriefRecord(grounding="candidates", candidates_total=-5, brief_ms=1)
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path), append_wait_ms=10_000))
+    await logger.start()
+    session = logger.begin(replace(begun(), brief=brief))
+    await session.begun()
+    assert logger.counts()["sessions_unjournaled"] == 0
+    assert await session.hand_over(replace(ended(), brief=brief)).written() == "written"
+    await logger.close()
+    assert read_rows(path) == [ended()]
+
+
+async def test_where_nothing_of_the_end_can_be_encoded_the_bug_row_goes_without_the_brief(path: Path) -> None:
+    brief = BriefRecord(grounding="candidates", candidates_total=-5, brief_ms=1)
+    logger = SessionLogger(SessionLogConfig(session_log_path=str(path), append_wait_ms=10_000))
+    await logger.start()
+    session = logger.begin(replace(begun(), brief=brief))
+    await session.begun()
+    await session.hand_over(replace(ended(), brief=brief, artifact="no JSON")).written()
+    await logger.close()
+    (row,) = read_rows(path)
+    assert row.error is not None
+    assert (row.error.reason, row.brief, row.prompt) == ("BUG", None, begun().prompt)
 
 
 async def test_a_bug_in_the_writer_does_not_end_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,14 +174,9 @@ class SessionLogger:
         if self._files.journal is None and not self.strict:
             session.begun.settle("journaled")
             return OpenSession(self, begun, session)
-        try:
-            row = encode_row(begun)
-        except ValueError:
-            self._unencodable("session_log_beginning_unencodable", begun.session_id)
+        row = self._encode(begun, "session_log_beginning_unencodable")
+        if row is None or not self._writer.begin(session, row, parent_span_id):
             session.begun.settle("unjournaled")
-        else:
-            if not self._writer.begin(session, row, parent_span_id):
-                session.begun.settle("unjournaled")
         return OpenSession(self, begun, session)
 
     async def close(self) -> None:
@@ -241,7 +236,7 @@ class SessionLogger:
         try:
             text = encode_attempt(attempt)
         except ValueError:
-            self._unencodable("session_log_attempt_unencodable", session.session_id)
+            _log.exception("session_log_attempt_unencodable", session_id=session.session_id)
             session.attempts_whole = False
             return
         if not self._writer.attempt(session, text, self._unix_ns() // 1000):
@@ -260,7 +255,7 @@ class SessionLogger:
         self._sessions_open -= 1
         if self._writer is None or session is None:
             return Handover(Receipt(0, "disabled"), self._counts)
-        row = self._encode(begun, record)
+        row = self._encode_end(begun, record)
         session.ended = Receipt(self._wait_s)
         cause = ""
         if row is None:
@@ -280,23 +275,26 @@ class SessionLogger:
             self._writer.withdraw(session)
         return Handover(session.ended, self._counts)
 
-    def _encode(self, begun: SessionRecord, record: SessionRecord) -> bytes | None:
+    def _encode(self, record: SessionRecord, event: str) -> bytes | None:
+        """The row of `record`, without its brief where that cannot be encoded; None where the rest cannot."""
         try:
             return encode_row(record)
         except ValueError:
-            self._unencodable("session_log_row_unencodable", record.session_id)
-        # A bug of the loop still leaves a row: what was asked, and that we failed.
-        bug = Fault(Reason.BUG)
+            _log.exception(event, session_id=record.session_id)
         try:
-            return encode_row(
-                replace(
-                    begun,
-                    timestamp=record.timestamp,
-                    error=ErrorRecord(code=bug.code, reason=Reason.BUG, where="iterate", message=bug.message),
-                )
-            )
+            return None if record.brief is None else encode_row(replace(record, brief=None))
         except ValueError:
             return None
+
+    def _encode_end(self, begun: SessionRecord, record: SessionRecord) -> bytes | None:
+        row = self._encode(record, "session_log_row_unencodable")
+        if row is not None:
+            return row
+        # A bug of the loop still leaves a row: what was asked, and that we failed.
+        bug = Fault(Reason.BUG)
+        error = ErrorRecord(code=bug.code, reason=Reason.BUG, where="iterate", message=bug.message)
+        begun = replace(begun, timestamp=record.timestamp, error=error)
+        return self._encode(begun, "session_log_beginning_unencodable")
 
     def _say_what_is_left(self) -> None:
         counts = self._counts.snapshot()
@@ -305,9 +303,6 @@ class SessionLogger:
         dropped = sum(number for name, number in counts.items() if name.startswith("rows_dropped"))
         if dropped > counts["rows_lost"]:
             _log.warning("session_log_rows_left_to_the_next_start", rows=dropped - counts["rows_lost"])
-
-    def _unencodable(self, event: str, session_id: str) -> None:
-        _log.exception(event, session_id=session_id)
 
     def _report(self, settled: Settled) -> None:  # in the writer's thread
         self._on_loop(settle_all, settled)

@@ -372,8 +372,8 @@ type Brief struct {
 	// True: no artifact could pass, since fewer qualify than are needed.
 	Infeasible bool `protobuf:"varint,5,opt,name=infeasible,proto3" json:"infeasible,omitempty"`
 	// True: less was given than `grounding` says, since validated could not say in time who qualifies, or since the
-	// candidates are too long for the context: the session went on with the form alone, or without it where not even that
-	// was to be had in time.
+	// candidates are too long for the context, or since a part of what it said cannot be used: the session went on with the
+	// form alone, or without it where not even that was to be had in time.
 	Degraded bool `protobuf:"varint,6,opt,name=degraded,proto3" json:"degraded,omitempty"`
 	// Where `infeasible`: how many qualify, and which demand shuts most out.
 	Findings []*v11.Finding `protobuf:"bytes,7,rep,name=findings,proto3" json:"findings,omitempty"`
