@@ -389,29 +389,29 @@ async def test_hup_never_kills_a_service(tmp_path: Path, service: str) -> None:
         async with asyncio.timeout(HANG_S):
             while not caught(process.pid, signal.SIGHUP):
                 await asyncio.sleep(0.001)
-            hang_up(process.pid)
+            send(process.pid, signal.SIGHUP)
             while line := await process.stdout.readline():
                 event = json.loads(line)["event"]
                 if event == "listening":
-                    hang_up(process.pid)
+                    send(process.pid, signal.SIGHUP)
                 if event == "reloading":
                     reloads += 1
                     if reloads == 1:
-                        process.send_signal(signal.SIGTERM)
-                    hang_up(process.pid)
+                        send(process.pid, signal.SIGTERM)
+                    send(process.pid, signal.SIGHUP)
     finally:
         if process.returncode is None:
-            process.terminate()
+            send(process.pid, signal.SIGTERM)
         await process.wait()
 
     assert process.returncode == 0
     assert reloads >= 1
 
 
-def hang_up(pid: int) -> None:
+def send(pid: int, number: signal.Signals) -> None:
     # Not by the process object, which would take the exit status away from whoever waits.
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGHUP)
+        os.kill(pid, number)
 
 
 def caught(pid: int, number: signal.Signals) -> bool:

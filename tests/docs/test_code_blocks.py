@@ -32,7 +32,8 @@ OURS = ("LAKEHOUSE_", "VALIDATED_", "CHATD_", "ITERATE_")
 FILES = sorted(
     [
         *ROOT.glob("*.md"),
-        *(ROOT / "docs").rglob("*.md"),
+        # The tutorial runs as a whole, word for word: tests/validated/test_kinds_docs.py.
+        *(page for page in (ROOT / "docs").rglob("*.md") if page.name != "first-kind.md"),
         *(ROOT / "bench").glob("*.md"),
         *(ROOT / ".github").rglob("*.md"),
     ]
