@@ -14,9 +14,9 @@ from validated.kinds.message_text import Word, cased, words
 
 WORDS_MAX: Final = 6
 LONG_WORDS_MAX: Final = 8
-# In readings of a run of usual words; a page of prose costs some 5,000.
-_COST_MAX: Final = 80_000
-_READING_COST: Final = 10
+# In readings of a run of usual words: what 20,000 characters of prose, markup or names cost is less.
+_COST_MAX: Final = 100_000
+_READING_COST: Final = 5
 _PLACES_MAX: Final = 4
 _GAP_CHARS_MAX: Final = 16
 _SUFFIXES: Final = frozenset(("jr", "sr", "ii", "iii", "iv", "v", "md", "phd", "esq", "dds", "rn", "cpa"))
@@ -68,7 +68,7 @@ class Bounds:
         """Whether nothing further is to be looked at."""
         return self._left <= 0 or (self._stop is not None and self._stop.is_set())
 
-    def takes(self, text: str, is_usual: bool) -> bool:
+    def takes(self, text: str, *, is_usual: bool) -> bool:
         """Whether the run `text` is to be read; `is_usual`: that is cheap."""
         self._left -= 1
         count = self._taken.get(text, 0)
@@ -223,7 +223,7 @@ class NameSearch:
             if bounds is not None and bounds.are_reached():
                 bounds.cut += count - first
                 return
-            # Long names are looked for only where their first word and their last have capitals: there are few of those.
+            # Long names are looked for where their first word and their last have capitals: those are few.
             weight_max = LONG_WORDS_MAX if bounds is not None and word.text[0].isupper() else WORDS_MAX
             # No name begins with a number: long tables of them are no names.
             if word.key.isdecimal():
@@ -235,18 +235,17 @@ class NameSearch:
             for last in range(first, count):
                 other = self._words[last]
                 weight += other.weight
-                if weight > weight_max or (last > first and not self._joins(last - 1, commas)):
+                if weight > weight_max or (last > first and not self._joins(last - 1, commas)) or len(commas) > 1:
                     break
                 is_usual = is_usual and (last == first or self._gaps[last - 1] == " ")
                 has_small = has_small or not other.is_capital
                 key += other.key
-                if (weight > WORDS_MAX and not other.is_capital) or (
-                    bounds is not None and not bounds.takes(self._view[word.start : other.end], is_usual)
-                ):
-                    pass
-                elif is_usual and other.owner_key == other.key and (has_small or last == first):
+                is_wanted = weight <= WORDS_MAX or other.is_capital
+                if bounds is not None and is_wanted:
+                    is_wanted = bounds.takes(self._view[word.start : other.end], is_usual=is_usual)
+                if is_wanted and is_usual and other.owner_key == other.key and (has_small or last == first):
                     yield _Run(first, last, key, "plain")
-                else:
+                elif is_wanted:
                     yield from self._forms(first, last, commas)
                 # From here on it stands within the run: an initial that the roster may not have.
                 is_usual = is_usual and (last == first or len(other.key) > 1)
@@ -267,16 +266,12 @@ class NameSearch:
 
     def _forms(self, first: int, last: int, commas: Sequence[int]) -> Iterator[_Run]:
         run = self._words[first : last + 1]
-        if len(commas) > 1:
-            return
         # "Hello Robert,\nJackson is ..." greets: only the other order can be a name then.
         greets = bool(commas) and "\n" in self._gaps[commas[0]]
         if not greets:
             for key in _spellings(run):
                 yield _Run(first, last, key, "comma" if commas else "plain")
-            inner = run
-            if len(run) > 2:
-                inner = [word for at, word in enumerate(run) if not self._is_extra(first, at, len(run))]
+            inner = [word for at, word in enumerate(run) if not self._is_extra(first, at, len(run))]
             if 1 < len(inner) < len(run) and len(inner[0].key) > 1 < len(inner[-1].key):
                 for key in _spellings(inner):
                     yield _Run(first, last, key, "comma" if commas else "plain")
@@ -293,10 +288,10 @@ class NameSearch:
         given, family = run[split:], run[:split]
         suffix = [given[-1]] if len(given) > 1 and given[-1].key in _SUFFIXES else []
         given = given[: len(given) - len(suffix)]
-        whole = [each for each in given if len(each.key) > 1]
-        for order in (given, whole) if len(whole) < len(given) else (given,):
-            order = [*order, *family, *suffix]
-            key, owner_key = "".join([each.key for each in order]), "".join([each.owner_key for each in order])
+        whole = [word for word in given if len(word.key) > 1]
+        for each in (given, whole) if len(whole) < len(given) else (given,):
+            order = [*each, *family, *suffix]
+            key, owner_key = "".join([word.key for word in order]), "".join([word.owner_key for word in order])
             yield _Run(first, last, key, "inverted")
             if owner_key != key:
                 yield _Run(first, last, owner_key, "inverted")
