@@ -15,7 +15,7 @@ from validated.datasets.worker import Answer, Question, Worker, place_in_draw
 from validated.findings import Findings, pointer, quoted
 from validated.kinds.candidates import exact_object, fitting
 from validated.kinds.facts import Facts
-from validated.kinds.mentions import Mentions, those_who
+from validated.kinds.mentions import search, those_who
 from validated.kinds.message_ids import IdSearch
 from validated.kinds.message_names import NameSearch
 from validated.kinds.message_numbers import NumberSearch
@@ -71,7 +71,7 @@ class EmailValidator:
         if not task.candidates_max:
             return form
         answer = await self._roster.look_up(Question(tuple(dict.fromkeys(terms.worker_ids))))
-        mentions = await asyncio.to_thread(Mentions, task.prompt)
+        mentions = await search(task.prompt)
         named, _ = those_who(mentions.among(list(answer.found.values())), lambda _: True)
         drawn = sorted(answer.found, key=lambda each: place_in_draw(task.seed, each))
         first = dict.fromkeys((*recipients[: bool(terms.to_worker_id)], *named, *drawn))

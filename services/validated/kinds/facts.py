@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection
 from functools import lru_cache
 from typing import Final
@@ -39,15 +40,8 @@ class Facts:
         """
         if not (0 < len(worker.worker_id) <= _PAIR_CHARS_MAX and 0 < len(worker.name) <= _PAIR_CHARS_MAX):
             return None
-        own = _digits(worker.phone)[-_DIGITS_MIN:]
-        texts = (worker.name, worker.role, worker.city, worker.state, *worker.certifications)
-        # Most hold too few digits, all together.
-        private = (
-            [text for text in texts if self._is_private(own, text)]
-            if len(_digits("".join(texts))) >= _DIGITS_MIN
-            else ()
-        )
-        if worker.name in private or _holds(own, worker.worker_id):
+        private = self.private(worker)
+        if worker.name in private or _holds(_own(worker), worker.worker_id):
             return None
         facts: dict[str, JsonValue] = {"worker_id": worker.worker_id, "name": worker.name}
         said = worker.texts
@@ -61,6 +55,19 @@ class Facts:
                 facts["certifications"] = held
         return facts
 
+    def private(self, worker: Worker) -> Collection[str]:
+        """Those of the texts of `worker` that hold a phone number: no model may read them, whatever they are for."""
+        texts = (worker.name, worker.role, worker.city, worker.state, *worker.certifications)
+        # Most hold too few digits, all together.
+        if len(_digits("".join(texts))) < _DIGITS_MIN:
+            return ()
+        own = _own(worker)
+        return [text for text in texts if self._is_private(own, text)]
+
+    def holds_number(self, text: str) -> bool:
+        """Whether `text` holds a phone number, whosesoever."""
+        return self._is_private("", text)
+
     def text_of(self, worker: Worker) -> str | None:
         """The facts as canonical JSON; None as in `of`. Remembered: who was suggested lately is likely to be again."""
         kept = self._kept.get(worker.worker_id)
@@ -72,24 +79,29 @@ class Facts:
         return kept[1]
 
     def _is_private(self, own: str, text: str) -> bool:
-        if len(text) < _DIGITS_MIN:
-            return False
         return _holds_number(text, self._region) or _holds(own, text)
+
+
+def _own(worker: Worker) -> str:
+    """The last digits of the worker's own number."""
+    return _digits(worker.phone)[-_DIGITS_MIN:]
 
 
 def _holds(own: str, text: str) -> bool:
     """Whether `text` holds the last digits of the worker's own number, however it is written."""
-    return len(own) == _DIGITS_MIN and len(text) >= _DIGITS_MIN and own in _digits(text)
+    return len(own) == _DIGITS_MIN and own in _digits(text)
 
 
 @lru_cache(maxsize=4096)
 def _holds_number(text: str, region: str) -> bool:
     # The same search as in messages; ids are not asked, since many are written like numbers.
-    return len(_digits(text)) >= _DIGITS_MIN and bool(NumberSearch((), region).foreign(text))
+    if len(_digits(text)) < _DIGITS_MIN:
+        return False
+    return bool(NumberSearch((), region).foreign(unicodedata.normalize("NFKC", text)))
 
 
 def _digits(text: str) -> str:
-    """The digits of `text`, those of other scripts as ASCII has them."""
+    """The digits of `text`, those of other scripts, and those that are raised or circled, as ASCII has them."""
     if text.isascii():
         return text.encode().translate(None, _NO_ASCII_DIGITS).decode()
-    return "".join([str(int(each)) for each in _DIGIT.findall(text)])
+    return "".join([str(int(each)) for each in _DIGIT.findall(unicodedata.normalize("NFKC", text))])

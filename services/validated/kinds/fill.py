@@ -23,7 +23,7 @@ from validated.kinds.candidates import choice, exact_object, fitting, limit_of, 
 from validated.kinds.facts import Facts
 from validated.kinds.fill_judgement import STATED, FillJudgement
 from validated.kinds.fill_terms import FillTerms, read_instant
-from validated.kinds.mentions import Mentions, those_who
+from validated.kinds.mentions import Mentions, search, those_who
 from validated.kinds.shortage import Shortage
 from validated.kinds.spec import Spec, check_state, check_text
 from validated.kinds.spec_schema import schema_of_message
@@ -36,7 +36,6 @@ LOCATIONS_MAX: Final = 200
 SHIFT_MAX: Final = timedelta(days=7)
 # Above it the rules take milliseconds: they run in a thread, so that other calls are served meanwhile.
 _INLINE_WORKERS_MAX: Final = 200
-_INLINE_PROMPT_CHARS_MAX: Final = 1000
 _STRANGERS_MAX: Final = 20
 _PLACES_SAID_MAX: Final = 5
 # All who would qualify elsewhere are counted, as far as a draw goes: which demand shuts most out is to be right.
@@ -73,17 +72,15 @@ class FillValidator:
         if not task.candidates_max:
             return form
         limit = limit_of(task.candidates_max, needed)
-        if len(task.prompt) <= _INLINE_PROMPT_CHARS_MAX:
-            mentions = Mentions(task.prompt)
-        else:
-            mentions = await asyncio.to_thread(Mentions, task.prompt)
+        mentions = await search(task.prompt)
         draw = _draw(terms, task, mentions, max(limit, needed))
         drawn = await self._roster.draw(draw, terms.met_by)
         named, strangers = those_who(mentions.among(drawn.named), terms.met_by)
         qualified = named | {found.worker.worker_id: found for found in drawn.qualified}
         total = len(qualified)
         brief = form._replace(
-            instructions=form.instructions + _words_of_strangers(strangers),
+            instructions=form.instructions
+            + _words_of_strangers([words for words in strangers if not self._facts.holds_number(words)]),
             candidates_total=total,
             candidates_total_is_floor=not drawn.is_whole,
             roster=drawn.version,
@@ -112,7 +109,7 @@ class FillValidator:
         distinct = dict.fromkeys(worker_ids)
         distinct.pop("", None)
         answer = await self._roster.look_up(Question(tuple(distinct), (), terms.shift, terms.client_id))
-        judgement = FillJudgement(terms, answer.found, findings)
+        judgement = FillJudgement(terms, answer.found, findings, self._facts)
         if len(elements) <= _INLINE_WORKERS_MAX:
             judgement.judge(artifact, elements, worker_ids)
         else:

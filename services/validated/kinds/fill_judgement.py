@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Final, NamedTuple
 
@@ -10,6 +10,7 @@ from lakehouse.strict_json.parser import JsonValue
 from validated.datasets.texts import difference, is_same_without_case
 from validated.datasets.worker import Found, Wanted
 from validated.findings import Findings, pointer, quoted
+from validated.kinds.facts import Facts
 from validated.kinds.fill_terms import Breach, FillTerms
 
 STATED: Final = ("role", "city", "state")
@@ -30,10 +31,12 @@ class _Entry(NamedTuple):
 class FillJudgement:
     """Holds the elements of one artifact against the workers whom they name."""
 
-    def __init__(self, terms: FillTerms, found: Mapping[str, Found], findings: Findings) -> None:
+    def __init__(self, terms: FillTerms, found: Mapping[str, Found], findings: Findings, facts: Facts) -> None:
+        """`facts` says which texts of the roster hold a phone number: no finding quotes those."""
         self._terms = terms
         self._found = found
         self._findings = findings
+        self._facts = facts
         self.wanted: dict[int, Wanted] = {}
         """In whose place somebody is wanted, by the position of his first finding in `findings.kept`; nobody's (empty)
         where workers are missing.
@@ -99,29 +102,40 @@ class FillJudgement:
             )
             return
         worker = found.worker
+        private = self._facts.private(worker)
         if entry.name is not None and entry.name != worker.name:
             self.grounded = False
             self._want(wanted)
+            stated_name = "who is named" if self._facts.holds_number(entry.name) else f'"{quoted(entry.name)}"'
+            actual_name = f'"{quoted(worker.name)}"'
+            differs = difference(entry.name, worker.name)
+            if worker.name in private:
+                actual_name, differs = "another person", ""
+            demand = "id and name must be the same person's, letter for letter"
             findings.add(
                 "NAME_MISMATCH",
                 f"{at}/name",
-                f'{quoted(entry.worker_id)} is "{quoted(worker.name)}" in the roster, not "{quoted(entry.name)}"'
-                f"{difference(entry.name, worker.name)}; id and name must be the same person's, letter for letter",
-                f'{quoted(entry.worker_id)} is not "{quoted(entry.name)}" in the roster; id and name must be the same '
-                "person's, letter for letter",
+                f"{quoted(entry.worker_id)} is {actual_name} in the roster, not {stated_name}{differs}; {demand}",
+                f"{quoted(entry.worker_id)} is not {stated_name} in the roster; {demand}",
             )
         for name, stated in entry.stated.items():
             actual = worker.texts[name]
             if not is_same_without_case(stated, actual):
+                if actual in private:
+                    text = f'{quoted(entry.worker_id)} has another {name} in the roster than "{quoted(stated)}"'
+                    findings.add("STATED_FACT_MISMATCH", f"{at}/{name}", text)
+                    continue
                 findings.add(
                     "STATED_FACT_MISMATCH",
                     f"{at}/{name}",
                     f'{quoted(entry.worker_id)} has {name} "{quoted(actual)}" in the roster, not "{quoted(stated)}"'
                     f"{difference(stated, actual)}",
                 )
-        breaches = self._terms.breaches(found)
+        breaches = self._terms.breaches(found, private=private)
         # The name is the roster's: where the artifact does not hold it, not everybody may read it.
-        nameless = self._terms.breaches(found, by_name=False) if entry.name != worker.name else repeat(Breach("", ""))
+        nameless: Iterable[Breach] = repeat(Breach("", ""))
+        if entry.name != worker.name:
+            nameless = self._terms.breaches(found, by_name=False, private=private)
         for breach, unrestricted in zip(breaches, nameless, strict=False):
             self._want(wanted)
             findings.add(breach.code, f"{at}/worker_id", breach.message, unrestricted.message)

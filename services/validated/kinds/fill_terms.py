@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -121,18 +121,24 @@ class FillTerms:
             and (self.max_distance_km is None or next(self._distance_breaches(worker, ""), None) is None)
         )
 
-    def breaches(self, found: Found, *, by_name: bool = True) -> Iterator[Breach]:
-        """Every demand that `found` does not meet. `by_name`: he is called by id and name, else by the id alone."""
+    def breaches(self, found: Found, *, by_name: bool = True, private: Collection[str] = ()) -> Iterator[Breach]:
+        """Every demand that `found` does not meet. `by_name`: he is called by id and name, else by the id alone.
+        `private` are those of his texts that may not be said.
+        """
         if self.met_by(found):
             return
         worker = found.worker
-        who = f"{quoted(worker.worker_id)} ({quoted(worker.name)})" if by_name else quoted(worker.worker_id)
+        who = quoted(worker.worker_id)
+        if by_name and worker.name not in private:
+            who = f"{who} ({quoted(worker.name)})"
         if not worker.active:
             yield Breach("INACTIVE_WORKER", f"{who} is not active; name an active worker")
         if not self.has_role(worker):
             held = f'is "{quoted(worker.role)}" in the roster' if worker.role else "has no role in the roster"
+            if worker.role in private:
+                held = "has another role in the roster"
             yield Breach("WRONG_ROLE", f'{who} {held}; the role asked for is "{quoted(self.role)}"')
-        yield from self._place_breaches(worker, who)
+        yield from self._place_breaches(worker, who, private)
         yield from self._distance_breaches(worker, who)
         if self.certifications:
             missing = self.missing(worker)
@@ -154,7 +160,7 @@ class FillTerms:
                 return True
         return not self.places
 
-    def _place_breaches(self, worker: Worker, who: str) -> Iterator[Breach]:
+    def _place_breaches(self, worker: Worker, who: str, private: Collection[str]) -> Iterator[Breach]:
         city, state = fold(worker.city), fold(worker.state)
         if self._is_in_place(city, state):
             return
@@ -162,6 +168,8 @@ class FillTerms:
         states = [place.takes_state(state) for place in self.places]
         allowed = "; ".join(str(place) for place in self.places[:5]) + ("; …" if len(self.places) > 5 else "")
         based = _spelt(worker.city, worker.state) or "no known place"
+        if worker.city in private or worker.state in private:
+            based = "another place"
         message = f"{who} is based in {based}; allowed: {allowed}"
         if not any(states):
             yield Breach("WRONG_STATE", message)

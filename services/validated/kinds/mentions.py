@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
+
+import structlog
 
 from validated.datasets.names import name_key
 from validated.datasets.worker import Found
 from validated.kinds.message_ids import IdSearch
-from validated.kinds.message_names import NameSearch
+from validated.kinds.message_names import Bounds, NameSearch
 from validated.kinds.message_text import views
+from validated.kinds.validator import PROMPT_CHARS_MAX
 
+_log = structlog.get_logger()
+# Above it the search takes milliseconds: it runs in a thread, so that other calls are served meanwhile.
+_INLINE_CHARS_MAX: Final = 1000
+# Compatible forms may be longer than what they are of.
+_VIEW_CHARS_MAX: Final = PROMPT_CHARS_MAX
+# Marks at the end of a word that may be the last of an id.
+_END_MARKS_MAX: Final = 4
 # Bare digits are most often a count, a time or a street: fewer than these are an id where the prompt says so.
 _BARE_DIGITS_MIN: Final = 5
 _MARKS: Final = ".,;:!?()[]{}<>\"'`\u2018\u2019\u201c\u201d"
@@ -26,12 +38,15 @@ class Mention(NamedTuple):
 
 
 class Mentions:
-    """The search of one prompt."""
+    """The search of one prompt. What it costs is bounded, however the prompt is made; names past that are not found."""
 
-    def __init__(self, prompt: str) -> None:
-        shown = views(prompt) if prompt else []
+    def __init__(self, prompt: str, stop: threading.Event | None = None) -> None:
+        """`stop` ends the search early: what is found by then is of no use to anybody."""
+        shown = list(dict.fromkeys(view[:_VIEW_CHARS_MAX] for view in views(prompt[:PROMPT_CHARS_MAX])))
         self._ids: dict[str, None] = {}
         for view in shown:
+            if stop is not None and stop.is_set():
+                break
             search = IdSearch(view, ())
             self._ids |= dict.fromkeys(
                 text
@@ -40,10 +55,16 @@ class Mentions:
             )
             # An id may hold marks that end a word elsewhere.
             for word in view.split():
-                text = word.strip(_MARKS)
-                if 2 <= len(text) <= 200 and not text.isdecimal():
-                    self._ids.setdefault(text)
-        self._names = [NameSearch(view) for view in shown]
+                for text in _bare(word):
+                    if 2 <= len(text) <= 200 and not text.isdecimal():
+                        self._ids.setdefault(text)
+        bounds = Bounds(stop)
+        self._names: list[NameSearch] = []
+        for view in shown:
+            self._names.append(NameSearch(view, bounds))
+            bounds.end_view()
+        if bounds.cut and not (stop is not None and stop.is_set()):
+            _log.warning("prompt searched in part for names", words_left_out=bounds.cut)
 
     @property
     def worker_ids(self) -> Sequence[str]:
@@ -69,6 +90,28 @@ class Mentions:
                 named.setdefault(key, words)
         mentions += [Mention(words, tuple(bearers[key])) for key, words in named.items()]
         return mentions
+
+
+async def search(prompt: str) -> Mentions:
+    """The search of `prompt`, off the loop where it is long. It ends soon after the call that awaits it has."""
+    if len(prompt) <= _INLINE_CHARS_MAX:
+        return Mentions(prompt)
+    stop = threading.Event()
+    try:
+        return await asyncio.to_thread(Mentions, prompt, stop)
+    finally:
+        stop.set()
+
+
+def _bare(word: str) -> Iterator[str]:
+    """`word` without the marks around it, and with those that may be part of an id."""
+    start = word.lstrip(_MARKS)
+    end = len(start.rstrip(_MARKS))
+    if not end:
+        return
+    for length in range(end, min(len(start), end + _END_MARKS_MAX) + 1):
+        yield start[:length]
+    yield word
 
 
 def those_who(mentions: Sequence[Mention], qualifies: Callable[[Found], bool]) -> tuple[dict[str, Found], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
@@ -12,6 +13,11 @@ from validated.datasets.worker import Worker
 from validated.kinds.message_text import Word, cased, words
 
 WORDS_MAX: Final = 6
+LONG_WORDS_MAX: Final = 8
+# In readings of a run of usual words: what 20,000 characters of prose, markup or names cost is less.
+_COST_MAX: Final = 100_000
+_READING_COST: Final = 5
+_PLACES_MAX: Final = 4
 _GAP_CHARS_MAX: Final = 16
 _SUFFIXES: Final = frozenset(("jr", "sr", "ii", "iii", "iv", "v", "md", "phd", "esq", "dds", "rn", "cpa"))
 _ABBREVIATED: Final = _SUFFIXES | {"mr", "mrs", "ms", "dr", "st", "wm", "jos", "geo", "chas", "thos", "fr", "lt", "sgt"}
@@ -44,27 +50,83 @@ class _Run(NamedTuple):
     """
 
 
+class Bounds:
+    """What the search of one prompt may cost. Runs that read alike are read alike: each is taken a few times only, for
+    what stands beside it may decide whether it is a name. One for all views of a text: what one of them has is not
+    looked at again in the next.
+    """
+
+    def __init__(self, stop: threading.Event | None = None) -> None:
+        """`stop` ends the search early: nobody waits for it any more."""
+        self._stop = stop
+        self._left = _COST_MAX
+        self._taken: dict[str, int] = {}
+        self.cut = 0
+        """How many words may begin names that were not looked for."""
+
+    def are_reached(self) -> bool:
+        """Whether nothing further is to be looked at."""
+        return self._left <= 0 or (self._stop is not None and self._stop.is_set())
+
+    def takes(self, text: str, *, is_usual: bool) -> bool:
+        """Whether the run `text` is to be read; `is_usual`: that is cheap."""
+        self._left -= 1
+        count = self._taken.get(text, 0)
+        if count >= _PLACES_MAX:
+            return False
+        self._taken[text] = count + 1
+        if not is_usual:
+            self._left -= _READING_COST
+        return True
+
+    def end_view(self) -> None:
+        """The next view begins."""
+        self._taken = dict.fromkeys(self._taken, _PLACES_MAX)
+
+
 class NameSearch:
     """The runs of one view."""
 
-    def __init__(self, view: str) -> None:
+    def __init__(self, view: str, bounds: Bounds | None = None) -> None:
+        """`bounds`, where not every run is wanted, but each reading of a text."""
         self._view = view
         self._words = words(view)
         self._gaps = [view[one.end : other.start] for one, other in zip(self._words, self._words[1:], strict=False)]
-        self._runs = list(self._find())
+        self._runs = list(self._find(bounds))
 
     def name_keys(self) -> Iterator[str]:
         """The keys of all runs."""
         return (run.key for run in self._runs)
 
+    def named(self, bearers: Mapping[str, Sequence[Worker]]) -> dict[str, str]:
+        """Whom the view names, by the key: the words as they stand. `bearers` are people of the roster by their name's
+        key. Words that name somebody as they stand are not half of another name: in "Ana Silva, Omar Khan" there is no
+        "Silva, Omar".
+        """
+        runs = [
+            run
+            for run in self._runs
+            if run.key in bearers and self._counts(run, [each.name for each in bearers[run.key]], any_case=False)
+        ]
+        plain = [run for run in runs if run.order == "plain"]
+        taken = {at for run in plain if run.last > run.first for at in range(run.first, run.last + 1)}
+        alone = {run.first for run in plain if run.last == run.first} | taken
+        found: dict[str, str] = {}
+        last = -1
+        for run in sorted(runs, key=lambda run: (run.first, -run.last)):
+            at = range(run.first, run.last + 1)
+            if run.order != "plain" and (not taken.isdisjoint(at) or alone.issuperset(at)):
+                continue
+            # Of a name that has another within it the longer one is said.
+            if run.key not in found and run.last > last:
+                last = run.last
+                found[run.key] = self._written(run)
+        return found
+
     def strangers(self, bearers: Mapping[str, Sequence[Worker]], own: Collection[str]) -> dict[str, str]:
         """Whom the view names, by the key: the words as they stand, in lower case. `bearers` are people of the roster
         by their name's key; `own` are the names that may be said.
         """
-        return {key: written.lower() for key, written in self.named(bearers, own).items()}
-
-    def named(self, bearers: Mapping[str, Sequence[Worker]], own: Collection[str] = ()) -> dict[str, str]:
-        """As `strangers`, in the words' own case."""
         own_keys = {name_key(name): name for name in own}
         own_words = {word.key for name in own for word in words(name)}
         spans = [
@@ -87,14 +149,16 @@ class NameSearch:
             if self._is_explained(run, readings[run.order], own_words):
                 continue
             last = run.last
-            written = self._view[self._words[run.first].start : self._words[run.last].end]
-            found[run.key] = " ".join(written.split())
+            found[run.key] = self._written(run).lower()
         return found
 
     def covered(self, own: Collection[str]) -> list[tuple[int, int]]:
         """Where in the view the names `own` stand."""
         keys = set(map(name_key, own))
         return [(self._words[run.first].start, self._words[run.last].end) for run in self._runs if run.key in keys]
+
+    def _written(self, run: _Run) -> str:
+        return " ".join(self._view[self._words[run.first].start : self._words[run.last].end].split())
 
     def _is_explained(self, run: _Run, spans: Sequence[_Run], own_words: set[str]) -> bool:
         """Whether names that may be said, which stand there, leave nothing of this one."""
@@ -153,9 +217,14 @@ class NameSearch:
         previous = self._words[at - 1]
         return previous.key in _BEFORE_A_MONTH or _DAY_OR_YEAR.fullmatch(previous.text) is not None
 
-    def _find(self) -> Iterator[_Run]:
+    def _find(self, bounds: Bounds | None) -> Iterator[_Run]:
         count = len(self._words)
         for first, word in enumerate(self._words):
+            if bounds is not None and bounds.are_reached():
+                bounds.cut += count - first
+                return
+            # Long names are looked for where their first word and their last have capitals: those are few.
+            weight_max = LONG_WORDS_MAX if bounds is not None and word.text[0].isupper() else WORDS_MAX
             # No name begins with a number: long tables of them are no names.
             if word.key.isdecimal():
                 continue
@@ -166,14 +235,17 @@ class NameSearch:
             for last in range(first, count):
                 other = self._words[last]
                 weight += other.weight
-                if weight > WORDS_MAX or (last > first and not self._joins(last - 1, commas)):
+                if weight > weight_max or (last > first and not self._joins(last - 1, commas)) or len(commas) > 1:
                     break
                 is_usual = is_usual and (last == first or self._gaps[last - 1] == " ")
                 has_small = has_small or not other.is_capital
                 key += other.key
-                if is_usual and other.owner_key == other.key and (has_small or last == first):
+                is_wanted = weight <= WORDS_MAX or other.is_capital
+                if bounds is not None and is_wanted:
+                    is_wanted = bounds.takes(self._view[word.start : other.end], is_usual=is_usual)
+                if is_wanted and is_usual and other.owner_key == other.key and (has_small or last == first):
                     yield _Run(first, last, key, "plain")
-                else:
+                elif is_wanted:
                     yield from self._forms(first, last, commas)
                 # From here on it stands within the run: an initial that the roster may not have.
                 is_usual = is_usual and (last == first or len(other.key) > 1)
@@ -194,8 +266,6 @@ class NameSearch:
 
     def _forms(self, first: int, last: int, commas: Sequence[int]) -> Iterator[_Run]:
         run = self._words[first : last + 1]
-        if len(commas) > 1:
-            return
         # "Hello Robert,\nJackson is ..." greets: only the other order can be a name then.
         greets = bool(commas) and "\n" in self._gaps[commas[0]]
         if not greets:
@@ -218,10 +288,13 @@ class NameSearch:
         given, family = run[split:], run[:split]
         suffix = [given[-1]] if len(given) > 1 and given[-1].key in _SUFFIXES else []
         given = given[: len(given) - len(suffix)]
-        for order in ([*given, *family, *suffix], [*[each for each in given if len(each.key) > 1], *family, *suffix]):
-            for owner in (False, True):
-                key = "".join(each.owner_key if owner else each.key for each in order)
-                yield _Run(first, last, key, "inverted")
+        whole = [word for word in given if len(word.key) > 1]
+        for each in (given, whole) if len(whole) < len(given) else (given,):
+            order = [*each, *family, *suffix]
+            key, owner_key = "".join([word.key for word in order]), "".join([word.owner_key for word in order])
+            yield _Run(first, last, key, "inverted")
+            if owner_key != key:
+                yield _Run(first, last, owner_key, "inverted")
 
     def _is_extra(self, first: int, at: int, count: int) -> bool:
         """Whether the word is an initial or a nickname inside the name, which the roster may not have."""
@@ -230,7 +303,8 @@ class NameSearch:
         here = first + at
         if len(self._words[here].key) == 1 and self._words[here].weight < 0.5:
             return True
-        return bool(_OPENS.search(self._gaps[here - 1]) and _CLOSES.search(self._gaps[here]))
+        before = self._gaps[here - 1]
+        return before != " " and bool(_OPENS.search(before) and _CLOSES.search(self._gaps[here]))
 
 
 def _spellings(run: Sequence[Word]) -> Iterator[str]:
