@@ -8,9 +8,10 @@ import string
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iterate.brief import Brief, Knowledge
+from iterate.brief import Brief
 from iterate.candidates import CandidatePool
 from iterate.feedback import Feedback
+from iterate.knowledge import Knowledge
 from lakehouse.strict_json.parser import JsonValue, canonicalize
 from lakehouse.validated.v1.validated_pb2 import Finding, Suggestion
 
