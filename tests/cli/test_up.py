@@ -84,7 +84,7 @@ async def up(folder: Path, *arguments: str, env: Mapping[str, str] | None = None
         yield running
     finally:
         if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
+            send(process.pid, signal.SIGTERM)
         rest, _ = await asyncio.wait_for(process.communicate(), HANG_S)
         running.lines += rest.decode().splitlines(keepends=True)
 
@@ -284,7 +284,7 @@ async def test_whatever_ends_up_ends_its_services(tmp_path: Path, number: signal
     async with up(tmp_path) as running:
         await running.ready()
         services = children_of(running.process.pid)
-        running.process.send_signal(number)
+        send(running.process.pid, number)
         await asyncio.wait_for(running.process.wait(), HANG_S)
         async with asyncio.timeout(HANG_S):
             while alive(services):
@@ -302,7 +302,7 @@ async def test_killed_while_it_starts_it_leaves_nothing_either(tmp_path: Path) -
             while len(services) < 2:
                 await asyncio.sleep(0.01)
                 services = children_of(running.process.pid)
-        running.process.send_signal(signal.SIGKILL)
+        send(running.process.pid, signal.SIGKILL)
         async with asyncio.timeout(HANG_S):
             while alive(services):
                 await asyncio.sleep(0.05)

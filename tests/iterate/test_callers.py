@@ -173,7 +173,7 @@ async def test_of_64_calls_at_once_ten_run_and_the_others_hear_when_to_come_agai
 async def test_64_calls_at_once_on_a_day_of_few_tokens_use_no_more_than_those_that_were_let_in(tmp_path: Path) -> None:
     model = Model()
     text = 'kinds = ["*"]\nmodels = ["*"]\ntokens_per_day = 25\nsession_tokens_reserved = 10'
-    async with iterate_of(tmp_path, text, model, verdicts=[REJECTED]) as served:
+    async with iterate_of(tmp_path, text, model, verdicts=[REJECTED], on_no_progress="continue") as served:
         await asyncio.gather(*(asked(served, max_iterations=10) for _ in range(64)))
         used = sum(row["input_tokens"] + row["output_tokens"] for row in served.rows())
         # Two fit beside one another, each with one call running when the third brings the day to its end.

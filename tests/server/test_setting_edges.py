@@ -30,13 +30,13 @@ from chatd.prices import PriceTable
 from iterate.config import IterateConfig
 from lakehouse.server.config import CallersTable, ServerTable, load
 from lakehouse.tracing import TracingConfig
-from validated.config import PostgresTable, RosterTable, ValidatedTable
+from validated.config import DatasetTable, PostgresTable, RosterTable, ValidatedTable
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES: dict[str, type[ServerTable]] = {"validated": ValidatedTable, "chatd": ChatdConfig, "iterate": IterateConfig}
 # What a number without an upper bound may be.
 HUGE = {int: 2**63 - 1, float: 1e308}
-ROUNDS = range(4)
+ROUNDS = range(8)
 IMPATIENT = [(f"grpc.{word}_reconnect_backoff_ms", 50) for word in ("initial", "min", "max")]
 
 
@@ -115,6 +115,7 @@ def _lengths(bounds: list[Any]) -> list[int]:
 @pytest.fixture
 def edges(tmp_path: Path) -> Edges:
     (tmp_path / "sessions.jsonl").touch()
+    (tmp_path / "parts.csv").write_text("number\nP-1\n")
     url: dict[str, Any] = {"base_url": "http://127.0.0.1:9/v1"}
     (tmp_path / "callers.toml").write_text('[callers.x]\nrpcs = ["*"]\n')
     needed: dict[type[BaseModel], dict[str, Any]] = {
@@ -122,6 +123,12 @@ def edges(tmp_path: Path) -> Edges:
         CallersTable: {"file": str(tmp_path / "callers.toml"), "health": "open"},
         TracingConfig: {"host": "http://127.0.0.1:9", "public_key": "pk", "secret_key": "sk"},
         RosterTable: {"delimiter": ";"},
+        DatasetTable: {
+            "path": str(tmp_path / "parts.csv"),
+            "delimiter": ";",
+            "key": ["number"],
+            "columns": {"number": "text"},
+        },
         PostgresTable: {"conninfo": "host=127.0.0.1 port=9 connect_timeout=1"},
         OpenAiTable: url | {"drop": ["seed"]},
         AnthropicTable: url | {"drop": ["seed"]},
