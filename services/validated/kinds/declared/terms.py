@@ -63,7 +63,9 @@ class Rule(NamedTuple):
             "equals": "must be", "not_equals": "must not be", "at_least": "must be at least",
             "at_most": "must be at most", "one_of": "must be one of", "contains": "must contain",
         }  # fmt: skip
-        shown = ", ".join(quoted(str(each)) for each in self.values[:5])
+        # As a model would write them: true, not True.
+        values = [str(each).lower() if isinstance(each, bool) else str(each) for each in self.values[:5]]
+        shown = ", ".join(map(quoted, values))
         return f"{self.condition.column} {ops[self.condition.op]} {shown}"
 
 
