@@ -50,14 +50,14 @@ COUNT = 15
 LINES_MAX = {
     ("ungrounded", "tracing off"): 6100,
     ("ungrounded", "tracing on"): 7000,
-    ("grounded", "tracing off"): 38_000,
-    ("grounded", "tracing on"): 39_000,
+    ("grounded", "tracing off"): 18_000,
+    ("grounded", "tracing on"): 19_000,
 }
 CALLS_MAX = {
     ("ungrounded", "tracing off"): 2070,
     ("ungrounded", "tracing on"): 2250,
-    ("grounded", "tracing off"): 11_900,
-    ("grounded", "tracing on"): 12_000,
+    ("grounded", "tracing off"): 4_600,
+    ("grounded", "tracing on"): 4_900,
 }
 
 
