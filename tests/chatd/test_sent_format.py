@@ -558,8 +558,6 @@ HI = Message(role=USER, content="Hi.")
 @pytest.mark.parametrize(
     ("fields", "violations"),
     [
-        ({"messages": [HI, Message(role=ASSISTANT, content="a", restricted_content="b")]},
-         ["messages[1].restricted_content"]),
         ({"messages": [HI, Message(role=TOOL, content="a", tool_call_id="1", restricted_content="b")]},
          ["messages[1].restricted_content", "messages[1].restricted_content"]),
         ({"messages": [Message(role=USER, restricted_content="b")]}, ["messages"]),
