@@ -131,6 +131,8 @@ class RosterIndex:
             return dict.fromkeys(itertools.islice(found, _NAMESAKES_MAX))
 
     def _bearers(self, cursor: Any, key: str) -> Iterator[Worker]:
+        if not self._begins_a_name(cursor, key[:_START_CHARS]):
+            return
         start = key[:NAME_KEY_CHARS].encode(errors="replace") + b"\x00"
         if len(start) > KEY_BYTES_MAX or not cursor.set_range(start):
             return
@@ -141,15 +143,14 @@ class RosterIndex:
             if worker is not None and name_key(worker.name) == key:
                 yield worker
 
-    def _begins_a_name(self, start: str) -> bool:
+    def _begins_a_name(self, cursor: Any, start: str) -> bool:
         # A prompt has thousands of runs of words that could be names; nearly all of them begin like nobody's.
         known = self._starts.get(start)
         if known is None:
             if len(self._starts) >= _STARTS_KEPT:
                 self._starts.clear()
             begins = start.encode(errors="replace")
-            with self._transaction().cursor(self._maps["names"]) as cursor:
-                known = self._starts[start] = cursor.set_range(begins or b"\x00") and cursor.key().startswith(begins)
+            known = self._starts[start] = cursor.set_range(begins or b"\x00") and cursor.key().startswith(begins)
         return known
 
     def near_ids(self, worker_id: str, count: int) -> tuple[list[str], list[str]]:
