@@ -59,8 +59,6 @@ _BY_STATUS: Final[Mapping[int, Reason]] = {
 }
 # The endpoint did not take the request on: it may be sent again, now or after a while.
 _REFUSED_FOR_NOW: Final = frozenset({Reason.PROVIDER_RATE_LIMITED, Reason.PROVIDER_UNREACHABLE})
-# A 5xx of unknown cause, an error in place of an answer: what was spent before it, nobody says.
-_MAY_BE_BILLED: Final = frozenset({Reason.PROVIDER_FAILED, Reason.PROVIDER_BAD_ANSWER})
 _FIELDS: Final[Mapping[str, str]] = {
     "max_completion_tokens": "max_tokens",
     "stop_sequences": "stop",
