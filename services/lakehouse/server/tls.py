@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import grpc
@@ -29,14 +29,9 @@ class ListenerTls:
             require_client_authentication=tls.client_ca_file is not None,
         )
 
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
+    def watched(self) -> AbstractContextManager[None]:
         """Read the files again when they change, for the time of the block."""
-        self._files.start()
-        try:
-            yield
-        finally:
-            self._files.close()
+        return self._files.watched()
 
     def reload(self) -> None:
         """Look at the files now."""
@@ -68,15 +63,10 @@ class ChannelTls:
         self._files = WatchedFiles([file for file in files if file is not None], self._read)
         self.credentials = self._made()
 
-    @contextlib.contextmanager
-    def watched(self, on_change: Callable[[grpc.ChannelCredentials], None]) -> Iterator[None]:
+    def watched(self, on_change: Callable[[grpc.ChannelCredentials], None]) -> AbstractContextManager[None]:
         """Call `on_change` in a thread with new credentials when the files change, for the time of the block."""
         self._on_change = on_change
-        self._files.start()
-        try:
-            yield
-        finally:
-            self._files.close()
+        return self._files.watched()
 
     def reload(self) -> None:
         """Look at the files now."""

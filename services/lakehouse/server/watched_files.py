@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,15 +33,18 @@ class WatchedFiles:
         """What tells one state of the files from another."""
         return tuple(map(_signature, self._files))
 
-    def start(self) -> None:
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Look at the files for the time of the block."""
         threading.Thread(target=self._run, name="watched-files", daemon=True).start()
+        try:
+            yield
+        finally:
+            self._stopped = True
+            self._wake.set()
 
     def look(self) -> None:
         """Look now (SIGHUP); from any thread, and it returns at once."""
-        self._wake.set()
-
-    def close(self) -> None:
-        self._stopped = True
         self._wake.set()
 
     def _run(self) -> None:

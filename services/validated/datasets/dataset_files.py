@@ -8,8 +8,8 @@ from typing import Any
 
 from validated.config import DatasetTable
 from validated.datasets.dataset_index import DatasetIndex
+from validated.datasets.loaded_files import LoadedFiles
 from validated.datasets.loader import Plan
-from validated.datasets.watched import WatchedFiles
 from validated.datasets.worker import RosterVersion
 
 
@@ -28,8 +28,8 @@ def request_of_dataset(name: str, table: DatasetTable) -> dict[str, Any]:
     }
 
 
-class FileDataset(WatchedFiles[DatasetIndex]):
-    """One dataset; see WatchedFiles."""
+class FileDataset(LoadedFiles[DatasetIndex]):
+    """One dataset; see LoadedFiles."""
 
     def __init__(self, name: str, table: DatasetTable) -> None:
         request = request_of_dataset(name, table)

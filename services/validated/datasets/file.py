@@ -10,10 +10,10 @@ from typing import Any
 
 from validated.config import RosterTable
 from validated.datasets.index import Pool, RosterIndex
+from validated.datasets.loaded_files import Loaded, LoadedFiles
 from validated.datasets.loader import roster_plan
 from validated.datasets.near import near_workers
 from validated.datasets.sample import EXAMINED_MAX, IndexDraw
-from validated.datasets.watched import Loaded, WatchedFiles
 from validated.datasets.worker import (
     Candidates,
     Criteria,
@@ -80,8 +80,8 @@ class FileAnswer:
         return self._index.found((worker_id,), self._question.shift, self._question.client_id)[worker_id]
 
 
-class FileRoster(WatchedFiles[RosterIndex]):
-    """A WorkerLookup on files; see WatchedFiles. Files that could not be read are tried again; files that were refused,
+class FileRoster(LoadedFiles[RosterIndex]):
+    """A WorkerLookup on files; see LoadedFiles. Files that could not be read are tried again; files that were refused,
     once they change.
     """
 

@@ -35,7 +35,7 @@ class Loaded(Generic[IndexT]):
     """When the file was written, seconds since 1970."""
 
 
-class WatchedFiles(Generic[IndexT]):
+class LoadedFiles(Generic[IndexT]):
     """Loads when the files change or when it is asked to; a load that fails leaves the old rows. Files that could not
     be read are tried again; files that were refused, once they change.
     """

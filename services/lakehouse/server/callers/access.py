@@ -56,11 +56,10 @@ class Callers:
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
         """Keep file and keys up to date for the time of the block."""
-        self._files.start()
         try:
-            yield
+            with self._files.watched():
+                yield
         finally:
-            self._files.close()
             for source in self._sources.values():
                 source.close()
 
