@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
 
@@ -56,6 +57,12 @@ class PostgresTable(Table):
     cannot be seen would count as none. On the workers' table hidden people are phantoms, and that is reported."""
     similarity: Literal["auto", "off"] = "auto"
     """`auto`: suggestions use pg_trgm where it is installed; `off`: only workers who fit the spec are suggested."""
+
+
+def _refuse_twice(setting: str, columns: Mapping[str, str]) -> None:
+    twice = [theirs for theirs, count in Counter(columns.values()).items() if count > 1]
+    if twice:
+        raise ValueError(f'{setting}: "{twice[0]}" cannot stand for two columns')
 
 
 class FilesTable(Table):
@@ -138,9 +145,7 @@ class RosterTable(FilesTable):
                 raise ValueError(f'columns: "{name}" is no column of ours; they are {", ".join(WORKER_COLUMNS)}')
             if theirs in self.ignore_columns:
                 raise ValueError(f'columns: "{theirs}" stands in ignore_columns, too')
-        twice = [theirs for theirs, count in Counter(self.columns.values()).items() if count > 1]
-        if twice:
-            raise ValueError(f'columns: "{twice[0]}" cannot stand for two columns')
+        _refuse_twice("columns", self.columns)
         given = bool(self.postgres.conninfo.get_secret_value()) + (self.postgres.conninfo_file is not None)
         if self.region not in phonenumbers.SUPPORTED_REGIONS:
             raise ValueError(f'region: "{self.region}" is no region with phone numbers; two letters such as US, GB, DE')
@@ -193,9 +198,7 @@ class DatasetTable(FilesTable):
                 raise ValueError(f'key: "{name}" is {self.columns[name]}; a key column must be one of {kinds}')
             if name in self.may_be_empty:
                 raise ValueError(f'may_be_empty: "{name}" is of the key, which is never empty')
-        twice = [theirs for theirs, count in Counter(self.source_columns.values()).items() if count > 1]
-        if twice:
-            raise ValueError(f'source_columns: "{twice[0]}" cannot stand for two columns')
+        _refuse_twice("source_columns", self.source_columns)
         return self
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -12,7 +13,7 @@ from lakehouse.errors import Fault, Reason, Violation, bad_request
 from lakehouse.server.call import Call, current_call
 from lakehouse.server.callers.policy import check_kind
 from lakehouse.strict_json.parser import JsonBreach, JsonValue, read_canonical
-from lakehouse.tracing import Tracing
+from lakehouse.tracing import Span, Tracing
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
 from validated.answers import (
     StatedVersions,
@@ -29,7 +30,7 @@ from validated.datasets.worker import RosterUnavailable
 from validated.findings import Findings
 from validated.kinds.candidates import CANDIDATES_DEFAULT, CANDIDATES_MAX
 from validated.kinds.declared.registry import Kinds
-from validated.kinds.spec import read_spec
+from validated.kinds.spec import Spec, read_spec
 from validated.kinds.validator import PROMPT_CHARS_MAX, Brief, Task, Validator
 
 _log = structlog.get_logger()
@@ -54,23 +55,15 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         context: Any,
     ) -> validated_pb2.BriefResponse:
         """See validated.proto."""
-        call = current_call()
-        call.facts["kind"] = request.kind[:64]
-        check_kind(call.caller, request.kind)
-        validators = self._kinds.current
-        spec = read_spec(request, validators)
+        call, spec, validator = self._asked(request)
         task = self._task(request)
         asked = brief_asked(spec, task) if self._tracing.enabled else ""
         span = self._tracing.start_remote(
             "brief", type="retriever", context=call.trace, session_id=call.session_id or None, input=asked
         )
-        try:
-            # An older validator says nothing before the answer.
-            make = getattr(validators[spec.kind], "brief", None)
-            brief = Brief() if make is None else await self._bounded(call, make(spec, task))
-        except BaseException as error:
-            span.end(level="ERROR", status_message=call.fault_of(error).message)
-            raise
+        # An older validator says nothing before the answer.
+        make = getattr(validator, "brief", None)
+        brief = Brief() if make is None else await self._bounded(call, span, partial(make, spec, task))
         version = self._versions.stated(brief.roster)
         call.facts.update(brief_facts(brief, version))
         brief_ended(span, brief)
@@ -82,21 +75,13 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         context: Any,
     ) -> validated_pb2.ValidateResponse:
         """See validated.proto."""
-        call = current_call()
-        call.facts["kind"] = request.kind[:64]
-        check_kind(call.caller, request.kind)
-        validators = self._kinds.current
-        spec = read_spec(request, validators)
+        call, spec, validator = self._asked(request)
         artifact, text = self._artifact(request.artifact_json)
         span = self._tracing.start_remote(
             "validate", type="guardrail", context=call.trace, session_id=call.session_id or None, input=text
         )
         findings = Findings(self._limits.findings_max)
-        try:
-            ground = await self._bounded(call, validators[spec.kind].validate(artifact, spec, findings))
-        except BaseException as error:
-            span.end(level="ERROR", status_message=call.fault_of(error).message)
-            raise
+        ground = await self._bounded(call, span, partial(validator.validate, artifact, spec, findings))
         version = self._versions.stated(ground.roster) if ground is not None else None
         call.facts.update(validate_facts(findings, ground, version))
         validate_ended(span, findings, ground)
@@ -111,6 +96,17 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         validators = self._kinds.current
         kinds = [_kind(name, validators[name]) for name in sorted(validators)]
         return validated_pb2.ListKindsResponse(kinds=kinds)
+
+    def _asked(
+        self, request: validated_pb2.BriefRequest | validated_pb2.ValidateRequest
+    ) -> tuple[Call, Spec, Validator]:
+        """Who asks, for what, and who answers: pinned for the call, whatever is reloaded meanwhile. Raises Fault."""
+        call = current_call()
+        call.facts["kind"] = request.kind[:64]
+        check_kind(call.caller, request.kind)
+        validators = self._kinds.current
+        spec = read_spec(request, validators)
+        return call, spec, validators[spec.kind]
 
     def _task(self, request: validated_pb2.BriefRequest) -> Task:
         violations = []
@@ -138,16 +134,20 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         except JsonBreach as breach:
             raise bad_request(Violation(field, breach.problem)) from None
 
-    async def _bounded(self, call: Call, work: Awaitable[T]) -> T:
-        """What a kind answers, in the time that the caller gives."""
+    async def _bounded(self, call: Call, span: Span, work: Callable[[], Awaitable[T]]) -> T:
+        """What a kind answers, in the time that the caller gives; `span` ends where it does not."""
         try:
-            async with asyncio.timeout(call.seconds_left()):
-                return await work
-        except TimeoutError:
-            raise Fault(Reason.DEADLINE, where=WHERE) from None
-        except RosterUnavailable as error:
-            _log.warning("roster unavailable", problem=str(error), trace_id=call.trace.trace_id)
-            raise Fault(Reason.ROSTER_UNAVAILABLE, where=WHERE) from None
+            try:
+                async with asyncio.timeout(call.seconds_left()):
+                    return await work()
+            except TimeoutError:
+                raise Fault(Reason.DEADLINE, where=WHERE) from None
+            except RosterUnavailable as error:
+                _log.warning("roster unavailable", problem=str(error), trace_id=call.trace.trace_id)
+                raise Fault(Reason.ROSTER_UNAVAILABLE, where=WHERE) from None
+        except BaseException as error:
+            span.end(level="ERROR", status_message=call.fault_of(error).message)
+            raise
 
 
 def _kind(name: str, validator: Validator) -> validated_pb2.Kind:

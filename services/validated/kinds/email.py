@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
 
-from lakehouse.errors import Violation, bad_request
+from lakehouse.errors import Violation
 from lakehouse.strict_json.parser import JsonValue, print_canonical
 from lakehouse.validated.v1.validated_pb2 import EmailSpec
 from validated.datasets.names import name_key
@@ -20,7 +20,7 @@ from validated.kinds.message_ids import IdSearch
 from validated.kinds.message_names import NameSearch
 from validated.kinds.message_numbers import NumberSearch
 from validated.kinds.message_text import unescaped, views
-from validated.kinds.spec import Spec, check_text
+from validated.kinds.spec import Spec, check_text, usable
 from validated.kinds.spec_schema import schema_of_message
 from validated.kinds.validator import Brief, Ground, Task, Tools
 
@@ -56,10 +56,7 @@ class EmailValidator:
     @staticmethod
     def read_spec(message: EmailSpec) -> Spec:
         """The spec, where it can be used. Raises Fault (BAD_REQUEST)."""
-        violations = _violations(message)
-        if violations:
-            raise bad_request(*violations)
-        return Spec("email", message)
+        return usable("email", message, _violations(message))
 
     async def brief(self, spec: Spec, task: Task) -> Brief:
         """See Validator. The candidates are those workers of the fill who stand in the roster: the recipient first,

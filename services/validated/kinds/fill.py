@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
-from lakehouse.errors import Violation, bad_request
+from lakehouse.errors import Violation
 from lakehouse.strict_json.parser import JsonValue
 from lakehouse.validated.v1.validated_pb2 import FillSpec
 from validated.datasets.worker import Draw, Drawn, Question, RosterUnavailable
@@ -25,7 +25,7 @@ from validated.kinds.fill_judgement import STATED, FillJudgement
 from validated.kinds.fill_terms import FillTerms, read_instant
 from validated.kinds.mentions import Mentions, search, those_who
 from validated.kinds.shortage import Shortage
-from validated.kinds.spec import Spec, check_state, check_text
+from validated.kinds.spec import Spec, check_state, check_text, usable
 from validated.kinds.spec_schema import schema_of_message
 from validated.kinds.suggestions import suggest
 from validated.kinds.validator import Brief, Ground, Task, Tools
@@ -59,10 +59,7 @@ class FillValidator:
     @staticmethod
     def read_spec(message: FillSpec) -> Spec:
         """The spec, where it can be used. Raises Fault (BAD_REQUEST)."""
-        violations = _violations(message)
-        if violations:
-            raise bad_request(*violations)
-        return Spec("fill", message)
+        return usable("fill", message, _violations(message))
 
     async def brief(self, spec: Spec, task: Task) -> Brief:
         """See Validator. Asks the roster once; once more where too few qualify, for the demand that shuts most out."""

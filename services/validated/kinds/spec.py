@@ -5,7 +5,7 @@ A rule of a spec needs no ground truth and no artifact; what needs those is the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from google.protobuf.json_format import MessageToDict
@@ -70,6 +70,13 @@ def read_spec(request: BriefRequest | ValidateRequest, kinds: Mapping[str, Any])
     if not isinstance(value, dict):
         raise bad_request(Violation(taken.name, "must be one JSON object"))
     return Spec(kind, None, print_canonical(value))
+
+
+def usable(kind: str, message: Any, violations: Sequence[Violation]) -> Spec:
+    """The spec of a kind's own member of ``oneof spec``. Raises Fault (BAD_REQUEST) with all that is wrong with it."""
+    if violations:
+        raise bad_request(*violations)
+    return Spec(kind, message)
 
 
 def parsed(field: str, text: str) -> JsonValue:
