@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 
-from caller_credentials import AUDIENCE, ISSUER, Authority, Signer, key_set, rsa_signer, sha256, uri
+from caller_credentials import Authority, Signer, issuer_table, key_set, rsa_signer, sha256, uri
 
 from lakehouse.server.call import Call
 from lakehouse.server.callers.access import Callers
@@ -54,11 +54,7 @@ def opened(folder: Path, *signers: Signer) -> Iterator[Callers]:
     file = folder / "callers.toml"
     file.write_text(
         f"""
-        [issuers.corp]
-        issuer = "{ISSUER}"
-        audiences = ["{AUDIENCE}"]
-        algorithms = ["ES256", "RS256"]
-        jwks_file = "{folder / "keys.json"}"
+        {issuer_table(folder / "keys.json", "ES256", "RS256")}
         [callers.scheduler]
         rpcs = ["Iterate"]
         subjects = [{{issuer = "corp", subject = "svc-scheduler"}}]

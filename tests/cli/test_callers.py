@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from caller_credentials import AUDIENCE, ISSUER, Authority, Signer, dns, key_set, sha256
+from caller_credentials import Authority, Signer, dns, issuer_table, key_set, sha256
 from click.testing import CliRunner, Result
 
 from lakehouse.cli.callers import command
@@ -21,11 +21,7 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "callers.toml"
     path.write_text(
         f"""
-        [issuers.corp]
-        issuer = "{ISSUER}"
-        audiences = ["{AUDIENCE}"]
-        algorithms = ["ES256"]
-        jwks_file = "{tmp_path / "keys.json"}"
+        {issuer_table(tmp_path / "keys.json", "ES256")}
         [groups.unused]
         [callers.scheduler]
         rpcs = ["Iterate"]

@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 import pytest
-from caller_credentials import AUDIENCE, ISSUER, Authority, Signer, dns, key_set, replace_file, sha256
+from caller_credentials import Authority, Signer, dns, issuer_table, key_set, replace_file, sha256
 from cryptography import x509
 
 from lakehouse.chatd.v1 import chatd_pb2
@@ -33,11 +33,7 @@ ADDRESS = x509.IPAddress(ip_address("127.0.0.1"))
 
 def callers_of_iterate(folder: Path, more: str = "") -> str:
     return f"""
-    [issuers.corp]
-    issuer = "{ISSUER}"
-    audiences = ["{AUDIENCE}"]
-    algorithms = ["ES256"]
-    jwks_file = "{folder / "keys.json"}"
+    {issuer_table(folder / "keys.json", "ES256")}
     [groups.everything]
     rpcs = ["*"]
     kinds = ["*"]

@@ -13,7 +13,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from caller_credentials import AUDIENCE, ISSUER, Authority, Signer, dns, key_set, rsa_signer, segment, sha256, uri
+from caller_credentials import (
+    AUDIENCE,
+    ISSUER,
+    Authority,
+    Signer,
+    dns,
+    issuer_table,
+    key_set,
+    rsa_signer,
+    segment,
+    sha256,
+    uri,
+)
 from cryptography import x509
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -42,11 +54,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Directory]:
     file = folder / "callers.toml"
     file.write_text(
         f"""
-        [issuers.corp]
-        issuer = "{ISSUER}"
-        audiences = ["{AUDIENCE}"]
-        algorithms = ["ES256", "RS256"]
-        jwks_file = "{folder / "keys.json"}"
+        {issuer_table(folder / "keys.json", "ES256", "RS256")}
         [callers.scheduler]
         subjects = [{{issuer = "corp", subject = "svc-scheduler"}}]
         tokens_sha256 = ["{sha256(TOKEN)}"]

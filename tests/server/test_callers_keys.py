@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from caller_credentials import AUDIENCE, ISSUER, Signer, key_set, sha256
+from caller_credentials import Signer, issuer_table, key_set, sha256
 from callers_server import serving_callers
 
 from lakehouse.errors import Reason
@@ -74,11 +74,7 @@ def callers_file(tmp_path: Path, url: str) -> Path:
     file = tmp_path / "callers.toml"
     file.write_text(
         f"""
-        [issuers.corp]
-        issuer = "{ISSUER}"
-        audiences = ["{AUDIENCE}"]
-        algorithms = ["ES256"]
-        jwks_url = "{url}"
+        {issuer_table(url, "ES256")}
         [callers.scheduler]
         rpcs = ["*"]
         subjects = [{{issuer = "corp", subject = "svc-scheduler"}}]

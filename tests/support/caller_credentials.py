@@ -73,6 +73,18 @@ def key_set(*signers: Signer) -> str:
     return json.dumps({"keys": [signer.jwk for signer in signers]})
 
 
+def issuer_table(keys: Path | str, *algorithms: str) -> str:
+    """`[issuers.corp]` of a callers' file: ours, whose keys stand in a file, or at a URL."""
+    place = "jwks_file" if isinstance(keys, Path) else "jwks_url"
+    return f'''
+[issuers.corp]
+issuer = "{ISSUER}"
+audiences = ["{AUDIENCE}"]
+algorithms = {json.dumps(algorithms)}
+{place} = "{keys}"
+'''
+
+
 def sha256(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
