@@ -1,5 +1,14 @@
-"""For all tests: servers in this process run as the services do. grpc reads the switches when it is first imported."""
+"""For all tests: servers in this process run as the services do, and who is started hears SIGHUP.
+
+grpc reads its switches when it is first imported.
+"""
+
+import signal
 
 from lakehouse.server.grpc_switches import set_grpc_switches
 
 set_grpc_switches()
+
+# Under nohup it is ignored, which children would inherit; what has a handler here is as usual in them.
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
