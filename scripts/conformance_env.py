@@ -40,8 +40,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         lock = Path(scratch) / "others.txt"
         lock.write_text(others, encoding="utf-8")
-        subprocess.run([uv, "pip", "install", "--require-hashes", "-r", str(lock)], check=True, env=environ)
+        # The lock is whole. Left to look for dependencies, uv finds llama-cpp-python among them, which has no hash here.
+        locked = ["--no-deps", "--require-hashes", "-r", str(lock)]
+        subprocess.run([uv, "pip", "install", *locked], check=True, env=environ)
     subprocess.run([uv, "pip", "install", "--no-deps", str(wheel)], check=True, env=environ)
+    subprocess.run([uv, "pip", "check", "--quiet"], check=True, env=environ)
     print(f"{FOLDER.relative_to(ROOT)} is ready: pytest tests/conformance, python -m bench.acceptance")
 
 
