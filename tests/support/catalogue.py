@@ -61,7 +61,9 @@ def is_right(quote: Any, spec: dict[str, Any], rows: dict[str, dict[str, str]]) 
             return False
         if "budget" in spec and Decimal(row["price"]) > Decimal(str(spec["budget"])):
             return False
-    return True
+    # To the cent: the sum of prices that are off by less than half a cent each may be off by as much for each piece.
+    total = sum((Decimal(str(line["unit_price"])) * int(line["quantity"]) for line in lines), Decimal(0))
+    return "total" not in spec or total <= Decimal(str(spec["total"])) + Decimal("0.005")
 
 
 def a_spec(draws: random.Random) -> dict[str, Any]:
@@ -71,12 +73,15 @@ def a_spec(draws: random.Random) -> dict[str, Any]:
         spec["category"] = draws.choice(("drills", "saws", "fasteners", "safety", "lighting"))
     if draws.random() < 0.6:
         spec["budget"] = draws.choice((50, 99.99, 300, 450.5, 10_000))
+    if draws.random() < 0.3:
+        spec["total"] = draws.choice((200, 999.99, 2000.5, 10_000))
     return spec
 
 
 def a_quote(draws: random.Random, spec: dict[str, Any], rows: dict[str, dict[str, str]], skus: list[str]) -> Any:
     """A quote that is right, or one or two slips away from it."""
-    right = [sku for sku in draws.sample(skus, 60) if is_right(_quote([rows[sku]]), {**spec, "count": 1}, rows)]
+    alone = {**spec, "count": 1, "total": 1e9}
+    right = [sku for sku in draws.sample(skus, 60) if is_right(_quote([rows[sku]]), alone, rows)]
     quote = _quote([rows[sku] for sku in right[: spec["count"]]])
     for _ in range(draws.choice((0, 0, 1, 1, 2))):
         if quote["lines"]:

@@ -19,6 +19,8 @@ from validated.kinds.declared.values import equal, key_text, typed, written
 _MISSED_KEPT: Final = 4096
 ELEMENTS_MAX: Final = 10_000
 """Of one reference in one artifact."""
+EVALUATED_MAX: Final = 1000
+"""Of one reference in one artifact, for a rule of elements."""
 _LIKE: Final = 12
 _COMPARED_MAX: Final = 24
 _NEAR: Final = 80.0
@@ -29,7 +31,9 @@ _UNREAD: Final[Any] = object()
 _Path = tuple[str | int, ...]
 
 
-class _Element(NamedTuple):
+class Element(NamedTuple):
+    """What an artifact has where a reference looks."""
+
     path: _Path
     value: JsonValue
 
@@ -46,8 +50,9 @@ class Judgement:
         *,
         visible: Sequence[str],
         limits: LimitsTable,
+        keeps_found: bool = False,
     ) -> None:
-        """`visible` are the columns that a model may see."""
+        """`visible` are the columns that a model may see; `keeps_found`: whether `found` is wanted."""
         self._reference = reference
         self._terms = terms
         self._index = index
@@ -63,6 +68,9 @@ class Judgement:
         """Whether every element that was found names a row."""
         self.count = 0
         """How many elements there are."""
+        self._keeps_found = keeps_found
+        self.found: list[tuple[Element, Row]] = []
+        """The elements that name a row, with it; up to one more than a rule looks at."""
 
     def judge(self, artifact: JsonValue) -> None:
         """Add what is wrong."""
@@ -71,30 +79,33 @@ class Judgement:
             self.count += 1
             if self.count > ELEMENTS_MAX:
                 self.grounded = False
-                self._findings.add("SCHEMA", "", f"{self._reference.rule.at} names more than {ELEMENTS_MAX} elements")
+                at = self._reference.declared.at
+                self._findings.add("SCHEMA", "", f"{at} names more than {ELEMENTS_MAX} elements")
                 return
             row = self._row(element)
             if row is None:
                 self.grounded = False
                 continue
-            if self._reference.rule.unique:
+            if self._keeps_found and len(self.found) <= EVALUATED_MAX:
+                self.found.append((element, row))
+            if self._reference.declared.unique:
                 before = first.setdefault(row.key, element.path)
                 if before is not element.path:
                     text = f'"{quoted(_shown(row.key))}" stands at {self._key_path(before)} already'
                     self._findings.add("DUPLICATE", self._key_path(element.path), text)
             self._judge_facts(element, row)
-            self._judge_rules(element, row)
+            self._judge_demands(element, row)
         wanted = self._terms.needed
         if wanted is not None and self.count != wanted:
             at = pointer(step for step in self._reference.steps if step is not None)
             self._findings.add("COUNT", at, f"has {self.count} elements, must have exactly {wanted}")
 
-    def _elements(self, artifact: JsonValue) -> Iterator[_Element]:
+    def _elements(self, artifact: JsonValue) -> Iterator[Element]:
         yield from self._below((), artifact, self._reference.steps)
 
-    def _below(self, path: _Path, value: JsonValue, steps: Sequence[str | None]) -> Iterator[_Element]:
+    def _below(self, path: _Path, value: JsonValue, steps: Sequence[str | None]) -> Iterator[Element]:
         if not steps:
-            yield _Element(path, value)
+            yield Element(path, value)
             return
         step, rest = steps[0], steps[1:]
         if step is None:
@@ -106,7 +117,7 @@ class Judgement:
         elif isinstance(value, dict):
             if step in value:
                 yield from self._below((*path, step), value[step], rest)
-            elif not self._reference.rule.optional:
+            elif not self._reference.declared.optional:
                 self._missing((*path, step), "is missing")
         else:
             self._missing(path, "must be an object")
@@ -128,12 +139,12 @@ class Judgement:
     def _find(self, texts: Sequence[str]) -> tuple[Row | None, bool]:
         """The row of a key; and whether several are alike where none is the same to the letter."""
         row = self._index.row(FIELD.join(texts))
-        if row is not None or self._reference.rule.compare == "exact":
+        if row is not None or self._reference.declared.compare == "exact":
             return row, False
         rows = self._index.rows_folded(texts)
         return (rows[0], False) if len(rows) == 1 else (None, bool(rows))
 
-    def _row(self, element: _Element) -> Row | None:
+    def _row(self, element: Element) -> Row | None:
         if self._text_name is not None and isinstance(element.value, dict):
             # The common case, in short: what is no text, or holds what no key may, is in no index.
             text = element.value.get(self._text_name)
@@ -162,7 +173,7 @@ class Judgement:
             self._add("NOT_IN_DATASET", path, message, near=FIELD.join(texts))
         return row
 
-    def _judge_facts(self, element: _Element, row: Row) -> None:
+    def _judge_facts(self, element: Element, row: Row) -> None:
         value = element.value
         if not isinstance(value, dict):
             return
@@ -197,17 +208,17 @@ class Judgement:
             else:
                 self._findings.add("FACT_MISMATCH", path, said)
 
-    def _judge_rules(self, element: _Element, row: Row) -> None:
+    def _judge_demands(self, element: Element, row: Row) -> None:
         missed = self._missed.get(row.key)
         if missed is None:
-            missed = [rule for rule in self._terms.rules if not rule.met_by(row)]
+            missed = [demand for demand in self._terms.demands if not demand.met_by(row)]
             if len(self._missed) < _MISSED_KEPT:
                 self._missed[row.key] = missed
-        for number, rule in enumerate(missed):
+        for number, demand in enumerate(missed):
             if self._findings.full:
                 self._findings.left_out += 1
                 continue
-            message = f'"{quoted(_shown(row.key))}" is not allowed: {rule.words()}'
+            message = f'"{quoted(_shown(row.key))}" is not allowed: {demand.words()}'
             near = row.key if not number else None
             self._add("NOT_ALLOWED", self._key_path(element.path), message, near=near)
 
@@ -216,7 +227,7 @@ class Judgement:
 
     def _used(self, artifact: JsonValue) -> set[str]:
         """The keys that the artifact has already: no suggestion where each may stand once."""
-        if not self._reference.rule.unique:
+        if not self._reference.declared.unique:
             return set()
         quiet = Findings(0)
         silent = Judgement(self._reference, self._terms, self._index, quiet, visible=(), limits=self._limits)

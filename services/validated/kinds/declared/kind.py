@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -18,9 +18,11 @@ from validated.datasets.dataset_index import DatasetIndex
 from validated.findings import Findings, quoted
 from validated.kinds.candidates import fitting
 from validated.kinds.declared.choices import Choices
-from validated.kinds.declared.declaration import DeclarationError, line_of, read_declaration
+from validated.kinds.declared.declaration import DeclarationError, Reference, Rule, line_of, read_declaration
+from validated.kinds.declared.expressions import UnusableValueError, values
 from validated.kinds.declared.judgement import Judgement, facts_of
 from validated.kinds.declared.pool import Pool
+from validated.kinds.declared.rules import BoundRule, Rules, UnusableRuleError
 from validated.kinds.declared.schemas import DeclaredSchema, SchemaError
 from validated.kinds.declared.terms import BoundReference, Terms, UnusableReferenceError, spec_value
 from validated.kinds.spec import Spec
@@ -39,6 +41,8 @@ class _Asked(NamedTuple):
 
     value: JsonValue
     terms: tuple[Terms, ...]
+    values: JsonValue
+    """`value` as rules have it."""
 
 
 class DeclaredKind:
@@ -77,9 +81,9 @@ class DeclaredKind:
                     text = f'"{column}" is no column of {shown.dataset}; they are {", ".join(shown.types)}'
                     raise self._refusal(("brief", "columns"), text)
             for at, reference in enumerate(self._references):
-                wanted = [*reference.rule.key.values(), *brief.columns] if reference.dataset == shown.dataset else None
-                if wanted is not None:
-                    self._visible[at] = tuple(dict.fromkeys(wanted))
+                if reference.dataset == shown.dataset:
+                    self._visible[at] = tuple(dict.fromkeys([*reference.declared.key.values(), *brief.columns]))
+        self._rules = self._bind_rules(declaration.rules, names)
         self.has_candidates = self._candidates_max > 0
         self._choices = Choices(self._schema, self._references[self._shown])
         self._asked: dict[str, _Asked] = {}
@@ -123,7 +127,7 @@ class DeclaredKind:
             candidates_total_is_floor=not drawn.is_whole,
             datasets=(DatasetVersion(reference.dataset, version.version),),
         )
-        least = needed if reference.rule.unique else min(needed, 1)
+        least = needed if reference.declared.unique else min(needed, 1)
         if drawn.is_whole and drawn.total < least:
             at = "".join(f"/{step}" for step in reference.steps if step is not None)
             brief = brief._replace(infeasible=True, findings=pool.shortage(drawn.total, least, at))
@@ -145,12 +149,18 @@ class DeclaredKind:
         self, artifact: JsonValue, asked: _Asked, pinned: Mapping[str, tuple[DatasetIndex, str]], findings: Findings
     ) -> list[Judgement]:
         self._schema.find(artifact, findings)
+        fits = not findings.any
         judgements: list[Judgement] = []
-        for reference, terms, visible in zip(self._references, asked.terms, self._visible, strict=True):
+        for at, reference in enumerate(self._references):
             index, _ = pinned[reference.dataset]
-            judgement = Judgement(reference, terms, index, findings, visible=visible, limits=self._limits)
+            judgement = Judgement(
+                reference, asked.terms[at], index, findings, visible=self._visible[at], limits=self._limits,
+                keeps_found=self._rules is not None and at in self._rules.references,
+            )  # fmt: skip
             judgement.judge(artifact)
             judgements.append(judgement)
+        if fits and self._rules is not None:
+            self._rules.judge(artifact, asked.values, judgements, findings)
         return judgements
 
     def _read_spec(self, spec: Spec) -> _Asked:
@@ -162,7 +172,12 @@ class DeclaredKind:
             problems = [] if self._spec_schema is None else self._spec_schema.problems(value, 10)
             if problems:
                 raise bad_request(*(Violation("spec_json", _said(path, message)) for path, message in problems))
-            asked = _Asked(value, tuple(reference.terms(value) for reference in self._references))
+            try:
+                for_rules = values(value) if self._rules is not None else None
+            except UnusableValueError as error:
+                raise bad_request(Violation("spec_json", _said(error.path, str(error)))) from None
+            terms = tuple(reference.terms(value) for reference in self._references)
+            asked = _Asked(value, terms, for_rules)
             if len(self._asked) >= _SPECS_KEPT:
                 self._asked.clear()
             self._asked[text] = asked
@@ -194,12 +209,21 @@ class DeclaredKind:
         return frozenset(properties) if schema.value.get("additionalProperties") is False else None
 
     def _bind(
-        self, at: int, tables: Mapping[str, DatasetTable], names: frozenset[str] | None, rule: Any
+        self, at: int, tables: Mapping[str, DatasetTable], names: frozenset[str] | None, declared: Reference
     ) -> BoundReference:
         try:
-            return BoundReference(rule, tables, names)
+            return BoundReference(declared, tables, names)
         except UnusableReferenceError as error:
             raise self._refusal(("references", at, *error.where), str(error)) from None
+
+    def _bind_rules(self, declared: Sequence[Rule], names: frozenset[str] | None) -> Rules | None:
+        bound: list[BoundRule] = []
+        for at, rule in enumerate(declared):
+            try:
+                bound.append(BoundRule(rule, self._references, self._visible, names))
+            except UnusableRuleError as error:
+                raise self._refusal(("rules", at, error.where), str(error)) from None
+        return Rules(bound) if bound else None
 
     def _check_places(self, names: frozenset[str] | None) -> None:
         rest = _PLACE.sub("", self._instructions)
@@ -212,7 +236,7 @@ class DeclaredKind:
     @staticmethod
     def _columns_of(reference: BoundReference) -> tuple[str, ...]:
         agree = [agreement.column for agreement, _ in reference.agree.values()]
-        return tuple(dict.fromkeys([*reference.rule.key.values(), *agree]))
+        return tuple(dict.fromkeys([*reference.declared.key.values(), *agree]))
 
     def _refusal(self, where: tuple[str | int, ...], text: str) -> DeclarationError:
         name = ".".join(str(step) for step in where)
