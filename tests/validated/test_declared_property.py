@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lakehouse.strict_json.parser import canonicalize, parse_json, print_canonical
 from validated.config import LimitsTable
-from validated.datasets.dataset_files import Datasets
+from validated.datasets.loaded_dataset import Datasets
 from validated.findings import Findings
 from validated.kinds.declared.kind import DeclaredKind
 from validated.kinds.spec import Spec

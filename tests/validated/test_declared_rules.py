@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lakehouse.errors import Fault
 from lakehouse.strict_json.parser import print_canonical
 from validated.config import LimitsTable
-from validated.datasets.dataset_files import Datasets
+from validated.datasets.loaded_dataset import Datasets
 from validated.findings import Finding, Findings
 from validated.kinds.declared.declaration import DeclarationError
 from validated.kinds.declared.expressions import Expression, ExpressionError, UnknownError, values

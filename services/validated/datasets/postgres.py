@@ -32,8 +32,9 @@ from validated.datasets.postgres_rows import (
     parameters_of,
     version_of,
 )
-from validated.datasets.postgres_shape import Shape, ShapeError, read_shape
+from validated.datasets.postgres_shape import Shape, read_shape
 from validated.datasets.postgres_statements import Statements
+from validated.datasets.postgres_table import ShapeError
 from validated.datasets.worker import (
     Candidates,
     Criteria,

@@ -13,6 +13,7 @@ from validated.config import LimitsTable
 from validated.datasets.dataset_index import SCANNED_MAX, DatasetIndex, Row
 from validated.datasets.index_build import FIELD
 from validated.findings import SUGGESTIONS_MAX, Finding, Findings, Suggestion, pointer, quoted
+from validated.kinds.declared.shown import Shown
 from validated.kinds.declared.terms import BoundReference, Terms
 from validated.kinds.declared.values import equal, key_text, typed, written
 
@@ -48,16 +49,16 @@ class Judgement:
         index: DatasetIndex,
         findings: Findings,
         *,
-        visible: Sequence[str],
+        shown: Shown,
         limits: LimitsTable,
         keeps_found: bool = False,
     ) -> None:
-        """`visible` are the columns that a model may see; `keeps_found`: whether `found` is wanted."""
+        """`shown` says what a model may see; `keeps_found`: whether `found` is wanted."""
         self._reference = reference
         self._terms = terms
         self._index = index
         self._findings = findings
-        self._visible = visible
+        self._shown = shown
         self._missed = terms.missed_by(index)
         self._limits = limits
         name, type_ = reference.key[0]
@@ -202,7 +203,7 @@ class Judgement:
                 continue
             said = f"{quoted(print_canonical(stated))} is not what {self._reference.dataset} has"
             path = pointer((*element.path, name))
-            if agreement.column in self._visible:
+            if self._shown.has(row, (agreement.column,)):
                 right = "no value (null)" if held is None else quoted(print_canonical(written(held)[0]))
                 self._findings.kept.append(Finding("FACT_MISMATCH", path, f"{said}: {right}", (), said))
             else:
@@ -230,7 +231,7 @@ class Judgement:
         if not self._reference.declared.unique:
             return set()
         quiet = Findings(0)
-        silent = Judgement(self._reference, self._terms, self._index, quiet, visible=(), limits=self._limits)
+        silent = Judgement(self._reference, self._terms, self._index, quiet, shown=self._shown, limits=self._limits)
         used: set[str] = set()
         for number, element in enumerate(silent._elements(artifact)):
             if number >= ELEMENTS_MAX:
@@ -262,7 +263,7 @@ class Judgement:
             text = f"did you mean {shown}?" if meant else f"what would do: {shown}"
             self._findings.kept[position] = finding._replace(
                 message=f"{finding.message}; {text}",
-                suggestions=tuple(Suggestion("", "", print_canonical(facts_of(row, self._visible))) for row in rows),
+                suggestions=tuple(Suggestion("", "", print_canonical(self._shown.facts(row))) for row in rows),
                 unrestricted_message=finding.message,
             )
 
@@ -278,15 +279,13 @@ class Judgement:
         rows = [
             row
             for each in keys
-            if each not in used and (row := self._index.row(each)) is not None and self._terms.met_by(row)
+            if each not in used
+            and (row := self._index.row(each)) is not None
+            and self._terms.met_by(row)
+            and self._shown.facts(row) is not None
         ]
         rows.sort(key=lambda row: (-fuzz.ratio(key, row.key), row.key))
         return rows[:SUGGESTIONS_MAX]
-
-
-def facts_of(row: Row, visible: Sequence[str]) -> dict[str, JsonValue]:
-    """What a model may see of a row."""
-    return {name: written(held)[0] for name in visible if (held := row.values[name]) is not None}
 
 
 def _shown(key: str) -> str:

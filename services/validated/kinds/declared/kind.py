@@ -12,18 +12,19 @@ import orjson
 
 from lakehouse.errors import Violation, bad_request
 from lakehouse.strict_json.parser import JsonValue, parse_json, print_canonical
-from validated.config import DatasetTable, LimitsTable
-from validated.datasets.dataset_files import Datasets
+from validated.config import ROSTER_DATASET, LimitsTable
 from validated.datasets.dataset_index import DatasetIndex
+from validated.datasets.loaded_dataset import Datasets, DatasetShape
 from validated.findings import Findings, quoted
 from validated.kinds.candidates import fitting
 from validated.kinds.declared.choices import Choices
-from validated.kinds.declared.declaration import DeclarationError, Reference, Rule, line_of, read_declaration
+from validated.kinds.declared.declaration import BriefRule, DeclarationError, Reference, Rule, line_of, read_declaration
 from validated.kinds.declared.expressions import UnusableValueError, values
-from validated.kinds.declared.judgement import Judgement, facts_of
+from validated.kinds.declared.judgement import Judgement
 from validated.kinds.declared.pool import Pool
 from validated.kinds.declared.rules import BoundRule, Rules, UnusableRuleError
 from validated.kinds.declared.schemas import DeclaredSchema, SchemaError
+from validated.kinds.declared.shown import People, Shown, ShownPeople
 from validated.kinds.declared.terms import BoundReference, Terms, UnusableReferenceError, spec_value
 from validated.kinds.spec import Spec
 from validated.kinds.validator import Brief, DatasetVersion, Ground, Task
@@ -50,8 +51,10 @@ class DeclaredKind:
 
     has_candidates = True
 
-    def __init__(self, path: Path, datasets: Datasets, limits: LimitsTable) -> None:
-        """Read and check the declaration. Raises DeclarationError."""
+    def __init__(self, path: Path, datasets: Datasets, limits: LimitsTable, people: People | None = None) -> None:
+        """Read and check the declaration; `people` says what models may know of the roster's workers. Raises
+        DeclarationError.
+        """
         declaration, text = read_declaration(path)
         self._path = path
         self._text = text
@@ -65,24 +68,24 @@ class DeclaredKind:
         self.spec_schema_json: Final = "" if self._spec_schema is None else self._spec_schema.text
         names = self._spec_names()
         self._references = [
-            self._bind(at, datasets.tables, names, each) for at, each in enumerate(declaration.references)
+            self._bind(at, datasets.shapes, names, each) for at, each in enumerate(declaration.references)
         ]
+        self.datasets: Final = frozenset(reference.dataset for reference in self._references)
+        """The datasets that it names."""
         self._check_places(names)
         brief = declaration.brief
         self._shown = 0 if brief is None else brief.reference
         if self._shown >= len(self._references):
             raise self._refusal(("brief", "reference"), f"there are {len(self._references)} references, counted from 0")
         self._candidates_max = 0 if brief is None else brief.candidates_max
-        self._visible = [self._columns_of(reference) for reference in self._references]
         if brief is not None:
             shown = self._references[self._shown]
             for column in brief.columns:
                 if column not in shown.types:
                     text = f'"{column}" is no column of {shown.dataset}; they are {", ".join(shown.types)}'
                     raise self._refusal(("brief", "columns"), text)
-            for at, reference in enumerate(self._references):
-                if reference.dataset == shown.dataset:
-                    self._visible[at] = tuple(dict.fromkeys([*reference.declared.key.values(), *brief.columns]))
+        people = people or People()
+        self._shows = [self._shows_of(reference, brief, people) for reference in self._references]
         self._rules = self._bind_rules(declaration.rules, names)
         self.has_candidates = self._candidates_max > 0
         self._choices = Choices(self._schema, self._references[self._shown])
@@ -115,10 +118,11 @@ class DeclaredKind:
         limit = max(limit, min(2 * needed, _CHOICES_MAX)) if needed > limit else limit
         pool = Pool(index, reference, terms)
         drawn = await asyncio.to_thread(pool.draw, task.prompt, task.seed, _SPARE * limit)
-        visible = self._visible[self._shown]
-        # A row that the schema lets no artifact name is no candidate.
-        rows = [row for row in drawn.rows if self._choices.element is None or self._choices.of(row) is not None][:limit]
-        facts = fitting((facts_of(row, visible) for row in rows), self._limits.artifact_bytes_max - 100)
+        shows = self._shows[self._shown]
+        # A row that the schema lets no artifact name, or that models may not see, is no candidate.
+        rows = [row for row in drawn.rows if self._choices.element is None or self._choices.of(row) is not None]
+        seen = [(row, known) for row in rows if (known := shows.facts(row)) is not None][:limit]
+        facts = fitting((known for _, known in seen), self._limits.artifact_bytes_max - 100)
         strangers = "".join(f' "{quoted(each)}" does not qualify: do not name it.' for each in drawn.strangers)
         brief = form._replace(
             instructions=form.instructions + strangers,
@@ -133,7 +137,13 @@ class DeclaredKind:
             brief = brief._replace(infeasible=True, findings=pool.shortage(drawn.total, least, at))
         if len(facts) < max(least, 1) or len(self._references) > 1:
             return brief
-        nodes = [node for row in rows[: len(facts)] if (node := self._choices.of(row)) is not None]
+        if not set(reference.named_columns) <= set(shows.columns):
+            return brief  # the choices would say what models may not see
+        nodes = [
+            node
+            for row, _ in seen[: len(facts)]
+            if shows.has(row, reference.named_columns) and (node := self._choices.of(row)) is not None
+        ]
         schema = self._choices.schema(nodes, terms, named=min(drawn.named, len(nodes))) if nodes else None
         return brief if schema is None else brief._replace(candidates_schema_json=print_canonical(schema))
 
@@ -154,7 +164,7 @@ class DeclaredKind:
         for at, reference in enumerate(self._references):
             index, _ = pinned[reference.dataset]
             judgement = Judgement(
-                reference, asked.terms[at], index, findings, visible=self._visible[at], limits=self._limits,
+                reference, asked.terms[at], index, findings, shown=self._shows[at], limits=self._limits,
                 keeps_found=self._rules is not None and at in self._rules.references,
             )  # fmt: skip
             judgement.judge(artifact)
@@ -209,10 +219,10 @@ class DeclaredKind:
         return frozenset(properties) if schema.value.get("additionalProperties") is False else None
 
     def _bind(
-        self, at: int, tables: Mapping[str, DatasetTable], names: frozenset[str] | None, declared: Reference
+        self, at: int, datasets: Mapping[str, DatasetShape], names: frozenset[str] | None, declared: Reference
     ) -> BoundReference:
         try:
-            return BoundReference(declared, tables, names)
+            return BoundReference(declared, datasets, names)
         except UnusableReferenceError as error:
             raise self._refusal(("references", at, *error.where), str(error)) from None
 
@@ -220,7 +230,7 @@ class DeclaredKind:
         bound: list[BoundRule] = []
         for at, rule in enumerate(declared):
             try:
-                bound.append(BoundRule(rule, self._references, self._visible, names))
+                bound.append(BoundRule(rule, self._references, self._shows, names))
             except UnusableRuleError as error:
                 raise self._refusal(("rules", at, error.where), str(error)) from None
         return Rules(bound) if bound else None
@@ -233,10 +243,15 @@ class DeclaredKind:
             if names is not None and place.split(".")[1] not in names:
                 raise self._refusal(("instructions",), f"{{{place}}}: spec_schema has no such property; mend it")
 
-    @staticmethod
-    def _columns_of(reference: BoundReference) -> tuple[str, ...]:
-        agree = [agreement.column for agreement, _ in reference.agree.values()]
-        return tuple(dict.fromkeys([*reference.declared.key.values(), *agree]))
+    def _shows_of(self, reference: BoundReference, brief: BriefRule | None, people: People) -> Shown:
+        columns = reference.named_columns
+        if brief is not None and reference.dataset == self._references[brief.reference].dataset:
+            columns = tuple(dict.fromkeys([*reference.declared.key.values(), *brief.columns]))
+            hidden = [name for name in brief.columns if name not in people.columns]
+            if hidden and reference.dataset == ROSTER_DATASET:
+                text = f'"{hidden[0]}" is nothing that models may know of a worker: see validated.candidate_facts'
+                raise self._refusal(("brief", "columns"), text)
+        return ShownPeople(columns, people) if reference.dataset == ROSTER_DATASET else Shown(columns)
 
     def _refusal(self, where: tuple[str | int, ...], text: str) -> DeclarationError:
         name = ".".join(str(step) for step in where)

@@ -18,6 +18,7 @@ from validated.kinds.declared.expressions import (
     values,
 )
 from validated.kinds.declared.judgement import EVALUATED_MAX, Judgement
+from validated.kinds.declared.shown import Shown
 from validated.kinds.declared.terms import BoundReference
 from validated.kinds.declared.values import written
 
@@ -42,10 +43,10 @@ class BoundRule:
         self,
         declared: Rule,
         references: Sequence[BoundReference],
-        visible: Sequence[Sequence[str]],
+        shows: Sequence[Shown],
         spec_names: frozenset[str] | None,
     ) -> None:
-        """`visible` are the columns of each reference that a model may see; `spec_names` the names that the spec may
+        """`shows` says what a model may see of each reference; `spec_names` the names that the spec may
         have; None: any. Raises UnusableRuleError.
         """
         self.code: Final = declared.code
@@ -64,8 +65,8 @@ class BoundRule:
         self.columns: Final = frozenset() if of is None else self._columns(of)
         named = self._expression.members.get("spec") or frozenset()
         _check_names("check", named, spec_names, "spec_schema has no property")
-        shown = () if declared.reference is None else visible[declared.reference]
-        self._check_places(of, frozenset(shown), spec_names)
+        self._shows = None if declared.reference is None else shows[declared.reference]
+        self._check_places(of, spec_names)
 
     def _columns(self, of: BoundReference) -> frozenset[str]:
         if "row" not in self._expression.members:
@@ -76,9 +77,8 @@ class BoundRule:
         _check_names("check", members, frozenset(of.types), f"{of.dataset} has no column")
         return members
 
-    def _check_places(
-        self, of: BoundReference | None, visible: frozenset[str], spec_names: frozenset[str] | None
-    ) -> None:
+    def _check_places(self, of: BoundReference | None, spec_names: frozenset[str] | None) -> None:
+        visible = () if self._shows is None else self._shows.columns
         if "{" in (rest := _PLACE.sub("", self._message)) or "}" in rest:
             raise UnusableRuleError("message", "a place is written {spec.name}, {item.name}, …; mend it")
         for place in _PLACE.findall(self._message):
@@ -86,13 +86,17 @@ class BoundRule:
             if variable in ("item", "row") and of is None:
                 raise UnusableRuleError("message", f"{{{place}}} is there for a rule with `reference` alone; remove it")
             if variable == "row" and names[0] not in visible:
-                text = f"{{{place}}}: models may not see that column; they may see {', '.join(sorted(visible))}"
+                text = f"{{{place}}}: models may not see that column; they may see {', '.join(visible)}"
                 raise UnusableRuleError("message", text)
             if variable == "spec":
                 _check_names("message", {names[0]}, spec_names, "spec_schema has no property")
 
-    def judge(self, data: Mapping[str, JsonValue], path: Sequence[str | int], findings: Findings) -> None:
-        """Add a finding where the condition is not true of `data` (see `values`), which stands at `path`."""
+    def judge(
+        self, data: dict[str, JsonValue], path: Sequence[str | int], findings: Findings, row: Row | None = None
+    ) -> None:
+        """Add a finding where the condition is not true of `data` (see `values`), which stands at `path`; `row` is that
+        of a rule of elements.
+        """
         at = pointer((*path, *self._steps))
         try:
             if self._expression.holds(data):
@@ -103,10 +107,11 @@ class BoundRule:
         if findings.full:
             findings.left_out += 1
             return
-        message, guarded = self._said(data, with_rows=True), self._said(data, with_rows=False)
+        known = None if row is None or self._shows is None else self._shows.facts(row)
+        message, guarded = self._said(data | {"row": known}), self._said(data, with_rows=False)
         findings.kept.append(Finding(self.code, at, message, (), guarded if guarded != message else ""))
 
-    def _said(self, data: Mapping[str, JsonValue], *, with_rows: bool) -> str:
+    def _said(self, data: Mapping[str, JsonValue], *, with_rows: bool = True) -> str:
         def shown(place: re.Match[str]) -> str:
             variable, *names = place[1].split(".")
             if variable == "row" and not with_rows:
@@ -131,7 +136,7 @@ class Rules:
     def judge(self, artifact: JsonValue, spec: JsonValue, judgements: Sequence[Judgement], findings: Findings) -> None:
         """Add what is wrong with an artifact that fits the schema. `judgements` are those of its references."""
         try:
-            data = {"artifact": values(artifact), "spec": spec}
+            data: dict[str, JsonValue] = {"artifact": values(artifact), "spec": spec}
         except UnusableValueError as error:
             text = f"{error}: the rules of this kind cannot be held against it"
             findings.add("SCHEMA", pointer(error.path), text)
@@ -149,7 +154,7 @@ class Rules:
                 except UnusableValueError as error:
                     findings.add(rule.code, pointer(element.path), f"the row that it names {error}")
                     continue
-                rule.judge(data | {"item": values(element.value), "row": of_row}, element.path, findings)
+                rule.judge(data | {"item": values(element.value), "row": of_row}, element.path, findings, row)
 
 
 def _of_column(row: Row, name: str) -> JsonValue:

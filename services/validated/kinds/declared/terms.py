@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 
 from lakehouse.errors import Violation, bad_request
 from lakehouse.strict_json.parser import JsonValue
-from validated.config import DatasetTable
 from validated.datasets.dataset_index import DatasetIndex, Row, Value
+from validated.datasets.loaded_dataset import DatasetShape
 from validated.findings import quoted
 from validated.kinds.declared.declaration import Agreement, Condition, Reference
 from validated.kinds.declared.values import equal, typed
@@ -95,23 +95,23 @@ class BoundReference:
     """A reference with its dataset, known to be usable."""
 
     def __init__(
-        self, declared: Reference, tables: Mapping[str, DatasetTable], spec_names: frozenset[str] | None
+        self, declared: Reference, datasets: Mapping[str, DatasetShape], spec_names: frozenset[str] | None
     ) -> None:
         """`spec_names` are the names that the spec may have; None: any. Raises UnusableReferenceError."""
         self.declared: Final = declared
         self.steps: Final = _steps(declared.at)
-        table = tables.get(declared.dataset)
-        if table is None:
-            known = ", ".join(tables) or "none"
+        shape = datasets.get(declared.dataset)
+        if shape is None:
+            known = ", ".join(datasets) or "none"
             text = f'"{declared.dataset[:80]}" is not configured; add [validated.datasets.<name>] (there: {known})'
             raise UnusableReferenceError(("dataset",), text)
-        self.types: Final[Mapping[str, str]] = table.columns
+        self.types: Final[Mapping[str, str]] = shape.columns
         self.dataset: Final = declared.dataset
-        if sorted(declared.key.values()) != sorted(table.key):
-            text = f"must name each key column of {declared.dataset} once: {', '.join(table.key)}"
+        if sorted(declared.key.values()) != sorted(shape.key):
+            text = f"must name each key column of {declared.dataset} once: {', '.join(shape.key)}"
             raise UnusableReferenceError(("key",), text)
         by_column = {column: name for name, column in declared.key.items()}
-        self.key: Final = tuple((by_column[column], self.types[column]) for column in table.key)
+        self.key: Final = tuple((by_column[column], self.types[column]) for column in shape.key)
         if "" in declared.key and (len(declared.key) > 1 or declared.agree):
             raise UnusableReferenceError(("key",), 'the name "" is the element itself: it stands alone, without agree')
         self.agree: Final = {name: self._agreement(name, each) for name, each in declared.agree.items()}
@@ -121,6 +121,12 @@ class BoundReference:
             _check_spec(("count",), declared.count, spec_names)
         if declared.count is not None and len([step for step in self.steps if step is None]) != 1:
             raise UnusableReferenceError(("count",), "is for an `at` with one *; say it in schema, or change `at`")
+
+    @property
+    def named_columns(self) -> Sequence[str]:
+        """The columns that an artifact states: those of the key and of `agree`."""
+        agree = [agreement.column for agreement, _ in self.agree.values()]
+        return tuple(dict.fromkeys([*self.declared.key.values(), *agree]))
 
     @property
     def key_path(self) -> tuple[str, ...]:
