@@ -26,7 +26,9 @@ class DatabaseTable(Table):
     conninfo: SecretStr = SecretStr("")
     """libpq connection string or URI. By environment or by `conninfo_file`: it may hold a password."""
     conninfo_file: Path | None = None
+    """A file that holds it, read again at each connection."""
     schema_name: Name = "public"
+    """The schema of the table."""
     table: Name
     """A table or a view."""
     connect_timeout_ms: Annotated[int, Field(ge=10, le=600_000)] = 2000
@@ -112,6 +114,7 @@ class FilesTable(Table):
     """How often the files are looked at. A change is loaded once it has held still for one such time; SIGHUP loads at
     once; a load that failed for a reason that may pass (a permission, a killed reader) is tried again each time."""
     rows_max: Annotated[int, Field(ge=1, le=50_000_000)] = 10_000_000
+    """The most rows; more are refused."""
     load_ms: Annotated[int, Field(ge=1000, le=3_600_000)] = 600_000
     """The longest load; past it the old rows stay."""
     load_memory_mb: Annotated[int, Field(ge=64, le=65_536)] = 512
@@ -197,6 +200,7 @@ class DatasetTable(FilesTable):
     strictly as the roster."""
 
     backend: Literal["file", "postgres"] = "file"
+    """Where the rows stand: in `path`, or in a table of a database."""
     path: Path = Path()
     """The rows: .csv, .tsv, .jsonl, .ndjson (these also with .gz or .zst) or .parquet, in any case; or a folder of such
     files. Taken to the letter. Replace it by a rename; it is then loaded by itself."""
@@ -225,6 +229,8 @@ class DatasetTable(FilesTable):
             raise ValueError('backend = "postgres" and the table [….postgres] go together; give both or neither')
         if self.postgres is not None and not self.postgres.is_given_once():
             raise ValueError(_ONE_CONNINFO)
+        if self.postgres is not None and 0 < self.max_age_s <= self.postgres.refresh_s:
+            raise ValueError("max_age_s must be more than postgres.refresh_s, after which the table is read again")
         return self
 
     @model_validator(mode="after")

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from rosters import until
 
 from validated.config import DatasetTable
-from validated.datasets.loaded_dataset import LoadedDataset
 from validated.datasets.dataset_index import DatasetIndex
+from validated.datasets.loaded_dataset import LoadedDataset
 
 COLUMNS = {
     "sku": "text", "price": "decimal", "stock": "integer", "sold": "boolean", "since": "date", "at": "instant",

@@ -199,8 +199,7 @@ def build(
                 place = store.place(folder, key, loaded.maps, {**facts, "report": report})
                 return {**report, "index": str(place)}
         except RefusedError as error:
-            # A table is looked at again: it may be mended by what no look at it shows, such as a right.
-            return _refused(error.problems, retry=error.is_unfit) | {"is_unfit": error.is_unfit}
+            return _refused(error.problems, retry=False) | {"is_unfit": error.is_unfit}
         except UnreadableError as error:
             return _refused((error.problem,), retry=True)
         except duckdb.OutOfMemoryException:

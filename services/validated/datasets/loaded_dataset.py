@@ -115,7 +115,7 @@ class LoadedDataset(LoadedFiles[DatasetIndex]):
         return super()._modified_at() if self._database is None else time.time()
 
     def _still_there(self) -> None:
-        if self._database is not None and self._loaded is not None:
+        if self._database is not None and self._database.knows_versions and self._loaded is not None:
             self._loaded = replace(self._loaded, modified_at=time.time())
 
     def _build(self) -> tuple[Loaded[DatasetIndex], dict[str, Any]]:

@@ -21,6 +21,11 @@ from validated.datasets.postgres_table import mark_of_tables, version_sql
 
 _LOOK_S: Final = 10.0
 _REFRESH_S: Final = 60
+_RIGHTS: Final = (
+    "(SELECT md5(string_agg(a.attnum::text || has_column_privilege(a.attrelid, a.attnum, 'SELECT')::text, ',' "
+    "ORDER BY a.attnum)) FROM pg_attribute a WHERE a.attrelid = to_regclass({}) AND a.attnum > 0 "
+    "AND NOT a.attisdropped)"
+)
 
 
 def database_of(table: DatasetTable | RosterTable) -> DatabaseTable | None:
@@ -49,6 +54,8 @@ class WatchedTable:
         self._database = database
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._began_at = time.monotonic()
+        self.knows_versions = bool(_version_query(database))
+        """Whether a look that shows no change means that there is none."""
         self.problem = ""
         """Why the last look failed; empty where it did not."""
 
@@ -57,10 +64,13 @@ class WatchedTable:
         database = self._database
         query = _version_query(database)
         mark = mark_of_tables(database.schema_name, (database.table,))
+        rights = sql.SQL(_RIGHTS).format(sql.Literal(sql.Identifier(database.schema_name, database.table).as_string()))
         try:
             async with asyncio.timeout(_LOOK_S):
                 connection = await self._connected()
-                cursor = await connection.execute(sql.SQL("SELECT {}, {}").format(mark, version_sql(query)), ())
+                cursor = await connection.execute(
+                    sql.SQL("SELECT {}, {}, {}").format(mark, rights, version_sql(query)), ()
+                )
                 found = await cursor.fetchone()
         except (psycopg.Error, OSError, TimeoutError, ConfigError) as error:
             self.problem = first_line(error) or type(error).__name__
