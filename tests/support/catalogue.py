@@ -8,6 +8,7 @@ import csv
 import random
 import tomllib
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +81,21 @@ def a_spec(draws: random.Random) -> dict[str, Any]:
 
 def a_quote(draws: random.Random, spec: dict[str, Any], rows: dict[str, dict[str, str]], skus: list[str]) -> Any:
     """A quote that is right, or one or two slips away from it."""
-    alone = {**spec, "count": 1, "total": 1e9}
-    right = [sku for sku in draws.sample(skus, 60) if is_right(_quote([rows[sku]]), alone, rows)]
-    quote = _quote([rows[sku] for sku in right[: spec["count"]]])
+    right = _right_alone(spec.get("category"), spec.get("budget"))
+    quote = _quote([rows[sku] for sku in draws.sample(right, spec["count"])])
     for _ in range(draws.choice((0, 0, 1, 1, 2))):
         if quote["lines"]:
             quote = _slip(draws, quote, rows, skus)
     return quote
+
+
+@cache
+def _right_alone(category: str | None, budget: float | None) -> list[str]:
+    """The articles that may stand in a quote of one line."""
+    asked = {"count": 1, "category": category, "budget": budget}
+    spec = {name: value for name, value in asked.items() if value is not None}
+    rows = products()
+    return [sku for sku in rows if is_right(_quote([rows[sku]]), spec, rows)]
 
 
 def _quote(rows: list[dict[str, str]]) -> Any:
