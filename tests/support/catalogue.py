@@ -26,6 +26,7 @@ def catalogue_table(index_dir: Path, **changes: Any) -> DatasetTable:
     return DatasetTable(**given)
 
 
+@cache
 def products() -> dict[str, dict[str, str]]:
     """The rows of the example by article number."""
     with (FOLDER / "products.csv").open(newline="") as file:
@@ -87,6 +88,12 @@ def a_quote(draws: random.Random, spec: dict[str, Any], rows: dict[str, dict[str
         if quote["lines"]:
             quote = _slip(draws, quote, rows, skus)
     return quote
+
+
+def quoted_lines(skus: list[str]) -> Any:
+    """A quote of these articles that is true of each."""
+    rows = products()
+    return _quote([rows[sku] for sku in skus])
 
 
 @cache
