@@ -83,7 +83,7 @@ def draw(count: int, seed: int) -> list[tuple[str, dict[str, Any]]]:
 
 
 async def acceptance(arguments: argparse.Namespace) -> tuple[str, bool]:
-    """The table in Markdown, and whether no wrong quote was accepted."""
+    """Return the table in Markdown, and whether no wrong quote was accepted."""
     machine, began = Machine.here(), time.monotonic()
     figures = {name: Figures() for name in ARMS}
     with tempfile.TemporaryDirectory(prefix="bench-acceptance-") as scratch:

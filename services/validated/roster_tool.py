@@ -57,7 +57,7 @@ def main() -> None:
 def look_at_roster(
     table: RosterTable, action: str, *, text: str = "", limit: int = 20, problems_max: int = 1000
 ) -> dict[str, Any]:
-    """The report of `check`, `info` or `find`; of a roster in PostgreSQL there is the first alone."""
+    """Return the report of `check`, `info` or `find`; of a roster in PostgreSQL there is the first alone."""
     if table.backend == "postgres":
         return asyncio.run(check_postgres(table))
     started = time.monotonic()
@@ -104,7 +104,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _table(arguments: argparse.Namespace) -> RosterTable:
-    """The configured table, or for a named file the defaults; the given rules over it."""
+    """Return the configured table, or for a named file the defaults; the given rules over it."""
     rules: dict[str, Any] = json.loads(arguments.rules)
     named = os.environ.get(CONFIG_FILE_VARIABLE)
     file = arguments.config or (Path(named) if named and arguments.file is None else None)

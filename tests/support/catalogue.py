@@ -20,7 +20,7 @@ QUOTE = FOLDER / "kinds" / "quote.toml"
 
 
 def catalogue_table(index_dir: Path, **changes: Any) -> DatasetTable:
-    """The example's dataset, its indexes in `index_dir`."""
+    """Return the example's dataset, its indexes in `index_dir`."""
     configured = tomllib.loads((FOLDER / "lakehouse.toml").read_text())["validated"]["datasets"]["catalogue"]
     given = {**configured, "path": FOLDER / "products.csv", "index_dir": index_dir / "catalogue", **changes}
     return DatasetTable(**given)
@@ -28,7 +28,7 @@ def catalogue_table(index_dir: Path, **changes: Any) -> DatasetTable:
 
 @cache
 def products() -> dict[str, dict[str, str]]:
-    """The rows of the example by article number."""
+    """Return the rows of the example by article number."""
     with (FOLDER / "products.csv").open(newline="") as file:
         return {row["sku"]: row for row in csv.DictReader(file)}
 
@@ -69,7 +69,7 @@ def is_right(quote: Any, spec: dict[str, Any], rows: dict[str, dict[str, str]]) 
 
 
 def a_spec(draws: random.Random) -> dict[str, Any]:
-    """Some spec."""
+    """Draw some spec."""
     spec: dict[str, Any] = {"count": draws.randint(1, 6)}
     if draws.random() < 0.6:
         spec["category"] = draws.choice(("drills", "saws", "fasteners", "safety", "lighting"))
@@ -81,7 +81,7 @@ def a_spec(draws: random.Random) -> dict[str, Any]:
 
 
 def a_quote(draws: random.Random, spec: dict[str, Any], rows: dict[str, dict[str, str]], skus: list[str]) -> Any:
-    """A quote that is right, or one or two slips away from it."""
+    """Return a quote that is right, or one or two slips away from it."""
     right = _right_alone(spec.get("category"), spec.get("budget"))
     quote = _quote([rows[sku] for sku in draws.sample(right, spec["count"])])
     for _ in range(draws.choice((0, 0, 1, 1, 2))):
@@ -91,14 +91,14 @@ def a_quote(draws: random.Random, spec: dict[str, Any], rows: dict[str, dict[str
 
 
 def quoted_lines(skus: list[str]) -> Any:
-    """A quote of these articles that is true of each."""
+    """Return a quote of these articles that is true of each."""
     rows = products()
     return _quote([rows[sku] for sku in skus])
 
 
 @cache
 def _right_alone(category: str | None, budget: float | None) -> list[str]:
-    """The articles that may stand in a quote of one line."""
+    """Return the articles that may stand in a quote of one line."""
     asked = {"count": 1, "category": category, "budget": budget}
     spec = {name: value for name, value in asked.items() if value is not None}
     rows = products()

@@ -45,7 +45,7 @@ _Items = list[tuple[bytes, bytes]]
 
 
 def folded_key(texts: Sequence[str]) -> bytes:
-    """What the keys have in common that differ in case, width and spacing alone."""
+    """Return what the keys have in common that differ in case, width and spacing alone."""
     return hashlib.blake2b(FIELD.join(map(fold, texts)).encode(), digest_size=FOLDED_BYTES).digest()
 
 
@@ -125,7 +125,7 @@ class OpenDataset:
         self.version = self._table.version or f"sha256:{self._table.digest[:16]}"
 
     def key(self) -> str:
-        """The name of the index: the bytes, and every rule by which they are read."""
+        """Return the name of the index: the bytes, and every rule by which they are read."""
         files, dataset = self._table.files, self._table.dataset
         columns = [(each.name, each.type, each.may_be_empty) for each in dataset.columns]
         rules = (sorted(files.columns.items()), sorted(files.ignore_columns), files.delimiter, files.encoding)
@@ -180,7 +180,7 @@ class OpenDataset:
         return {}, {"row_count": count, "key": self._table.dataset.key, "columns": columns}
 
     def report(self) -> dict[str, Any]:
-        """What the load found; see `build`."""
+        """Return what the load found; see `build`."""
         return {
             "version": self.version,
             "index": "",
@@ -197,7 +197,7 @@ class OpenDataset:
         }
 
     def _field(self, column: Column, joins: list[str]) -> str:
-        """SQL: the value as the index holds it."""
+        """Return SQL for the value as the index holds it."""
         name = _column(column.name)
         if self._table.matched is None or column.name not in self._table.matched.used:
             # Of the roster alone: nobody is inactive where no column says so.

@@ -71,7 +71,7 @@ class PostgresSnapshot:
             self.digest = hashlib.file_digest(file, "sha256").hexdigest()
 
     def shown(self, part: int) -> str:
-        """The name of the table for people. Its rows are numbered in the order of their keys."""
+        """Return the name of the table for people. Its rows are numbered in the order of their keys."""
         return self._rules.shown
 
     def load(self, db: duckdb.DuckDBPyConnection, folder: Path, *, rows_max: int) -> None:

@@ -35,7 +35,7 @@ class MatchedTable(Protocol):
     matched: Matched | None
 
     def shown(self, part: int) -> str:
-        """The name of a part for people."""
+        """Return the name of a part for people."""
 
 
 def match(
@@ -82,7 +82,7 @@ def match(
 
 
 def _find(wanted: str, header: Sequence[str]) -> list[str]:
-    """The column called so to the letter, else those called so without case."""
+    """Return the column called so to the letter, else those called so without case."""
     if wanted in header:
         return [wanted]
     return [name for name in dict.fromkeys(header) if name.casefold() == wanted.casefold()]
@@ -118,7 +118,7 @@ def _refusal(dataset: Dataset, column: Column, alike: Sequence[str], *, has_it: 
 
 
 def _mapping_name(dataset: Dataset) -> str:
-    """The setting that maps our columns to the table's."""
+    """Return the setting that maps our columns to the table's."""
     return f"{dataset.setting}.{'columns' if dataset.setting == 'roster' else 'source_columns'}"
 
 

@@ -45,7 +45,7 @@ ROSTER_SHAPE: Final = DatasetShape(
 
 
 def request_of_dataset(name: str, table: DatasetTable | RosterTable) -> dict[str, Any]:
-    """What `DatasetFiles.read` takes. Raises ConfigError where the secret of a database cannot be read."""
+    """Return what `DatasetFiles.read` takes. Raises ConfigError where the secret of a database cannot be read."""
     request: dict[str, Any] = {
         "dataset": name,
         "path": source_of(table),
@@ -69,7 +69,7 @@ def request_of_dataset(name: str, table: DatasetTable | RosterTable) -> dict[str
 
 
 def source_of(table: DatasetTable | RosterTable) -> str:
-    """What people call the rows by."""
+    """Return what people call the rows by."""
     database = database_of(table)
     return str(table.path) if database is None else f"{database.schema_name}.{database.table}"
 
@@ -104,7 +104,7 @@ class LoadedDataset(LoadedFiles[DatasetIndex]):
                     await self._database.close()
 
     def current(self) -> tuple[DatasetIndex, RosterVersion]:
-        """What answers now: hold on to it, and one version answers everything. Raises RosterUnavailable."""
+        """Return what answers now: hold on to it, and one version answers everything. Raises RosterUnavailable."""
         loaded = self._open_loaded()
         return loaded.index, loaded.version
 
@@ -184,12 +184,12 @@ class Datasets:
         return [cause for each in self._used.values() for cause in each.unready()]
 
     def metrics(self) -> Mapping[str, int]:
-        """Counts and state of each, as `name:dataset`."""
+        """Return counts and state of each, as `name:dataset`."""
         return {f"{what}:{name}": count for name, each in self._used.items() for what, count in each.metrics().items()}
 
 
 def _beside(table: RosterTable) -> RosterTable:
-    """The roster's table with a folder of its own for the indexes: those of a dataset are others."""
+    """Return the roster's table with a folder of its own for the indexes: those of a dataset are others."""
     if table.index_dir is None:
         return table
     return table.model_copy(update={"index_dir": table.index_dir.with_name(f"{table.index_dir.name}-dataset")})

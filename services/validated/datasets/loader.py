@@ -54,7 +54,7 @@ class Plan(NamedTuple, Generic[IndexT]):
     setting: str
     """The table of the configuration."""
     source: str
-    """What people call the rows by."""
+    """Return what people call the rows by."""
     paths: Sequence[Path]
     """The files that are watched; none of a table in a database."""
     request: Callable[[], Mapping[str, Any]]
@@ -77,11 +77,11 @@ class Loader(Generic[IndexT]):
         self._store: Path | None = None
 
     def signatures(self) -> tuple[Signature, ...]:
-        """What changes when the files do."""
+        """Return what changes when the files do."""
         return tuple(signature(path) for path in self._plan.paths)
 
     def load(self) -> tuple[IndexT, dict[str, Any]]:
-        """The index and the report of its building. Raises LoadError."""
+        """Return the index and the report of its building. Raises LoadError."""
         for path, each in zip(self._plan.paths, self.signatures(), strict=True):
             if each is None:
                 raise LoadError([f"{path}: {_why_not(path)}; check the path and the permissions"], retry=True)
@@ -108,7 +108,7 @@ class Loader(Generic[IndexT]):
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _index_dir(self) -> Path:
-        """The folder of indexes, made where it is missing."""
+        """Return the folder of indexes, made where it is missing."""
         if self._store is not None and self._store.is_dir():
             return self._store
         wanted = self._table.index_dir or default_index_dir().with_name(self._plan.folder)
@@ -174,7 +174,7 @@ def roster_plan(table: RosterTable) -> Plan[RosterIndex]:
 
 
 def request_of(table: RosterTable) -> dict[str, Any]:
-    """What `RosterFiles.read` takes: the files, and the rules by which they are read."""
+    """Return what `RosterFiles.read` takes: the files, and the rules by which they are read."""
     return {
         "workers": str(table.path),
         "assignments": str(table.assignments_path or ""),

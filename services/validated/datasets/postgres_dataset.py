@@ -34,7 +34,7 @@ def database_of(table: DatasetTable | RosterTable) -> DatabaseTable | None:
 
 
 def request_of_database(table: DatasetTable | RosterTable, database: DatabaseTable) -> dict[str, Any]:
-    """What `PostgresSnapshot` takes. Raises ConfigError."""
+    """Return what `PostgresSnapshot` takes. Raises ConfigError."""
     return {
         "conninfo": _conninfo(database),
         "schema": database.schema_name,
@@ -60,7 +60,7 @@ class WatchedTable:
         """Why the last look failed; empty where it did not."""
 
     async def look(self) -> Hashable:
-        """What changes when the table may have other rows, or other columns; None where it cannot be looked at."""
+        """Return what changes when the table may have other rows or columns; None where it cannot be looked at."""
         database = self._database
         query = _version_query(database)
         mark = mark_of_tables(database.schema_name, (database.table,))

@@ -83,7 +83,7 @@ class TableRules(NamedTuple):
 
 
 def mark_of_tables(schema: str, tables: Sequence[str]) -> sql.Composable:
-    """A scalar that changes whenever a column of the tables is renamed, retyped, added or dropped."""
+    """Return a scalar that changes whenever a column of the tables is renamed, retyped, added or dropped."""
     names = [sql.Identifier(schema, name).as_string() for name in tables]
     return sql.SQL(
         "(SELECT md5(string_agg(concat_ws(':', a.attrelid, a.attnum, a.attname, a.atttypid), ',' "
@@ -93,15 +93,15 @@ def mark_of_tables(schema: str, tables: Sequence[str]) -> sql.Composable:
 
 
 def version_sql(query: str) -> sql.Composed:
-    """An operator's query of one value as a text, to be run with parameters; NULL for an empty one."""
+    """Return an operator's query of one value as a text, to be run with parameters; NULL for an empty one."""
     return sql.SQL("({})::text").format(sql.SQL(query.replace("%", "%%") or "NULL"))
 
 
 async def read_table(
     connection: psycopg.AsyncConnection[Any], dataset: Dataset, rules: TableRules, problems: list[str]
 ) -> tuple[TableShape | None, float]:
-    """The shape of a table now, and how many rows the server believes it has; None where there is no such table. What
-    is wrong is added to `problems`. Raises psycopg.Error.
+    """Return the shape of a table now, and how many rows the server believes it has; None where there is no such
+    table. What is wrong is added to `problems`. Raises psycopg.Error.
     """
     shown = rules.shown
     cursor = await connection.execute(_COLUMNS, (rules.schema, rules.table))

@@ -71,14 +71,14 @@ class Node(NamedTuple):
     """bool, int, uint, double, string, bytes, timestamp, duration, list, map; dyn: known when it is evaluated."""
 
     def walk(self) -> Iterator[Node]:
-        """This part and all within it."""
+        """Yield this part and all within it."""
         yield self
         for each in self.inner:
             yield from each.walk()
 
 
 def read_tree(serialized: bytes) -> Node:
-    """The tree of an expression that the library wrote down. Raises google.protobuf.message.DecodeError."""
+    """Return the tree of an expression that the library wrote down. Raises google.protobuf.message.DecodeError."""
     wrapped = _message("Any").FromString(serialized)
     checked = _message("CheckedExpr").FromString(wrapped.value)
     return _node(checked.expr, {entry.key: _type(entry.value) for entry in checked.types})

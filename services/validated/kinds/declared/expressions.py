@@ -209,7 +209,7 @@ def _is_small(node: Node, variable: str) -> bool:
 
 
 def _root(node: Node) -> str:
-    """The variable that a path begins with; empty where it is no path."""
+    """Return the variable that a path begins with; empty where it is no path."""
     while node.what == "select" or (node.what == "call" and node.text == "_[_]"):
         node = node.inner[0]
     return node.text if node.what == "name" else ""
@@ -224,7 +224,7 @@ def _members(tree: Node, variable: str) -> frozenset[str] | None:
 
 
 def _said(error: object) -> str:
-    """What the library says, in one line."""
+    """Return what the library says, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if not line.lstrip().startswith("|")]
     text = " ".join(line for line in lines if line)
     text = _STATUS.sub("", text.replace("<input>:1:", "column "))

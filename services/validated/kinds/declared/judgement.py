@@ -138,7 +138,7 @@ class Judgement:
         return texts
 
     def _find(self, texts: Sequence[str]) -> tuple[Row | None, bool]:
-        """The row of a key; and whether several are alike where none is the same to the letter."""
+        """Return the row of a key; and whether several are alike where none is the same to the letter."""
         row = self._index.row(FIELD.join(texts))
         if row is not None or self._reference.declared.compare == "exact":
             return row, False
@@ -227,7 +227,7 @@ class Judgement:
         return pointer((*path, *self._reference.key_path))
 
     def _used(self, artifact: JsonValue) -> set[str]:
-        """The keys that the artifact has already: no suggestion where each may stand once."""
+        """Return the keys that the artifact has already: no suggestion where each may stand once."""
         if not self._reference.declared.unique:
             return set()
         quiet = Findings(0)

@@ -46,8 +46,8 @@ class BoundRule:
         shows: Sequence[Shown],
         spec_names: frozenset[str] | None,
     ) -> None:
-        """`shows` says what a model may see of each reference; `spec_names` the names that the spec may
-        have; None: any. Raises UnusableRuleError.
+        """Raise UnusableRuleError where it cannot be used. `shows` says what a model may see of each reference;
+        `spec_names` the names that the spec may have; None: any.
         """
         self.code: Final = declared.code
         self.reference: Final = declared.reference

@@ -20,7 +20,7 @@ class Shown:
         self.columns: Final = tuple(columns)
 
     def facts(self, row: Row) -> dict[str, JsonValue] | None:
-        """What may be said of `row`; None: nothing, and it is no candidate."""
+        """Return what may be said of `row`; None: nothing, and it is no candidate."""
         return {name: written(held)[0] for name in self.columns if (held := row.values[name]) is not None}
 
     def has(self, row: Row, columns: Collection[str]) -> bool:
