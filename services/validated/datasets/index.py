@@ -27,9 +27,7 @@ _POOLS_KEPT: Final = 32
 _FRAMES_KEPT: Final = 16
 # Ready-made workers: who was named or suggested lately is likely to be again.
 _FOUND_KEPT: Final = 4096
-# Whether a name begins so: 4 letters tell most words from names.
-_START_CHARS: Final = 4
-_STARTS_KEPT: Final = 50_000
+_STARTS_KEPT: Final = 20_000
 # Bearers of one name key that are looked at, and of all keys of a draw.
 _BEARERS_MAX: Final = 64
 _NAMESAKES_MAX: Final = 256
@@ -116,6 +114,20 @@ class RosterIndex:
             self._kept.update(fresh)
         return found
 
+    def begins_a_name(self, start: str) -> bool:
+        """Whether somebody's name key begins with `start`."""
+        # Texts have thousands of words, and the same again and again; nearly all of them begin like nobody's name.
+        known = self._starts.get(start)
+        if known is None:
+            begins = start[:NAME_KEY_CHARS].encode(errors="replace")
+            with self._transaction().cursor(self._maps["names"]) as cursor:
+                known = cursor.set_range(begins or b"\x00") and cursor.key().startswith(begins)
+            if len(start) <= NAME_KEY_CHARS:
+                if len(self._starts) >= _STARTS_KEPT:
+                    self._starts.clear()
+                self._starts[start] = known
+        return known
+
     def bearers(self, key: str) -> list[Worker]:
         """Workers whose name has the name key `key`, one for each spelling; of many the first are looked at."""
         spelt: dict[str, Worker] = {}
@@ -131,8 +143,6 @@ class RosterIndex:
             return dict.fromkeys(itertools.islice(found, _NAMESAKES_MAX))
 
     def _bearers(self, cursor: Any, key: str) -> Iterator[Worker]:
-        if not self._begins_a_name(cursor, key[:_START_CHARS]):
-            return
         start = key[:NAME_KEY_CHARS].encode(errors="replace") + b"\x00"
         if len(start) > KEY_BYTES_MAX or not cursor.set_range(start):
             return
@@ -142,16 +152,6 @@ class RosterIndex:
             worker = self.worker(value.decode())
             if worker is not None and name_key(worker.name) == key:
                 yield worker
-
-    def _begins_a_name(self, cursor: Any, start: str) -> bool:
-        # A prompt has thousands of runs of words that could be names; nearly all of them begin like nobody's.
-        known = self._starts.get(start)
-        if known is None:
-            if len(self._starts) >= _STARTS_KEPT:
-                self._starts.clear()
-            begins = start.encode(errors="replace")
-            known = self._starts[start] = cursor.set_range(begins or b"\x00") and cursor.key().startswith(begins)
-        return known
 
     def near_ids(self, worker_id: str, count: int) -> tuple[list[str], list[str]]:
         """Up to `count` ids before, and from, the place where `worker_id` stands or would stand: they begin alike."""

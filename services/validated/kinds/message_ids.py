@@ -8,15 +8,20 @@ the roster has them as an id and nothing beside them says that they are somethin
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Collection, Iterator
 from typing import Final
 
 import regex
 
 _PARTS: Final = regex.compile(r"(?<!\w)[^\W_]+(?:[-_./#\u2010-\u2015\u2212][^\W_]+)*(?!\w)|[^\W_]+")
+_ASCII_PARTS: Final = re.compile(
+    r"(?<![A-Za-z0-9_])[A-Za-z0-9]+(?:[-_./#][A-Za-z0-9]+)*(?![A-Za-z0-9_])|[A-Za-z0-9]+"
+)
 _PART: Final = regex.compile(r"[^\W_]+")
 _SEPARATOR: Final = regex.compile(r"[-_./#\u2010-\u2015\u2212]")
 _PARTS_MAX: Final = 5
+_CHARS_MAX: Final = 200
 _DASH: Final = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"))
 _SHAPES_MAX: Final = 20
 _SAID_TO_BE: Final = regex.compile(
@@ -45,41 +50,53 @@ _ELSE_AFTER: Final = regex.compile(
 class IdSearch:
     """The candidates of one view."""
 
-    def __init__(self, view: str, own_ids: Collection[str], *, skip: Collection[tuple[int, int]] = ()) -> None:
+    def __init__(self, view: str, own_ids: Collection[str]) -> None:
         self._view = view
         self._shapes = frozenset(map(_shape, own_ids))
-        self._skip = skip
         self._found: dict[str, tuple[int, int]] = {}
         self.candidates = dict.fromkeys(self._find(own_ids))
 
     def _find(self, own_ids: Collection[str]) -> Iterator[str]:
-        for match in _PARTS.finditer(self._view):
-            parts = list(_PART.finditer(match[0]))
-            offset = match.start()
-            for first, part in enumerate(parts):
-                for last in parts[first : first + _PARTS_MAX]:
-                    text = match[0][part.start() : last.end()]
-                    for form in _forms(text):
-                        yield from self._note(form, offset + part.start(), offset + last.end())
-        # An id may have a space in it.
-        for one, other in itertools.pairwise(_PARTS.finditer(self._view)):
-            text = self._view[one.start() : other.end()]
-            if other.start() - one.end() == 1 and any(map(str.isdigit, text)) and not text.replace(" ", "").isdecimal():
-                yield from self._note(text, one.start(), other.end())
+        view = self._view
+        pairs: list[tuple[int, int]] = []
+        before, was_word = (0, -2), False
+        for match in (_ASCII_PARTS if view.isascii() else _PARTS).finditer(view):
+            text = match[0]
+            start, end = match.span()
+            # Most are letters alone: they are read in one way, whatever stands beside them.
+            is_word = text.isalpha()
+            if not is_word:
+                yield from self._forms_of_parts(text, start)
+            elif text not in self._found and 2 <= len(text) <= _CHARS_MAX:
+                self._found[text] = start, end
+                yield text
+            # An id may have a space in it, and a digit.
+            if start - before[1] == 1 and not (was_word and is_word and not view[start - 1].isdigit()):
+                pairs.append((before[0], end))
+            before, was_word = (start, end), is_word
+        for start, end in pairs:
+            text = view[start:end]
+            if any(map(str.isdigit, text)) and not text.replace(" ", "").isdecimal():
+                yield from self._note(text, start, end)
         for shape in itertools.islice({_shape(each) for each in own_ids if not each.isalnum()}, _SHAPES_MAX):
-            for match in regex.finditer(_pattern(shape), self._view, overlapped=True):
-                yield from self._note(match[0], match.start(), match.end())
+            for found in regex.finditer(_pattern(shape), view, overlapped=True):
+                yield from self._note(found[0], found.start(), found.end())
+
+    def _forms_of_parts(self, text: str, offset: int) -> Iterator[str]:
+        parts = list(_PART.finditer(text))
+        for first, part in enumerate(parts):
+            for last in parts[first : first + _PARTS_MAX]:
+                for form in _forms(text[part.start() : last.end()]):
+                    yield from self._note(form, offset + part.start(), offset + last.end())
 
     def _note(self, text: str, start: int, end: int) -> Iterator[str]:
-        if len(text) < 2 or len(text) > 200:
+        if not 2 <= len(text) <= _CHARS_MAX:
             return
         if text.isdecimal():
             before, after = self._view[max(0, start - 40) : start], self._view[end : end + 60]
             said = _SAID_TO_BE.search(before) is not None
             if not said and (_ELSE_BEFORE.search(before) or _ELSE_AFTER.match(after)):
                 return
-        elif not any(map(str.isdigit, text)) and any(a <= start and end <= b for a, b in self._skip):
-            return
         self._found.setdefault(text, (start, end))
         yield text
 

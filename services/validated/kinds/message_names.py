@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 import regex
 
 from validated.datasets.names import name_key
 from validated.datasets.worker import Worker
-from validated.kinds.message_text import Word, cased, words
+from validated.kinds.message_text import Word, Words, cased, words
 
 WORDS_MAX: Final = 6
 LONG_WORDS_MAX: Final = 8
@@ -85,17 +86,22 @@ class Bounds:
 
 
 class NameSearch:
-    """The runs of one view."""
+    """The runs of one view that may be names."""
 
-    def __init__(self, view: str, bounds: Bounds | None = None) -> None:
-        """`bounds`, where not every run is wanted, but each reading of a text."""
+    def __init__(self, view: str) -> None:
         self._view = view
-        self._words = words(view)
-        self._gaps = [view[one.end : other.start] for one, other in zip(self._words, self._words[1:], strict=False)]
-        self._runs = list(self._find(bounds))
+        self._text = Words(view)
+        self._words = self._text.words
+        self._gaps = self._text.gaps
+        self._commas: list[int] = []
+        """The gaps with a comma behind which given names may stand."""
+        self._runs: Sequence[_Run] = ()
 
-    def name_keys(self) -> Iterator[str]:
-        """The keys of all runs."""
+    def read(self, begins: Callable[[str], bool], bounds: Bounds | None = None) -> Iterator[str]:
+        """The keys of all runs, but for those that begin like no name: `begins` says whether one whose bearers are
+        wanted begins so. `bounds`, where not every run is wanted, but each reading of a text.
+        """
+        self._runs = list(self._find(begins, bounds))
         return (run.key for run in self._runs)
 
     def named(self, bearers: Mapping[str, Sequence[Worker]]) -> dict[str, str]:
@@ -152,13 +158,8 @@ class NameSearch:
             found[run.key] = self._written(run).lower()
         return found
 
-    def covered(self, own: Collection[str]) -> list[tuple[int, int]]:
-        """Where in the view the names `own` stand."""
-        keys = set(map(name_key, own))
-        return [(self._words[run.first].start, self._words[run.last].end) for run in self._runs if run.key in keys]
-
     def _written(self, run: _Run) -> str:
-        return " ".join(self._view[self._words[run.first].start : self._words[run.last].end].split())
+        return " ".join(self._text.written(run.first, run.last).split())
 
     def _is_explained(self, run: _Run, spans: Sequence[_Run], own_words: set[str]) -> bool:
         """Whether names that may be said, which stand there, leave nothing of this one."""
@@ -186,7 +187,7 @@ class NameSearch:
             if any_case or cased("".join(word.text for word in written)) == cased(name):
                 return True
             # An address or a handle has no capitals.
-            start, end = written[0].start, written[-1].end
+            start, end = self._text.start(run.first), self._text.end(run.last)
             before, after = self._view[max(0, start - 1) : start], self._view[end : end + 1]
             if count > 1 and "@" in before + after:
                 return True
@@ -205,7 +206,7 @@ class NameSearch:
         after = self._words[run.first + 1].key if run.first + 1 < len(self._words) else ""
         if word.key in ("may", "will") and after in _AFTER_A_MODAL:
             return True
-        return _PLACE_AFTER.match(self._view, word.end) is not None
+        return _PLACE_AFTER.match(self._view, self._text.end(run.first)) is not None
 
     def _is_date(self, at: int, *, before: bool) -> bool:
         if self._words[at].key not in _MONTHS:
@@ -217,38 +218,99 @@ class NameSearch:
         previous = self._words[at - 1]
         return previous.key in _BEFORE_A_MONTH or _DAY_OR_YEAR.fullmatch(previous.text) is not None
 
-    def _find(self, bounds: Bounds | None) -> Iterator[_Run]:
-        count = len(self._words)
-        for first, word in enumerate(self._words):
+    def _find(self, begins: Callable[[str], bool], bounds: Bounds | None) -> Iterator[_Run]:
+        firsts = self._firsts(begins)
+        for at, first in enumerate(firsts):
             if bounds is not None and bounds.are_reached():
-                bounds.cut += count - first
+                bounds.cut += len(firsts) - at
                 return
-            # Long names are looked for where their first word and their last have capitals: those are few.
-            weight_max = LONG_WORDS_MAX if bounds is not None and word.text[0].isupper() else WORDS_MAX
-            # No name begins with a number: long tables of them are no names.
-            if word.key.isdecimal():
+            yield from self._find_from(first, begins, bounds)
+
+    def _firsts(self, begins: Callable[[str], bool]) -> Sequence[int]:
+        """Where a run may begin that is a name. As a name is written, its first word begins it; the other way round it
+        is the one after a comma, or the second of two with capitals, but for initials, which may be left out.
+        """
+        words, gaps = self._words, self._gaps
+        heads = {text for text, word in self._text.distinct.items() if begins(word.owner_key)}
+        firsts = {at for at, word in enumerate(words) if word.text in heads}
+        given = {text for text, word in self._text.distinct.items() if text in heads or len(word.key) == 1}
+        for at, gap in enumerate(gaps):
+            if words[at + 1].text not in given:
                 continue
-            weight, key = 0.0, ""
-            commas: list[int] = []
-            # Most runs can be read in one way alone: words with one space between them, not all of them capitals.
-            is_usual, has_small = True, False
-            for last in range(first, count):
-                other = self._words[last]
-                weight += other.weight
-                if weight > weight_max or (last > first and not self._joins(last - 1, commas)) or len(commas) > 1:
-                    break
-                is_usual = is_usual and (last == first or self._gaps[last - 1] == " ")
-                has_small = has_small or not other.is_capital
-                key += other.key
-                is_wanted = weight <= WORDS_MAX or other.is_capital
-                if bounds is not None and is_wanted:
-                    is_wanted = bounds.takes(self._view[word.start : other.end], is_usual=is_usual)
-                if is_wanted and is_usual and other.owner_key == other.key and (has_small or last == first):
-                    yield _Run(first, last, key, "plain")
-                elif is_wanted:
-                    yield from self._forms(first, last, commas)
-                # From here on it stands within the run: an initial that the roster may not have.
-                is_usual = is_usual and (last == first or len(other.key) > 1)
+            if gap == " ":
+                if words[at].is_capital and words[at + 1].is_capital:
+                    firsts.add(at)
+            elif _COMMA.search(gap):
+                self._commas.append(at)
+                first = at
+                while first >= 0 and self._has_room(first, at):
+                    firsts.add(first)
+                    first -= 1
+        # No name begins with a number: long tables of them are no names.
+        return sorted(at for at in firsts if not words[at].key.isdecimal())
+
+    def _has_room(self, first: int, last: int) -> bool:
+        """Whether words `first` to `last` are not too many for a name."""
+        return self._text.weights[last + 1] - self._text.weights[first] < LONG_WORDS_MAX + 0.1
+
+    def _find_from(
+        self, first: int, begins: Callable[[str], bool], bounds: Bounds | None
+    ) -> Iterator[_Run]:
+        words, gaps = self._words, self._gaps
+        # Long names are looked for where their first word and their last have capitals: those are few.
+        weight_max = LONG_WORDS_MAX if bounds is not None and words[first].text[0].isupper() else WORDS_MAX
+        weight = 0.0
+        commas: list[int] = []
+        # Most runs can be read in one way alone: words with one space between them, not all of them capitals.
+        is_usual, is_spaced, has_small = True, True, False
+        # The keys so far, with and without initials and nicknames, and whether a name begins so.
+        key, bare = "", ""
+        is_key, is_bare, is_shorter = True, True, False
+        for last in range(first, len(words)):
+            other = words[last]
+            weight += other.weight
+            if weight > weight_max or (last > first and not self._joins(last - 1, commas)) or len(commas) > 1:
+                return
+            is_spaced = is_spaced and (last == first or gaps[last - 1] == " ")
+            is_usual = is_usual and is_spaced
+            has_small = has_small or not other.is_capital
+            is_key = is_key and begins(key + other.owner_key)
+            is_name = is_key or (is_shorter and is_bare and begins(bare + other.owner_key))
+            split = commas[0] + 1 if commas else first + 1 if is_spaced and not has_small else len(words)
+            is_inverted = split <= last and self._are_given(split, last, begins)
+            is_wanted = (is_name or is_inverted) and (weight <= WORDS_MAX or other.is_capital)
+            if bounds is not None and is_wanted:
+                is_wanted = bounds.takes(self._text.written(first, last), is_usual=is_usual)
+            if is_wanted and is_usual and other.owner_key == other.key and (has_small or last == first):
+                yield _Run(first, last, key + other.key, "plain")
+            elif is_wanted:
+                yield from self._forms(first, last, commas)
+            key += other.key
+            if last > first and self._is_extra(last):
+                is_shorter = True
+            else:
+                bare += other.key
+                is_bare = is_name
+            may_turn = is_inverted or (last == first and not has_small) or (not commas and self._has_comma(first, last))
+            if not (is_key or is_bare or may_turn):
+                return
+            # From here on it stands within the run: an initial that the roster may not have.
+            is_usual = is_usual and (last == first or len(other.key) > 1)
+
+    def _are_given(self, first: int, last: int, begins: Callable[[str], bool]) -> bool:
+        """Whether words `first` to `last` may be given names, which stand behind the family's, or the first of them."""
+        given = self._words[first : last + 1]
+        if len(given) > 1 and given[-1].key in _SUFFIXES:
+            del given[-1]
+        if any(word.owner_key != word.key for word in given):
+            return True
+        keys = [word.key for word in given]
+        return begins("".join(keys)) or begins("".join([key for key in keys if len(key) > 1]))
+
+    def _has_comma(self, first: int, last: int) -> bool:
+        """Whether given names may stand behind a comma that a longer run from `first` has."""
+        at = bisect_left(self._commas, last)
+        return at < len(self._commas) and self._has_room(first, self._commas[at])
 
     def _joins(self, gap_at: int, commas: list[int]) -> bool:
         """Whether a name may go on across the gap after word `gap_at`. A comma in it is added to `commas`."""
@@ -271,7 +333,8 @@ class NameSearch:
         if not greets:
             for key in _spellings(run):
                 yield _Run(first, last, key, "comma" if commas else "plain")
-            inner = [word for at, word in enumerate(run) if not self._is_extra(first, at, len(run))]
+            ends = (first, last)
+            inner = [word for at, word in enumerate(run, first) if at in ends or not self._is_extra(at)]
             if 1 < len(inner) < len(run) and len(inner[0].key) > 1 < len(inner[-1].key):
                 for key in _spellings(inner):
                     yield _Run(first, last, key, "comma" if commas else "plain")
@@ -296,15 +359,14 @@ class NameSearch:
             if owner_key != key:
                 yield _Run(first, last, owner_key, "inverted")
 
-    def _is_extra(self, first: int, at: int, count: int) -> bool:
-        """Whether the word is an initial or a nickname inside the name, which the roster may not have."""
-        if at in (0, count - 1):
+    def _is_extra(self, at: int) -> bool:
+        """Whether the word is an initial or a nickname, which the roster may not have, where it stands inside a name."""
+        if not 0 < at < len(self._gaps):
             return False
-        here = first + at
-        if len(self._words[here].key) == 1 and self._words[here].weight < 0.5:
+        if len(self._words[at].key) == 1 and self._words[at].weight < 0.5:
             return True
-        before = self._gaps[here - 1]
-        return before != " " and bool(_OPENS.search(before) and _CLOSES.search(self._gaps[here]))
+        before = self._gaps[at - 1]
+        return before != " " and bool(_OPENS.search(before) and _CLOSES.search(self._gaps[at]))
 
 
 def _spellings(run: Sequence[Word]) -> Iterator[str]:
