@@ -31,8 +31,8 @@ _INLINE_IDS_MAX = 200
 _INLINE_WANTED_MAX = 2
 _INLINE_ROWS_MAX = 100_000
 # So long a text is searched for names, so many words of it are looked up, and so many workers of a draw are looked at,
-# in about a millisecond.
-_INLINE_CHARS_MAX = 2_000
+# in a millisecond or two: a thread would let nobody else in sooner.
+_INLINE_CHARS_MAX = 5_000
 _INLINE_NAMED_MAX = 600
 _INLINE_EXAMINED_MAX = 300
 

@@ -28,6 +28,7 @@ _FRAMES_KEPT: Final = 16
 # Ready-made workers: who was named or suggested lately is likely to be again.
 _FOUND_KEPT: Final = 4096
 _STARTS_KEPT: Final = 20_000
+_HEAD_CHARS: Final = 2
 # Bearers of one name key that are looked at, and of all keys of a draw.
 _BEARERS_MAX: Final = 64
 _NAMESAKES_MAX: Final = 256
@@ -68,6 +69,7 @@ class RosterIndex:
         self._pools_lock = threading.Lock()
         self._kept: dict[str, Found] = {}
         self._starts: dict[str, bool] = {}
+        self._heads: dict[str, bool] = {}
 
     def has(self, worker_id: str) -> bool:
         """Whether somebody has this id, compared by code points."""
@@ -97,10 +99,14 @@ class RosterIndex:
         for worker_id in worker_ids:
             kept = self._kept.get(worker_id)
             if kept is None:
+                # A prompt has hundreds of words that could be ids: nearly all of them begin like none.
+                if not self._heads.get(worker_id[:_HEAD_CHARS], True):
+                    continue
                 # `_get` in place: an artifact names many.
                 key = _key(worker_id)
                 record = get(key, None, workers) if key else None
                 if record is None:
+                    self._note_head(worker_id[:_HEAD_CHARS])
                     continue
                 kept = _new(Found, (_worker(worker_id, record), None, False))
                 if keep:
@@ -127,6 +133,15 @@ class RosterIndex:
                     self._starts.clear()
                 self._starts[start] = known
         return known
+
+    def _note_head(self, head: str) -> None:
+        """Remember whether an id begins with `head`."""
+        if head not in self._heads:
+            if len(self._heads) >= _STARTS_KEPT:
+                self._heads.clear()
+            start = head.encode(errors="replace")
+            with self._transaction().cursor(self._maps["workers"]) as cursor:
+                self._heads[head] = cursor.set_range(start or b"\x00") and cursor.key().startswith(start)
 
     def bearers(self, key: str) -> list[Worker]:
         """Workers whose name has the name key `key`, one for each spelling; of many the first are looked at."""

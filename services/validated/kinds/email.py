@@ -73,11 +73,12 @@ class EmailValidator:
         drawn = sorted(answer.found, key=lambda each: place_in_draw(task.seed, each))
         first = dict.fromkeys((*recipients[: bool(terms.to_worker_id)], *named, *drawn))
         shown = filter(None, (self._facts.of(answer.found[each].worker) for each in first if each in answer.found))
-        candidates = fitting(islice(shown, task.candidates_max), self._limits.artifact_bytes_max)
+        candidates, text = fitting(islice(shown, task.candidates_max), self._limits.artifact_bytes_max)
         known = [each for each in recipients if each in answer.found]
         return form._replace(
             candidates_schema_json=_form(terms, known) if known and candidates else "",
             candidates=candidates,
+            candidates_json=text,
             candidates_total=len(answer.found),
             roster=answer.version,
         )

@@ -86,8 +86,8 @@ class FillValidator:
             findings = await self._shortage(terms, draw, drawn, total)
             brief = brief._replace(infeasible=True, findings=findings)
         shown = filter(None, (self._facts.of(found.worker) for found in qualified.values()))
-        candidates = fitting(islice(shown, limit), self._limits.artifact_bytes_max - 100)
-        brief = brief._replace(candidates=candidates)
+        candidates, text = fitting(islice(shown, limit), self._limits.artifact_bytes_max - 100)
+        brief = brief._replace(candidates=candidates, candidates_json=text)
         if len(candidates) < needed:
             return brief
         named_first = sum(facts["worker_id"] in named for facts in candidates)

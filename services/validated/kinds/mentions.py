@@ -18,8 +18,8 @@ from validated.kinds.message_text import views
 from validated.kinds.validator import PROMPT_CHARS_MAX
 
 _log = structlog.get_logger()
-# Above it a search takes milliseconds: it runs in a thread, so that other calls are served meanwhile.
-_INLINE_CHARS_MAX: Final = 2000
+# Above it a search takes several milliseconds: it runs in a thread, so that other calls are served meanwhile.
+_INLINE_CHARS_MAX: Final = 5000
 # Compatible forms may be longer than what they are of.
 _VIEW_CHARS_MAX: Final = PROMPT_CHARS_MAX
 # Marks at the end of a word that may be the last of an id.
@@ -51,10 +51,14 @@ class Mentions:
             if self._is_stopped():
                 break
             search = IdSearch(view, ())
-            self._ids |= dict.fromkeys(
-                text
-                for text in search.candidates
-                if not text.isdecimal() or len(text) >= _BARE_DIGITS_MIN or search.is_said(text)
+            self._ids.update(
+                dict.fromkeys(
+                    [
+                        text
+                        for text in search.candidates
+                        if not text.isdecimal() or len(text) >= _BARE_DIGITS_MIN or search.is_said(text)
+                    ]
+                )
             )
             # An id may hold marks that end a word elsewhere.
             for word in dict.fromkeys(view.split()):
@@ -99,7 +103,6 @@ class Mentions:
                 named.setdefault(key, words)
         mentions += [Mention(words, tuple(bearers[key])) for key, words in named.items()]
         return mentions
-
 
     def _is_stopped(self) -> bool:
         return self._stop is not None and self._stop.is_set()

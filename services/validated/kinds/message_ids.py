@@ -10,13 +10,14 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection, Iterator
+from itertools import accumulate
 from typing import Final
 
 import regex
 
-_PARTS: Final = regex.compile(r"(?<!\w)[^\W_]+(?:[-_./#\u2010-\u2015\u2212][^\W_]+)*(?!\w)|[^\W_]+")
+_PARTS: Final = regex.compile(r"((?<!\w)[^\W_]+(?:[-_./#\u2010-\u2015\u2212][^\W_]+)*(?!\w)|[^\W_]+)")
 _ASCII_PARTS: Final = re.compile(
-    r"(?<![A-Za-z0-9_])[A-Za-z0-9]+(?:[-_./#][A-Za-z0-9]+)*(?![A-Za-z0-9_])|[A-Za-z0-9]+"
+    r"((?<![A-Za-z0-9_])[A-Za-z0-9]+(?:[-_./#][A-Za-z0-9]+)*(?![A-Za-z0-9_])|[A-Za-z0-9]+)"
 )
 _PART: Final = regex.compile(r"[^\W_]+")
 _SEPARATOR: Final = regex.compile(r"[-_./#\u2010-\u2015\u2212]")
@@ -35,7 +36,8 @@ _ELSE_BEFORE: Final = regex.compile(
     r"ext|extension|route|rt|highway|hwy|exit|mile|zip|code|pin|"
     r"jan\w*|feb\w*|mar\w*|apr\w*|may|june?|july?|aug\w*|sep\w*|oct\w*|nov\w*|dec\w*)\.?\s{1,2}(?:\#\s?)?"
     r"|(?:\d{1,2}(?:st|nd|rd|th)?),?\s)$",
-    regex.IGNORECASE,
+    # From the end, where it has to match: thirty times as fast.
+    regex.IGNORECASE | regex.REVERSE,
 )
 _ELSE_AFTER: Final = regex.compile(
     r"\s?(?:[-\u2010-\u2015/:.,]\s?\d|-[A-Z]\d|%|(?:hours?|hrs?|h|am|pm|miles?|km|lbs?|kg|ft|dollars|usd|eur|people|units|pallets|"
@@ -54,42 +56,48 @@ class IdSearch:
         self._view = view
         self._shapes = frozenset(map(_shape, own_ids))
         self._found: dict[str, tuple[int, int]] = {}
-        self.candidates = dict.fromkeys(self._find(own_ids))
+        self._find()
+        for shape in itertools.islice({_shape(each) for each in own_ids if not each.isalnum()}, _SHAPES_MAX):
+            for found in regex.finditer(_pattern(shape), view, overlapped=True):
+                self._note(found[0], found.start(), found.end())
 
-    def _find(self, own_ids: Collection[str]) -> Iterator[str]:
-        view = self._view
-        pairs: list[tuple[int, int]] = []
-        before, was_word = (0, -2), False
-        for match in (_ASCII_PARTS if view.isascii() else _PARTS).finditer(view):
-            text = match[0]
-            start, end = match.span()
+    @property
+    def candidates(self) -> Collection[str]:
+        """What may be an id, distinct."""
+        return self._found.keys()
+
+    def _find(self) -> None:
+        # What stands before, between and behind the words has the even places.
+        parts = (_ASCII_PARTS if self._view.isascii() else _PARTS).split(self._view)
+        ends = list(accumulate(map(len, parts)))
+        pairs: list[int] = []
+        was_word = False
+        for at in range(1, len(parts), 2):
+            text = parts[at]
             # Most are letters alone: they are read in one way, whatever stands beside them.
             is_word = text.isalpha()
             if not is_word:
-                yield from self._forms_of_parts(text, start)
+                self._note_parts(text, ends[at - 1])
             elif text not in self._found and 2 <= len(text) <= _CHARS_MAX:
-                self._found[text] = start, end
-                yield text
-            # An id may have a space in it, and a digit.
-            if start - before[1] == 1 and not (was_word and is_word and not view[start - 1].isdigit()):
-                pairs.append((before[0], end))
-            before, was_word = (start, end), is_word
-        for start, end in pairs:
-            text = view[start:end]
-            if any(map(str.isdigit, text)) and not text.replace(" ", "").isdecimal():
-                yield from self._note(text, start, end)
-        for shape in itertools.islice({_shape(each) for each in own_ids if not each.isalnum()}, _SHAPES_MAX):
-            for found in regex.finditer(_pattern(shape), view, overlapped=True):
-                yield from self._note(found[0], found.start(), found.end())
+                self._found[text] = ends[at - 1], ends[at]
+            if not (was_word and is_word and parts[at - 1] == " "):
+                pairs.append(at)
+            was_word = is_word
+        # An id may have a space in it, and a digit.
+        for at in pairs:
+            if at > 1 and len(parts[at - 1]) == 1:
+                text = "".join(parts[at - 2 : at + 1])
+                if any(map(str.isdigit, text)) and not text.replace(" ", "").isdecimal():
+                    self._note(text, ends[at - 3], ends[at])
 
-    def _forms_of_parts(self, text: str, offset: int) -> Iterator[str]:
+    def _note_parts(self, text: str, offset: int) -> None:
         parts = list(_PART.finditer(text))
         for first, part in enumerate(parts):
             for last in parts[first : first + _PARTS_MAX]:
                 for form in _forms(text[part.start() : last.end()]):
-                    yield from self._note(form, offset + part.start(), offset + last.end())
+                    self._note(form, offset + part.start(), offset + last.end())
 
-    def _note(self, text: str, start: int, end: int) -> Iterator[str]:
+    def _note(self, text: str, start: int, end: int) -> None:
         if not 2 <= len(text) <= _CHARS_MAX:
             return
         if text.isdecimal():
@@ -98,7 +106,6 @@ class IdSearch:
             if not said and (_ELSE_BEFORE.search(before) or _ELSE_AFTER.match(after)):
                 return
         self._found.setdefault(text, (start, end))
-        yield text
 
     def is_said(self, text: str) -> bool:
         """Whether a word such as "ID" or "worker" before the candidate `text` says that it is one."""

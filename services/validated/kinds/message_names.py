@@ -219,43 +219,62 @@ class NameSearch:
         return previous.key in _BEFORE_A_MONTH or _DAY_OR_YEAR.fullmatch(previous.text) is not None
 
     def _find(self, begins: Callable[[str], bool], bounds: Bounds | None) -> Iterator[_Run]:
-        firsts = self._firsts(begins)
-        for at, first in enumerate(firsts):
-            if bounds is not None and bounds.are_reached():
-                bounds.cut += len(firsts) - at
-                return
-            yield from self._find_from(first, begins, bounds)
-
-    def _firsts(self, begins: Callable[[str], bool]) -> Sequence[int]:
-        """Where a run may begin that is a name. As a name is written, its first word begins it; the other way round it
-        is the one after a comma, or the second of two with capitals, but for initials, which may be left out.
-        """
         words, gaps = self._words, self._gaps
         heads = {text for text, word in self._text.distinct.items() if begins(word.owner_key)}
-        firsts = {at for at, word in enumerate(words) if word.text in heads}
+        turned = self._turned(heads)
+        # No name begins with a number: long tables of them are no names.
+        firsts = [
+            at for at, word in enumerate(words) if (word.text in heads or at in turned) and not word.key.isdecimal()
+        ]
+        for number, first in enumerate(firsts):
+            if bounds is not None and bounds.are_reached():
+                bounds.cut += len(firsts) - number
+                return
+            word = words[first]
+            # Of most words that begin a name the next one says that none stands here.
+            is_alone = (
+                first not in turned
+                and word.owner_key == word.key
+                and (
+                    first == len(gaps)
+                    or (
+                        gaps[first] == " "
+                        and not begins(word.key + words[first + 1].owner_key)
+                        and not self._is_extra(first + 1)
+                    )
+                )
+            )
+            if not is_alone:
+                yield from self._find_from(first, begins, bounds)
+            elif bounds is None or bounds.takes(word.text, is_usual=True):
+                yield _Run(first, first, word.key, "plain")
+
+    def _turned(self, heads: Collection[str]) -> Collection[int]:
+        """Where a run may begin that is a name the other way round: one of `heads`, with which names begin, stands
+        after a comma, or second of two words with capitals, or an initial before it, which may be left out.
+        """
+        words, gaps = self._words, self._gaps
+        turned: set[int] = set()
         given = {text for text, word in self._text.distinct.items() if text in heads or len(word.key) == 1}
         for at, gap in enumerate(gaps):
             if words[at + 1].text not in given:
                 continue
             if gap == " ":
                 if words[at].is_capital and words[at + 1].is_capital:
-                    firsts.add(at)
+                    turned.add(at)
             elif _COMMA.search(gap):
                 self._commas.append(at)
                 first = at
                 while first >= 0 and self._has_room(first, at):
-                    firsts.add(first)
+                    turned.add(first)
                     first -= 1
-        # No name begins with a number: long tables of them are no names.
-        return sorted(at for at in firsts if not words[at].key.isdecimal())
+        return turned
 
     def _has_room(self, first: int, last: int) -> bool:
         """Whether words `first` to `last` are not too many for a name."""
         return self._text.weights[last + 1] - self._text.weights[first] < LONG_WORDS_MAX + 0.1
 
-    def _find_from(
-        self, first: int, begins: Callable[[str], bool], bounds: Bounds | None
-    ) -> Iterator[_Run]:
+    def _find_from(self, first: int, begins: Callable[[str], bool], bounds: Bounds | None) -> Iterator[_Run]:
         words, gaps = self._words, self._gaps
         # Long names are looked for where their first word and their last have capitals: those are few.
         weight_max = LONG_WORDS_MAX if bounds is not None and words[first].text[0].isupper() else WORDS_MAX
@@ -360,7 +379,7 @@ class NameSearch:
                 yield _Run(first, last, owner_key, "inverted")
 
     def _is_extra(self, at: int) -> bool:
-        """Whether the word is an initial or a nickname, which the roster may not have, where it stands inside a name."""
+        """Whether the word, inside a name, is an initial or a nickname, which the roster may not have."""
         if not 0 < at < len(self._gaps):
             return False
         if len(self._words[at].key) == 1 and self._words[at].weight < 0.5:
