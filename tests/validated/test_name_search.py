@@ -74,7 +74,7 @@ names = st.lists(st.sampled_from(WORDS), min_size=1, max_size=5).map(" ".join)
 
 @st.composite
 def spelt(draw: st.DrawFn, name: str) -> str:
-    """The name as somebody may write it."""
+    """Spell the name as somebody may write it."""
     parts = name.split()
     at = draw(st.integers(0, len(parts)))
     turned = [*parts[at:], *parts[:at]]
@@ -96,7 +96,7 @@ def spelt(draw: st.DrawFn, name: str) -> str:
 
 @st.composite
 def tasks(draw: st.DrawFn) -> tuple[list[str], str]:
-    """A roster's names, and a prompt that has some of them in it."""
+    """Make a roster's names, and a prompt that has some of them in it."""
     roster = draw(st.lists(names, min_size=1, max_size=6))
     part = st.one_of(st.sampled_from(roster).flatmap(spelt), st.sampled_from(FILL), st.sampled_from(WORDS))
     parts = draw(st.lists(st.tuples(part, st.sampled_from(BETWEEN)), min_size=1, max_size=12))

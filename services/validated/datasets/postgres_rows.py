@@ -22,7 +22,7 @@ _WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
 async def keys_of(question: Question) -> Sequence[str]:
-    """The keys of all runs of words that may be a name: how the names of a table begin is not known here."""
+    """Return the keys of all runs of words that may be a name: how the names of a table begin is not known here."""
     return await asyncio.to_thread(question.names.keys, lambda _: True) if question.names is not None else ()
 
 
@@ -56,7 +56,7 @@ def storable_text(text: str) -> str:
 
 
 def version_of(rows: Sequence[Sequence[Any]], statements: Statements) -> RosterVersion:
-    """The version that a statement's rows begin with."""
+    """Return the version that a statement's rows begin with."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return RosterVersion(statements.source, str(rows[0][0]) if rows[0][0] is not None else now, 0, now)
 
@@ -110,5 +110,5 @@ class FoundById:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, short."""
+    """Return what an error says, short."""
     return (str(error).splitlines() or [""])[0][:300]

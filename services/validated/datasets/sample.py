@@ -53,7 +53,7 @@ class Frame(NamedTuple):
 
 
 def read_frame(transaction: Any, places_map: Any, role: str, places: Sequence[tuple[str, str]]) -> Frame:
-    """The frame of `role` in `places`: (city, state), an empty one for any; no places: anywhere."""
+    """Return the frame of `role` in `places`: (city, state), an empty one for any; no places: anywhere."""
     # Places may overlap.
     chunks: dict[bytes, int] = {}
     is_whole = True
@@ -146,7 +146,7 @@ class IndexDraw:
         return True
 
     def _next_ids(self, count: int) -> list[str]:
-        """Those at the next positions of a shuffled range: Fisher and Yates's, of which only what was moved is held."""
+        """Return those at the next positions of a range that Fisher and Yates shuffle: only what was moved is held."""
         size, moved, draw, listed = self._frame.size, self._moved, self._random.random, self._frame.worker_ids
         ids: list[str] = []
         for here in range(self._taken, self._taken + count):

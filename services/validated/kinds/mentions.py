@@ -110,7 +110,7 @@ class Mentions:
 
 @contextlib.asynccontextmanager
 async def search(prompt: str) -> AsyncIterator[Mentions]:
-    """The search of `prompt`, off the loop where it is long; with the block it ends, wherever it is."""
+    """Search `prompt`, off the loop where it is long; with the block the search ends, wherever it is."""
     stop = threading.Event()
     try:
         yield Mentions(prompt) if len(prompt) <= _INLINE_CHARS_MAX else await asyncio.to_thread(Mentions, prompt, stop)

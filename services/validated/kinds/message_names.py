@@ -81,7 +81,7 @@ class Bounds:
         return True
 
     def end_view(self) -> None:
-        """The next view begins."""
+        """End this view: the next one begins."""
         self._taken = dict.fromkeys(self._taken, _PLACES_MAX)
 
 
@@ -98,8 +98,8 @@ class NameSearch:
         self._runs: Sequence[_Run] = ()
 
     def read(self, begins: Callable[[str], bool], bounds: Bounds | None = None) -> Iterator[str]:
-        """The keys of all runs, but for those that begin like no name: `begins` says whether one whose bearers are
-        wanted begins so. `bounds`, where not every run is wanted, but each reading of a text.
+        """Return the keys of all runs, but for those that begin like no name: `begins` says whether one whose bearers
+        are wanted begins so. `bounds`, where not every run is wanted, but each reading of a text.
         """
         self._runs = list(self._find(begins, bounds))
         return (run.key for run in self._runs)
@@ -250,7 +250,7 @@ class NameSearch:
                 yield _Run(first, first, word.key, "plain")
 
     def _turned(self, heads: Collection[str]) -> Collection[int]:
-        """Where a run may begin that is a name the other way round: one of `heads`, with which names begin, stands
+        """Return where a run may begin that is a name the other way round: one of `heads`, with which names begin, stands
         after a comma, or second of two words with capitals, or an initial before it, which may be left out.
         """
         words, gaps = self._words, self._gaps

@@ -42,8 +42,8 @@ _NO_CASED_PART: Final = regex.compile(r"[^\p{L}\p{N}]|[\u02bb\u02bc]")
 
 
 def views(text: str) -> list[str]:
-    """The text as it stands, and as it is shown where its markup is; distinct. Compatible forms of letters and digits
-    are the plain ones, nothing is invisible, and lines end with a line feed.
+    """Return the text as it stands, and as it is shown where its markup is; distinct. Compatible forms of letters and
+    digits are the plain ones, nothing is invisible, and lines end with a line feed.
     """
     text = unescaped(text)
     made = dict.fromkeys((_plain(text),))
@@ -60,7 +60,7 @@ def views(text: str) -> list[str]:
 
 
 def unescaped(text: str) -> str:
-    """The text without HTML's entities, also where they were made twice."""
+    """Return the text without HTML's entities, also where they were made twice."""
     for _ in range(3):
         before, text = text, html.unescape(text)
         if text == before:
@@ -116,15 +116,15 @@ class Words:
         """What stands behind each word but the last."""
 
     def start(self, at: int) -> int:
-        """Where in the view word `at` begins."""
+        """Return where in the view word `at` begins."""
         return self._ends[2 * at]
 
     def end(self, at: int) -> int:
-        """Where it ends."""
+        """Return where it ends."""
         return self._ends[2 * at + 1]
 
     def written(self, first: int, last: int) -> str:
-        """What stands from word `first` to word `last`."""
+        """Return what stands from word `first` to word `last`."""
         return self._view[self.start(first) : self.end(last)]
 
     @cached_property
@@ -151,7 +151,7 @@ class Words:
 
 
 def words(text: str) -> list[Word]:
-    """The words of a text."""
+    """Return the words of a text."""
     return Words(text).words
 
 
