@@ -18,7 +18,8 @@ from validated.datasets.worker import Found, Worker
 from validated.kinds import mentions
 from validated.kinds.fill import FillValidator
 from validated.kinds.mentions import Mentions, search
-from validated.kinds.message_names import Bounds, NameSearch
+from validated.kinds.message_names import NameSearch
+from validated.kinds.name_runs import Bounds
 from validated.kinds.validator import Brief, Task, Tools
 
 RAISED = "\u2074\u00b9\u2079\u2075\u2075\u2075\u2070\u00b9\u2079\u2079"

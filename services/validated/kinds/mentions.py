@@ -13,8 +13,9 @@ import structlog
 from validated.datasets.names import beginnings, name_key
 from validated.datasets.worker import Found
 from validated.kinds.message_ids import IdSearch
-from validated.kinds.message_names import Bounds, NameSearch
+from validated.kinds.message_names import NameSearch
 from validated.kinds.message_text import views
+from validated.kinds.name_runs import Bounds
 from validated.kinds.validator import PROMPT_CHARS_MAX
 
 _log = structlog.get_logger()
