@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection, Iterator
-from itertools import accumulate
+from itertools import accumulate, compress
+from operator import not_
 from typing import Final
 
 import regex
@@ -23,6 +24,8 @@ _PART: Final = regex.compile(r"[^\W_]+")
 _SEPARATOR: Final = regex.compile(r"[-_./#\u2010-\u2015\u2212]")
 _PARTS_MAX: Final = 5
 _CHARS_MAX: Final = 200
+# Where a word stands of which nothing depends on that.
+_ANYWHERE: Final = (0, 0)
 _DASH: Final = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"))
 _SHAPES_MAX: Final = 20
 _SAID_TO_BE: Final = regex.compile(
@@ -70,25 +73,23 @@ class IdSearch:
         # What stands before, between and behind the words has the even places.
         parts = (_ASCII_PARTS if self._view.isascii() else _PARTS).split(self._view)
         ends = list(accumulate(map(len, parts)))
-        pairs: list[int] = []
-        was_word = False
-        for at in range(1, len(parts), 2):
-            text = parts[at]
-            # Most are letters alone: they are read in one way, whatever stands beside them.
-            is_word = text.isalpha()
-            if not is_word:
-                self._note_parts(text, ends[at - 1])
-            elif text not in self._found and 2 <= len(text) <= _CHARS_MAX:
-                self._found[text] = ends[at - 1], ends[at]
-            if not (was_word and is_word and parts[at - 1] == " "):
-                pairs.append(at)
-            was_word = is_word
+        texts, gaps = parts[1::2], parts[2:-1:2]
+        # Most are letters alone: they are read in one way, whatever stands beside them.
+        odd = [*compress(range(len(texts)), map(not_, map(str.isalpha, texts)))]
+        first = 0
+        for at in odd:
+            self._found.update(dict.fromkeys(texts[first:at], _ANYWHERE))
+            self._note_parts(texts[at], ends[2 * at])
+            first = at + 1
+        self._found.update(dict.fromkeys(texts[first:], _ANYWHERE))
+        for text in [text for text in self._found if not 2 <= len(text) <= _CHARS_MAX]:
+            del self._found[text]
         # An id may have a space in it, and a digit.
-        for at in pairs:
-            if at > 1 and len(parts[at - 1]) == 1:
-                text = "".join(parts[at - 2 : at + 1])
-                if any(map(str.isdigit, text)) and not text.replace(" ", "").isdecimal():
-                    self._note(text, ends[at - 3], ends[at])
+        pairs = {at for word in odd for at in (word - 1, word) if 0 <= at < len(gaps) and len(gaps[at]) == 1}
+        for at in sorted(pairs.union(compress(range(len(gaps)), map(str.isdigit, gaps)))):
+            text = "".join(parts[2 * at + 1 : 2 * at + 4])
+            if len(gaps[at]) == 1 and any(map(str.isdigit, text)) and not text.replace(" ", "").isdecimal():
+                self._note(text, ends[2 * at], ends[2 * at + 3])
 
     def _note_parts(self, text: str, offset: int) -> None:
         parts = list(_PART.finditer(text))

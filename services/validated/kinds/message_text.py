@@ -111,7 +111,9 @@ class Words:
         else:
             self.distinct = {}
             self._parts = self._spelt(view)
-        self.words = [self.distinct[text] for text in self._parts[1::2]]
+        self.texts = self._parts[1::2]
+        """Of each word."""
+        self.words = [*map(self.distinct.__getitem__, self.texts)]
         self.gaps = self._parts[2:-1:2]
         """What stands behind each word but the last."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import compress
 from typing import Final, Literal, NamedTuple
 
 import regex
@@ -93,13 +94,12 @@ class RunSearch:
         """Give all runs but for those that begin like no name: `begins` says whether one whose bearers are wanted
         begins so. `bounds`, where not every run is wanted, but each reading of a text.
         """
-        words, gaps = self._words, self._gaps
+        words, gaps, texts = self._words, self._gaps, self._text.texts
         heads = {text for text, word in self._text.distinct.items() if begins(word.owner_key)}
         turned = self._turned(heads)
+        everywhere = turned.union(compress(range(len(texts)), map(heads.__contains__, texts)))
         # No name begins with a number: long tables of them are no names.
-        firsts = [
-            at for at, word in enumerate(words) if (word.text in heads or at in turned) and not word.key.isdecimal()
-        ]
+        firsts = sorted(at for at in everywhere if not words[at].key.isdecimal())
         for number, first in enumerate(firsts):
             if bounds is not None and bounds.are_reached():
                 bounds.cut += len(firsts) - number
@@ -123,16 +123,15 @@ class RunSearch:
             elif bounds is None or bounds.takes(word.text, is_usual=True):
                 yield Run(first, first, word.key, "plain")
 
-    def _turned(self, heads: Collection[str]) -> Collection[int]:
+    def _turned(self, heads: Collection[str]) -> set[int]:
         """Return where a run may begin that is a name the other way round: one of `heads`, with which names begin, or
         an initial, which may be left out, stands after a comma, or second of two words with capitals.
         """
-        words, gaps = self._words, self._gaps
+        words, gaps, texts = self._words, self._gaps, self._text.texts
         turned: set[int] = set()
         given = {text for text, word in self._text.distinct.items() if text in heads or len(word.key) == 1}
-        for at, gap in enumerate(gaps):
-            if words[at + 1].text not in given:
-                continue
+        for at in compress(range(len(gaps)), map(given.__contains__, texts[1:])):
+            gap = gaps[at]
             if gap == " ":
                 if words[at].is_capital and words[at + 1].is_capital:
                     turned.add(at)
