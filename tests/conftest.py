@@ -25,7 +25,7 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_I
 _TOGETHER = {"tests/conformance", "tests/parity"}
 
 
-class _ByServers(LoadFileScheduling):  # type: ignore[misc]  xdist ships no types
+class _ByServers(LoadFileScheduling):  # type: ignore[misc] # xdist ships no types
     """What shares servers stays in one worker: a file's tests, and those of some folders."""
 
     def _split_scope(self, nodeid: str) -> str:
