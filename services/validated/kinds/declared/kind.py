@@ -122,11 +122,12 @@ class DeclaredKind:
         # A row that the schema lets no artifact name, or that models may not see, is no candidate.
         rows = [row for row in drawn.rows if self._choices.element is None or self._choices.of(row) is not None]
         seen = [(row, known) for row in rows if (known := shows.facts(row)) is not None][:limit]
-        facts = fitting((known for _, known in seen), self._limits.artifact_bytes_max - 100)
+        facts, text = fitting((known for _, known in seen), self._limits.artifact_bytes_max - 100)
         strangers = "".join(f' "{quoted(each)}" does not qualify: do not name it.' for each in drawn.strangers)
         brief = form._replace(
             instructions=form.instructions + strangers,
             candidates=facts,
+            candidates_json=text,
             candidates_total=drawn.total,
             candidates_total_is_floor=not drawn.is_whole,
             datasets=(DatasetVersion(reference.dataset, version.version),),
