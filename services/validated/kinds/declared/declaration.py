@@ -89,8 +89,8 @@ class Rule(Table):
     check: Annotated[str, Field(min_length=1, max_length=1000)]
     """The condition, true where all is well, over `artifact` and `spec`, and with `reference` over `item` and `row`:
     "!has(spec.total) || sum(artifact.lines.map(line, line.price * line.quantity)) <= spec.total". It may call size,
-    startsWith, endsWith, contains, double, timestamp, duration and sum, and run over elements by all, exists,
-    exists_one, filter and map, on one level."""
+    startsWith, endsWith, contains, double, timestamp, duration, sum and abs, and run over elements by all, exists,
+    exists_one, filter and map, on one level. Sums of decimals are rounded: compare them by abs(a - b) < 0.005."""
     message: Annotated[str, Field(min_length=1, max_length=500)]
     """What the finding says, to people and models. `{spec.name}`, `{artifact.name}`, `{item.name}` and `{row.name}` are
     replaced by what stands there."""

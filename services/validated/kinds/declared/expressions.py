@@ -24,7 +24,7 @@ TEXT_CHARS_MAX: Final = 4000
 INTEGER_MAX: Final = 1 << 53
 _NODES_MAX: Final = 200
 _ARITHMETIC_MAX: Final = 8
-_COMPREHENSIONS_MAX: Final = 3
+_COMPREHENSIONS_MAX: Final = 6
 # So no chain of the few operations that there may be leaves the doubles for infinity, which no comparison reports.
 _DIVISOR_MIN: Final = 1e-6
 
@@ -40,7 +40,7 @@ _OPERATORS: Final = frozenset(
     (*_ARITHMETIC, *_EQUALITY, "_<_", "_<=_", "_>_", "_>=_", "_&&_", "_||_", "!_", "_?_:_", "@in", "_[_]",
      "@not_strictly_false")
 )  # fmt: skip
-FUNCTIONS: Final = ("size", "startsWith", "endsWith", "contains", "double", "timestamp", "duration", "sum")
+FUNCTIONS: Final = ("size", "startsWith", "endsWith", "contains", "double", "timestamp", "duration", "sum", "abs")
 """What an expression may call, beside operators and the comprehensions all, exists, exists_one, filter, map."""
 
 
@@ -187,6 +187,8 @@ class _Check:
         self._arithmetic += 1
         if self._arithmetic > _ARITHMETIC_MAX:
             raise ExpressionError(f"has more than {_ARITHMETIC_MAX} sums and products; make several rules of it")
+        if all(each.type == "int" for each in node.inner) and node.text != "_/_":
+            return  # of positions and sizes: out of range is an error
         for each in node.inner:
             if each.type in _NO_OPERANDS:
                 raise ExpressionError(
@@ -254,4 +256,6 @@ def _environment(*, of_element: bool) -> Any:
     if of_element:
         variables |= {"item": cel.Type.DYN, "row": of_names}
     overload = cel.Overload("sum_list", cel.Type.DOUBLE, [cel.Type.List(cel.Type.DYN)], False, _sum)  # noqa: FBT003
-    return cel.NewEnv(variables=variables, functions=[cel.FunctionDecl("sum", [overload])])
+    absolute = cel.Overload("abs_double", cel.Type.DOUBLE, [cel.Type.DOUBLE], False, abs)  # noqa: FBT003
+    functions = [cel.FunctionDecl("sum", [overload]), cel.FunctionDecl("abs", [absolute])]
+    return cel.NewEnv(variables=variables, functions=functions)
