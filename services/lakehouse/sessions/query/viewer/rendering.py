@@ -43,7 +43,9 @@ class InertTexts:
     def cell(self, text: str | None) -> Markup:
         """Return a text of one line, of at most ``CELL_CHARS_MAX`` characters, kept apart from the direction around."""
         line = (text or "").replace("\n", "⏎").replace("\t", " ")
-        return Markup("<bdi>") + self.block(line, CELL_CHARS_MAX) + Markup("</bdi>")
+        cut = f'<span class="cut" title="{len(line) - CELL_CHARS_MAX:,} more characters">…</span>'
+        more = Markup(cut if len(line) > CELL_CHARS_MAX else "")  # noqa: S704  our own words
+        return Markup("<bdi>") + self.block(line[:CELL_CHARS_MAX], CELL_CHARS_MAX) + more + Markup("</bdi>")
 
     def _mark(self, characters: str) -> str:
         title = ""
