@@ -12,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from session_rows import UNREACHABLE, attempt, record, write_segment
 
 from lakehouse.cli.replay_comparison import compare, judged_attempts, replayed
 from lakehouse.cli.replay_report import ReplayReport
+from lakehouse.cli.sessions import command
 from lakehouse.iterate.v1 import iterate_pb2
 from lakehouse.sessions.query.fitting_rows import fitting_rows
 from lakehouse.sessions.query.reader import SessionReader
@@ -82,9 +84,8 @@ def test_the_gate_of_then_says_the_same_of_every_session(log: Path, tmp_path: Pa
     suite = ET.parse(junit).getroot()[0]
     assert (suite.attrib["tests"], suite.attrib["failures"], suite.attrib["skipped"]) == ("9", "0", "3")
     assert len(suite) == 9
-    assert {path: path.read_bytes() for path in log.parent.iterdir() if path.is_file()} == before, (
-        "a replay is no session"
-    )
+    after = {path: path.read_bytes() for path in log.parent.iterdir() if path.is_file()}
+    assert after == before, "a replay is no session"
 
 
 def test_a_bug_in_the_gate_fails_the_run_with_the_sessions_that_it_changes(log: Path, tmp_path: Path) -> None:
@@ -111,30 +112,24 @@ def test_a_bug_in_the_gate_fails_the_run_with_the_sessions_that_it_changes(log: 
 
 
 def test_a_run_that_judges_nothing_is_no_success(log: Path) -> None:
-    done = replay_all(log, "--kind", "nobody")
+    done = CliRunner().invoke(command, ["replay", "--all", "--log", str(log), "--kind", "nobody"])
 
-    assert (done.returncode, "nothing was judged again" in done.stderr) == (1, True)
+    assert (done.exit_code, "nothing was judged again" in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(
     "arguments", [(), ("s", "--all"), ("s", "--kind", "fill"), ("s", "--junit", "x"), ("s", "--limit", "2")]
 )
 def test_one_session_or_all_of_a_filter(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    done = subprocess.run(
-        [LAKEHOUSE, "sessions", "replay", *arguments, "--log", tmp_path / "none"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = CliRunner().invoke(command, ["replay", *arguments, "--log", str(tmp_path / "none")])
 
-    assert (done.returncode, "--all" in done.stderr) == (2, True)
+    assert (done.exit_code, "--all" in done.stderr) == (2, True)
 
 
-def rows_of(log: Path, limit: int | None = None, **wanted: str) -> list[str]:
+def rows_of(log: Path, limit: int | None = None, *, text: str | None = None, verdict: str | None = None) -> list[str]:
+    wanted = SessionFilter(text=text, verdict=verdict)
     with SessionReader(log) as reader:
-        return sorted(
-            decode_row(line).session_id for line in fitting_rows(reader, SessionFilter(**wanted), limit=limit)
-        )  # type: ignore[arg-type]
+        return sorted(decode_row(line).session_id for line in fitting_rows(reader, wanted, limit=limit))
 
 
 def test_rows_that_fit_are_found_wherever_they_stand(log: Path) -> None:
@@ -154,25 +149,19 @@ def answered(*verdicts: str, outcome: str = "accepted") -> iterate_pb2.IterateRe
 
 
 CLEAN = (attempt(1, verdict="rejected"), attempt(2))
+BOTH, FIRST = record(1, attempts=CLEAN), record(1, attempts=CLEAN[:1], final_verdict="infra_error", error=UNREACHABLE)
+EXHAUSTED = "max_iter_exhausted"
 
 
 @pytest.mark.parametrize(
     ("session", "response", "outcome"),
     [
-        (record(1, attempts=CLEAN), answered("rejected", "accepted"), "same"),
-        (record(1, attempts=CLEAN), answered("accepted"), "different"),
-        (record(1, attempts=CLEAN), answered("rejected", "rejected", outcome="max_iter_exhausted"), "different"),
-        (
-            record(1, attempts=CLEAN[:1], final_verdict="infra_error"),
-            answered("rejected", outcome="max_iter_exhausted"),
-            "same",
-        ),
-        (record(1, attempts=CLEAN[:1], final_verdict="infra_error"), answered("accepted"), "different"),
-        (
-            record(1, attempts=CLEAN[:1], final_verdict="accepted"),
-            answered("rejected", outcome="max_iter_exhausted"),
-            "different",
-        ),
+        (BOTH, answered("rejected", "accepted"), "same"),
+        (BOTH, answered("accepted"), "different"),
+        (BOTH, answered("rejected", "rejected", outcome=EXHAUSTED), "different"),
+        (FIRST, answered("rejected", outcome=EXHAUSTED), "same"),
+        (FIRST, answered("accepted"), "different"),
+        (replace(FIRST, final_verdict="accepted"), answered("rejected", outcome=EXHAUSTED), "different"),
     ],
 )
 def test_verdicts_are_compared_attempt_by_attempt_and_at_the_end(

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -44,11 +45,16 @@ async def replay_rows(
     ``on_replayed`` gets each result, in the order in which they come. ``lines`` is taken in threads, one at a time.
     Raises StackError, and what ``lines`` raises.
     """
+    # A stack is started for somebody alone.
+    first = await asyncio.to_thread(next, lines, None)
+    if first is None:
+        return
+    rows = chain((first,), lines)
     one_at_a_time = asyncio.Lock()
 
     async def next_line() -> bytes | None:
         async with one_at_a_time:
-            return await asyncio.to_thread(next, lines, None)
+            return await asyncio.to_thread(next, rows, None)
 
     with tempfile.TemporaryDirectory(prefix="lakehouse-replay-") as folder:
         # Each has a log of its own for one row at a time: looking a row up costs what that row does.
