@@ -19,7 +19,7 @@ _ANY_OF_ID: Final = r"[\pL\pN]"
 _ANY_OF_NAME: Final = r"\pL"
 # A spreadsheet's apostrophe stands before an id alone: there are people called 't Hooft.
 _QUOTED: Final = """=.*|'.*'|".*"|`.*`"""
-_QUOTED_ID: Final = f"{_QUOTED}|'.*"
+_QUOTED_ID: Final = f"{_QUOTED}|'[^']*"
 _REWRITTEN: Final = r"[0-9]+\.0+|[0-9](\.[0-9]+)?[eE]\+[0-9]+"
 _FOOTERS: Final = ("total", "totals", "grand total", "subtotal", "sum", "count")
 _NOBODY: Final = {"client_id": ("all", "any", "everybody", "everyone")}
@@ -37,7 +37,7 @@ def odd_sql(column: Column) -> str:
     if is_id:
         words = ", ".join(map(literal, _NOBODY.get(column.name, _FOOTERS)))
         odd += [f"regexp_full_match(v, {literal(_REWRITTEN)})", f"lower(v) IN ({words})"]
-    return f"v <> '' AND ({' OR '.join(odd)})"
+    return f"trim(v) <> '' AND ({' OR '.join(odd)})"
 
 
 def why_odd(value: str, *, is_id: bool) -> str:
