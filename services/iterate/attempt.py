@@ -21,7 +21,7 @@ from lakehouse.sessions.record import (
     Where,
 )
 from lakehouse.sessions.row import cut_raw
-from lakehouse.strict_json.parser import JsonBreach, canonicalize
+from lakehouse.strict_json.parser import JsonBreach, canonicalize, print_canonical
 from lakehouse.validated.v1.validated_pb2 import Finding
 
 AnswerEnd = Literal["whole", "cut_short", "filtered", "refused", "malformed"]
@@ -164,11 +164,14 @@ def finding_records(findings: Iterable[Finding]) -> tuple[FindingRecord, ...]:
 
 
 def _facts(finding: Finding) -> tuple[str, ...] | None:
-    """What would pass in its place: of each suggestion that has facts, these, as the row's own canonical text."""
+    """What would pass in its place: of each suggestion its facts, as the row's own canonical text."""
     facts = []
     for each in finding.suggestions:
         with contextlib.suppress(JsonBreach):
-            facts.append(canonicalize(each.facts_json))
+            if each.facts_json or not each.worker_id:
+                facts.append(canonicalize(each.facts_json))
+            else:  # of a validated that is older than facts
+                facts.append(print_canonical({"name": each.name, "worker_id": each.worker_id}))
     return tuple(each for each in facts if each.startswith("{")) or None
 
 
