@@ -112,7 +112,7 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
         return None if caller is None or callers is None else lambda: callers.reserve(caller)
 
     def _task(self, request: iterate_pb2.IterateRequest, caller: Caller | None) -> Task:
-        """The task, once every argument was checked. Raises Fault with all violations found."""
+        """Return the task, once every argument was checked. Raises Fault with all violations found."""
         config = self._config
         violations = list(_violations(request, config))
         try:
@@ -142,7 +142,7 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
 
 
 def _digest(request: iterate_pb2.IterateRequest) -> str:
-    """What two requests have in common that ask for the same: all but the id, as sent."""
+    """Return what two requests have in common that ask for the same: all but the id, as sent."""
     asked = iterate_pb2.IterateRequest()
     asked.CopyFrom(request)
     asked.session_id = ""
@@ -155,7 +155,7 @@ def _ids_of(record: SessionRecord) -> tuple[tuple[str, str], ...]:
 
 
 def _recorded_fault(error: ErrorRecord) -> Fault:
-    """The status with which a session ended, as its row has it."""
+    """Return the status with which a session ended, as its row has it."""
     if error.reason in Reason.__members__:
         return Fault(Reason(error.reason), where=error.where)
     return Fault(Reason.BUG, where=error.where)
@@ -243,7 +243,7 @@ async def _write(context: Any, event: iterate_pb2.StreamIterateResponse, call: C
 
 
 async def _sent(sending: Awaitable[None], call: Call) -> None:
-    """Raises Fault where the caller is gone."""
+    """Raise Fault where the caller is gone."""
     try:
         await sending
     except Exception as error:

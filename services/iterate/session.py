@@ -88,7 +88,7 @@ class Sessions:
                 budget.end()
 
     async def find(self, session_id: str, caller: str | None, deadline_s: float) -> SessionRecord:
-        """The row of the last session of this id, which is `caller`'s. Raises Fault."""
+        """Return the row of the last session of this id, which is `caller`'s. Raises Fault."""
         found: SessionRecord | InFlight | None = None
         running = self._shared.get(session_id)
         if session_id in self._running or running is not None:
@@ -213,7 +213,7 @@ class Sessions:
     async def _brief(
         self, task: Task, trace: TraceContext, root: Span, deadline_s: float
     ) -> tuple[Brief | None, BaseException | None]:
-        """The brief, or what the session ends with. Raises Fault where the request is refused."""
+        """Return the brief, or what the session ends with. Raises Fault where the request is refused."""
         try:
             brief = await ask_brief(
                 self.source, task, self.limits, trace=trace, span_id=root.span_id, deadline_s=deadline_s
@@ -253,7 +253,7 @@ class Sessions:
         )
 
     def _begun(self, task: Task, trace: TraceContext, clock: ClockAnchor) -> SessionRecord:
-        """The session's row if the process died now."""
+        """Return the session's row if the process died now."""
         return SessionRecord(
             session_id=task.session_id,
             timestamp=rfc3339(clock.unix_ns // 1000),

@@ -78,7 +78,7 @@ class SharedSession:
         return task.request_digest == self._digest and task.caller == self.owner
 
     async def answer(self, waiter: Waiter) -> SessionEnd:
-        """The session's end, for `waiter`. Raises Fault, as the session does, and DEADLINE at the waiter's own."""
+        """Return the session's end, for `waiter`. Raises Fault, as the session does; DEADLINE at the waiter's own."""
         running = self.running
         if running is None:
             raise RuntimeError("the session was not started")
@@ -104,7 +104,7 @@ class SharedSession:
         return end if waiter is self._first else SessionEnd(record=end.record, recalled=True)
 
     async def _follow(self, waiter: Waiter, running: asyncio.Task[SessionEnd]) -> None:
-        """Gives a later caller the ids as soon as there are any, and waits no longer than it."""
+        """Give a later caller the ids as soon as there are any, and waits no longer than it."""
         begun = asyncio.ensure_future(self._begun_event.wait())
         try:
             await asyncio.wait(

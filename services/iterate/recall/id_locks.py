@@ -40,7 +40,7 @@ class IdLocks:
         self._held: dict[str, int] = {}
 
     def try_lock(self, session_id: str) -> bool:
-        """Holds the id once more; False where another process holds it. Never waits. Raises OSError."""
+        """Hold the id once more; False where another process holds it. Never waits. Raises OSError."""
         with self._mutex:
             held = self._held.get(session_id, 0)
             if not held:
@@ -55,7 +55,7 @@ class IdLocks:
             return True
 
     def unlock(self, session_id: str) -> None:
-        """Gives back one hold. Raises nothing."""
+        """Give back one hold. Raises nothing."""
         with self._mutex:
             held = self._held.get(session_id, 0)
             if held > 1:
@@ -66,7 +66,7 @@ class IdLocks:
                     fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK, session_id))
 
     def close(self) -> None:
-        """Gives back all of them."""
+        """Give back all of them."""
         with self._mutex:
             self._held.clear()
             if self._fd >= 0:

@@ -36,7 +36,7 @@ class Indexer:
         self._closed = False
 
     def ensure(self) -> None:
-        """Starts the child unless it runs. Raises nothing: without an index, a warning and RECALL_NOT_READY."""
+        """Start the child unless it runs. Raises nothing: without an index, a warning and RECALL_NOT_READY."""
         with self._mutex:
             if self._closed or time.monotonic() < self._started_at + _RESTART_S:
                 return
@@ -67,7 +67,7 @@ class Indexer:
             ).start()
 
     def close(self) -> None:
-        """Ends the child; what it leaves half done the next one takes back."""
+        """End the child; what it leaves half done the next one takes back."""
         with self._mutex:
             self._closed = True
             process = self._process

@@ -46,7 +46,7 @@ class Look:
         return self._search.uncovered_bytes
 
     def measured_bytes(self, since_unix_us: int) -> int:
-        """How much of the log the index does not cover. Raises OSError."""
+        """Measure how much of the log the index does not cover. Raises OSError."""
         with contextlib.suppress(NotSearchedError):
             self._search.last_row("", since_unix_us, given_up=lambda: True)
         return self._search.uncovered_bytes
@@ -57,8 +57,8 @@ class Look:
     def last_row(
         self, session_id: str, since_unix_us: int, give_up_at: float, given_up: Callable[[], bool]
     ) -> SessionRecord | InFlight | None:
-        """What the id's last session left, of those that ended since then; None where there was none. Waits until
-        `give_up_at` (time.monotonic) for what is on its way.
+        """Return what the id's last session left, of those that ended since then; None where there was none. Wait
+        until `give_up_at` (time.monotonic) for what is on its way.
 
         Raises NotSearchedError where that is not known by then, OSError.
         """
@@ -91,8 +91,8 @@ class Look:
                 time.sleep(_STEP_S)
 
     def _owed(self, session_id: str) -> tuple[str, bytes, bool] | None:
-        """A journal or spill that owes the session its row: its path, that row, and whether its owner, or a sweep,
-        holds it. Raises OSError."""
+        """Return a journal or spill that owes the session its row: its path, that row, and whether its owner, or a
+        sweep, holds it. Raises OSError."""
         paths = list_journals(self._log_path)
         if self._spill_dir:
             paths += list_spills(self._spill_dir, self._log_path)

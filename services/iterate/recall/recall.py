@@ -54,7 +54,7 @@ class Claim:
     _recall: Recall
 
     def keep_until_written(self, record: SessionRecord, handover: Handover) -> None:
-        """Keeps the id, beyond ``release``, until the session's row stands in the log, or is given up."""
+        """Keep the id, beyond ``release``, until the session's row stands in the log, or is given up."""
         self._recall._keep(record, handover)  # noqa: SLF001  two halves of one object
 
     def release(self) -> None:
@@ -97,7 +97,7 @@ class Recall:
         threading.Thread(target=self._watch_log, name="session-recall-index", daemon=True).start()
 
     async def close(self) -> None:
-        """Gives all ids back. What still runs is to have ended before."""
+        """Give all ids back. What still runs is to have ended before."""
         self._stopping.set()
         for _ in range(_THREADS):
             try:
@@ -108,7 +108,7 @@ class Recall:
         self._locks.close()
 
     async def claim(self, session_id: str, deadline_s: float) -> Claim:
-        """Locks the id and says what it was used for. `deadline_s` is time.monotonic's. Raises Fault."""
+        """Lock the id and say what it was used for. `deadline_s` is time.monotonic's. Raises Fault."""
         waiting = await self._written_or_kept(session_id)
         if waiting is not None and self._locks.try_lock(session_id):
             return Claim(session_id, waiting, self)
@@ -119,12 +119,12 @@ class Recall:
         return Claim(session_id, answer, self)
 
     async def find(self, session_id: str, deadline_s: float) -> Answer:
-        """What the id was used for last, for a reader. Raises Fault."""
+        """Return what the id was used for last, for a reader. Raises Fault."""
         waiting = await self._written_or_kept(session_id)
         return waiting if waiting is not None else await self._ask(session_id, deadline_s, locks=False)
 
     async def _written_or_kept(self, session_id: str) -> SessionRecord | None:
-        """The row that is still on its way to the log; None where there is none. Under ``strict`` it is waited for."""
+        """Return the row that is still on its way to the log, if there is one. Under ``strict`` it is waited for."""
         entry = self._waiting.get(session_id)
         if entry is None:
             return None
@@ -186,7 +186,7 @@ class Recall:
         return Look(self._config.session_log_path, str(self._config.spill_dir or ""), self._log.sweep)
 
     def _answer(self, look: Look, job: _Job) -> tuple[Answer, Fault | None]:
-        """What the id was used for; or why it is not known, and then it is not locked."""
+        """Return what the id was used for; or why it is not known, and then it is not locked."""
         if job.given_up.is_set():
             return None, Fault(Reason.RECALL_NOT_READY, where="iterate")
         locked = False
@@ -226,7 +226,7 @@ class Recall:
             return  # the event loop is closed: the process ends
 
     def _watch_log(self) -> None:
-        """Starts the index before it is needed."""
+        """Start the index before it is needed."""
         look = self._new_look()
         try:
             while True:

@@ -73,7 +73,7 @@ def _index(log_path: Path, recall_hours: float, *, once: bool) -> None:
 
 
 def _locked(log_path: Path) -> int:
-    """A descriptor that holds the lock of who writes the index; -1 where another process does. Raises OSError."""
+    """Take the lock of who writes the index: its descriptor; -1 where another process has it. Raises OSError."""
     folder = index_folder(log_path)
     folder.mkdir(mode=0o750, exist_ok=True)
     fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
@@ -86,7 +86,7 @@ def _locked(log_path: Path) -> int:
 
 
 def _parent_is_gone(wait_s: float) -> bool:
-    """Waits so long for the end of standard input."""
+    """Wait so long for the end of standard input."""
     try:
         readable, _, _ = select.select([0], [], [], wait_s)
         return bool(readable) and not os.read(0, 4096)

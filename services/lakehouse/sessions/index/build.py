@@ -54,7 +54,7 @@ class IndexBuilder:
         self._kept_at = unix_s()
 
     def turn(self) -> bool:
-        """Covers one piece more, and what the live file has got meanwhile. False where nothing is left to do.
+        """Cover one piece more, and what the live file has got meanwhile. False where nothing is left to do.
 
         Raises OSError, IndexDamagedError.
         """
@@ -77,7 +77,7 @@ class IndexBuilder:
         return worked
 
     def _cover(self, file: FoundFile, since_us: int) -> bool:
-        """One piece of one file. False where it is covered. Raises FileNotFoundError, OSError."""
+        """Cover one piece of one file. False where it is covered. Raises FileNotFoundError, OSError."""
         version = version_of(file)
         if version in self._done:
             return False
@@ -146,7 +146,7 @@ class IndexBuilder:
         return True
 
     def _cover_compressed(self, segment: Segment, head: bytes, version: str) -> None:
-        """The whole file, with the rows that may be asked for again. Raises SegmentDamagedError, OSError."""
+        """Cover the whole file, with the rows that may be asked for again. Raises SegmentDamagedError, OSError."""
         known = self._index.text(head)
         number = known.number if known is not None else self._index.new_number()
         text = known or CoveredText(number=number, head=head, begin=0, end=0, tail=b"", since_unix_us=_ALWAYS_US)
@@ -169,7 +169,7 @@ class IndexBuilder:
         self._index.note_compressed(version, head)
 
     def _keep(self, files: list[FoundFile]) -> None:
-        """Forgets what is too old."""
+        """Forget what is too old."""
         self._kept_at = self._unix_s()
         heads: list[bytes] = []
         for file in files:
@@ -194,7 +194,7 @@ class IndexBuilder:
 
 
 def _places(segment: Segment, start: int, end: int) -> Iterator[Place]:
-    """Of the rows of a plain segment between two beginnings of lines."""
+    """Yield the places of the rows of a plain segment between two beginnings of lines."""
     offset = start
     for line in os.pread(segment.fd, end - start, start).split(b"\n"):
         place = _place(line, offset)
@@ -207,7 +207,8 @@ _SCHEMA_BYTES: Final = SCHEMA.encode()
 
 
 def _place(line: bytes, offset: int) -> Place | None:
-    """None for a line that is no row. What is no row by its keys alone may be taken for one: who reads it sees that."""
+    """Read a line; None for one that is no row. What is no row by its keys alone may be taken for one: who
+    reads it sees that."""
     if not line.endswith(b"}") or _SCHEMA_BYTES not in line:
         return None
     try:

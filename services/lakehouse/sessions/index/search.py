@@ -70,7 +70,7 @@ class LogSearch:
     def last_row(
         self, session_id: str, since_unix_us: int, *, given_up: Callable[[], bool] = lambda: False
     ) -> SessionRecord | None:
-        """The row of this id's last try, of those that ended since then; None where there is none.
+        """Return the row of this id's last try, of those that ended since then; None where there is none.
 
         Raises NotSearchedError where that is not known, or `given_up` says so; OSError.
         """
@@ -177,7 +177,7 @@ class LogSearch:
         return text.end if text.end < segment.size_bytes else -1
 
     def _add_compacted(self, look: _Look, listing: LogFiles, session_id: str, since_us: int) -> None:
-        """Rows that a compaction with shorter `recall_hours` has moved to Parquet."""
+        """Add rows that a compaction with shorter `recall_hours` has moved to Parquet."""
         for segment in sorted(listing.committed):
             try:
                 if self._archive.committed_unix_s(segment) < since_us / 1e6 - CLOCK_SLACK_S:
@@ -209,7 +209,7 @@ class _opened:  # noqa: N801  used as a function
 
 
 def _rows_within(segment: Segment, start: int, session_id: str, since_us: int) -> Iterator[SessionRecord]:
-    """The id's rows from `start` on. Raises SegmentDamagedError, OSError."""
+    """Yield the id's rows from `start` on. Raises SegmentDamagedError, OSError."""
     needle = f'"session_id":"{session_id}"'.encode()
     for line in read_lines(segment, start=start):
         if needle in line.data:
@@ -229,8 +229,8 @@ def _decoded(line: bytes, session_id: str, since_us: int) -> Iterator[SessionRec
 
 
 def _row_at(found: FoundPlace, file: FoundFile | None) -> SessionRecord | None:
-    """The row of a place; None where its file is gone, or no row stands there. Raises FileNotFoundError where it moved
-    meanwhile, OSError."""
+    """Return the row of a place; None where its file is gone, or no row stands there. Raises FileNotFoundError where
+    it moved meanwhile, OSError."""
     line = found.line
     if line is None and file is not None:
         with _opened(file) as segment:

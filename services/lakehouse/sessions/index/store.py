@@ -99,7 +99,7 @@ class RowIndex:
 
     @classmethod
     def open_to_read(cls, folder: Path) -> Self | None:
-        """None where there is none, or one of another version."""
+        """Open it; None where there is none, or one of another version or boot."""
         file = folder / _FILE
         try:
             # Not `mode=ro`: what a killed writer left half done is taken back by whoever comes next.
@@ -118,7 +118,7 @@ class RowIndex:
 
     @classmethod
     def open_to_write(cls, folder: Path) -> Self:
-        """Makes it where there is none. Raises OSError, and IndexDamagedError for one of another version or boot."""
+        """Make it where there is none. Raises OSError, and IndexDamagedError for one of another version or boot."""
         folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
         file = folder / _FILE
         connection = sqlite3.connect(file, isolation_level=None, timeout=_BUSY_S)
@@ -156,7 +156,7 @@ class RowIndex:
         return CoveredText(number=number, head=head, begin=begin, end=end, tail=tail, since_unix_us=since_us)
 
     def head_of_compressed(self, version: str) -> bytes | None:
-        """The head of a compressed file that was read whole, by ``texts.version_of``."""
+        """Return the head of a compressed file that was read whole, by ``texts.version_of``."""
         found = self._connection.execute("SELECT head FROM compressed WHERE version = ?", (version,)).fetchone()
         return None if found is None else found[0]
 
@@ -176,7 +176,7 @@ class RowIndex:
     # Writing.
 
     def add(self, text: CoveredText, places: Iterable[Place], lines: Iterable[tuple[int, bytes]] = ()) -> None:
-        """Covers a piece: its places, and the text as it is covered with it. ``lines``: (offset, row) to hold."""
+        """Cover a piece: its places, and the text as it is covered with it. ``lines``: (offset, row) to hold."""
         with _transaction(self._connection) as connection:
             number = text.number
             connection.execute(
@@ -202,7 +202,7 @@ class RowIndex:
         self._connection.execute("INSERT OR REPLACE INTO compressed VALUES (?, ?)", (version, head))
 
     def forget_text(self, head: bytes) -> None:
-        """What was covered of a text is not its text any more."""
+        """Forget what was covered of a text: it is not its text any more."""
         with _transaction(self._connection) as connection:
             found = connection.execute("SELECT number FROM texts WHERE head = ?", (head,)).fetchone()
             if found is not None:
@@ -212,7 +212,7 @@ class RowIndex:
             connection.execute("DELETE FROM compressed WHERE head = ?", (head,))
 
     def keep_texts(self, heads: Sequence[bytes], versions: Sequence[str]) -> None:
-        """Forgets all others: their files are gone, or of too long ago."""
+        """Forget all others: their files are gone, or of too long ago."""
         stored = {head for (head,) in self._connection.execute("SELECT head FROM texts").fetchall()}
         for head in stored.difference(heads):
             self.forget_text(head)
@@ -234,7 +234,7 @@ class _transaction:  # noqa: N801  used as a function
 
 
 def remove_index(log_path: str | os.PathLike[str]) -> None:
-    """Deletes what the index holds. Whoever has it open sees that it is gone. Raises OSError."""
+    """Delete what the index holds. Whoever has it open sees that it is gone. Raises OSError."""
     folder = index_folder(log_path)
     for suffix in ("", "-journal"):
         (folder / f"{_FILE}{suffix}").unlink(missing_ok=True)

@@ -28,13 +28,13 @@ _ZSTD_HEADER_BYTES: Final = 18
 
 
 def version_of(file: FoundFile) -> str:
-    """What changes when a file that is not appended to any more becomes another one."""
+    """Return what differs when a file that is not appended to any more becomes another one."""
     status = file.status
     return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
 
 
 def head_hash(segment: Segment) -> bytes | None:
-    """Of the text's first ``HEAD_BYTES``; None where it is shorter. Raises SegmentDamagedError, OSError."""
+    """Return the hash of the text's first ``HEAD_BYTES``; None where it is shorter. Raises SegmentDamagedError, OSError."""
     if segment.compression == "none":
         head = os.pread(segment.fd, HEAD_BYTES, 0)
     else:
@@ -47,7 +47,7 @@ def head_hash(segment: Segment) -> bytes | None:
 
 
 def tail_hash(segment: Segment, end: int) -> bytes:
-    """Of the bytes before `end` of a plain segment. Raises OSError."""
+    """Return the hash of the bytes before `end` of a plain segment. Raises OSError."""
     start = max(0, end - _TAIL_BYTES)
     return _hash(os.pread(segment.fd, end - start, start))
 

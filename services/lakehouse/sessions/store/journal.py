@@ -41,7 +41,7 @@ _UUID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 def new_owner() -> str:
-    """What one process's journal and its spill have in common."""
+    """Return what one process's journal and its spill have in common."""
     return str(uuid.uuid4())
 
 
@@ -57,7 +57,7 @@ def spill_path(spill_dir: str, log_path: str, owner: str) -> str:
 
 
 def owner_of(path: str) -> str:
-    """The owner of a journal or a spill that was listed."""
+    """Return the owner of a journal or a spill that was listed."""
     found = re.search(_UUID, os.path.basename(path))  # noqa: PTH119  string work, no file
     return found[0] if found else ""
 
@@ -142,7 +142,7 @@ def end_line(number: int, row: bytes) -> bytes:
 
 
 def parse_journal_line(line: bytes) -> JournalLine:
-    """What an LF-ended line holds; rows and attempts are not looked into. Raises ValueError."""
+    """Return what an LF-ended line holds; rows and attempts are not looked into. Raises ValueError."""
     letter, number_text, rest = line.split(b" ", 2)
     number = int(number_text)
     if letter == b"B":
@@ -166,8 +166,9 @@ _ENTRY_HEAD: Final = re.compile(rb"([BED]) ([0-9]+) [^{]*")
 
 
 def owed_row(fd: int, session_id: str) -> bytes | None:
-    """The last row of this id that an open journal or spill holds for a session which it still owes something: the one
-    that it ended with, or else the one that it began with. None where it owes it nothing. LF-ended. Raises OSError.
+    """Return the last row of this id that an open journal or spill holds for a session which it still owes something:
+    the one that it ended with, or else the one that it began with. None where it owes it nothing. LF-ended. Raises
+    OSError.
 
     Its owner may be at work: read it while nobody begins a session of this id.
     """
