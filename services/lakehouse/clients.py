@@ -232,6 +232,15 @@ class AsyncIterateClient(AsyncClient):
         )
 
 
+    async def get_session(
+        self, session_id: str, *, timeout_s: float | None = None, metadata: Metadata = ()
+    ) -> iterate_pb2.GetSessionResponse:
+        """Return a session that ended. Raises Fault."""
+        request = iterate_pb2.GetSessionRequest(session_id=session_id)
+        answer: iterate_pb2.GetSessionResponse = await self._unary(self._stub.GetSession, request, timeout_s, metadata)
+        return answer
+
+
 class ChatClient(_SyncClient):
     """Sync client of ``lakehouse.chatd.v1.ChatService``."""
 

@@ -55,10 +55,11 @@ class Look:
         self._search.close()
 
     def last_row(
-        self, session_id: str, since_unix_us: int, give_up_at: float, given_up: Callable[[], bool]
+        self, session_id: str, since_unix_us: int, give_up_at: float, given_up: Callable[[], bool], *, claimed: bool
     ) -> SessionRecord | InFlight | None:
         """Return what the id's last session left, of those that ended since then; None where there was none. Wait
-        until `give_up_at` (time.monotonic) for what is on its way.
+        until `give_up_at` (time.monotonic) for what is on its way; for a living process's session only where the id is
+        `claimed`, so that this can last a moment alone.
 
         Raises NotSearchedError where that is not known by then, OSError.
         """
@@ -76,6 +77,8 @@ class Look:
                 self._sweep()
                 swept = True
                 continue
+            if locked and not claimed:
+                return InFlight(_decoded(row))
             if over():
                 if locked:
                     return InFlight(_decoded(row))
