@@ -22,11 +22,13 @@ from lakehouse.sessions.record import (
 )
 from lakehouse.sessions.row import cut_raw
 from lakehouse.strict_json.parser import JsonBreach, canonicalize, print_canonical
-from lakehouse.validated.v1.validated_pb2 import Finding
+from lakehouse.validated.v1.validated_pb2 import Finding, Suggestion
 
 AnswerEnd = Literal["whole", "cut_short", "filtered", "refused", "malformed"]
 """How an answer ended: by the model; by the token limit; by the endpoint's filter; as a refusal; as output that the
 endpoint itself calls invalid."""
+NAMED_FACTS: Final = tuple(field.name for field in Suggestion.DESCRIPTOR.fields if field.name != "facts_json")
+"""The facts of a suggestion that have a field of their own as well."""
 _CUT_SHORT: Final = "it was cut off at the token limit"
 
 
@@ -168,10 +170,10 @@ def _facts(finding: Finding) -> tuple[str, ...] | None:
     facts = []
     for each in finding.suggestions:
         with contextlib.suppress(JsonBreach):
-            if each.facts_json or not each.worker_id:
+            if each.facts_json:
                 facts.append(canonicalize(each.facts_json))
-            else:  # of a validated that is older than facts
-                facts.append(print_canonical({"name": each.name, "worker_id": each.worker_id}))
+            elif any((named := {name: getattr(each, name) for name in NAMED_FACTS}).values()):
+                facts.append(print_canonical(named))  # of a validated that is older than facts
     return tuple(each for each in facts if each.startswith("{")) or None
 
 

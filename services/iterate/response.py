@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
+from iterate.attempt import NAMED_FACTS
 from lakehouse.iterate.v1 import iterate_pb2
 from lakehouse.sessions.record import BriefRecord, FindingRecord, SessionAttemptRecord, SessionRecord
 from lakehouse.validated.v1.validated_pb2 import DatasetVersion, Finding, Suggestion
@@ -90,7 +91,7 @@ def _finding(record: FindingRecord) -> Finding:
 
 def _suggestion(facts_json: str) -> Suggestion:
     facts = json.loads(facts_json)
-    worker_id, name = facts.get("worker_id"), facts.get("name")
-    if isinstance(worker_id, str) and isinstance(name, str):
-        return Suggestion(worker_id=worker_id, name=name, facts_json=facts_json)
-    return Suggestion(facts_json=facts_json)
+    named = {name: fact for name in NAMED_FACTS if isinstance(fact := facts.get(name), str)}
+    if len(named) < len(NAMED_FACTS):
+        named = {}
+    return Suggestion(facts_json=facts_json, **named)

@@ -132,7 +132,7 @@ async def test_a_repeated_call_is_answered_from_the_row_unbilled_and_equal_but_f
         asked = request(session_id="order-1")
         first = await running.client.iterate(asked, timeout_s=10)
         second = await running.client.iterate(asked, timeout_s=10)
-        row = (await running.client.get_session("order-1", timeout_s=10)).response
+        row = await running.client.get_session("order-1", timeout_s=10)
 
         assert (first.recalled, second.recalled, row.recalled) == (False, True, True)
         assert unmarked(second) == first == unmarked(row)
@@ -237,7 +237,7 @@ async def test_a_row_without_a_digest_takes_its_id(tmp_path: Path) -> None:
     log.write_bytes(encode_row(replace(row_of("old"), request_digest=None)))
     async with served(tmp_path) as running:
         fault = await fault_of(running.client.iterate(request(session_id="old"), timeout_s=10))
-        found = (await running.client.get_session("old", timeout_s=10)).response
+        found = await running.client.get_session("old", timeout_s=10)
 
         assert fault.reason is Reason.SESSION_ID_TAKEN
         assert found.WhichOneof("outcome") == "accepted"
@@ -353,7 +353,7 @@ async def test_two_processes_that_are_asked_at_once_run_one_session(tmp_path: Pa
 
 
 def row_of(session_id: str, **fields: Any) -> SessionRecord:
-    """A row of a session that ended just now."""
+    """Return a row of a session that ended just now."""
     return replace(
         SessionRecord(
             session_id=session_id,
@@ -373,7 +373,7 @@ def row_of(session_id: str, **fields: Any) -> SessionRecord:
 
 
 async def digest_of(folder: Path, asked: iterate_pb2.IterateRequest) -> str:
-    """What iterate writes for this request."""
+    """Return what iterate writes for this request."""
     folder.mkdir()
     async with served(folder) as running:
         await running.client.iterate(asked, timeout_s=10)
@@ -400,8 +400,8 @@ async def test_what_a_dead_process_owes_is_settled_before_its_id_is_used_again(
         if ended:
             journal.end(entry, encode_row(row))
         alive = await fault_of(running.client.iterate(asked, timeout_s=0.6))
-        journal._live.clear()  # noqa: SLF001  its owner dies: the file stays, the lock goes
-        journal._live[0] = entry  # noqa: SLF001
+        journal._live.clear()  # its owner dies: the file stays, the lock goes
+        journal._live[0] = entry
         journal.close()
         answer = await running.client.iterate(asked, timeout_s=10)
 
@@ -439,7 +439,7 @@ async def test_with_recall_off_an_id_may_be_used_again_and_no_session_is_known(t
 async def test_sessions_whose_id_is_made_here_are_found_and_bring_no_lock_and_no_digest(tmp_path: Path) -> None:
     async with served(tmp_path) as running:
         answer = await running.client.iterate(request(), timeout_s=10)
-        found = (await running.client.get_session(answer.session_id, timeout_s=10)).response
+        found = await running.client.get_session(answer.session_id, timeout_s=10)
         missing = await fault_of(running.client.get_session("nobody-s", timeout_s=10))
         invalid = await fault_of(running.client.get_session("no id", timeout_s=10))
 

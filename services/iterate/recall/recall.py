@@ -195,9 +195,7 @@ class Recall:
                 return None, Fault(Reason.SESSION_ID_IN_FLIGHT, where="iterate")
             locked = job.locks
             since_us = self._since_unix_us()
-            row = look.last_row(
-                job.session_id, since_us, job.give_up_at, job.given_up.is_set, claimed=job.locks
-            )
+            row = look.last_row(job.session_id, since_us, job.give_up_at, job.given_up.is_set, claimed=job.locks)
         except (NotSearchedError, OSError) as error:
             self._warn(error)
         except Exception:  # noqa: BLE001  a bug must not end the thread, nor begin a session twice

@@ -34,7 +34,7 @@ def version_of(file: FoundFile) -> str:
 
 
 def head_hash(segment: Segment) -> bytes | None:
-    """Return the hash of the first ``HEAD_BYTES``; None where the text is shorter. Raises SegmentDamagedError, OSError."""
+    """Return the hash of the first ``HEAD_BYTES``; None where it is shorter. Raises SegmentDamagedError, OSError."""
     if segment.compression == "none":
         head = os.pread(segment.fd, HEAD_BYTES, 0)
     else:
