@@ -22,6 +22,7 @@ from lakehouse.sessions.store.disk import FILE_MODE
 
 _POLL_S: Final = 0.5
 _FAILED_S: Final = 5.0
+_WAIT_S: Final = 1.0
 _NICENESS: Final = 10
 
 
@@ -36,6 +37,7 @@ def main() -> None:
     log_path: Path = arguments.log.absolute()
     lock = -1
     while True:
+        wait_s = _WAIT_S
         try:
             lock = _locked(log_path) if lock < 0 else lock
             if lock < 0:
@@ -52,11 +54,13 @@ def main() -> None:
             _complain(log_path, error)
             with contextlib.suppress(OSError):
                 remove_index(log_path)
-            if _parent_is_gone(_POLL_S):
-                return
+                wait_s = 0.0
         except OSError as error:
+            if arguments.once:
+                sys.exit(f"{log_path} is not indexed: {error}")
             _complain(log_path, error)
-        if _parent_is_gone(_FAILED_S):
+            wait_s = _FAILED_S
+        if not arguments.once and _parent_is_gone(wait_s):
             return
 
 

@@ -52,6 +52,8 @@ class IndexBuilder:
         self._done: set[str] = set()
         """Files to which nothing is appended, and that are covered, too short or damaged."""
         self._kept_at = unix_s()
+        self._heads: dict[str, bytes | None] = {}
+        """Of plain files, as they were last seen, by identity."""
 
     def turn(self) -> bool:
         """Cover one piece more, and what the live file has got meanwhile. False where nothing is left to do.
@@ -89,6 +91,7 @@ class IndexBuilder:
             if segment.identity != file.identity:
                 raise FileNotFoundError(file.path)
             head = head_hash(segment)
+            self._heads[f"{segment.identity[0]}:{segment.identity[1]}"] = head
             if head is None:
                 return False
             if file.compression == "none":
@@ -103,7 +106,10 @@ class IndexBuilder:
 
     def _cover_plain(self, segment: Segment, head: bytes, since_us: int) -> bool:
         text = self._index.text(head)
+        source = f"{segment.identity[0]}:{segment.identity[1]}"
         if text is not None and (text.end > segment.size_bytes or tail_hash(segment, text.end) != text.tail):
+            if text.source != source and self._heads.get(text.source) == head:
+                return False  # a copy of what is covered, or of a part of it
             self._index.forget_text(head)
             text = None
         if text is None:
@@ -112,8 +118,16 @@ class IndexBuilder:
                 return False
             number = self._index.new_number()
             text = CoveredText(
-                number=number, head=head, begin=end, end=end, tail=tail_hash(segment, end), since_unix_us=_ALWAYS_US
+                number=number,
+                head=head,
+                begin=end,
+                end=end,
+                tail=tail_hash(segment, end),
+                since_unix_us=_ALWAYS_US,
+                source=source,
             )
+        elif text.source != source:
+            text = replace(text, source=source)
         return self._extend(segment, text) or self._go_back(segment, text, since_us)
 
     def _extend(self, segment: Segment, text: CoveredText) -> bool:
@@ -149,7 +163,9 @@ class IndexBuilder:
         """Cover the whole file, with the rows that may be asked for again. Raises SegmentDamagedError, OSError."""
         known = self._index.text(head)
         number = known.number if known is not None else self._index.new_number()
-        text = known or CoveredText(number=number, head=head, begin=0, end=0, tail=b"", since_unix_us=_ALWAYS_US)
+        text = known or CoveredText(
+            number=number, head=head, begin=0, end=0, tail=b"", since_unix_us=_ALWAYS_US, source=version
+        )
         places: list[Place] = []
         lines: list[tuple[int, bytes]] = []
         end = held_bytes = 0
@@ -190,6 +206,7 @@ class IndexBuilder:
         versions = [version_of(file) for file in files]
         self._index.keep_texts(heads, versions)
         self._done.intersection_update(versions)
+        self._heads = {source: head for source, head in self._heads.items() if head in heads}
         self._older_run = {head: run for head, run in self._older_run.items() if head in heads}
 
 

@@ -32,7 +32,7 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _TABLES: Final = """
 CREATE TABLE made (boot TEXT NOT NULL);
 CREATE TABLE texts (number INTEGER PRIMARY KEY, head BLOB NOT NULL UNIQUE, begin INTEGER NOT NULL,
-    end INTEGER NOT NULL, tail BLOB NOT NULL, since_us INTEGER NOT NULL);
+    end INTEGER NOT NULL, tail BLOB NOT NULL, since_us INTEGER NOT NULL, source TEXT NOT NULL);
 CREATE TABLE compressed (version TEXT PRIMARY KEY, head BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE rows (session_id TEXT NOT NULL, text INTEGER NOT NULL, offset INTEGER NOT NULL,
     size_bytes INTEGER NOT NULL, try INTEGER NOT NULL, ended_us INTEGER NOT NULL,
@@ -77,6 +77,8 @@ class CoveredText:
     """``texts.tail_hash`` of ``end``; empty where the file is compressed and was read whole."""
     since_unix_us: int
     """What stands before ``begin`` ended before that."""
+    source: str
+    """The file that it was read from last."""
 
     def covers_since(self, unix_us: int) -> bool:
         """Whether all that ended since then and stands before ``end`` is covered."""
@@ -148,12 +150,14 @@ class RowIndex:
 
     def text(self, head: bytes) -> CoveredText | None:
         found = self._connection.execute(
-            "SELECT number, head, begin, end, tail, since_us FROM texts WHERE head = ?", (head,)
+            "SELECT number, head, begin, end, tail, since_us, source FROM texts WHERE head = ?", (head,)
         ).fetchone()
         if found is None:
             return None
-        number, head, begin, end, tail, since_us = found
-        return CoveredText(number=number, head=head, begin=begin, end=end, tail=tail, since_unix_us=since_us)
+        number, head, begin, end, tail, since_us, source = found
+        return CoveredText(
+            number=number, head=head, begin=begin, end=end, tail=tail, since_unix_us=since_us, source=source
+        )
 
     def head_of_compressed(self, version: str) -> bytes | None:
         """Return the head of a compressed file that was read whole, by ``texts.version_of``."""
@@ -180,9 +184,10 @@ class RowIndex:
         with _transaction(self._connection) as connection:
             number = text.number
             connection.execute(
-                "INSERT INTO texts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (number) DO UPDATE SET begin = excluded.begin,"
-                " end = excluded.end, tail = excluded.tail, since_us = excluded.since_us",
-                (number, text.head, text.begin, text.end, text.tail, text.since_unix_us),
+                "INSERT INTO texts VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (number) DO UPDATE SET"
+                " begin = excluded.begin, end = excluded.end, tail = excluded.tail, since_us = excluded.since_us,"
+                " source = excluded.source",
+                (number, text.head, text.begin, text.end, text.tail, text.since_unix_us, text.source),
             )
             connection.executemany(
                 "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?)",

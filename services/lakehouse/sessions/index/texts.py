@@ -21,7 +21,8 @@ from lakehouse.sessions.store.segments import Segment
 from lakehouse.sessions.store.zstd_frames import frame_end
 
 HEAD_BYTES: Final = 512
-_TAIL_BYTES: Final = 256
+# So many that the beginning of a row, with its id and time, is among them; or else so much of one that no other has it.
+_TAIL_BYTES: Final = 32 * 1024
 _HASH_BYTES: Final = 16
 _GZIP_SIZE_MODULUS: Final = 2**32
 _ZSTD_HEADER_BYTES: Final = 18

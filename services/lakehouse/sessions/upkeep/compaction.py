@@ -99,8 +99,8 @@ def compact(
     """Compact every closed segment, oldest first, and yield what became of each.
 
     A file last written less than ``settle_s`` ago is left for the next run: its last writer may still have to note
-    that its row stands. One that was written within ``recall_hours`` stays JSONL, from which a repeated call is answered
-    at once. ``memory_bytes``: what the process takes, about; two rows of ``ROW_BYTES_MAX`` take more.
+    that its row stands. One that was written within ``recall_hours`` stays JSONL, from which a repeated call is
+    answered at once. ``memory_bytes``: what the process takes, about; two rows of ``ROW_BYTES_MAX`` take more.
 
     Raises:
         SessionLogUnavailableError: there is no log here.
