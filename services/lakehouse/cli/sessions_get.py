@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import click
 
-from lakehouse.cli.connection import TlsFlags, checked_address, tls_options
+from lakehouse.cli.connection import Connection, checked_address, connection_options
 from lakehouse.cli.exit_status import NOT_ACCEPTED, Negative, statuses
 from lakehouse.cli.iterate import failed_call, response_object
 from lakehouse.cli.progress import show_session
@@ -31,32 +30,22 @@ from lakehouse.errors import Fault, Reason
     callback=checked_address,
     help="iterate.",
 )
-@tls_options
+@connection_options
 @click.option("--timeout", "timeout_s", type=float, default=10.0, show_default=True, help="Deadline, seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the response as one JSON object and nothing else.")
-def get(
-    session_id: str,
-    address: str,
-    timeout_s: float,
-    ca: Path | None,
-    cert: Path | None,
-    key: Path | None,
-    *,
-    as_json: bool,
-) -> None:
+def get(session_id: str, address: str, timeout_s: float, connection: Connection, *, as_json: bool) -> None:
     """Ask a running iterate for a session of the last hours, as its caller may: the response that Iterate gave, or what
     the session ended with. `lakehouse sessions show` reads the log itself.
     """
-    tls = TlsFlags(ca, cert, key)
     try:
-        with IterateClient(address, credentials=tls.credentials()) as client:
+        with IterateClient(address, credentials=connection.credentials(), token=connection.token()) as client:
             response = client.get_session(session_id, timeout_s=timeout_s)
     except Fault as fault:
         if fault.reason is Reason.SESSION_NOT_FOUND:
             raise Negative(
                 f"{fault.message} `lakehouse sessions show {session_id}` looks through the whole log."
             ) from None
-        raise failed_call(fault, address, tls) from None
+        raise failed_call(fault, address, connection) from None
     if as_json:
         click.echo(json.dumps(response_object(response), ensure_ascii=False))
     else:
