@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from session_rows import PHANTOM, UNREACHABLE, attempt, record, rows, write_log, write_segment
+from session_rows import FULL, PHANTOM, UNREACHABLE, attempt, record, rows, write_log, write_segment
 
 from lakehouse.cli.sessions import command
 from lakehouse.cli.sessions_output import safe
@@ -452,3 +452,12 @@ def test_ls_stats_and_report_take_one_callers_sessions_alone(tmp_path: Path) -> 
     assert [each["caller"] for each in listed] == ["scheduler", "scheduler"]
     assert json.loads(printed(live, "ls", "--caller", "nobody", "--json")) == []
     assert '"sessions": 2' in printed(live, "stats", "--caller", "scheduler", "--json")
+
+
+def test_show_gives_the_last_try_of_an_id_and_all_of_them_when_asked(tmp_path: Path) -> None:
+    failed = replace(FULL, session_id="again", attempts=())
+    tries = [encode_row(failed), encode_row(replace(failed, try_number=2)), encode_row(replace(failed, try_number=3))]
+    live = write_segment(tmp_path / "sessions.jsonl", b"".join(tries))
+
+    assert run(live, "show", "again", "--json").stdout.encode() == tries[2]
+    assert run(live, "show", "again", "--json", "--all-tries").stdout.encode() == b"".join(tries)

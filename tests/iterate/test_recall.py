@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc.aio
 import pytest
+from caller_credentials import replace_file, sha256
 from fake_hops import PASSED, FakeChatd, FakeValidated, Served, abort, request, serving
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -507,3 +508,57 @@ async def test_the_answer_of_a_row_that_is_not_written_yet_comes_from_memory(tmp
         assert (second.recalled, len(running.chatd.asked)) == (True, 1)
         assert json.loads(log.read_text())["session_id"] == "s"
         assert isinstance(running.client.channel, grpc.aio.Channel)
+
+
+@contextlib.asynccontextmanager
+async def with_callers(
+    folder: Path, chatd: FakeChatd | None = None, more: str = ""
+) -> AsyncIterator[tuple[Served, Any, Any]]:
+    """Serve two callers, who may all but for `more`; gives what each sends along."""
+    tokens = {name: f"opaque-{name}-" + "k" * 40 for name in ("anna", "ben")}
+    tables = [
+        f'[callers.{name}]\ntokens_sha256 = ["{sha256(token)}"]\nkinds = ["*"]\nmodels = ["*"]\n{more}\n'
+        f"rpcs = {['Iterate', 'StreamIterate'] if name == 'ben' and 'no get' in more else ['*']}\n"
+        for name, token in tokens.items()
+    ]
+    file = folder / "callers.toml"
+    replace_file(file, "\n".join(tables).replace("# no get", ""))
+    async with served(folder, chatd, callers={"file": file}) as running:
+        anna, ben = ((("authorization", f"Bearer {token}"),) for token in tokens.values())
+        yield running, anna, ben
+
+
+async def test_an_id_is_its_caller_s_running_and_ended(tmp_path: Path) -> None:
+    chatd = HeldChatd()
+    async with with_callers(tmp_path, chatd) as (running, anna, ben):
+        client, asked = running.client, request(session_id="s")
+        first = asyncio.create_task(client.iterate(asked, metadata=anna, timeout_s=10))
+        await chatd.was_asked.wait()
+        while_it_runs = await fault_of(client.iterate(asked, metadata=ben, timeout_s=10))
+        looked_at = await fault_of(client.get_session("s", metadata=ben, timeout_s=10))
+        own = await fault_of(client.get_session("s", metadata=anna, timeout_s=10))
+        chatd.let.set()
+        answer = await first
+        afterwards = await fault_of(client.iterate(asked, metadata=ben, timeout_s=10))
+        hidden = await fault_of(client.get_session("s", metadata=ben, timeout_s=10))
+
+        assert while_it_runs.reason is afterwards.reason is Reason.SESSION_ID_TAKEN
+        assert looked_at.reason is hidden.reason is Reason.SESSION_NOT_FOUND
+        assert (hidden.message, hidden.metadata.keys()) == (looked_at.message, looked_at.metadata.keys())
+        assert own.reason is Reason.SESSION_ID_IN_FLIGHT
+        assert unmarked(await client.get_session("s", metadata=anna, timeout_s=10)) == answer
+        assert running.rows()[0]["caller"] == "anna"
+
+
+async def test_a_recall_costs_nothing_of_a_budget_and_get_session_is_an_rpc_of_the_policy(tmp_path: Path) -> None:
+    async with with_callers(tmp_path, more="sessions_per_minute = 1  # no get") as (running, anna, ben):
+        client, asked = running.client, request(session_id="s")
+        await client.iterate(asked, metadata=anna, timeout_s=10)
+        for _ in range(3):
+            assert (await client.iterate(asked, metadata=anna, timeout_s=10)).recalled
+        spent = await fault_of(client.iterate(request(session_id="other"), metadata=anna, timeout_s=10))
+        denied = await fault_of(client.get_session("s", metadata=ben, timeout_s=10))
+
+        assert spent.reason is Reason.CALLER_QUOTA
+        assert denied.reason is Reason.CALLER_NOT_ALLOWED
+        assert (await client.get_session("s", metadata=anna, timeout_s=10)).recalled

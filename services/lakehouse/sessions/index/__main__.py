@@ -1,6 +1,6 @@
 """``python -m lakehouse.sessions.index LOG``: makes the log's index and keeps it up to date, until standard input ends.
 
-A child of iterate, with which it ends; the lowest priority of the machine is enough for it. Of several on one log one
+A child of iterate, with which it ends; a low priority is enough for it. Of several on one log one
 works, and the next one takes over where that one ends.
 """
 
@@ -23,7 +23,7 @@ from lakehouse.sessions.store.disk import FILE_MODE
 _POLL_S: Final = 0.5
 _FAILED_S: Final = 5.0
 _WAIT_S: Final = 1.0
-_NICENESS: Final = 10
+_NICENESS: Final = 5
 
 
 def main() -> None:
