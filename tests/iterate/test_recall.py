@@ -275,9 +275,10 @@ async def test_a_second_call_waits_with_the_first_which_may_leave(tmp_path: Path
     async with served(tmp_path, chatd) as running:
         asked = request(session_id="s")
         stub = iterate_pb2_grpc.IterateServiceStub(running.client.channel)
-        first, second = (stub.StreamIterate(streamed(asked), timeout=10) for _ in range(2))
+        first = stub.StreamIterate(streamed(asked), timeout=10)
         await first.initial_metadata()
         await chatd.was_asked.wait()
+        second = stub.StreamIterate(streamed(asked), timeout=10)
         assert dict(await second.initial_metadata())[SESSION_ID_HEADER] == "s", "it waits with the first"
         first.cancel()
         await fault_of(running.client.get_session("behind-the-cancellation", timeout_s=10))

@@ -158,7 +158,8 @@ async def test_of_several_addresses_one_gets_all_calls_unless_the_caller_may_be_
             await iterate_safely(target, REQUEST, timeout_s=10, tries=4, may_bill_twice=may_bill_twice)
 
     calls = sorted([len(one.ids), len(two.ids)])
-    assert calls == ([0, 4] if not may_bill_twice else [2, 2])
+    assert sum(calls) == 4
+    assert (calls[0] > 0) is may_bill_twice
 
 
 async def test_an_address_that_nobody_listens_on_is_passed_over_before_anything_is_sent(

@@ -158,6 +158,7 @@ def test_whatever_happens_to_the_files_the_last_row_of_every_id_is_found(  # noq
         with pytest.MonkeyPatch.context() as patch:
             if covered:
                 turn_to_the_end(log)
+                patch.setattr(search, "_SEGMENTS_MAX", 0)
                 patch.setattr(search, "SEARCHED_BYTES_MAX", 5000)  # torn lines, and files of nothing else
             for number in range(10):
                 last = found(log, number)

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import orjson
 
+from lakehouse.sessions.index.compacted import head_of_segment, lines_of_segment, recent_segments
 from lakehouse.sessions.index.store import CoveredText, Place, RowIndex
 from lakehouse.sessions.index.texts import head_hash, tail_hash, version_of
 from lakehouse.sessions.record import SCHEMA, parse_rfc3339
 from lakehouse.sessions.row_lines import read_row_line
 from lakehouse.sessions.row_reading import RowBreach
+from lakehouse.sessions.store.archive import Archive, ArchiveDamagedError
 from lakehouse.sessions.store.disk import open_to_read
 from lakehouse.sessions.store.lines import SegmentDamagedError, read_lines
 from lakehouse.sessions.store.log_files import FoundFile, list_log_files
@@ -45,6 +47,7 @@ class IndexBuilder:
         self, log_path: Path, index: RowIndex, *, recall_hours: float, unix_s: Callable[[], float] = time.time
     ) -> None:
         self._log_path = log_path
+        self._archive = Archive(log_path)
         self._index = index
         self._recall_s = recall_hours * 3600
         self._unix_s = unix_s
@@ -61,10 +64,11 @@ class IndexBuilder:
         Raises OSError, IndexDamagedError.
         """
         since_s = self._unix_s() - self._recall_s - CLOCK_SLACK_S
-        files = [each for each in list_log_files(self._log_path).files if each.live or each.status.st_mtime >= since_s]
+        listing = list_log_files(self._log_path)
+        files = [each for each in listing.files if each.live or each.status.st_mtime >= since_s]
         files.sort(key=lambda file: (file.live, file.status.st_mtime), reverse=True)
         if self._unix_s() - self._kept_at > _KEEP_EVERY_S:
-            self._keep(files)
+            self._keep(files, list(recent_segments(self._archive, listing.committed, since_s)))
         worked = False
         for file in files:
             try:
@@ -76,7 +80,7 @@ class IndexBuilder:
             if not did and not file.live:
                 self._done.add(version_of(file))
             worked = worked or did
-        return worked
+        return worked or self._cover_a_segment(listing.committed, since_s)
 
     def _cover(self, file: FoundFile, since_us: int) -> bool:
         """Cover one piece of one file. False where it is covered. Raises FileNotFoundError, OSError."""
@@ -166,28 +170,61 @@ class IndexBuilder:
         text = known or CoveredText(
             number=number, head=head, begin=0, end=0, tail=b"", since_unix_us=_ALWAYS_US, source=version
         )
+        end = self._add_whole(text, ((line.offset, line.data) for line in read_lines(segment)))
+        self._index.add(replace(text, begin=0, end=max(end, text.end)), ())
+        self._index.note_compressed(version, head)
+
+    def _cover_a_segment(self, committed: frozenset[str], since_s: float) -> bool:
+        """Cover a segment that was compacted while its sessions are recalled. False where none is left. Raises
+        OSError."""
+        for segment in recent_segments(self._archive, committed, since_s):
+            head = head_of_segment(segment)
+            if segment in self._done or self._index.text(head) is not None:
+                continue
+            text = CoveredText(
+                number=self._index.new_number(),
+                head=head,
+                begin=_ALWAYS_US,  # nothing, until it is read whole
+                end=_ALWAYS_US,
+                tail=b"",
+                since_unix_us=_ALWAYS_US,
+                source=segment,
+            )
+            try:
+                self._add_whole(text, enumerate(lines_of_segment(self._archive, segment)))
+            except (ArchiveDamagedError, OSError):
+                self._index.forget_text(head)
+                self._done.add(segment)  # as for a damaged file
+                continue
+            self._index.add(replace(text, begin=0, end=0), ())
+            return True
+        return False
+
+    def _add_whole(self, text: CoveredText, numbered: Iterable[tuple[int, bytes]]) -> int:
+        """Note every row, and hold those that may be asked for again; `text` is not covered by that. Returns where the
+        last line ends."""
         places: list[Place] = []
         lines: list[tuple[int, bytes]] = []
         end = held_bytes = 0
-        for line in read_lines(segment):
-            end = line.offset + len(line.data) + line.ended
-            place = _place(line.data, line.offset)
+        for offset, line in numbered:
+            end = offset + len(line) + 1
+            place = _place(line, offset)
             if place is None:
                 continue
             places.append(place)
-            if b'"request_digest":' in line.data:
-                lines.append((line.offset, line.data))
-                held_bytes += len(line.data)
+            if b'"request_digest":' in line:
+                lines.append((offset, line))
+                held_bytes += len(line)
             if len(places) >= _ROWS_MAX or held_bytes > _PIECE_BYTES:
                 self._index.add(text, places, lines)
                 places, lines, held_bytes = [], [], 0
-        self._index.add(replace(text, begin=0, end=max(end, text.end)), places, lines)
-        self._index.note_compressed(version, head)
+        self._index.add(text, places, lines)
+        return end
 
-    def _keep(self, files: list[FoundFile]) -> None:
+    def _keep(self, files: list[FoundFile], segments: list[str]) -> None:
         """Forget what is too old."""
         self._kept_at = self._unix_s()
-        heads: list[bytes] = []
+        heads: list[bytes] = [head_of_segment(segment) for segment in segments]
         for file in files:
             known = self._index.head_of_compressed(version_of(file))
             if known is None:
@@ -205,7 +242,7 @@ class IndexBuilder:
                 heads.append(known)
         versions = [version_of(file) for file in files]
         self._index.keep_texts(heads, versions)
-        self._done.intersection_update(versions)
+        self._done.intersection_update((*versions, *segments))
         self._heads = {source: head for source, head in self._heads.items() if head in heads}
         self._older_run = {head: run for head, run in self._older_run.items() if head in heads}
 

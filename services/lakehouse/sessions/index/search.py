@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Final
 
 from lakehouse.sessions.index.build import CLOCK_SLACK_S
+from lakehouse.sessions.index.compacted import head_of_segment, lines_in_segment, recent_segments
 from lakehouse.sessions.index.store import FoundPlace, IndexDamagedError, RowIndex, index_folder
 from lakehouse.sessions.index.texts import has_text_bytes, head_hash, tail_hash, version_of
 from lakehouse.sessions.record import SessionRecord, parse_rfc3339
 from lakehouse.sessions.row_reading import RowBreach, decode_row
 from lakehouse.sessions.store.archive import Archive, ArchiveDamagedError
-from lakehouse.sessions.store.days import reading, segment_files
 from lakehouse.sessions.store.disk import open_to_read
 from lakehouse.sessions.store.lines import DAMAGES, SegmentDamagedError, open_text, read_lines
 from lakehouse.sessions.store.log_files import FoundFile, LogFiles, list_log_files
-from lakehouse.sessions.store.parquet_rows import lines_of_sessions
 from lakehouse.sessions.store.segments import Segment, segment_of
 
 SEARCHED_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -31,6 +30,8 @@ SEARCHED_BYTES_MAX: Final = 8 * 1024 * 1024
 # What a compressed byte becomes at most, for rows.
 _COMPRESSION: Final = 16
 _PIECE_BYTES: Final = 1024 * 1024
+# Each is a query of DuckDB's.
+_SEGMENTS_MAX: Final = 4
 _LISTINGS_MAX: Final = 16
 _HEADS_MAX: Final = 4096
 
@@ -128,11 +129,11 @@ class LogSearch:
                 self.close()
                 places, look.unread = [], look.unread or "the index cannot be read"
             for place in places:
-                row = _row_at(place, standing.get(place.head))
+                row = self._row_at(place, standing.get(place.head), listing.committed)
                 if row is not None and row.session_id == session_id:
                     look.rows.append(row)
                     break
-        self._add_compacted(look, listing, session_id, since_us)
+        self._add_compacted(look, index, listing.committed, session_id, since_us)
         return look
 
     def _opened(self) -> RowIndex | None:
@@ -176,17 +177,51 @@ class LogSearch:
             return 0
         return text.end if text.end < segment.size_bytes else -1
 
-    def _add_compacted(self, look: _Look, listing: LogFiles, session_id: str, since_us: int) -> None:
-        """Add rows that a compaction with shorter `recall_hours` has moved to Parquet."""
-        for segment in sorted(listing.committed):
-            try:
-                if self._archive.committed_unix_s(segment) < since_us / 1e6 - CLOCK_SLACK_S:
+    def _add_compacted(
+        self, look: _Look, index: RowIndex | None, committed: frozenset[str], session_id: str, since_us: int
+    ) -> None:
+        """Add rows that a compaction with shorter `recall_hours` has moved to Parquet, where the index lacks them."""
+        left = _SEGMENTS_MAX
+        try:
+            for segment in recent_segments(self._archive, committed, since_us / 1e6 - CLOCK_SLACK_S):
+                text = None if index is None else index.text(head_of_segment(segment))
+                if text is not None and text.covers_since(since_us):
                     continue
-                with reading(self._archive):
-                    for line in lines_of_sessions(segment_files(self._archive, segment), [session_id]):
-                        look.rows += _decoded(line, session_id, since_us)
-            except (OSError, ArchiveDamagedError) as error:
-                look.unread = str(error)
+                left -= 1
+                look.uncovered_bytes += SEARCHED_BYTES_MAX
+                if left < 0:
+                    look.unread = f"the index does not cover segment {segment} yet"
+                    return
+                for line in lines_in_segment(self._archive, segment, session_id):
+                    look.rows += _decoded(line, session_id, since_us)
+        except (OSError, ArchiveDamagedError, IndexDamagedError) as error:
+            look.unread = str(error)
+
+    def _row_at(self, found: FoundPlace, file: FoundFile | None, committed: frozenset[str]) -> SessionRecord | None:
+        """Return the row of a place; None where its file is gone, or no row stands there. Raises FileNotFoundError
+        where it moved meanwhile, OSError."""
+        line = found.line
+        if line is None and file is not None:
+            with _opened(file) as segment:
+                line = _line_at(segment, found.place.offset, found.place.size_bytes)
+        if line is None and file is None:
+            for name in committed:
+                if head_of_segment(name) == found.head:
+                    return max(
+                        (
+                            row
+                            for each in lines_in_segment(self._archive, name, found.place.session_id)
+                            for row in _decoded(each, found.place.session_id, 0)
+                        ),
+                        key=lambda row: row.try_number,
+                        default=None,
+                    )
+        if line is None:
+            return None
+        try:
+            return decode_row(line)
+        except RowBreach:
+            return None
 
 
 class _opened:  # noqa: N801  used as a function
@@ -226,21 +261,6 @@ def _decoded(line: bytes, session_id: str, since_us: int) -> Iterator[SessionRec
         recent = True
     if recent and row.session_id == session_id:
         yield row
-
-
-def _row_at(found: FoundPlace, file: FoundFile | None) -> SessionRecord | None:
-    """Return the row of a place; None where its file is gone, or no row stands there. Raises FileNotFoundError where
-    it moved meanwhile, OSError."""
-    line = found.line
-    if line is None and file is not None:
-        with _opened(file) as segment:
-            line = _line_at(segment, found.place.offset, found.place.size_bytes)
-    if line is None:
-        return None
-    try:
-        return decode_row(line)
-    except RowBreach:
-        return None
 
 
 def _line_at(segment: Segment, offset: int, size: int) -> bytes | None:
