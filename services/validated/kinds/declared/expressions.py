@@ -3,7 +3,7 @@ that each evaluation is bounded, and says yes, no, or that it cannot be said.
 
 The library checks types, and stops after 10,000 steps of comprehensions; it has no other bound on cost and holds the
 interpreter while it evaluates. What is refused here is what could be dear, or go wrong without an error: see
-docs/adr/0012-rules-in-cel.md.
+docs/adr/0013-rules-in-cel.md.
 """
 
 from __future__ import annotations
