@@ -24,11 +24,15 @@ from lakehouse.chatd.v1 import chatd_pb2, chatd_pb2_grpc
 from lakehouse.errors import Fault, Reason, from_rpc_error
 from lakehouse.iterate.v1 import iterate_pb2, iterate_pb2_grpc
 from lakehouse.private_names import answer_of
+from lakehouse.renewed_channel import RenewedChannel
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
 
 # Answers carry the whole attempt history, so they may be larger than what a service takes in.
 _OPTIONS: Final = (
-    ("grpc.enable_retries", 0),
+    # All that this repeats is a call that its server never looked at, since a connection ended; no name has a policy.
+    ("grpc.enable_retries", 1),
+    ("grpc.per_rpc_retry_buffer_size", 8 * 1024 * 1024),
+    ("grpc.service_config_disable_resolution", 1),
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.max_send_message_length", -1),
     ("grpc.lb_policy_name", "round_robin"),
@@ -71,12 +75,11 @@ class _SyncClient:
         `credentials` are given. A `channel` of the caller's own is used as it is. `token` says who calls: the token, or
         what gives the one to send now. Without TLS it can be read on the way."""
         self._token = token
-        if channel is not None:
-            self._channel = channel
-        elif credentials is not None:
-            self._channel = grpc.secure_channel(target, credentials, _OPTIONS)
-        else:
-            self._channel = grpc.insecure_channel(target, _OPTIONS)
+        self._channel: Any = channel if channel is not None else RenewedChannel(target, credentials, _OPTIONS)
+
+    def reconnect(self, credentials: grpc.ChannelCredentials | None) -> None:
+        """As for the async clients. A channel of the caller's own has no such thing."""
+        self._channel.reconnect(credentials)
 
     def close(self) -> None:
         self._channel.close()
