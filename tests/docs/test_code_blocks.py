@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from markdown_blocks import Block, blocks_of, commands
 
 from lakehouse.cli.stack import examples, free_port_binds, running_stack
 from lakehouse.server.callers.file import read_callers_file
@@ -43,35 +44,7 @@ BIN = Path(sys.executable).parent
 RUN_S = 120
 
 
-@dataclass(frozen=True)
-class Block:
-    file: str
-    line: int
-    language: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.language or 'text'}"
-
-
-def blocks() -> list[Block]:
-    found = []
-    for file in FILES:
-        opened: tuple[int, str, list[str]] | None = None
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-            fence = re.match(r"\s*```\s*(\w*)", line)
-            if opened is None and fence:
-                opened = (number, fence[1], [])
-            elif opened is not None and fence:
-                found.append(Block(str(file.relative_to(ROOT)), opened[0], opened[1], "\n".join(opened[2]) + "\n"))
-                opened = None
-            elif opened is not None:
-                opened[2].append(line)
-        assert opened is None, f"{file}: a block is not closed"
-    return found
-
-
-BLOCKS = blocks()
+BLOCKS = [block for file in FILES for block in blocks_of(file, str(file.relative_to(ROOT)))]
 
 
 def of(*languages: str) -> list[Block]:
@@ -250,27 +223,6 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"export LAKEHOUSE_SESSION_LOG=", None),
     (r"python -m lakehouse\.server\.health_probe ", None),
 )
-
-
-def commands(block: Block) -> list[str]:
-    """The commands of a shell block: comments are gone, lines that go on are joined."""
-    joined = re.sub(r"\\\n\s*", " ", block.text)
-    found: list[str] = []
-    for written in joined.splitlines():
-        line = re.sub(r"(^|\s)#.*$", "", written).rstrip()
-        if found and _is_open(found[-1]):
-            found[-1] += "\n" + line
-        elif line.strip():
-            found.append(line)
-    return found
-
-
-def _is_open(command: str) -> bool:
-    try:
-        shlex.split(command)
-    except ValueError:
-        return True
-    return False
 
 
 COMMANDS = [(block, command) for block in of("sh") for command in commands(block)]
