@@ -94,7 +94,7 @@ async def _check_traced(variants: list[Variant]) -> None:
 
 
 def _against_before(samples: dict[Cell, list[Sample]]) -> str:
-    """What became of CPU per session and p50: the medians' ratio, and the median of the rounds' pairs."""
+    """Return what became of CPU per session and p50: the medians' ratio, and the median of the rounds' pairs."""
     lines = ["", "against before (CPU per session, p50; of medians, median of pairs):"]
     for cell, ours in samples.items():
         before = samples.get(Cell(cell.name.replace("ours", "before"), cell.latency_ms, cell.concurrency))
@@ -147,7 +147,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--latency-ms", type=int, nargs="+", default=list(job.LATENCIES_MS), choices=job.LATENCIES_MS)
     everybody = ",".join(("floor", "ours", *PEERS))
-    parser.add_argument("--only", default=everybody, help="some of the default, with commas; or grounding")
+    parser.add_argument("--only", default=everybody, help="some of the default, with commas; or grounding, callers")
     parser.add_argument(
         "--before", type=Path, help="root of another checkout with its own .venv: ours, as it was there"
     )

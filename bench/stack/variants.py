@@ -7,14 +7,18 @@ import contextlib
 import json
 import os
 import sys
+import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tests" / "support"))
+
 from bench.stack import job
 from bench.stack.proc import children
+from caller_ground import Ground
 
 _START_S = 120.0
 # LiteLLM's proxy does not start without a long one.
@@ -33,7 +37,7 @@ class Runner:
     process: Process
 
     async def run(self, **command: Any) -> dict[str, Any]:
-        """What one closed loop gave: {"seconds", "latencies_us"}. Raises StartError where the process died."""
+        """Return what one closed loop gave: {"seconds", "latencies_us"}. Raises StartError where the process died."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(command).encode() + b"\n")
@@ -69,8 +73,8 @@ class Field:
     _load: Runner | None = None
 
     async def start(self, names: tuple[str, ...], before: Path | None = None) -> list[Variant]:
-        """The variants of `names`: ours, floor, grounding, instructor, pydantic-ai, litellm; and ours as a checkout,
-        `before`, has it. Raises StartError."""
+        """Return the variants of `names`: ours, floor, grounding, callers, the peers; and ours as
+        a checkout, `before`, has it. Raises StartError."""
         self.model = await self._fake("model")
         self._load = await self._runner([sys.executable, "-m", "bench.stack.load"], {})
         variants: list[Variant] = []
@@ -80,6 +84,8 @@ class Field:
             variants += [await self.ours(log=log, traced=traced) for traced in (False, True) for log in (False, True)]
         if "grounding" in names:
             variants += await self._grounded()
+        if "callers" in names:
+            variants += await self._callers_known()
         if before:
             for log, traced in ((False, False), (True, False), (True, True)):
                 name = f"before, log {_on(log)}, tracing {_on(traced)}"
@@ -144,6 +150,29 @@ class Field:
             variants.append(variant)
         return variants
 
+    async def _callers_known(self) -> list[Variant]:
+        """Ours with its log, by who calls: nobody in particular or a known caller, by a JWT over plain text (iterate
+        alone knows callers), and by a certificate over mTLS on every hop (all three do)."""
+        folder = self.folder / "callers"
+        folder.mkdir()
+        ground = Ground(folder)
+        environ = ground.environ()
+        files = {name: value for name, value in environ.items() if name.endswith("_CALLERS__FILE")}
+        mtls = {name: value for name, value in environ.items() if name not in files}
+        tls = {"tls": [str(folder / name) for name in ("ca.pem", "client.key", "client.pem")]}
+        jwt = {"token": ground.signer.token(exp=int(time.time()) + 86_400)}
+        variants = []
+        for name, added, command in (
+            ("callers off", {}, {}),
+            ("callers by JWT", {"ITERATE_CALLERS__FILE": files["ITERATE_CALLERS__FILE"]}, jwt),
+            ("mTLS, callers off", mtls, tls),
+            ("mTLS, callers by certificate", environ, tls),
+        ):
+            variant = await self.ours(log=True, traced=False, name=f"ours, {name}", environ=added)
+            variant.command |= command
+            variants.append(variant)
+        return variants
+
     async def _floor(self) -> Variant:
         command = [sys.executable, "-m", "bench.stack.floor"]
         pids: dict[str, int] = {}
@@ -198,7 +227,8 @@ class Field:
         return process.pid, f"http://127.0.0.1:{port}"
 
     async def _service(self, command: list[str], environ: Mapping[str, str], folder: Path) -> tuple[int, str]:
-        """A service whose log goes to a file, as a container's does; what comes back is its pid and its address."""
+        """Return a service whose log goes to a file, as a container's does; what comes back is its pid and its
+        address."""
         service = command[-1]
         path = folder / f"{service}.log"
         with path.open("wb") as output:
@@ -244,23 +274,23 @@ class Field:
 
 @contextlib.asynccontextmanager
 async def open_field(folder: Path) -> AsyncIterator[Field]:
-    """A field for the time of the block; its files go into `folder`."""
+    """Yield a field for the time of the block; its files go into `folder`."""
     async with contextlib.AsyncExitStack() as stack:
         yield Field(folder, stack)
 
 
 def all_pids(variant: Variant) -> dict[str, list[int]]:
-    """The processes of each role, those that a role's process has started included."""
+    """Return the processes of each role, those that a role's process has started included."""
     return {role: children(pid) for role, pid in variant.pids.items()}
 
 
 def peers_python() -> Path:
-    """The interpreter of the peers' environment."""
+    """Return the interpreter of the peers' environment."""
     return job.ROOT / ".venv-bench" / "bin" / "python"
 
 
 def free_port() -> int:
-    """A port that is free now."""
+    """Return a port that is free now."""
     import socket  # noqa: PLC0415  this one use
 
     with socket.socket() as probe:

@@ -202,7 +202,7 @@ async def test_python_runs_against_a_live_stack(block: Block, live: Live) -> Non
 
 
 def make_target(command: str) -> None:
-    """The target is there, and make knows how to make it."""
+    """Check that the target is there, and that make knows how to make it."""
     target = shlex.split(command)[1]
     subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
 

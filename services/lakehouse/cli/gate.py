@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-import grpc
 from click.core import ParameterSource
 from google.protobuf.message import Message
 
-from lakehouse.cli.connection import TlsFlags, checked_address, tls_options
+from lakehouse.cli.connection import Connection, checked_address, connection_options
 from lakehouse.cli.exit_status import SystemFault, of_fault
 from lakehouse.cli.stack import Stack, StackError
 from lakehouse.clients import ValidateClient
@@ -36,7 +35,7 @@ _SERVER_OPTIONS: Final = (
         callback=checked_address,
         help=f"A running validated (default: {ADDRESS}).",
     ),
-    tls_options,
+    connection_options,
     click.option("--roster", type=click.Path(path_type=Path), help="Start a validated of our own on this roster."),
     click.option("--timeout", "timeout_s", type=float, default=30.0, show_default=True, help="Deadline, seconds."),
     click.option("--json", "as_json", is_flag=True, help="Print the response as one JSON object and nothing else."),
@@ -56,7 +55,7 @@ SPEC_OPTIONS: Final = (
 
 
 def with_options(*options: Any) -> Callable[[Any], Any]:
-    """A decorator that gives a command these options, in this order."""
+    """Return a decorator that gives a command these options, in this order."""
 
     def decorate(function: Any) -> Any:
         for option in reversed(options):
@@ -72,7 +71,7 @@ class Validated:
 
     address: str | None
     roster: Path | None
-    tls: TlsFlags
+    connection: Connection
 
     def _is_address_typed(self) -> bool:
         # What the environment says gives way to what is typed.
@@ -80,13 +79,13 @@ class Validated:
         return source is ParameterSource.COMMANDLINE
 
     def ask(self, call: Callable[[ValidateClient], T]) -> T:
-        """What `call` answers. Raises ClickException, and UsageError where the flags do not go together."""
+        """Return what `call` answers. Raises ClickException, and UsageError where the flags do not go together."""
         if self.roster is not None and self._is_address_typed():
             raise click.UsageError("give --roster or --address, not both")
         try:
             if self.roster is not None:
                 return asyncio.run(_with_roster(self.roster, call))
-            return _at(self.address or ADDRESS, call, self.tls.credentials())
+            return _at(self.address or ADDRESS, call, self.connection)
         except Fault as fault:
             raise self._failed(fault) from None
         except StackError as error:
@@ -95,7 +94,7 @@ class Validated:
     def _failed(self, fault: Fault) -> click.ClickException:
         text = str(fault)
         address = self.address or ADDRESS
-        if self.roster is None and (problem := self.tls.explain(fault, address)):
+        if self.roster is None and (problem := self.connection.explain(fault, address)):
             text += f"\n{problem}"
         elif self.roster is None and fault.reason is Reason.VALIDATED_UNREACHABLE:
             text += f"\nnobody listens on {address}: start the services with `lakehouse up`, or give --roster FILE"
@@ -105,13 +104,11 @@ class Validated:
 
 
 def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A decorator that gives a command `validated`, `timeout_s` and `as_json`."""
+    """Return a decorator that gives a command `validated`, `timeout_s` and `as_json`."""
 
     @functools.wraps(function)
-    def with_validated(
-        *, address: str | None, roster: Path | None, ca: Path | None, cert: Path | None, key: Path | None, **rest: Any
-    ) -> Any:
-        return function(validated=Validated(address, roster, TlsFlags(ca, cert, key)), **rest)
+    def with_validated(*, address: str | None, roster: Path | None, connection: Connection, **rest: Any) -> Any:
+        return function(validated=Validated(address, roster, connection), **rest)
 
     return with_options(*_SERVER_OPTIONS)(with_validated)  # type: ignore[no-any-return]
 
@@ -143,7 +140,7 @@ def give_spec(request: Message, kind: str, spec: str | None, fields: dict[str, A
 
 
 def read_text(file: str) -> str:
-    """The text of a file, of standard input where it is `-`. Raises UsageError."""
+    """Return the text of a file, of standard input where it is `-`. Raises UsageError."""
     try:
         return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except OSError as error:
@@ -158,12 +155,12 @@ def roster_line(roster: Any) -> str:
 
 
 def _fields_of(member: Any) -> Collection[str]:
-    """The names of the fields of a member of ``oneof spec``."""
+    """Return the names of the fields of a member of ``oneof spec``."""
     return () if member.message_type is None else member.message_type.fields_by_name.keys()
 
 
-def _at(address: str, call: Callable[[ValidateClient], T], credentials: grpc.ChannelCredentials | None = None) -> T:
-    with ValidateClient(address, credentials=credentials) as client:
+def _at(address: str, call: Callable[[ValidateClient], T], connection: Connection) -> T:
+    with ValidateClient(address, credentials=connection.credentials(), token=connection.token()) as client:
         return call(client)
 
 
@@ -174,7 +171,7 @@ async def _with_roster(roster: Path, call: Callable[[ValidateClient], T]) -> T:
         await stack.start_service("validated")
         if causes := stack.causes["validated"]:
             raise StackError("\n".join(causes))
-        return await asyncio.to_thread(_at, stack.addresses["validated"], call)
+        return await asyncio.to_thread(_at, stack.addresses["validated"], call, Connection())
     finally:
         await stack.stop()
 
