@@ -216,7 +216,7 @@ def _addresses(ports: dict[str, int]) -> dict[str, str]:
 
 
 def _free_ports() -> dict[str, int]:
-    """The README's where all of them are free."""
+    """Return the README's where all of them are free, else others."""
     if all(map(_is_free, PORTS.values())):
         return dict(PORTS)
     with contextlib.ExitStack() as stack:

@@ -35,7 +35,7 @@ WORKERS = 9
 
 @asynccontextmanager
 async def three_iterates(folder: Path) -> AsyncIterator[tuple[Replicas, Callable[[str], Path], str]]:
-    """The iterates, where each has its log, and the target that leads to them."""
+    """Start them; give the iterates, where each has its log, and the target that leads to them."""
 
     def log_of(host: str) -> Path:
         (folder / host).mkdir(exist_ok=True)

@@ -21,7 +21,7 @@ class Block:
 
 
 def blocks_of(file: Path, name: str) -> Iterator[Block]:
-    """The blocks of `file`, in order; `name` is what each calls it."""
+    """Yield the blocks of `file`, in order; `name` is what each calls it."""
     opened: tuple[int, str, list[str]] | None = None
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         fence = re.match(r"\s*```\s*(\w*)", line)
@@ -36,7 +36,7 @@ def blocks_of(file: Path, name: str) -> Iterator[Block]:
 
 
 def commands(block: Block) -> list[str]:
-    """The commands of a shell block: comments are gone, lines that go on are joined."""
+    """Return the commands of a shell block: comments are gone, lines that go on are joined."""
     joined = re.sub(r"\\\n\s*", " ", block.text)
     found: list[str] = []
     for written in joined.splitlines():

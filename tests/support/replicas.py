@@ -18,7 +18,7 @@ HANG_S = 120
 
 
 def free_port() -> int:
-    """A port that is free on every address."""
+    """Return a port that is free on every address."""
     with socket.socket() as each:
         each.bind(("0.0.0.0", 0))
         return int(each.getsockname()[1])

@@ -18,13 +18,13 @@ Entry = Mapping[str, Any] | str
 
 
 def sentence(service: str, entry: Entry) -> str:
-    """What `service` says by `entry`: the decoded line, or its text where it is no JSON."""
+    """Return what `service` says by `entry`: the decoded line, or its text where it is no JSON."""
     verb = None if isinstance(entry, str) else _VERBS.get(str(entry.get("level")))
     return f"{service} {verb}: {in_words(entry)}" if verb else f"{service}: {in_words(entry)}"
 
 
 def in_words(entry: Entry) -> str:
-    """What `entry` says, without who says it and how loud; one line."""
+    """Return what `entry` says, without who says it and how loud; one line."""
     if isinstance(entry, str):
         return entry
     said = [_words(entry[key], _SAID_CHARS_MAX) for key in _SAYS if entry.get(key)]
@@ -38,7 +38,7 @@ def _is_fact(key: str, value: object) -> bool:
 
 
 def _words(value: object, chars_max: int) -> str:
-    """A value as a person would write it, cut where it is long."""
+    """Return a value as a person would write it, cut where it is long."""
     if isinstance(value, list):
         text = ", ".join(_words(each, chars_max) for each in value)
     elif isinstance(value, dict):
