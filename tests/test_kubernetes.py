@@ -160,7 +160,7 @@ def test_every_default_has_a_rule_in_the_schema() -> None:
 
 @pytest.fixture
 def etc(tmp_path: Path) -> Path:
-    """What the pods find under /etc/lakehouse, and the other folders that they have, here."""
+    """Make what the pods find under /etc/lakehouse, and the other folders that they have, here."""
     folder = tmp_path / "etc"
     for name in ("config", "tls", "secrets", "roster"):
         (folder / name).mkdir(parents=True)
@@ -174,7 +174,7 @@ def etc(tmp_path: Path) -> Path:
 
 
 def secret(name: str) -> str:
-    """What such a setting's file holds."""
+    """Return what such a setting's file holds."""
     if name.endswith("_CALLERS__FILE"):
         service = name.partition("_")[0].lower()
         rpc = {"iterate": "Iterate", "chatd": "Complete", "validated": "Validate"}[service]
@@ -342,7 +342,7 @@ def test_each_iterate_has_a_volume_and_its_publisher_beside_it(full: list[Docume
         assert {"name": "sessions", "mountPath": str(Path(log).parent)} in container["volumeMounts"]
     # It starts before iterate and ends after it.
     assert publisher["restartPolicy"] == "Always"
-    assert publisher["args"] == "lakehouse sessions publish --every 60s --rotate-after 10m".split()
+    assert publisher["args"] == ["lakehouse", "sessions", "publish", "--every", "60s", "--rotate-after", "10m"]
     (host,) = [each for each in publisher["env"] if each["name"] == "LAKE_HOST"]
     assert host["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
 

@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import jsonschema_rs
 import pytest
 import yaml
 from markdown_blocks import Block, blocks_of, commands
@@ -96,21 +97,25 @@ def _in_order(wanted: list[str], words: list[str]) -> bool:
 
 
 # A fragment of a compose file goes to --check in tests/test_deploy.py.
-PODS = [block for block in of("yaml") if not block.text.startswith("services:")]
+VALUES = [block for block in of("yaml") if not block.text.startswith("services:")]
 
 
-@pytest.mark.parametrize("block", PODS, ids=str)
-def test_yaml_is_read_and_its_settings_are_known(block: Block) -> None:
+@pytest.mark.parametrize("block", VALUES, ids=str)
+def test_values_of_the_chart_fit_its_schema_and_its_configuration_the_services(block: Block, tmp_path: Path) -> None:
     document = yaml.safe_load(block.text)
+    schema = json.loads((ROOT / "deploy" / "kubernetes" / "values.schema.json").read_text(encoding="utf-8"))
+    jsonschema_rs.validate(schema, document)
 
-    text = json.dumps(document)
-    assert re.findall(r"(?:ITERATE|CHATD|VALIDATED)_\w+", text), "nothing of ours in it"
-    given = {each["name"]: each["value"] for pod in document["containers"] for each in pod["env"]}
-    environ = clean_environ(**given, ITERATE_BIND="127.0.0.1:0")
-    done = subprocess.run([sys.executable, "-m", "iterate", "--check"], env=environ, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    seconds = document["terminationGracePeriodSeconds"]
-    assert int(given["ITERATE_DRAIN_DELAY_MS"]) + int(given["ITERATE_DRAIN_MS"]) < seconds * 1000
+    file = tmp_path / "lakehouse.toml"
+    file.write_text(document["config"], encoding="utf-8")
+    for service in tomllib.loads(document["config"]):
+        environ = clean_environ(**free_port_binds())
+        for each in document[service].get("secretFiles", ()):
+            (tmp_path / each["key"]).write_text("secret\n", encoding="utf-8")
+            environ[each["env"]] = str(tmp_path / each["key"])
+        command = [sys.executable, "-m", service, "--check", "--config", str(file)]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (service, done.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -213,9 +218,10 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"make (demo|test|up)\b", make_target),
     (r"\. \.venv/bin/activate$", "the tests run in such an environment already"),
     (
-        r"docker compose (up|exec)\b|deploy/compose_check\.sh",
+        r"(LAKEHOUSE_PORT=\S+ )?docker compose (up|exec)\b|deploy/compose_check\.sh",
         "needs a container engine; tests/test_deploy.py reads the files",
     ),
+    (r"helm install ", "needs a cluster; tests/test_kubernetes.py renders the chart"),
     (r"python3 deploy/langfuse_env\.py > \.env$", None),
     (r"lakehouse (iterate|sessions|brief) ", None),
     (r"lakehouse kinds$", None),
