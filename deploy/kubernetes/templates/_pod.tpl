@@ -58,14 +58,14 @@ name: {{ .service }}
 image: {{ include "lakehouse.image" .root }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 args: [{{ .service }}]
-{{- include "lakehouse.confined" . }}
+{{ include "lakehouse.confined" . }}
 ports:
   - {name: grpc, containerPort: 50051}
   {{- if .root.Values.metrics.port }}
   - {name: metrics, containerPort: {{ .root.Values.metrics.port }}}
   {{- end }}
 env:
-  {{- include "lakehouse.environment" . | nindent 2 }}
+  {{- include "lakehouse.environment" . | trim | nindent 2 }}
 lifecycle:
   preStop:
     exec:
@@ -103,7 +103,7 @@ grpc:
 {{- end -}}
 {{- end -}}
 
-{{- define "lakehouse.confined" }}
+{{- define "lakehouse.confined" -}}
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
