@@ -21,6 +21,9 @@ JOINED = "0af7651916cd43dd8448eb211c80319c"
 class Servicer(iterate_pb2_grpc.IterateServiceServicer):
     """Answers of one trace, whichever was named: as an earlier release does that knows nothing of the header."""
 
+    def Iterate(self, request: Any, context: grpc.ServicerContext) -> iterate_pb2.IterateResponse:
+        raise NotImplementedError
+
     def StreamIterate(self, request: Any, context: grpc.ServicerContext) -> Iterator[iterate_pb2.StreamIterateResponse]:
         response = iterate_pb2.IterateResponse(session_id="s", trace_id=JOINED, accepted=iterate_pb2.Accepted())
         yield iterate_pb2.StreamIterateResponse(response=response)
