@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import grpc
-
-Options = Sequence[tuple[str, Any]]
 
 
 @dataclass(slots=True, eq=False)
@@ -25,20 +23,19 @@ class RenewedChannel:
     """What a stub needs of a channel. A call begins on the channel of its moment and ends there: after `reconnect` new
     calls take the new one, and the old one is closed behind its last call. No call fails by it. For any thread."""
 
-    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None, options: Options) -> None:
-        """`credentials` None: plain text."""
-        self._target = target
-        self._options = options
+    def __init__(self, connect: Callable[[], grpc.Channel]) -> None:
+        """`connect` opens a channel with the credentials of the moment."""
+        self._connect = connect
         self._lock = threading.Lock()
-        self._now = self._open(credentials)
+        self._now = _Lent(connect())
         self._old: set[_Lent] = set()
         self._closed = False
 
-    def reconnect(self, credentials: grpc.ChannelCredentials | None) -> None:
-        """Take other credentials from the next call on. Raises ValueError where the channel is closed."""
+    def reconnect(self) -> None:
+        """Open a channel anew for the next call and those after it. Raises ValueError where this one is closed."""
         with self._lock:
             self._check_open()
-            old, self._now = self._now, self._open(credentials)
+            old, self._now = self._now, _Lent(self._connect())
             if old.calls:
                 self._old.add(old)
                 return
@@ -86,11 +83,6 @@ class RenewedChannel:
             return begun
 
         return call
-
-    def _open(self, credentials: grpc.ChannelCredentials | None) -> _Lent:
-        if credentials is None:
-            return _Lent(grpc.insecure_channel(self._target, self._options))
-        return _Lent(grpc.secure_channel(self._target, credentials, self._options))
 
     def _take(self) -> _Lent:
         # Under the lock, as is making a method of the channel: made of one that is being closed, it ends the process
