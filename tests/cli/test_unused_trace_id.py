@@ -24,6 +24,9 @@ class Servicer(iterate_pb2_grpc.IterateServiceServicer):
     def Iterate(self, request: Any, context: grpc.ServicerContext) -> iterate_pb2.IterateResponse:
         raise NotImplementedError
 
+    def GetSession(self, request: Any, context: grpc.ServicerContext) -> iterate_pb2.GetSessionResponse:
+        raise NotImplementedError
+
     def StreamIterate(self, request: Any, context: grpc.ServicerContext) -> Iterator[iterate_pb2.StreamIterateResponse]:
         response = iterate_pb2.IterateResponse(session_id="s", trace_id=JOINED, accepted=iterate_pb2.Accepted())
         yield iterate_pb2.StreamIterateResponse(response=response)

@@ -32,6 +32,9 @@ class Servicer(iterate_pb2_grpc.IterateServiceServicer):
             context.abort(grpc.StatusCode.INTERNAL, "no")
         return iterate_pb2.IterateResponse(session_id=context.peer())
 
+    def GetSession(self, request: Any, context: grpc.ServicerContext) -> iterate_pb2.GetSessionResponse:
+        raise NotImplementedError
+
     def StreamIterate(self, request: Any, context: grpc.ServicerContext) -> Iterator[iterate_pb2.StreamIterateResponse]:
         event = iterate_pb2.StreamIterateResponse(response=iterate_pb2.IterateResponse(session_id=context.peer()))
         yield event
