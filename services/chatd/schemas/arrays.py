@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 
 class Shape(NamedTuple):
     """What a schema says of arrays."""
@@ -46,15 +48,24 @@ def union_of_slots(slots: Sequence[Any], rest: Any) -> tuple[Any, bool]:
     if rest is True:
         # Anything may follow, so anything may stand anywhere.
         return True, True
-    alternatives: dict[str, Any] = {}
+    alternatives: dict[bytes, Any] = {}
     for slot in [*slots, *([] if rest is False else [rest])]:
         inner = slot.get("anyOf") if isinstance(slot, dict) and slot.keys() == {"anyOf"} else None
         for each in inner if isinstance(inner, list) else [slot]:
-            alternatives[json.dumps(each, sort_keys=True)] = each
+            alternatives[_text(each)] = each
     # Slots that say the same lose nothing.
-    lost = len({json.dumps(each, sort_keys=True) for each in slots}) > 1 or rest is not False
+    lost = len({_text(each) for each in slots}) > 1 or rest is not False
     found = [*alternatives.values()]
     return (found[0] if len(found) == 1 else {"anyOf": found}), lost
+
+
+def _text(schema: Any) -> bytes:
+    """Return a text that equal schemas have in common."""
+    try:
+        return orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        # An integer of more than 64 bits, or a lone surrogate.
+        return json.dumps(schema, sort_keys=True).encode()
 
 
 def _count(value: Any) -> int | None:

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from chatd.schemas.arrays import EVERY_ARRAY, shape_of, union_of_slots
 from chatd.schemas.dialects import DIALECTS, Dialect, DialectName
 from chatd.schemas.keywords import CLOSED_OBJECT, OF_A_KIND, OLDER_DRAFTS, READ, SILENT, STRUCTURE
@@ -344,4 +346,8 @@ def _may_be(kind: str, made: Mapping[str, Any]) -> bool:
 
 
 def _printed(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        # An integer of more than 64 bits, or a lone surrogate.
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
