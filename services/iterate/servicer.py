@@ -160,7 +160,8 @@ class _Events:
         self._deadline_s = deadline_s
 
     async def briefed(self, brief: Brief) -> None:
-        await self._send(iterate_pb2.StreamIterateResponse(brief=_brief(brief)))
+        facts = brief.knowledge.candidates_json if brief.candidates else ""
+        await self._send(iterate_pb2.StreamIterateResponse(brief=_brief(brief), candidates_json=facts))
 
     async def attempt_started(self, iteration: int, target: ModelTarget) -> None:
         await self._send(

@@ -48,24 +48,24 @@ def union_of_slots(slots: Sequence[Any], rest: Any) -> tuple[Any, bool]:
     if rest is True:
         # Anything may follow, so anything may stand anywhere.
         return True, True
-    alternatives: dict[bytes, Any] = {}
+    alternatives: dict[str, Any] = {}
     for slot in [*slots, *([] if rest is False else [rest])]:
         inner = slot.get("anyOf") if isinstance(slot, dict) and slot.keys() == {"anyOf"} else None
         for each in inner if isinstance(inner, list) else [slot]:
-            alternatives[_text(each)] = each
+            alternatives[text_of(each, sort=True)] = each
     # Slots that say the same lose nothing.
-    lost = len({_text(each) for each in slots}) > 1 or rest is not False
+    lost = len({text_of(each, sort=True) for each in slots}) > 1 or rest is not False
     found = [*alternatives.values()]
     return (found[0] if len(found) == 1 else {"anyOf": found}), lost
 
 
-def _text(schema: Any) -> bytes:
-    """Return a text that equal schemas have in common."""
+def text_of(schema: Any, *, sort: bool = False) -> str:
+    """Print `schema`; with `sort`, so that equal ones have one text."""
     try:
-        return orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(schema, option=orjson.OPT_SORT_KEYS if sort else None).decode()
     except TypeError:
         # An integer of more than 64 bits, or a lone surrogate.
-        return json.dumps(schema, sort_keys=True).encode()
+        return json.dumps(schema, ensure_ascii=False, separators=(",", ":"), sort_keys=sort)
 
 
 def _count(value: Any) -> int | None:
