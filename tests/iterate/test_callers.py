@@ -20,6 +20,7 @@ from fake_hops import FakeChatd, FakeValidated, Served, request, serving
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.errors import Fault, Reason
 from lakehouse.iterate.v1 import iterate_pb2
+from lakehouse.server import watched_files
 from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord, rfc3339
 from lakehouse.sessions.row import encode_row
 from lakehouse.tracing.receiver import TraceReceiver
@@ -184,6 +185,22 @@ async def test_64_calls_at_once_on_a_day_of_few_tokens_use_no_more_than_those_th
         assert fault.metadata["limit"] == "tokens_per_day"
         assert fault.retry_delay_ms is not None
         assert fault.retry_delay_ms > 1000 or fault.retry_delay_ms <= 86_400_001
+
+
+async def test_who_leaves_the_callers_file_and_comes_back_has_no_second_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched_files, "_POLL_S", 0.01)
+    text = 'kinds = ["*"]\nmodels = ["*"]\ntokens_per_day = 10\nsession_tokens_reserved = 1'
+    async with iterate_of(tmp_path, text) as served:
+        assert not isinstance(await asked(served), Fault)
+        whole = (tmp_path / "callers.toml").read_text()
+        for version in ("[callers.other]", whole):
+            replace_file(tmp_path / "callers.toml", version)
+            while (await asked(served)).reason is not (  # type: ignore[union-attr]
+                Reason.CALLER_QUOTA if version is whole else Reason.CALLER_UNKNOWN
+            ):
+                await asyncio.sleep(0.01)
 
 
 async def test_a_session_that_ends_badly_gives_its_place_back(tmp_path: Path) -> None:
