@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import structlog
 from caller_credentials import replace_file, sha256
-from fake_hops import FakeChatd, FakeValidated, Served, request, serving
+from fake_hops import FakeChatd, FakeValidated, Served, abort, request, serving
 
 from lakehouse.chatd.v1 import chatd_pb2
-from lakehouse.errors import Fault, Reason
+from lakehouse.errors import STATUS_DETAILS_KEY, Fault, Reason
 from lakehouse.iterate.v1 import iterate_pb2
 from lakehouse.server import watched_files
 from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord, rfc3339
@@ -141,6 +142,44 @@ async def test_the_caller_stands_in_row_root_log_line_and_hops(tmp_path: Path) -
     assert "caller:scheduler" in root.attributes["langfuse.trace.tags"]
     assert [line["caller"] for line in lines if line["event"] == "rpc"] == ["scheduler"]
     assert model.callers == ["scheduler"]
+
+
+@pytest.mark.parametrize("refusing", ["validated", "chatd"])
+@pytest.mark.parametrize("reason", [Reason.CALLER_UNKNOWN, Reason.CALLER_NOT_ALLOWED])
+async def test_a_hop_that_does_not_know_iterate_is_no_fault_of_the_caller(
+    tmp_path: Path, refusing: str, reason: Reason
+) -> None:
+    async def refuse(_: object, context: Any) -> Any:
+        metadata = {"denied": "rpc"} if reason is Reason.CALLER_NOT_ALLOWED else {}
+        status = Fault(reason, metadata=metadata).to_status()
+        code = next(each for each in grpc.StatusCode if each.name == Fault(reason).code)
+        await context.abort(code, status.message, ((STATUS_DETAILS_KEY, status.SerializeToString()),))
+
+    model, gate = Model(), FakeValidated(refuse if refusing == "validated" else no_brief)
+    if refusing == "chatd":
+        model.Complete = refuse  # type: ignore[assignment, method-assign]  # a fake of a fake
+    with structlog.testing.capture_logs() as lines:
+        async with serving(tmp_path, gate, model, **policy(tmp_path, 'kinds = ["*"]\nmodels = ["*"]')) as served:
+            fault = await asked(served)
+            (row,) = served.rows()
+    assert isinstance(fault, Fault)
+    assert (fault.code, fault.where) == ("UNAVAILABLE", refusing)
+    assert row["error"]["reason"] == fault.reason == f"{refusing.upper()}_UNREACHABLE"
+    assert model.asked == []
+    assert any(line["event"] == "a service refuses iterate's calls" for line in lines)
+
+
+async def test_a_kind_that_validated_shuts_out_ends_the_session_before_a_model_is_paid(tmp_path: Path) -> None:
+    async def refuse(_: object, context: Any) -> Any:
+        await abort(context, Reason.CALLER_NOT_ALLOWED)
+
+    model = Model()
+    policies = policy(tmp_path, 'kinds = ["*"]\nmodels = ["*"]')
+    async with serving(tmp_path, FakeValidated(refuse), model, **policies) as served:
+        fault = await asked(served)
+    assert isinstance(fault, Fault)
+    assert (fault.reason, fault.where) == (Reason.CALLER_NOT_ALLOWED, "validated")
+    assert model.asked == []
 
 
 async def test_without_callers_nobody_is_named(tmp_path: Path) -> None:
