@@ -166,11 +166,13 @@ def _rows_of_lines(lines: Iterable[bytes], today_s: float, older_max: int | None
     for line in lines:
         try:
             found = read_row_line(line)
-            is_of_today = parse_rfc3339(found.timestamp) / 1e6 >= today_s
+            unix_s = parse_rfc3339(found.timestamp) / 1e6
         except (RowBreach, ValueError):
             continue
-        if is_of_today:
+        if unix_s >= today_s:
             older = 0
-            yield json.loads(found.text)
+            # What a clock that ran ahead has stamped is of no day that is today.
+            if unix_s < today_s + DAY_S:
+                yield json.loads(found.text)
         elif older_max is not None and (older := older + 1) >= older_max:
             return

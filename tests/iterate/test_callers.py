@@ -320,6 +320,7 @@ async def test_of_the_log_the_rows_of_today_count_once_each_wherever_they_stand(
     log.write_bytes(
         b"".join(
             [*yesterday, row_of("a", "one", now_s), b"{torn\n", row_of("b", "two", now_s), row_of(None, "x", now_s)]
+            + [row_of("a", "ahead", now_s + DAY_S)]
         )
     )
     (tmp_path / "sessions.jsonl.1.gz").write_bytes(
