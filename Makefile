@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # A person at a terminal sees how far an installation is.
 QUIET := $(shell test -t 2 || echo --quiet)
 UV := $(VENV)/bin/uv
-# A file's tests share servers, and stay together. More workers than four ask more of a machine than they spare.
+# What shares servers stays together (tests/conftest.py). More workers than four ask more of a machine than they spare.
 IN_PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help setup demo up test check coverage test-lowest format protos parity locks bench conformance clean

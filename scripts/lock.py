@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCKS = {
     "uv.txt": ["requirements/uv.in"],
     "server.txt": ["pyproject.toml", "--extra", "server"],
-    "dev.txt": ["pyproject.toml", "--extra", "server", "--group", "dev"],
+    "dev.txt": ["pyproject.toml", "--extra", "server", "--extra", "page", "--group", "dev"],
     # The lowest releases that pyproject.toml allows: `make test-lowest` shows that the floors are true.
-    "lowest.txt": ["pyproject.toml", "--extra", "server", "--resolution", "lowest-direct"],
+    "lowest.txt": ["pyproject.toml", "--extra", "server", "--extra", "page", "--resolution", "lowest-direct"],
     "conformance.txt": ["requirements/conformance.in"],
     "bench.txt": ["requirements/bench.in"],
 }

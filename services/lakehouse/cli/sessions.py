@@ -20,6 +20,7 @@ _COMMANDS = {
     "verify": "sessions_upkeep",
     "compact": "sessions_upkeep",
     "report": "sessions_figures",
+    "serve": "sessions_serve",
     "replay": "sessions_replay",
 }
 
