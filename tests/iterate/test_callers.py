@@ -319,8 +319,14 @@ async def test_of_the_log_the_rows_of_today_count_once_each_wherever_they_stand(
     yesterday = [row_of("a", f"old-{number}", now_s - DAY_S) for number in range(5)]
     log.write_bytes(
         b"".join(
-            [*yesterday, row_of("a", "one", now_s), b"{torn\n", row_of("b", "two", now_s), row_of(None, "x", now_s)]
-            + [row_of("a", "ahead", now_s + DAY_S)]
+            [
+                *yesterday,
+                row_of("a", "one", now_s),
+                b"{torn\n",
+                row_of("b", "two", now_s),
+                row_of(None, "x", now_s),
+                row_of("a", "ahead", now_s + DAY_S),
+            ]
         )
     )
     (tmp_path / "sessions.jsonl.1.gz").write_bytes(
