@@ -22,7 +22,10 @@ NAMES = ("iterate", "chatd", "validated")
 CLIENT_HALF = (
     "trace_context.py",
     "errors.py",
+    "channels.py",
     "clients.py",
+    "iterate_clients.py",
+    "repeated_calls.py",
     "spec_member.py",
     "message_fields.py",
     "near_names.py",

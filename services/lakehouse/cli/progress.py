@@ -35,6 +35,9 @@ def show(event: iterate_pb2.StreamIterateResponse, console: Console) -> None:
         console.print(f"  [dim]{escape(_short(answered.raw))}[/dim]")
     elif which == "attempt_finished":
         _show_attempt(event.attempt_finished, console)
+    elif which == "response" and event.response.recalled:
+        console.print(f"[bold]recalled[/bold]: session {escape(event.response.session_id)} was answered before")
+        show_session(event.response, console)
     elif which == "response":
         _show_outcome(event.response, console)
 
@@ -71,6 +74,17 @@ def _show_attempt(attempt: iterate_pb2.Attempt, console: Console) -> None:
     if attempt.parse_problem:
         console.print(f"    {escape(attempt.parse_problem)}")
     _show_findings(attempt.findings, console)
+
+
+def show_session(response: iterate_pb2.IterateResponse, console: Console) -> None:
+    """Print a session that ended by an outcome, whole."""
+    if response.HasField("brief"):
+        _show_brief(response.brief, console)
+    for attempt in response.attempts:
+        console.print(f"[bold]attempt {attempt.iteration}[/bold]: {escape(attempt.provider)}/{escape(attempt.model)}")
+        console.print(f"  [dim]{escape(_short(attempt.raw))}[/dim]")
+        _show_attempt(attempt, console)
+    _show_outcome(response, console)
 
 
 def _show_outcome(response: iterate_pb2.IterateResponse, console: Console) -> None:

@@ -16,6 +16,7 @@ from lakehouse.cli.sessions_output import (
     progress_display,
     safe,
 )
+from lakehouse.sessions.record import RECALL_HOURS
 
 
 @click.command("verify", short_help="Counts whole, torn, foreign and duplicate rows.")
@@ -32,7 +33,7 @@ from lakehouse.cli.sessions_output import (
 @click.option(
     "--recall-hours",
     type=click.FloatRange(min=0),
-    default=24.0,
+    default=RECALL_HOURS,
     show_default=True,
     help="iterate's recall_hours: a row of a used id that ended later is `reused` and no duplicate.",
 )
@@ -94,6 +95,13 @@ def verify(log_path: Path, problems_max: int, recall_hours: float, *, canonical:
     help="Leave files that were written less than so many seconds ago.",
 )
 @click.option(
+    "--recall-hours",
+    type=click.FloatRange(min=0),
+    default=RECALL_HOURS,
+    show_default=True,
+    help="Leave files of the last so many hours, from which iterate answers a repeated call: its recall_hours.",
+)
+@click.option(
     "--memory",
     "memory_mib",
     type=click.IntRange(min=256),
@@ -103,7 +111,7 @@ def verify(log_path: Path, problems_max: int, recall_hours: float, *, canonical:
 )
 @json_option
 @one_line_errors
-def compact(log_path: Path, settle_s: float, memory_mib: int, *, as_json: bool) -> None:
+def compact(log_path: Path, settle_s: float, recall_hours: float, memory_mib: int, *, as_json: bool) -> None:
     """Turn the rotated files beside the log into ZSTD Parquet by day, in the folder `<log>.parquet`, and remove each
     once its Parquet was read back and compared with it; then merge the small files of each day into few. The live file
     is never touched.
@@ -111,7 +119,7 @@ def compact(log_path: Path, settle_s: float, memory_mib: int, *, as_json: bool) 
     May be killed and run again at any moment. Run it when logrotate is not at work (from its `postrotate`, or at
     another hour), since a compressor that has a file open finishes it under the old name.
 
-    Exit status 1: a file or a day was left as it is; the reason says what to do.
+    Exit status 1: a file or a day was left as it is, but for --recall-hours; the reason says what to do.
     """
     import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
 
@@ -125,6 +133,7 @@ def compact(log_path: Path, settle_s: float, memory_mib: int, *, as_json: bool) 
             for outcome in compact_log(
                 log_path,
                 settle_s=settle_s,
+                recall_hours=recall_hours,
                 memory_bytes=memory_bytes,
                 progress=display.advance,
                 on_start=display.start,
@@ -152,5 +161,5 @@ def compact(log_path: Path, settle_s: float, memory_mib: int, *, as_json: bool) 
         print_json([asdict(outcome) for outcome in outcomes])
     elif not outcomes:
         click.echo("Nothing to compact: no rotated file stands beside the live one.")
-    if days_left or not all(outcome.compacted for outcome in outcomes):
+    if days_left or not all(outcome.compacted or outcome.recalled for outcome in outcomes):
         raise click.exceptions.Exit(1)
