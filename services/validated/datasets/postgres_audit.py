@@ -29,7 +29,10 @@ async def find_strays(
             continue
         rows, spaced, unknown = (await cursor.fetchall())[0]
         if spaced:
-            return f"{companion.shown}: {spaced} of {rows} rows are NULL or have spaces around a text; trim them"
+            return (
+                f"{companion.shown}: {spaced} of {rows} rows have no text, one for all, spaces around it or what "
+                "does not print; mend them"
+            )
         total = f"{companion.shown}: {unknown} of {rows} rows name a worker who is not in the roster"
         if unknown > table.companions_unknown_max * rows:
             limit = f"more than {table.companions_unknown_max:.2%}"
