@@ -121,10 +121,10 @@ async def test_a_changed_row_is_seen_and_an_unchanged_table_keeps_its_version(
         # Written anew and in another order, the rows are the same.
         await database.run('UPDATE "pa""rts" SET name = name WHERE sku = \'A-1\'')
         dataset.reload()
-        await until(lambda: dataset.counts()["loads"] >= 2)
+        await until(lambda: dataset.counts()["loads"] >= 2, seconds=60)
         assert dataset.current()[1].version == before[1].version
         await database.run('UPDATE "pa""rts" SET price = 25')
-        await until(lambda: dataset.current()[1].version != before[1].version)
+        await until(lambda: dataset.current()[1].version != before[1].version, seconds=60)
         changed, old = dataset.current()[0].row("A-1"), before[0].row("A-1")
         assert changed is not None
         assert old is not None
@@ -138,7 +138,7 @@ async def test_a_version_query_names_the_version_and_says_when_to_read(database:
     async with LoadedDataset("parts", database.table(tmp_path, version_query=query, refresh_s=1)).open() as dataset:
         assert dataset.current()[1].version == "2026-11%a"
         await database.run('UPDATE "pa""rts" SET price = 25', "UPDATE release SET version = '2026-12'")
-        await until(lambda: dataset.current()[1].version == "2026-12")
+        await until(lambda: dataset.current()[1].version == "2026-12", seconds=60)
         row = dataset.current()[0].row("A-1")
         assert row is not None
         assert row.values["price"] == 25
@@ -153,11 +153,11 @@ async def test_a_table_that_was_altered_answers_nothing_until_it_is_what_was_con
             ('ALTER TABLE "pa""rts" RENAME TO others', 'ALTER TABLE others RENAME TO "pa""rts"'),
         ):
             await database.run(broken)
-            await until(lambda: bool(dataset.unready()))
+            await until(lambda: bool(dataset.unready()), seconds=60)
             with pytest.raises(RosterUnavailable):
                 dataset.current()
             await database.run(mended)
-            await until(lambda: not dataset.unready())
+            await until(lambda: not dataset.unready(), seconds=60)
             assert dataset.current()[0].row_count == 2
 
 
@@ -166,7 +166,7 @@ async def test_rows_that_cannot_be_used_leave_the_old_ones_and_are_named(databas
     async with LoadedDataset("parts", table).open() as dataset:
         await database.run("INSERT INTO \"pa\"\"rts\" VALUES ('A-1', 2, 0, true, '2026-03-01', NULL, NULL, 'Again')")
         with capture_logs() as logs:
-            await until(lambda: dataset.state()["refused"] == 1)
+            await until(lambda: dataset.state()["refused"] == 1, seconds=60)
         assert dataset.current()[0].row_count == 2
         assert any("stands in row 1 already" in str(each.get("problems")) for each in logs)
     for value, words in (
@@ -192,10 +192,10 @@ async def test_a_table_that_has_shrunk_or_is_empty_is_refused(database: Database
     )
     async with LoadedDataset("parts", database.table(tmp_path)).open() as dataset:
         await database.run('DELETE FROM "pa""rts" WHERE sku LIKE \'B-%\'')
-        await until(lambda: dataset.state()["refused"] == 1)
+        await until(lambda: dataset.state()["refused"] == 1, seconds=60)
         assert dataset.current()[0].row_count == 100
         dataset.reload()  # once it is asked for, it is loaded
-        await until(lambda: dataset.current()[0].row_count == 2)
+        await until(lambda: dataset.current()[0].row_count == 2, seconds=60)
     await database.run('TRUNCATE "pa""rts"')
     assert "has no rows that this role can see" in await refusal(database.table(tmp_path), tmp_path)
     assert "more than 1 rows" in await refusal_of_many(database, tmp_path)
@@ -230,13 +230,13 @@ async def test_a_database_that_is_gone_leaves_the_rows_until_they_are_too_old(
                 f"ALTER ROLE {role} NOLOGIN",
                 f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'",
             )
-            await until(lambda: dataset.state()["refused"] == 1)
+            await until(lambda: dataset.state()["refused"] == 1, seconds=60)
             assert dataset.current()[0].row_count == 2
             now = time.time
             monkeypatch.setattr(time, "time", lambda: now() + 7200)
             assert "older than datasets.parts.max_age_s" in dataset.unready()[0]
             await database.run(f"ALTER ROLE {role} LOGIN")
-            await until(lambda: not dataset.unready())
+            await until(lambda: not dataset.unready(), seconds=60)
     finally:
         await database.run(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
