@@ -22,7 +22,7 @@ import grpc
 import pytest
 
 from lakehouse.cli.exit_status import SYSTEM_FAULT
-from lakehouse.clients import AsyncIterateClient
+from lakehouse.clients import AsyncIterateClient, IterateClient
 from lakehouse.errors import Fault
 from lakehouse.iterate.v1 import iterate_pb2
 
@@ -177,6 +177,14 @@ async def test_tls_towards_a_plain_listener_is_named(start_stack: Any, certifica
     assert [status for status, _ in outputs] == [SYSTEM_FAULT, 1]
 
 
+def sessions_until(
+    over: Callable[[], bool], client: IterateClient, request: iterate_pb2.IterateRequest, sessions: list[int]
+) -> None:
+    while not over():
+        assert client.iterate(request, timeout_s=30).WhichOneof("outcome") == "accepted"
+        sessions[-1] += 1
+
+
 async def test_certificates_and_authorities_are_replaced_under_load_without_a_failed_call(
     start_stack: Any, make_request: Callable[..., iterate_pb2.IterateRequest], certificates: Path
 ) -> None:
@@ -184,6 +192,7 @@ async def test_certificates_and_authorities_are_replaced_under_load_without_a_fa
     before = credentials(certificates)
     async with start_stack(**settings(certificates), **ages) as stack:
         client = AsyncIterateClient(stack.address, credentials=before)
+        in_thread = IterateClient(stack.address, credentials=before)
         over = asyncio.Event()
         sessions = [0] * 4
 
@@ -207,7 +216,8 @@ async def test_certificates_and_authorities_are_replaced_under_load_without_a_fa
                 while any(map(operator.lt, sessions, enough)):
                     await asyncio.sleep(0.05)
 
-        workers = [asyncio.create_task(work(number)) for number in range(4)]
+        in_a_thread = asyncio.to_thread(sessions_until, over.is_set, in_thread, make_request(), sessions)
+        workers = [asyncio.create_task(each) for each in (work(0), work(1), work(2), in_a_thread)]
         try:
             two = Authority(certificates, "two")
             old = (certificates / "ca.pem").read_text()
@@ -216,6 +226,7 @@ async def test_certificates_and_authorities_are_replaced_under_load_without_a_fa
             await replaced(1)
             two.issue()
             client.reconnect(credentials(certificates))
+            in_thread.reconnect(credentials(certificates))
             await replaced(2)
             trust(certificates, two)
             await replaced(3)
@@ -223,6 +234,7 @@ async def test_certificates_and_authorities_are_replaced_under_load_without_a_fa
             over.set()
             results = await asyncio.gather(*workers, return_exceptions=True)
             await client.close()
+            in_thread.close()
         async with AsyncIterateClient(stack.address, credentials=before) as late:
             with pytest.raises(Fault):
                 await late.iterate(make_request(), timeout_s=5)
