@@ -20,6 +20,8 @@ LOCKS = {
     "lowest.txt": ["pyproject.toml", "--extra", "server", "--extra", "page", "--resolution", "lowest-direct"],
     "conformance.txt": ["requirements/conformance.in"],
     "bench.txt": ["requirements/bench.in"],
+    # The schemas of Kubernetes, for tests/test_kubernetes.py: in an environment of their own, .tools/kubernetes.
+    "kubernetes.txt": ["requirements/kubernetes.in"],
 }
 
 

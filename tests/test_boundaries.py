@@ -30,6 +30,7 @@ CLIENT_HALF = (
     "message_fields.py",
     "near_names.py",
     "private_names.py",
+    "renewed_channel.py",
 )
 CLIENT_MAY_LOAD = {"grpc", "google", "lakehouse"}
 # Edges to gRPC: everything else in a service is domain code.

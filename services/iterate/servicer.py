@@ -199,7 +199,8 @@ class _Events:
         self._deadline_s = deadline_s
 
     async def briefed(self, brief: Brief) -> None:
-        await self._send(iterate_pb2.StreamIterateResponse(brief=brief_of(brief.record)))
+        facts = brief.knowledge.candidates_json if brief.candidates else ""
+        await self._send(iterate_pb2.StreamIterateResponse(brief=brief_of(brief.record), candidates_json=facts))
 
     async def attempt_started(self, iteration: int, target: ModelTarget) -> None:
         await self._send(

@@ -14,11 +14,15 @@ import grpc.aio
 
 from lakehouse.errors import Fault, Reason, from_rpc_error
 from lakehouse.private_names import answer_of
+from lakehouse.renewed_channel import RenewedChannel
 from lakehouse.repeated_calls import Address, TargetName, name_of
 
 # Answers carry the whole attempt history, so they may be larger than what a service takes in.
 OPTIONS: Final = (
-    ("grpc.enable_retries", 0),
+    # All that this repeats is a call that its server never looked at, since a connection ended; no name has a policy.
+    ("grpc.enable_retries", 1),
+    ("grpc.per_rpc_retry_buffer_size", 8 * 1024 * 1024),
+    ("grpc.service_config_disable_resolution", 1),
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.max_send_message_length", -1),
     ("grpc.lb_policy_name", "round_robin"),
@@ -74,7 +78,7 @@ class SyncClient:
         self._token = token
         self._target = target if channel is None else ""
         self._credentials = credentials
-        self._channel = self._open(target) if channel is None else channel
+        self._channel: Any = RenewedChannel(lambda: self._open(target)) if channel is None else channel
 
     def _open(self, target: str, *options: tuple[str, str]) -> grpc.Channel:
         if self._credentials is None:
@@ -105,6 +109,11 @@ class SyncClient:
             finally:
                 channel.close()
         raise _no_address(self._where)
+
+    def reconnect(self, credentials: grpc.ChannelCredentials | None) -> None:
+        """As for the async clients. A channel of the caller's own has no such thing."""
+        self._credentials = credentials
+        self._channel.reconnect()
 
     def close(self) -> None:
         self._channel.close()

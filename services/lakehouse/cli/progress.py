@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from rich.console import Console
 from rich.markup import escape
 
+from lakehouse.cli.facts_table import show_facts
 from lakehouse.iterate.v1 import iterate_pb2
 from lakehouse.validated.v1 import validated_pb2
 
@@ -16,6 +18,8 @@ _MARKS = {
     iterate_pb2.VERDICT_UNPARSABLE: "[yellow]✗ unparsable[/yellow]",
 }
 _RAW_CHARS_MAX = 400
+# The whole list is for `lakehouse brief`, whose --seed is the session's id.
+_CANDIDATES_SHOWN_MAX = 10
 
 
 def show(event: iterate_pb2.StreamIterateResponse, console: Console) -> None:
@@ -23,6 +27,7 @@ def show(event: iterate_pb2.StreamIterateResponse, console: Console) -> None:
     which = event.WhichOneof("event")
     if which == "brief":
         _show_brief(event.brief, console)
+        _show_candidates(event.candidates_json, console)
     elif which == "attempt_started":
         started = event.attempt_started
         asked = "/".join(part for part in (started.provider, started.model) if part) or "the default model"
@@ -60,6 +65,15 @@ def _show_brief(brief: iterate_pb2.Brief, console: Console) -> None:
     _show_findings(brief.findings, console)
 
 
+def _show_candidates(text: str, console: Console) -> None:
+    try:
+        candidates = json.loads(text) if text else []
+    except ValueError:
+        return
+    if isinstance(candidates, list) and all(isinstance(facts, dict) for facts in candidates):
+        show_facts(candidates, console, rows_max=_CANDIDATES_SHOWN_MAX)
+
+
 def _show_findings(findings: Iterable[validated_pb2.Finding], console: Console) -> None:
     for finding in findings:
         console.print(
@@ -94,7 +108,8 @@ def _show_outcome(response: iterate_pb2.IterateResponse, console: Console) -> No
         console.print(f"[bold green]accepted[/bold green] after {attempts} in {response.duration_ms} ms")
         console.print(f"  {escape(response.accepted.artifact_json)}")
     elif response.max_iter_exhausted.infeasible:
-        console.print("[bold yellow]not accepted[/bold yellow]: no model was asked, since no answer can pass")
+        why = "; ".join(escape(finding.message) for finding in response.brief.findings) or "no answer can pass"
+        console.print(f"[bold yellow]not accepted[/bold yellow]: infeasible, no model was asked: {why}")
     else:
         why = "attempts exhausted"
         if response.max_iter_exhausted.token_budget_spent:

@@ -214,15 +214,17 @@ class ModelAnswered(_message.Message):
     def __init__(self, iteration: _Optional[int] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., raw: _Optional[str] = ..., chat_ms: _Optional[int] = ...) -> None: ...
 
 class StreamIterateResponse(_message.Message):
-    __slots__ = ("attempt_started", "model_answered", "attempt_finished", "response", "brief")
+    __slots__ = ("attempt_started", "model_answered", "attempt_finished", "response", "brief", "candidates_json")
     ATTEMPT_STARTED_FIELD_NUMBER: _ClassVar[int]
     MODEL_ANSWERED_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FINISHED_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_FIELD_NUMBER: _ClassVar[int]
     BRIEF_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_JSON_FIELD_NUMBER: _ClassVar[int]
     attempt_started: AttemptStarted
     model_answered: ModelAnswered
     attempt_finished: Attempt
     response: IterateResponse
     brief: Brief
-    def __init__(self, attempt_started: _Optional[_Union[AttemptStarted, _Mapping]] = ..., model_answered: _Optional[_Union[ModelAnswered, _Mapping]] = ..., attempt_finished: _Optional[_Union[Attempt, _Mapping]] = ..., response: _Optional[_Union[IterateResponse, _Mapping]] = ..., brief: _Optional[_Union[Brief, _Mapping]] = ...) -> None: ...
+    candidates_json: str
+    def __init__(self, attempt_started: _Optional[_Union[AttemptStarted, _Mapping]] = ..., model_answered: _Optional[_Union[ModelAnswered, _Mapping]] = ..., attempt_finished: _Optional[_Union[Attempt, _Mapping]] = ..., response: _Optional[_Union[IterateResponse, _Mapping]] = ..., brief: _Optional[_Union[Brief, _Mapping]] = ..., candidates_json: _Optional[str] = ...) -> None: ...
