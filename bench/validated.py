@@ -3,6 +3,7 @@
     python bench/validated.py [--workers 1000000] [--postgres DSN]
     python bench/validated.py --before CHECKOUT
     python bench/validated.py --gate 100000
+    python bench/validated.py --declared 15
 
 The first form starts ``python -m validated`` on a roster of so many workers and measures: time to load, memory,
 validations a second, the server's CPU for one validation beside that for an empty RPC (a health check), latencies
@@ -14,6 +15,9 @@ turns: load cold and warm, private memory, look-ups of one id and of 15, suggest
 
 The third form makes so many artifacts by random edits of the example roster, runs each through FillValidator, and
 exits with 1 where one is accepted that an independent oracle finds wrong, or refused that it finds right.
+
+The fourth form holds a declared kind (the quote of examples/catalogue, without its rules) beside ``fill``, in turns in
+this process: microseconds of one validation of so many elements that are all right, and how many times as much it is.
 """
 
 from __future__ import annotations
@@ -39,6 +43,7 @@ sys.path[:0] = [str(ROOT / "services"), str(ROOT / "tests" / "support")]
 
 import grpc  # noqa: E402  after the path
 import psycopg  # noqa: E402
+from catalogue import QUOTE, catalogue_table, products, quoted_lines  # noqa: E402
 from fill_edits import edited, is_right  # noqa: E402
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 from rosters import EXAMPLES, example_rows  # noqa: E402
@@ -48,14 +53,16 @@ from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc  # noqa: E4
 from validated.config import LimitsTable, RosterTable  # noqa: E402
 from validated.datasets.file import FileRoster  # noqa: E402
 from validated.datasets.index import RosterIndex  # noqa: E402
+from validated.datasets.loaded_dataset import Datasets  # noqa: E402
 from validated.datasets.near import near_workers  # noqa: E402
 from validated.datasets.postgres import PostgresRoster  # noqa: E402
 from validated.datasets.worker import Draw, Question, Wanted, WorkerLookup  # noqa: E402
 from validated.findings import Findings  # noqa: E402
 from validated.kinds import KINDS  # noqa: E402
+from validated.kinds.declared.kind import DeclaredKind  # noqa: E402
 from validated.kinds.fill import FillValidator  # noqa: E402
 from validated.kinds.fill_terms import FillTerms  # noqa: E402
-from validated.kinds.spec import read_spec  # noqa: E402
+from validated.kinds.spec import Spec, read_spec  # noqa: E402
 from validated.kinds.validator import Task, Tools  # noqa: E402
 
 ROLES = ("forklift operator", "picker packer", "welder", "CDL driver", "machine operator", "general laborer")
@@ -364,6 +371,49 @@ async def gate(cases: int, seed: int) -> int:
     return wrongly_accepted + wrongly_refused
 
 
+async def declared(elements: int, rounds: int) -> dict[str, Any]:
+    """Take the fourth form. What iterate sends was read before: the judgement alone is timed."""
+    workers = [row for row in example_rows() if row["role"] == "picker packer" and row["active"] == "true"]
+    skus = [sku for sku, row in products().items() if row["discontinued"] == "no"]
+    random_, calls = random.Random(18), 400
+    taken: dict[str, list[float]] = {"fill": [], "declared": []}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "quote.toml"
+        head, _, rest = QUOTE.read_text(encoding="utf-8").partition("[[rules]]")
+        path.write_text(head + rest[rest.index("[brief]") :], encoding="utf-8")
+        tables = {"catalogue": catalogue_table(Path(folder))}
+        async with (
+            FileRoster(RosterTable(path=EXAMPLES / "workers.csv"), near_ms=0).open() as roster,
+            Datasets(tables).open() as datasets,
+        ):
+            fill, quote = FillValidator(Tools(roster, LimitsTable())), DeclaredKind(path, datasets, LimitsTable())
+            of_fill = read_spec(
+                validated_pb2.ValidateRequest(kind="fill", fill={"role": "picker packer", "count": elements}), KINDS
+            )
+            of_quote = Spec("quote", None, json.dumps({"count": elements}))
+            for _ in range(rounds):
+                people = [random_.sample(workers, elements) for _ in range(calls)]
+                fills = [
+                    {"workers": [{"worker_id": row["worker_id"], "name": row["name"]} for row in each]}
+                    for each in people
+                ]
+                quotes = [quoted_lines(random_.sample(skus, elements)) for _ in range(calls)]
+                jobs: tuple[tuple[str, Any, Any, Any], ...] = (
+                    ("fill", fill, of_fill, fills),
+                    ("declared", quote, of_quote, quotes),
+                )
+                for name, validator, spec, artifacts in jobs:
+                    started = time.perf_counter()
+                    for artifact in artifacts:
+                        findings = Findings(100)
+                        await validator.validate(artifact, spec, findings)
+                        assert not findings.any, findings.kept
+                    taken[name].append((time.perf_counter() - started) / calls * 1e6)
+    medians = {f"{name}_us": round(statistics.median(each), 1) for name, each in taken.items()}
+    times = statistics.median(b / a for a, b in zip(taken["fill"], taken["declared"], strict=True))
+    return {"elements": elements, "rounds": rounds, **medians, "times": round(times, 2)}
+
+
 def compare(before: Path, workers: int, rounds: int) -> dict[str, Any]:
     """Return the second form: figures of `before` and of this checkout, and the machine's load in each round."""
     taken: dict[str, list[dict[str, float]]] = {"before": [], "after": []}
@@ -438,6 +488,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=4000, help="calls of each sort in a round")
     parser.add_argument("--postgres", default=os.environ.get("LAKEHOUSE_TEST_POSTGRES", ""), metavar="DSN")
     parser.add_argument("--gate", type=int, default=0, metavar="N", help="run N artifacts through the gate instead")
+    parser.add_argument("--declared", type=int, default=0, metavar="N", help="a declared kind of N elements by fill")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
         "--before", type=Path, metavar="CHECKOUT", help="another checkout's roster engine beside this one"
@@ -445,6 +496,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.before:
         print(json.dumps(compare(arguments.before, arguments.workers, arguments.rounds), indent=2))
+        return
+    if arguments.declared:
+        print(json.dumps(asyncio.run(declared(arguments.declared, max(arguments.rounds, 11)))))
         return
     if arguments.gate:
         sys.exit(1 if asyncio.run(gate(arguments.gate, arguments.seed)) else 0)

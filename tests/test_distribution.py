@@ -50,6 +50,7 @@ def test_stubs_protos_types_and_the_example_roster_are_in_it(wheel: zipfile.ZipF
         assert f"{service}/__main__.py" in names
     assert "lakehouse/py.typed" in names
     assert "lakehouse/examples/roster/workers.csv" in names
+    assert "lakehouse/examples/catalogue/kinds/quote.toml" in names
     assert "chatd/providers/default_script.toml" in names
     viewer = "lakehouse/sessions/query/viewer"
     assert {f"{viewer}/templates/base.html", f"{viewer}/assets/page.css", f"{viewer}/assets/live.js"} <= names

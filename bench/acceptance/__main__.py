@@ -15,7 +15,9 @@ import tempfile
 import time
 from collections import Counter, deque
 from pathlib import Path
+from typing import NoReturn
 
+from bench.acceptance.catalogue import acceptance
 from bench.acceptance.chart import draw
 from bench.acceptance.report import Report, write
 from bench.acceptance.run import Ran, run, together
@@ -33,6 +35,8 @@ _VERSIONS = "import importlib.metadata as m; print('llama-cpp-python', m.version
 def main() -> None:
     """Exit with 1 where a process does not come up, or where a phantom was accepted."""
     arguments = _arguments()
+    if arguments.catalogue:
+        _catalogue(arguments)
     report, failure = None, ""
     try:
         find_model()
@@ -50,6 +54,16 @@ def main() -> None:
         (ROOT / "bench" / "acceptance.svg").write_text(draw(report.arms), encoding="utf-8")
     if any(arm.phantoms for arm in report.arms):
         sys.exit(1)
+
+
+def _catalogue(arguments: argparse.Namespace) -> NoReturn:
+    try:
+        find_model()
+        text, good = asyncio.run(acceptance(arguments))
+    except (ModelError, StackError) as error:
+        sys.exit(str(error))
+    print(text)
+    sys.exit(0 if good else 1)
 
 
 async def _run(arguments: argparse.Namespace, versions: str) -> Report:
@@ -117,6 +131,13 @@ def _end_by_signal() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.acceptance", description=__doc__)
     parser.add_argument("--tasks", type=int, default=60)
+    parser.add_argument(
+        "--catalogue",
+        type=int,
+        default=0,
+        metavar="N",
+        help="N quotes of the declared kind of examples/catalogue instead",
+    )
     parser.add_argument("--seed", type=int, default=16, help="of the tasks and of the candidates")
     parser.add_argument("--candidates", type=int, default=16, help="the most that are offered")
     parser.add_argument("--threads", type=int, default=1, help="of the model's server")

@@ -23,13 +23,15 @@ from lakehouse.server.tracing_setup import open_tracing
 from lakehouse.settings import read_secret
 from lakehouse.trace_context import read_hop_context
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
-from validated.config import ValidatedTable
-from validated.datasets.dataset_files import Datasets
+from validated.config import DatasetTable, RosterTable, ValidatedTable
 from validated.datasets.file import FileRoster
+from validated.datasets.loaded_dataset import Datasets
 from validated.datasets.postgres import PostgresRoster
+from validated.datasets.postgres_dataset import database_of
 from validated.kinds import KindError, find_kinds, make_validators
 from validated.kinds.declared.declaration import DeclarationError
 from validated.kinds.declared.registry import Kinds, check_kinds
+from validated.kinds.declared.shown import People
 from validated.kinds.validator import Tools
 from validated.servicer import ValidateServicer
 
@@ -49,12 +51,14 @@ async def compose(config: ValidatedTable, runtime: Runtime) -> AsyncIterator[Reg
             )
         except KindError as error:
             raise StartError(str(error)) from None
-        datasets = await stack.enter_async_context(Datasets(config.datasets).open())
-        runtime.metrics.export("lakehouse_dataset", datasets.metrics, gauges=_DATASET_GAUGES, label="dataset")
+        datasets = Datasets(config.datasets, config.roster)
+        people = People(config.candidate_facts, config.roster.region)
         try:
-            kinds = Kinds(validators, config.kinds_dir, datasets, config.limits)
+            kinds = Kinds(validators, config.kinds_dir, datasets, config.limits, people)
         except DeclarationError as error:
             raise StartError(str(error)) from None
+        await stack.enter_async_context(datasets.open())
+        runtime.metrics.export("lakehouse_dataset", datasets.metrics, gauges=_DATASET_GAUGES, label="dataset")
         servicer = ValidateServicer(kinds, tracing, config.limits)
         yield Registration(
             service_names=(validated_pb2.DESCRIPTOR.services_by_name["ValidateService"].full_name,),
@@ -88,16 +92,20 @@ def check(config: ValidatedTable) -> Iterator[str]:
         yield f"kinds: {error}"
     if config.kinds_dir is not None:
         try:
-            yield from check_kinds(config.kinds_dir, Datasets(config.datasets), config.limits)
+            people = People(config.candidate_facts, config.roster.region)
+            yield from check_kinds(config.kinds_dir, Datasets(config.datasets, config.roster), config.limits, people)
         except DeclarationError as error:
             yield f"kinds_dir: {error}"
-    table = config.roster
-    if table.backend == "postgres":
-        try:
-            psycopg.conninfo.conninfo_to_dict(read_secret(table.postgres.conninfo, table.postgres.conninfo_file))
-        except psycopg.Error:
-            # Its message may repeat the password.
-            yield "roster.postgres.conninfo: neither a libpq connection string nor a URI"
+    named: dict[str, DatasetTable | RosterTable] = {"roster": config.roster}
+    named |= {f"datasets.{name}": table for name, table in config.datasets.items()}
+    for setting, table in named.items():
+        database = database_of(table)
+        if database is not None:
+            try:
+                psycopg.conninfo.conninfo_to_dict(read_secret(database.conninfo, database.conninfo_file))
+            except psycopg.Error:
+                # Its message may repeat the password.
+                yield f"{setting}.postgres.conninfo: neither a libpq connection string nor a URI"
 
 
 def missing(config: ValidatedTable) -> Iterator[str]:
@@ -109,7 +117,7 @@ def missing(config: ValidatedTable) -> Iterator[str]:
             if path is not None and (problem := _unreadable(path)):
                 yield f"roster.{key}: {path}: {problem}"
     for name, dataset in config.datasets.items():
-        if problem := _unreadable(dataset.path):
+        if dataset.backend == "file" and (problem := _unreadable(dataset.path)):
             yield f"datasets.{name}.path: {dataset.path}: {problem}"
 
 

@@ -24,13 +24,35 @@ CANDIDATE_FACTS: Final[tuple[CandidateFact, ...]] = get_args(CandidateFact)
 _NO_FILES_ENCODING: Final = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7", "undefined")
 
 
-class PostgresTable(Table):
-    """Roster in PostgreSQL. Names are identifiers, quoted by the driver; a role that may only read them is enough."""
+class DatabaseTable(Table):
+    """What the roster and a dataset in PostgreSQL have in common. Names are identifiers, quoted by the driver; a role
+    that may only read them is enough."""
 
     conninfo: SecretStr = SecretStr("")
     """libpq connection string or URI. By environment or by `conninfo_file`: it may hold a password."""
     conninfo_file: Path | None = None
+    """A file that holds it, read again at each connection."""
     schema_name: Name = "public"
+    """The schema of the table."""
+    table: Name
+    """A table or a view."""
+    connect_timeout_ms: Annotated[int, Field(ge=10, le=600_000)] = 2000
+    """The longest wait for a connection."""
+    replica_lag_max_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 60_000
+    """How far a standby may be behind; past it nothing is read from it until it has caught up. A standby that has
+    replayed all that it received, and that receives, is not behind; otherwise its age is that of the last transaction
+    that it replayed. A primary is never behind. 0: any, and nothing is asked (for a server that lacks PostgreSQL's
+    functions of replay).
+    """
+
+    def is_given_once(self) -> bool:
+        """Whether there is a connection string, in one place."""
+        return bool(self.conninfo.get_secret_value()) + (self.conninfo_file is not None) == 1
+
+
+class PostgresTable(DatabaseTable):
+    """Roster in PostgreSQL, asked at each look-up."""
+
     table: Name = "workers"
     """Its names are asked for by an expression: with more than some 50,000 rows it should have an index on it
     (`python -m validated.datasets.names` prints the statement).
@@ -47,14 +69,6 @@ class PostgresTable(Table):
     pool_max: Annotated[int, Field(ge=1, le=100)] = 8
     statement_timeout_ms: Annotated[int, Field(ge=10, le=600_000)] = 2000
     """The longest look-up; a nearer deadline of the caller counts instead."""
-    connect_timeout_ms: Annotated[int, Field(ge=10, le=600_000)] = 2000
-    """The longest wait for a connection out of the pool."""
-    replica_lag_max_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 60_000
-    """How far a standby may be behind; past it look-ups answer ROSTER_UNAVAILABLE until it has caught up. A standby
-    that has replayed all that it received, and that receives, is not behind; otherwise its age is that of the last
-    transaction that it replayed. A primary is never behind. 0: any, and nothing is asked (for a server that lacks
-    PostgreSQL's functions of replay).
-    """
     audit_s: Annotated[int, Field(ge=1, le=86_400)] = 300
     """How often the tables are looked at beside the look-ups: columns, types, rights, spaces in companions."""
     row_security: Literal["refuse", "allow"] = "refuse"
@@ -62,6 +76,9 @@ class PostgresTable(Table):
     cannot be seen would count as none. On the workers' table hidden people are phantoms, and that is reported."""
     similarity: Literal["auto", "off"] = "auto"
     """`auto`: suggestions use pg_trgm where it is installed; `off`: only workers who fit the spec are suggested."""
+
+
+_ONE_CONNINFO: Final = "backend postgres needs postgres.conninfo or postgres.conninfo_file, one of them"
 
 
 def _refuse_twice(setting: str, columns: Mapping[str, str]) -> None:
@@ -77,7 +94,7 @@ class FilesTable(Table):
     """The rows: .csv, .tsv, .jsonl, .ndjson (these also with .gz or .zst) or .parquet, in any case; or a folder of such
     files. Taken to the letter. Replace it by a rename; it is then loaded by itself."""
     ignore_columns: tuple[str, ...] = ()
-    """Columns of the file or table that look like ours and are not. Such a column is refused unless it stands in
+    """Columns of the file or the table that look like ours and are not. Such a column is refused unless it stands in
     `columns` or here: a column `Active` that nobody reads would make everybody active."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     """What parts the columns of .csv (.tsv has tabs)."""
@@ -90,7 +107,8 @@ class FilesTable(Table):
     allow_shrink: bool = False
     """Take files that have shrunk beyond `shrink_max`."""
     max_age_s: Annotated[int, Field(ge=0, le=315_360_000)] = 0
-    """How old the file may be, by its time of modification; past it there is a warning each minute. 0: any."""
+    """How old the file may be, by its time of modification, or of a dataset in PostgreSQL the time since it was last
+    read or known to be unchanged; past it there is a warning each minute. 0: any."""
     max_age_action: Literal["warn", "close"] = "warn"
     """`close`: past `max_age_s` look-ups answer ROSTER_UNAVAILABLE."""
     index_dir: Path | None = None
@@ -101,6 +119,7 @@ class FilesTable(Table):
     """How often the files are looked at. A change is loaded once it has held still for one such time; SIGHUP loads at
     once; a load that failed for a reason that may pass (a permission, a killed reader) is tried again each time."""
     rows_max: Annotated[int, Field(ge=1, le=50_000_000)] = 10_000_000
+    """The most rows; more are refused."""
     load_ms: Annotated[int, Field(ge=1000, le=3_600_000)] = 600_000
     """The longest load; past it the old rows stay."""
     load_memory_mb: Annotated[int, Field(ge=64, le=65_536)] = 512
@@ -151,16 +170,17 @@ class RosterTable(FilesTable):
             if theirs in self.ignore_columns:
                 raise ValueError(f'columns: "{theirs}" stands in ignore_columns, too')
         _refuse_twice("columns", self.columns)
-        given = bool(self.postgres.conninfo.get_secret_value()) + (self.postgres.conninfo_file is not None)
         if self.region not in phonenumbers.SUPPORTED_REGIONS:
             raise ValueError(f'region: "{self.region}" is no region with phone numbers; two letters such as US, GB, DE')
-        if self.backend == "postgres" and given != 1:
-            raise ValueError("backend postgres needs postgres.conninfo or postgres.conninfo_file, one of them")
+        if self.backend == "postgres" and not self.postgres.is_given_once():
+            raise ValueError(_ONE_CONNINFO)
         return self
 
 
 ColumnName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,62}$")]
 DatasetName = Annotated[str, Field(pattern="^[a-z][a-z0-9_-]{0,62}$")]
+ROSTER_DATASET: Final = "roster"
+"""The name by which declared kinds know the workers of the roster."""
 DatasetColumnType = Literal["text", "integer", "decimal", "boolean", "date", "instant", "labels"]
 KEY_TYPES: Final = ("text", "integer", "date")
 _KEY_COLUMNS_MAX: Final = 4
@@ -169,20 +189,54 @@ _COLUMNS_MAX: Final = 100
 _RESERVED_COLUMNS: Final = ("part", "row")
 
 
-class DatasetTable(FilesTable):
-    """One table of ground truth, `[validated.datasets.<name>]`: files with a key, read as strictly as the roster."""
+class DatasetPostgresTable(DatabaseTable):
+    """A dataset in PostgreSQL: it is read as a whole, in one transaction, and no look-up asks the database."""
 
+    refresh_s: Annotated[int, Field(ge=1, le=86_400)] = 60
+    """How often the table is read again; SIGHUP reads it at once. Where its rows are the same, the version is."""
+    version_query: Annotated[str, Field(max_length=2000)] = ""
+    """A query of one value that names the version of the table, the operator's own SQL, such as `SELECT max(version)
+    FROM releases`. It is asked every `poll_ms`, and the table is read when the value changes, not every `refresh_s`.
+    Empty: the version is a hash of the rows."""
+
+
+class DatasetTable(FilesTable):
+    """One table of ground truth, `[validated.datasets.<name>]`: files or a table in PostgreSQL with a key, read as
+    strictly as the roster."""
+
+    backend: Literal["file", "postgres"] = "file"
+    """Where the rows stand: in `path`, or in a table of a database."""
+    path: Path = Path()
+    """The rows: .csv, .tsv, .jsonl, .ndjson (these also with .gz or .zst) or .parquet, in any case; or a folder of such
+    files. Taken to the letter. Replace it by a rename; it is then loaded by itself."""
+    postgres: DatasetPostgresTable | None = None
+    """Where the table stands, for backend "postgres"."""
     key: Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=_KEY_COLUMNS_MAX)]
     """The columns whose values together name a row: of type text, integer or date, never empty, no two rows alike."""
     columns: Annotated[dict[ColumnName, DatasetColumnType], Field(min_length=1, max_length=_COLUMNS_MAX)]
-    """Each column that is read, with its type. A file that lacks one is refused; others of the file are not read.
+    """Each column that is read, with its type. A file or table that lacks one is refused; others are not read.
     text: at most 200 characters. integer: at most 18 digits. decimal: 19.90, never a float. boolean: true, yes, 1 and
     their opposites. date: 2026-12-05. instant: RFC 3339 with an offset. labels: a list of texts, or texts parted by
     ";"."""
     may_be_empty: tuple[ColumnName, ...] = ()
     """Columns in which a row may have no value. An empty value in any other column is refused."""
     source_columns: dict[ColumnName, str] = Field(default_factory=dict)
-    """Our column name to the file's, where they differ: {sku = "Article No."}."""
+    """Our column name to the file's or the table's, where they differ: {sku = "Article No."}."""
+
+    @model_validator(mode="after")
+    def _stands_in_one_place(self) -> DatasetTable:
+        is_file, has_path = self.backend == "file", "path" in self.model_fields_set
+        if is_file and not has_path:
+            raise ValueError('path is not configured: name the file, or set backend = "postgres"')
+        if has_path and not is_file:
+            raise ValueError('path is for backend = "file"; remove it, or the backend')
+        if is_file != (self.postgres is None):
+            raise ValueError('backend = "postgres" and the table [….postgres] go together; give both or neither')
+        if self.postgres is not None and not self.postgres.is_given_once():
+            raise ValueError(_ONE_CONNINFO)
+        if self.postgres is not None and 0 < self.max_age_s <= self.postgres.refresh_s:
+            raise ValueError("max_age_s must be more than postgres.refresh_s, after which the table is read again")
+        return self
 
     @model_validator(mode="after")
     def _usable(self) -> DatasetTable:
@@ -238,11 +292,21 @@ class ValidatedTable(ServerTable):
     never a phone number."""
     roster: RosterTable = RosterTable()
     datasets: dict[DatasetName, DatasetTable] = Field(default_factory=dict)
-    """Tables of ground truth beside the roster, by name, for the kinds of `kinds_dir`."""
+    """Tables of ground truth beside the roster, by name, for the kinds of `kinds_dir`. The roster's workers are the
+    dataset "roster", which needs no table: key worker_id."""
     kinds_dir: Path | None = None
     """The folder of declared kinds, one file `<kind>.toml` each. Read at the start and at SIGHUP: a file that is broken
     then is reported, and its old declaration stays. None: no kind is declared."""
     limits: LimitsTable = LimitsTable()
+
+    @field_validator("datasets")
+    @classmethod
+    def _leaves_the_roster(cls, datasets: dict[str, DatasetTable]) -> dict[str, DatasetTable]:
+        if ROSTER_DATASET in datasets:
+            raise ValueError(
+                f'"{ROSTER_DATASET}" is the dataset of [validated.roster], there in any case; call this another name'
+            )
+        return datasets
 
     @field_validator("roster")
     @classmethod

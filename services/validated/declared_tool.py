@@ -21,12 +21,12 @@ from lakehouse.errors import Fault
 from lakehouse.server.config import CONFIG_FILE_VARIABLE, load
 from lakehouse.settings import ConfigError
 from lakehouse.strict_json.parser import JsonBreach, JsonValue, print_canonical, read_canonical
-from validated.config import DatasetTable, ValidatedTable
+from validated.config import ROSTER_DATASET, DatasetTable, RosterTable, ValidatedTable
 from validated.datasets.build import build
 from validated.datasets.dataset_build import DatasetFiles
-from validated.datasets.dataset_files import Datasets, request_of_dataset
 from validated.datasets.dataset_index import DatasetIndex, Row
 from validated.datasets.index_build import FIELD
+from validated.datasets.loaded_dataset import ROSTER_SHAPE, Datasets, request_of_dataset, source_of
 from validated.datasets.store import Store
 from validated.datasets.texts import fold
 from validated.datasets.worker import RosterUnavailable
@@ -34,8 +34,10 @@ from validated.findings import Finding, Findings
 from validated.kinds.declared.declaration import DeclarationError
 from validated.kinds.declared.kind import DeclaredKind
 from validated.kinds.declared.registry import check_kinds, declared_names
+from validated.kinds.declared.shown import People
 from validated.kinds.declared.values import written
 from validated.kinds.spec import Spec
+from validated.roster_tool import look_at_roster
 
 _NEAR = 5
 _ARTIFACT_BYTES_MAX = 64 * 1024 * 1024
@@ -67,18 +69,19 @@ def _look(config: ValidatedTable, arguments: argparse.Namespace) -> dict[str, An
         if config.kinds_dir is None:
             raise UsageError("validated.kinds_dir is not configured: name the folder of declared kinds there")
         names = [path.stem for path in declared_names(config.kinds_dir)]
-        problems = list(check_kinds(config.kinds_dir, Datasets(config.datasets), config.limits))
+        datasets, people = Datasets(config.datasets, config.roster), _people(config)
+        problems = list(check_kinds(config.kinds_dir, datasets, config.limits, people))
         return {"kinds_dir": str(config.kinds_dir), "kinds": names, "problems": problems}
     if arguments.action == "kinds-try":
         return asyncio.run(_try(config, arguments.name, sys.stdin.read(_ARTIFACT_BYTES_MAX), arguments.text))
-    table = config.datasets.get(arguments.name)
-    if table is None:
-        known = ", ".join(config.datasets) or "there are none"
-        raise UsageError(f'"{arguments.name}" is no dataset of the configuration ({known})')
-    return _look_at_dataset(arguments, table)
+    tables: dict[str, DatasetTable | RosterTable] = {**config.datasets, ROSTER_DATASET: config.roster}
+    if arguments.name not in tables:
+        known = ", ".join(tables)
+        raise UsageError(f'"{arguments.name}" is no dataset of the configuration (there are {known})')
+    return _look_at_dataset(arguments, tables[arguments.name])
 
 
-def _look_at_dataset(arguments: argparse.Namespace, table: DatasetTable) -> dict[str, Any]:
+def _look_at_dataset(arguments: argparse.Namespace, table: DatasetTable | RosterTable) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="dataset-") as folder:
         files = DatasetFiles.read(request_of_dataset(arguments.name, table))
         report = build(files, Store(Path(folder)), rows_max=table.rows_max, memory_mb=table.load_memory_mb)
@@ -86,16 +89,24 @@ def _look_at_dataset(arguments: argparse.Namespace, table: DatasetTable) -> dict
         shown = {name: report[name] for name in ("version", "row_count", "problems", "problems_left_out", "warnings")}
         shown |= {
             "dataset": arguments.name,
-            "source": str(table.path),
-            "columns": dict(table.columns),
-            "key": table.key,
+            "source": source_of(table),
+            "columns": dict(table.columns if isinstance(table, DatasetTable) else ROSTER_SHAPE.columns),
+            "key": table.key if isinstance(table, DatasetTable) else ROSTER_SHAPE.key,
         }
-        if report["problems"] or arguments.action == "dataset-check":
+        if isinstance(table, RosterTable):
+            # Its other tables count as well: what passes here is loaded there.
+            whole = look_at_roster(table, "check")
+            more = [each for each in whole["problems"] if each not in shown["problems"]]
+            shown |= {"problems": [*shown["problems"], *more], "warnings": whole["warnings"]}
+            shown["problems_left_out"] = max(shown["problems_left_out"], whole["problems_left_out"])
+        if shown["problems"] or arguments.action == "dataset-check":
             return shown
         index = DatasetIndex(Path(place))
         if arguments.action == "dataset-info":
-            return shown | {"first": [_as_json(row.values) for row in itertools.islice(index.rows(), _NEAR)]}
-        return {"dataset": arguments.name, **_find(index, arguments.text, arguments.limit)}
+            return shown | {"first": [_as_json(row.values, table) for row in itertools.islice(index.rows(), _NEAR)]}
+        found = _find(index, arguments.text, arguments.limit)
+        rows = {name: [_as_json(row.values, table) for row in found[name]] for name in ("rows", "near")}
+        return {"dataset": arguments.name, "exact": found["exact"], **rows}
 
 
 def _find(index: DatasetIndex, text: str, limit: int) -> dict[str, Any]:
@@ -104,19 +115,16 @@ def _find(index: DatasetIndex, text: str, limit: int) -> dict[str, Any]:
     holding = (row for row in index.rows() if row.key != (exact.key if exact else None) and _holds(row, folded))
     rows = list(itertools.islice(itertools.chain((exact,) if exact else (), holding), limit))
     near = [] if rows else [row for key in index.like(text, _NEAR) if (row := index.row(key)) is not None]
-    return {
-        "exact": exact is not None,
-        "rows": [_as_json(row.values) for row in rows],
-        "near": [_as_json(row.values) for row in near],
-    }
+    return {"exact": exact is not None, "rows": rows, "near": near}
 
 
 def _holds(row: Row, folded: str) -> bool:
     return any(folded in fold(value) for value in row.values.values() if isinstance(value, str))
 
 
-def _as_json(values: Mapping[str, Any]) -> dict[str, JsonValue]:
-    return {name: written(value)[0] for name, value in values.items() if value is not None}
+def _as_json(values: Mapping[str, Any], table: DatasetTable | RosterTable) -> dict[str, JsonValue]:
+    known = table.columns if isinstance(table, DatasetTable) else ROSTER_SHAPE.columns
+    return {name: written(value)[0] for name, value in values.items() if value is not None and name in known}
 
 
 async def _try(config: ValidatedTable, name: str, artifact: str, spec: str) -> dict[str, Any]:
@@ -132,8 +140,10 @@ async def _try(config: ValidatedTable, name: str, artifact: str, spec: str) -> d
     except JsonBreach as breach:
         raise UsageError(f"the artifact or the spec cannot be read: {breach.problem}") from None
     findings = Findings(config.limits.findings_max)
-    async with Datasets(config.datasets).open() as datasets:
-        kind = DeclaredKind(paths[name], datasets, config.limits)
+    datasets = Datasets(config.datasets, config.roster)
+    kind = DeclaredKind(paths[name], datasets, config.limits, _people(config))
+    datasets.use(kind.datasets)
+    async with datasets.open():
         try:
             ground = await kind.validate(value, Spec(name, None, print_canonical(asked)), findings)
         except Fault as fault:
@@ -146,6 +156,10 @@ async def _try(config: ValidatedTable, name: str, artifact: str, spec: str) -> d
         "findings_left_out": findings.left_out,
         "datasets": [each._asdict() for each in ground.datasets] if ground is not None else [],
     }
+
+
+def _people(config: ValidatedTable) -> People:
+    return People(config.candidate_facts, config.roster.region)
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

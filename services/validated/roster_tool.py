@@ -47,15 +47,19 @@ def main() -> None:
     except (ConfigError, ValueError) as error:
         print(json.dumps({"usage": str(error)[:2000]}))  # noqa: T201  a command's answer
         sys.exit(2)
+    if table.backend == "postgres" and arguments.action != "check":
+        print(json.dumps({"usage": "a roster in PostgreSQL can be checked; ask the database for the rest"}))  # noqa: T201
+        sys.exit(2)
+    text, limit, problems_max = arguments.text, arguments.limit, arguments.problems_max
+    _answer(look_at_roster(table, arguments.action, text=text, limit=limit, problems_max=problems_max))
+
+
+def look_at_roster(
+    table: RosterTable, action: str, *, text: str = "", limit: int = 20, problems_max: int = 1000
+) -> dict[str, Any]:
+    """Return the report of `check`, `info` or `find`; of a roster in PostgreSQL there is the first alone."""
     if table.backend == "postgres":
-        if arguments.action != "check":
-            print(json.dumps({"usage": "a roster in PostgreSQL can be checked; ask the database for the rest"}))  # noqa: T201
-            sys.exit(2)
-        _answer(asyncio.run(check_postgres(table)))
-    _answer(_look(table, arguments))
-
-
-def _look(table: RosterTable, arguments: argparse.Namespace) -> dict[str, Any]:
+        return asyncio.run(check_postgres(table))
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="roster-") as folder:
         report = build(
@@ -63,7 +67,7 @@ def _look(table: RosterTable, arguments: argparse.Namespace) -> dict[str, Any]:
             Store(Path(folder)),
             rows_max=table.rows_max,
             memory_mb=table.load_memory_mb,
-            problems_max=arguments.problems_max,
+            problems_max=problems_max,
         )
         took_ms = int((time.monotonic() - started) * 1000)
         report = {"source": str(table.path), "backend": "file", **report, "load_ms": took_ms}
@@ -71,10 +75,10 @@ def _look(table: RosterTable, arguments: argparse.Namespace) -> dict[str, Any]:
         if report["problems"]:
             return report
         index = RosterIndex(Path(place))
-        if arguments.action == "info":
+        if action == "info":
             return {**report, **_info(index)}
-        if arguments.action == "find":
-            return {"source": str(table.path), **_find(index, arguments.text, arguments.limit)}
+        if action == "find":
+            return {"source": str(table.path), **_find(index, text, limit)}
         likeness = Likeness()
         for worker in index.workers():
             likeness.add(worker)

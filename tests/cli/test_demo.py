@@ -64,6 +64,24 @@ def test_the_grounded_demo_alone_speaks_of_no_other_task() -> None:
     assert "the same task" not in done.stdout
 
 
+def test_the_demo_of_the_catalogue_shows_a_declared_kind_without_a_key(tmp_path: Path) -> None:
+    # From anywhere: the example's files are found by themselves.
+    command = [LAKEHOUSE, "demo", "--example", "catalogue", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert list(result) == [*NAMES, "grounded"]
+    assert (result["final_verdict"], result["iterations"], result["brief"]) == ("accepted", 3, None)
+    found = [[finding["code"] for finding in attempt.get("findings", ())] for attempt in result["attempts"]]
+    assert found == [["FACT_MISMATCH", "NOT_IN_DATASET"], ["OVER_BUDGET"], []]
+    assert result["row"]["kind"] == "quote"
+    grounded = result["grounded"]
+    assert (grounded["final_verdict"], grounded["iterations"]) == ("accepted", 1)
+    assert grounded["brief"]["candidates"] > 3
+    assert len(grounded["artifact"]["lines"]) == 3
+
+
 def assert_grounded(session: dict[str, Any]) -> None:
     assert list(session) == NAMES
     assert (session["final_verdict"], session["iterations"]) == ("accepted", 1)

@@ -8,6 +8,7 @@ import csv
 import random
 import tomllib
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def catalogue_table(index_dir: Path, **changes: Any) -> DatasetTable:
     return DatasetTable(**given)
 
 
+@cache
 def products() -> dict[str, dict[str, str]]:
     """Return the rows of the example by article number."""
     with (FOLDER / "products.csv").open(newline="") as file:
@@ -61,7 +63,9 @@ def is_right(quote: Any, spec: dict[str, Any], rows: dict[str, dict[str, str]]) 
             return False
         if "budget" in spec and Decimal(row["price"]) > Decimal(str(spec["budget"])):
             return False
-    return True
+    # To the cent: the sum of prices that are off by less than half a cent each may be off by as much for each piece.
+    total = sum((Decimal(str(line["unit_price"])) * int(line["quantity"]) for line in lines), Decimal(0))
+    return "total" not in spec or total <= Decimal(str(spec["total"])) + Decimal("0.005")
 
 
 def a_spec(draws: random.Random) -> dict[str, Any]:
@@ -71,17 +75,34 @@ def a_spec(draws: random.Random) -> dict[str, Any]:
         spec["category"] = draws.choice(("drills", "saws", "fasteners", "safety", "lighting"))
     if draws.random() < 0.6:
         spec["budget"] = draws.choice((50, 99.99, 300, 450.5, 10_000))
+    if draws.random() < 0.3:
+        spec["total"] = draws.choice((200, 999.99, 2000.5, 10_000))
     return spec
 
 
 def a_quote(draws: random.Random, spec: dict[str, Any], rows: dict[str, dict[str, str]], skus: list[str]) -> Any:
     """Return a quote that is right, or one or two slips away from it."""
-    right = [sku for sku in draws.sample(skus, 60) if is_right(_quote([rows[sku]]), {**spec, "count": 1}, rows)]
-    quote = _quote([rows[sku] for sku in right[: spec["count"]]])
+    right = _right_alone(spec.get("category"), spec.get("budget"))
+    quote = _quote([rows[sku] for sku in draws.sample(right, spec["count"])])
     for _ in range(draws.choice((0, 0, 1, 1, 2))):
         if quote["lines"]:
             quote = _slip(draws, quote, rows, skus)
     return quote
+
+
+def quoted_lines(skus: list[str]) -> Any:
+    """Return a quote of these articles that is true of each."""
+    rows = products()
+    return _quote([rows[sku] for sku in skus])
+
+
+@cache
+def _right_alone(category: str | None, budget: float | None) -> list[str]:
+    """Return the articles that may stand in a quote of one line."""
+    asked = {"count": 1, "category": category, "budget": budget}
+    spec = {name: value for name, value in asked.items() if value is not None}
+    rows = products()
+    return [sku for sku in rows if is_right(_quote([rows[sku]]), spec, rows)]
 
 
 def _quote(rows: list[dict[str, str]]) -> Any:

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from rosters import until
 
 from validated.config import DatasetTable
-from validated.datasets.dataset_files import FileDataset
 from validated.datasets.dataset_index import DatasetIndex
+from validated.datasets.loaded_dataset import LoadedDataset
 
 COLUMNS = {
     "sku": "text", "price": "decimal", "stock": "integer", "sold": "boolean", "since": "date", "at": "instant",
@@ -39,7 +39,7 @@ def table_of(path: Path, **changes: Any) -> DatasetTable:
 
 async def opened(path: Path, **changes: Any) -> tuple[DatasetIndex | None, str]:
     """Return the index, or why there is none."""
-    async with FileDataset("parts", table_of(path, **changes)).open() as dataset:
+    async with LoadedDataset("parts", table_of(path, **changes)).open() as dataset:
         why = "".join(dataset.unready())
         return (None if why else dataset.current()[0]), why
 
@@ -162,7 +162,7 @@ async def test_folded_keys_that_are_alike_are_all_found_and_text_that_no_key_can
 async def test_a_file_that_shrank_is_refused_and_the_old_rows_answer(tmp_path: Path) -> None:
     rows = "".join(GOOD.replace("A-1", f"A-{at}") for at in range(10))
     path = write(tmp_path, "parts.csv", HEADER + rows)
-    async with FileDataset("parts", table_of(path)).open() as dataset:
+    async with LoadedDataset("parts", table_of(path)).open() as dataset:
         index, version = dataset.current()
         path.write_text(HEADER + GOOD)
         dataset.reload()

@@ -17,7 +17,7 @@ from validated_server import Client, serving
 
 from lakehouse.errors import Reason
 from validated.config import LimitsTable
-from validated.datasets.dataset_files import Datasets
+from validated.datasets.loaded_dataset import Datasets
 from validated.kinds.declared.declaration import DeclarationError
 from validated.kinds.declared.kind import DeclaredKind
 from validated.kinds.declared.registry import Kinds, check_name

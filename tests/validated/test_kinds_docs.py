@@ -8,11 +8,15 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from catalogue import ROOT
 
+from validated.config import DatasetTable
+
 _FILE = re.compile(r"^```\w+ (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_PIECE = re.compile(r"^```toml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -25,7 +29,7 @@ def test_the_tutorial_runs_word_for_word(tmp_path: Path) -> None:
     environ["XDG_CACHE_HOME"] = str(tmp_path / "cache")
     (console,) = _CONSOLE.findall(page)
     steps = [step for step in console.split("$ ") if step]
-    assert len(steps) == 4
+    assert len(steps) == 5
     for step in steps:
         command, _, wanted = step.partition("\n")
         result = subprocess.run(
@@ -33,6 +37,22 @@ def test_the_tutorial_runs_word_for_word(tmp_path: Path) -> None:
         )
         said = [line for line in result.stdout.splitlines() if not line.startswith("dataset ")]
         assert said == wanted.splitlines(), (command, result.stdout, result.stderr)
+
+
+def test_every_other_piece_of_the_tutorial_is_a_configuration() -> None:
+    page = (ROOT / "docs" / "first-kind.md").read_text(encoding="utf-8")
+    pieces = _PIECE.findall(page)
+    assert pieces
+    for piece in pieces:
+        for table in tomllib.loads(piece)["validated"]["datasets"].values():
+            DatasetTable.model_validate(table)
+
+
+def test_every_key_of_the_reference_has_its_words() -> None:
+    page = (ROOT / "docs" / "kinds-reference.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert len(rows) > 40
+    assert [row for row in rows if row.endswith("|  |")] == []
 
 
 def test_the_reference_is_that_of_the_types() -> None:

@@ -7,9 +7,9 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from rich.console import Console
@@ -30,6 +30,40 @@ from lakehouse.tracing.receiver import TraceReceiver
 from lakehouse.tracing.tree import TraceTree, render_tree
 from lakehouse.validated.v1 import validated_pb2
 
+
+class _Example(NamedTuple):
+    request: iterate_pb2.IterateRequest
+    """The task, without its grounding."""
+    environ: Callable[[Path], Mapping[str, str]]
+    """What the services need, given the folder of examples."""
+    config: str = ""
+    """Their configuration in that folder; empty: none."""
+
+
+_EXAMPLES: Mapping[str, _Example] = {
+    "roster": _Example(
+        iterate_pb2.IterateRequest(
+            kind="fill",
+            fill=validated_pb2.FillSpec(role="forklift operator", count=3, city="Toledo", state="OH"),
+            prompt="Fill 3 forklift operators in Toledo for Saturday.",
+        ),
+        lambda folder: {"VALIDATED_ROSTER__PATH": str(folder / "roster" / "workers.csv")},
+    ),
+    "catalogue": _Example(
+        iterate_pb2.IterateRequest(
+            kind="quote",
+            spec_json='{"count": 3, "category": "drills", "budget": 300, "total": 900}',
+            prompt="Quote 3 drills for at most 300 apiece and 900 together.",
+        ),
+        # The paths of the configuration are those of a checkout.
+        lambda folder: {
+            "VALIDATED_ROSTER__PATH": str(folder / "roster" / "workers.csv"),
+            "VALIDATED_KINDS_DIR": str(folder / "catalogue" / "kinds"),
+            "VALIDATED_DATASETS__CATALOGUE__PATH": str(folder / "catalogue" / "products.csv"),
+        },
+        "catalogue/lakehouse.toml",
+    ),
+}
 _TITLES: Mapping[iterate_pb2.Grounding, str] = {
     iterate_pb2.GROUNDING_NONE: "a model that is told nothing",
     iterate_pb2.GROUNDING_CANDIDATES: "the same task, grounded from the first attempt",
@@ -44,15 +78,22 @@ _ROW_S = 5.0
 
 @click.command(epilog=statuses("accepted", "not accepted"))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@click.option(
+    "--example",
+    default="roster",
+    show_default=True,
+    type=click.Choice(list(_EXAMPLES)),
+    help="Of workers, or of quotes over a catalogue: a kind that is declared in TOML.",
+)
 @click.option("--grounded", is_flag=True, help="The grounded session alone.")
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep the session log in this folder.")
-def command(as_json: bool, grounded: bool, keep: Path | None) -> None:  # noqa: FBT001  click passes them by name
+def command(*, as_json: bool, example: str, grounded: bool, keep: Path | None) -> None:
     """Run one task twice on a stack of its own: without grounding, then with it.
 
-    The three services start on free ports, with the example roster and the scripted model: a deterministic stand-in
-    that needs no key and no network. Told nothing, its first answer names a worker who does not exist; the gate catches
-    it, the findings go back, and the second answer is accepted. Given the candidates, it takes of them, and the first
-    answer is accepted. Then the stack stops.
+    The three services start on free ports, with an example and the scripted model: a deterministic stand-in that needs
+    no key and no network. Told nothing, its first answer names a worker (or an article) that does not exist; the gate
+    catches it, the findings go back, and a later answer is accepted. Given the candidates, it takes of them, and the
+    first answer is accepted. Then the stack stops.
 
     With --json the object is the first session's, and its "grounded" the second one's.
     """
@@ -60,7 +101,8 @@ def command(as_json: bool, grounded: bool, keep: Path | None) -> None:  # noqa: 
         with tempfile.TemporaryDirectory(prefix="lakehouse-demo-") as scratch:
             folder = keep or Path(scratch)
             folder.mkdir(parents=True, exist_ok=True)
-            results = asyncio.run(_demo(folder, terminal(quiet=as_json), _GROUNDED if grounded else _BOTH))
+            groundings = _GROUNDED if grounded else _BOTH
+            results = asyncio.run(_demo(_EXAMPLES[example], folder, terminal(quiet=as_json), groundings))
     except (StackError, Fault, TimeoutError) as error:
         raise SystemFault(str(error)) from None
     if as_json:
@@ -69,13 +111,11 @@ def command(as_json: bool, grounded: bool, keep: Path | None) -> None:  # noqa: 
     sys.exit(0 if all(each["final_verdict"] == "accepted" for each in results) else NOT_ACCEPTED)
 
 
-async def _demo(folder: Path, console: Console, groundings: Sequence[iterate_pb2.Grounding]) -> list[dict[str, Any]]:
+async def _demo(
+    example: _Example, folder: Path, console: Console, groundings: Sequence[iterate_pb2.Grounding]
+) -> list[dict[str, Any]]:
     log = folder / LOG_NAME
-    environ = {
-        **free_port_binds(),
-        "VALIDATED_ROSTER__PATH": str(examples() / "roster" / "workers.csv"),
-        "ITERATE_SESSION_LOG_PATH": str(log),
-    }
+    environ = {**free_port_binds(), **example.environ(examples()), "ITERATE_SESSION_LOG_PATH": str(log)}
     console.print("[dim]starting validated, chatd and iterate on free ports …[/dim]")
     with TraceReceiver() as receiver:
         problems: list[str] = []
@@ -88,6 +128,7 @@ async def _demo(folder: Path, console: Console, groundings: Sequence[iterate_pb2
         async with running_stack(
             on_log=on_log,
             environ={**environ, **tracing_environ(receiver)},
+            config=examples() / example.config if example.config else None,
             # Whatever is configured here: the demo is the same everywhere, and must not ask a model that costs.
             alone=True,
         ) as stack:
@@ -95,7 +136,7 @@ async def _demo(folder: Path, console: Console, groundings: Sequence[iterate_pb2
             for grounding in groundings:
                 title = _TITLES[grounding] if len(groundings) > 1 else _ALONE
                 console.print(f"\n[bold]{title}[/bold]")
-                response = await _session(stack, console, grounding)
+                response = await _session(stack, console, example, grounding)
                 tree = await asyncio.to_thread(_wait_for_tree, receiver, response)
                 row = await asyncio.to_thread(_row, log, response.session_id)
                 results.append(_shown(response, tree, row, console))
@@ -116,13 +157,11 @@ def _shown(
     return {**{name: answered[name] for name in names}, "row": row, "spans": tree.as_json()["spans"]}
 
 
-async def _session(stack: Stack, console: Console, grounding: iterate_pb2.Grounding) -> iterate_pb2.IterateResponse:
-    request = iterate_pb2.IterateRequest(
-        kind="fill",
-        fill=validated_pb2.FillSpec(role="forklift operator", count=3, city="Toledo", state="OH"),
-        prompt="Fill 3 forklift operators in Toledo for Saturday.",
-        grounding=grounding,
-    )
+async def _session(
+    stack: Stack, console: Console, example: _Example, grounding: iterate_pb2.Grounding
+) -> iterate_pb2.IterateResponse:
+    request = iterate_pb2.IterateRequest(grounding=grounding)
+    request.MergeFrom(example.request)
     console.print(f"the task: {request.prompt}")
     console.print("the model: scripted (a deterministic stand-in that replays a file; no key, no network)\n")
     response: iterate_pb2.IterateResponse | None = None

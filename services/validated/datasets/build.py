@@ -140,6 +140,7 @@ class Loaded:
             "unknown": self.unknown,
             "columns": {table.dataset.name: columns_of(table) for table in self.tables if table.matched is not None},
             "retry": False,
+            "is_unfit": False,
         }
 
     def _check_spans(self, db: duckdb.DuckDBPyConnection, table: OpenTable) -> None:
@@ -180,7 +181,7 @@ def build(
 ) -> dict[str, Any]:
     """Find or build the index of `files`, a roster's or a dataset's, in `store`. Returns the report: {version, index
     (its folder; empty where there are problems), row_count, rows, problems: [{file, row, column, text}],
-    problems_left_out, warnings, unknown, columns, retry (whether trying again may help)}.
+    problems_left_out, warnings, unknown, columns, retry (whether trying again may help), is_unfit (see RefusedError)}.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -198,7 +199,7 @@ def build(
                 place = store.place(folder, key, loaded.maps, {**facts, "report": report})
                 return {**report, "index": str(place)}
         except RefusedError as error:
-            return _refused(error.problems, retry=False)
+            return _refused(error.problems, retry=False) | {"is_unfit": error.is_unfit}
         except UnreadableError as error:
             return _refused((error.problem,), retry=True)
         except duckdb.OutOfMemoryException:
@@ -240,6 +241,7 @@ def _refused(problems: tuple[Problem, ...], *, retry: bool) -> dict[str, Any]:
         "unknown": {},
         "columns": {},
         "retry": retry,
+        "is_unfit": False,
     }
 
 

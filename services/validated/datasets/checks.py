@@ -11,8 +11,9 @@ import duckdb
 
 from validated.datasets.columns import ACTIVE, CERTIFICATIONS_MAX, read_certifications
 from validated.datasets.dataset import TEXT_CHARS_MAX, Column, ColumnType, Problem
+from validated.datasets.header import MatchedTable
 from validated.datasets.nobody import odd_sql, why_odd
-from validated.datasets.tables import OpenTable, literal, read_csv
+from validated.datasets.tables import literal, read_csv
 from validated.datasets.text_rows import SEPARATOR
 
 LABEL_SEPARATOR: Final = "\x1e"
@@ -40,7 +41,7 @@ class Problems:
 class Checker:
     """Checks one table that was loaded. What it finds is in the order of the rows."""
 
-    def __init__(self, db: duckdb.DuckDBPyConnection, table: OpenTable, folder: Path, problems: Problems) -> None:
+    def __init__(self, db: duckdb.DuckDBPyConnection, table: MatchedTable, folder: Path, problems: Problems) -> None:
         self._db = db
         self._table = table
         self._folder = folder

@@ -109,10 +109,13 @@ class Problem(NamedTuple):
 class RefusedError(Exception):
     """What the files hold cannot be used; trying again without a change changes nothing."""
 
-    def __init__(self, *problems: Problem, left_out: int = 0) -> None:
+    def __init__(self, *problems: Problem, left_out: int = 0, is_unfit: bool = False) -> None:
         super().__init__(str(problems[0]))
         self.problems = problems
         self.left_out = left_out
+        self.is_unfit = is_unfit
+        """Whether the table is no longer what the configuration says: then what was read of it before may not be
+        believed either."""
 
 
 class UnreadableError(Exception):

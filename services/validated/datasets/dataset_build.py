@@ -6,20 +6,23 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
 
 from validated.datasets.checks import Checker, Problems
-from validated.datasets.columns import ACTIVE
+from validated.datasets.columns import ACTIVE, WORKERS
 from validated.datasets.dataset import Column, ColumnType, Dataset, Problem, TableFiles
 from validated.datasets.index_build import FIELD, NAME_KEY_CHARS
 from validated.datasets.names import name_key
 from validated.datasets.store import KEY_BYTES_MAX, IndexWriter, engine_digest
 from validated.datasets.tables import OpenTable, columns_of
 from validated.datasets.texts import fold
+
+if TYPE_CHECKING:
+    from validated.datasets.dataset_postgres import PostgresSnapshot
 
 # The table of the engine: no name of a column, nor one made of it, is the same.
 _TABLE: Final = "rows"
@@ -36,6 +39,8 @@ _TYPES: Final = {
     "labels": ColumnType.LABELS,
 }
 
+_TRIMMED: Final = (ColumnType.TEXT, ColumnType.LATITUDE, ColumnType.LONGITUDE)
+
 _Items = list[tuple[bytes, bytes]]
 
 
@@ -50,6 +55,8 @@ class DatasetFiles:
 
     dataset: Dataset
     files: TableFiles
+    postgres: Mapping[str, Any] | None = None
+    """The table, where the rows are in PostgreSQL; see `PostgresSnapshot`."""
 
     @property
     def path(self) -> Path:
@@ -67,21 +74,10 @@ class DatasetFiles:
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> DatasetFiles:
-        """Out of JSON: {dataset, path, key, columns: [[name, type]], may_be_empty, and the rules of TableFiles}."""
-        key = tuple(given["key"])
-        columns = tuple(
-            Column(
-                name,
-                ColumnType.ID if name in key and type_ == "text" else _TYPES[type_],
-                required=True,
-                may_be_empty=name in given["may_be_empty"],
-            )
-            for name, type_ in given["columns"]
-        )
-        dataset = Dataset(
-            _TABLE, columns, key, is_unique=True, setting=f"datasets.{given['dataset']}",
-            when_empty="nothing would stand in an empty dataset",
-        )  # fmt: skip
+        """Out of JSON: {dataset, path, key, columns: [[name, type]], may_be_empty, the rules of TableFiles, and
+        postgres: see `PostgresSnapshot`}. Without columns it is the roster's workers, read as the roster reads them.
+        """
+        dataset = _declared(given) if given.get("columns") else replace(WORKERS, name=_TABLE)
         files = TableFiles(
             Path(given["path"]),
             columns=given["source_columns"],
@@ -89,7 +85,24 @@ class DatasetFiles:
             delimiter=given["delimiter"],
             encoding=given["encoding"],
         )
-        return cls(dataset, files)
+        return cls(dataset, files, given.get("postgres"))
+
+
+def _declared(given: Mapping[str, Any]) -> Dataset:
+    key = tuple(given["key"])
+    columns = tuple(
+        Column(
+            name,
+            ColumnType.ID if name in key and type_ == "text" else _TYPES[type_],
+            required=True,
+            may_be_empty=name in given["may_be_empty"],
+        )
+        for name, type_ in given["columns"]
+    )
+    return Dataset(
+        _TABLE, columns, key, is_unique=True, setting=f"datasets.{given['dataset']}",
+        when_empty="nothing would stand in an empty dataset",
+    )  # fmt: skip
 
 
 class OpenDataset:
@@ -100,12 +113,16 @@ class OpenDataset:
     def __init__(self, files: DatasetFiles, stack: contextlib.ExitStack, *, problems_max: int) -> None:
         """Open and hash. Raises RefusedError, UnreadableError."""
         self.problems = Problems(problems_max)
-        self.tables = [OpenTable(files.dataset, files.files, stack)]
-        self.version = f"sha256:{self._table.digest[:16]}"
+        self._table: OpenTable | PostgresSnapshot
+        if files.postgres is None:
+            self._table = OpenTable(files.dataset, files.files, stack)
+        else:
+            # The driver is for those who need it: most readers read files.
+            from validated.datasets.dataset_postgres import PostgresSnapshot  # noqa: PLC0415
 
-    @property
-    def _table(self) -> OpenTable:
-        return self.tables[0]
+            self._table = PostgresSnapshot(files.dataset, files.files, files.postgres, stack)
+        self.tables = [self._table]
+        self.version = self._table.version or f"sha256:{self._table.digest[:16]}"
 
     def key(self) -> str:
         """Return the name of the index: the bytes, and every rule by which they are read."""
@@ -176,12 +193,15 @@ class OpenDataset:
             "unknown": {},
             "columns": {} if self._table.matched is None else {self._table.dataset.setting: columns_of(self._table)},
             "retry": False,
+            "is_unfit": False,
         }
 
-    @staticmethod
-    def _field(column: Column, joins: list[str]) -> str:
+    def _field(self, column: Column, joins: list[str]) -> str:
         """Return SQL for the value as the index holds it."""
         name = _column(column.name)
+        if self._table.matched is None or column.name not in self._table.matched.used:
+            # Of the roster alone: nobody is inactive where no column says so.
+            return "'1'" if column.is_favourable else "''"
         if column.type is ColumnType.FLAG:
             trues = ", ".join(f"'{each}'" for each, true in ACTIVE.items() if true)
             return f"CASE WHEN trim({name}) = '' THEN '' WHEN lower(trim({name})) IN ({trues}) THEN '1' ELSE '0' END"
@@ -189,7 +209,7 @@ class OpenDataset:
             read = f'"{column.name}_read"'
             joins.append(f'JOIN {read} ON {read}."text" = {name}')
             return f"{read}.read"
-        return f"trim({name})" if column.type is ColumnType.TEXT else name
+        return f"trim({name})" if column.type in _TRIMMED else name
 
 
 def _batches(items: _Items) -> Iterator[_Items]:

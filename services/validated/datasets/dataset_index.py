@@ -182,10 +182,13 @@ def _labels(text: str) -> tuple[str, ...]:
 
 _READ: Final[dict[ColumnType, Callable[[str], Value]]] = {
     ColumnType.ID: str,
+    ColumnType.NAME: str,
     ColumnType.TEXT: str,
     ColumnType.DATE: str,
     ColumnType.INTEGER: int,
     ColumnType.DECIMAL: Decimal,
+    ColumnType.LATITUDE: Decimal,
+    ColumnType.LONGITUDE: Decimal,
     ColumnType.FLAG: "1".__eq__,
     ColumnType.INSTANT: _instant,
     ColumnType.LABELS: _labels,

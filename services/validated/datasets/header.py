@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from rapidfuzz import fuzz
 
@@ -44,6 +44,16 @@ class Matched(NamedTuple):
     """The table's columns that nothing is read from."""
     defaulted: dict[str, str]
     """Our columns that the table lacks, each with what that means."""
+
+
+class MatchedTable(Protocol):
+    """A table that was read, from files or from a database."""
+
+    dataset: Dataset
+    matched: Matched | None
+
+    def shown(self, part: int) -> str:
+        """Return the name of a part for people."""
 
 
 def match(  # noqa: PLR0912  a branch for each doubt

@@ -42,10 +42,14 @@ class LoadedFiles(Generic[IndexT]):
 
     what = "roster"
     """What the log calls it."""
+    settles = True
+    """Whether a change has to hold still before it is loaded: a file that is being written may read well and lack its
+    end."""
 
     def __init__(self, table: FilesTable, plan: Plan[IndexT]) -> None:
         self._table = table
         self._setting = plan.setting
+        self._source = plan.source
         self._loader = Loader(table, plan)
         self._loaded: Loaded[IndexT] | None = None
         self._wake = asyncio.Event()
@@ -58,13 +62,15 @@ class LoadedFiles(Generic[IndexT]):
         """The first ones of the last load that failed."""
         self._counts = {"loads": 0, "load_failures": 0}
         self._unknown: dict[str, int] = {}
+        self._is_unfit = False
+        """Whether the last load found that the rows of before may not be believed either."""
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Self]:
         """Load, and watch the files for the time of the block. Files that cannot be read do not keep it from opening:
         look-ups raise RosterUnavailable until a load succeeds.
         """
-        await self._load(self._loader.signatures(), forced=False)
+        await self._load(await self._signatures(), forced=False)
         watch = asyncio.create_task(self._watch())
         try:
             yield self
@@ -81,11 +87,11 @@ class LoadedFiles(Generic[IndexT]):
 
     def unready(self) -> Sequence[str]:
         """Why nobody can be looked up now; nothing where somebody can."""
-        if self._loaded is None:
+        if self._loaded is None or self._is_unfit:
             problems = "; ".join(self._problems) or "it is being read"
-            return (f"no {self.what} was loaded from {self._table.path}: {problems}",)
+            return (f"no {self.what} was loaded from {self._source}: {problems}",)
         if self._table.max_age_action == "close" and self._is_old(self._loaded):
-            return (f"{self._table.path} is older than {self._setting}.max_age_s allows",)
+            return (f"{self._source} is older than {self._setting}.max_age_s allows",)
         return ()
 
     def counts(self) -> Mapping[str, int]:
@@ -114,41 +120,53 @@ class LoadedFiles(Generic[IndexT]):
     def _open_loaded(self) -> Loaded[IndexT]:
         """Return what answers now. Raises RosterUnavailable where nothing may."""
         loaded = self._loaded
-        if loaded is None or (self._table.max_age_action == "close" and self._is_old(loaded)):
+        closes = self._table.max_age_action == "close"
+        if loaded is None or self._is_unfit or (closes and self._is_old(loaded)):
             raise RosterUnavailable("; ".join(self.unready()))
         return loaded
 
     def _is_old(self, loaded: Loaded[IndexT]) -> bool:
         return 0 < self._table.max_age_s < time.time() - loaded.modified_at
 
+    async def _signatures(self) -> object:
+        """Return what changes when the rows do."""
+        return self._loader.signatures()
+
+    def _modified_at(self) -> float:
+        """When what is about to be read was written, seconds since 1970."""
+        return modified_at(self._table.path)
+
+    def _still_there(self) -> None:
+        """Take note that the rows are known to be what was read."""
+
     async def _watch(self) -> None:
-        seen = self._loader.signatures()
+        seen = await self._signatures()
         reminded_at = time.monotonic()
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._table.poll_ms / 1000)
             self._wake.clear()
-            now = self._loader.signatures()
-            # A file that is being written may read well and lack its end: it has to hold still first.
-            if self._forced or (now != self._tried and now == seen):
+            now = await self._signatures()
+            if self._forced or (now != self._tried and (now == seen or not self.settles)):
                 forced, self._forced = self._forced, False
                 await self._load(now, forced=forced)
+            elif now == self._tried:
+                self._still_there()
             seen = now
             if time.monotonic() - reminded_at >= _REMIND_S:
                 reminded_at = time.monotonic()
                 self._remind()
 
     def _remind(self) -> None:
-        path = str(self._table.path)
-        if self._loaded is None:
-            _log.warning(f"no {self.what}", path=path, advice="mend the file; it is loaded by itself")
+        if self._loaded is None or self._is_unfit:
+            _log.warning(f"no {self.what}", path=self._source, advice="mend it; it is loaded by itself")
         elif self._is_old(self._loaded):
             self._warn_of_age(self._loaded)
 
     def _warn_of_age(self, loaded: Loaded[IndexT]) -> None:
         _log.warning(
             f"{self.what} too old",
-            path=str(self._table.path),
+            path=self._source,
             age_s=int(time.time() - loaded.modified_at),
             max_age_s=self._table.max_age_s,
             action=self._table.max_age_action,
@@ -162,11 +180,12 @@ class LoadedFiles(Generic[IndexT]):
             self._check_shrink(loaded, forced=forced)
         except LoadError as error:
             self._counts["load_failures"] += 1
+            self._is_unfit = self._is_unfit or error.is_unfit
             if error.retry:
                 self._tried = None
             self._report_failure(error)
             return
-        self._loaded = loaded
+        self._loaded, self._is_unfit = loaded, False
         self._failure = ("", 0.0)
         self._unknown = report["unknown"]
         self._counts["loads"] += 1
@@ -197,11 +216,11 @@ class LoadedFiles(Generic[IndexT]):
         self._problems = error.problems[:_PROBLEMS_SAID]
         _log.warning(
             f"{self.what} not loaded",
-            path=str(self._table.path),
+            path=self._source,
             problems=error.problems[:20],
             problems_left_out=max(0, len(error.problems) - 20) + error.left_out,
             tried_again=error.retry,
-            serving=self._loaded.version.version if self._loaded else None,
+            serving=self._loaded.version.version if self._loaded and not self._is_unfit else None,
         )
 
     def _check_shrink(self, new: Loaded[IndexT], *, forced: bool) -> None:
@@ -214,17 +233,17 @@ class LoadedFiles(Generic[IndexT]):
             if after < before * (1 - table.shrink_max):
                 self._shrunk = new.version.version
                 text = (
-                    f"{table.path}: {before} {what} would become {after}: more than {self._setting}.shrink_max "
+                    f"{self._source}: {before} {what} would become {after}: more than {self._setting}.shrink_max "
                     f"({table.shrink_max:.0%}) is lost. If that is right, send SIGHUP, which loads them once, or set "
                     f"{self._setting}.allow_shrink"
                 )
                 raise LoadError([text])
 
     def _build(self) -> tuple[Loaded[IndexT], dict[str, Any]]:
-        modified = modified_at(self._table.path)
+        modified = self._modified_at()
         index, report = self._loader.load()
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        version = RosterVersion(str(self._table.path), report["version"], index.row_count, now)
+        version = RosterVersion(self._source, report["version"], index.row_count, now)
         return Loaded(index, version, self._sizes(index, report), modified), report
 
     def _sizes(self, index: IndexT, report: Mapping[str, Any]) -> Mapping[str, int]:

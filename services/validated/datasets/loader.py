@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 import lmdb
 import structlog
 
+from lakehouse.settings import ConfigError
 from validated.config import FilesTable, RosterTable
 from validated.datasets.index import RosterIndex
 from validated.datasets.parts import Signature, signature
@@ -35,12 +36,16 @@ _SERVICES: Final = Path(__file__).resolve().parents[2]
 class LoadError(Exception):
     """The files make no roster. `problems` says why, row by row."""
 
-    def __init__(self, problems: Sequence[str], left_out: int = 0, *, retry: bool = False) -> None:
+    def __init__(
+        self, problems: Sequence[str], left_out: int = 0, *, retry: bool = False, is_unfit: bool = False
+    ) -> None:
         super().__init__(problems[0] if problems else "unknown")
         self.problems = problems
         self.left_out = left_out
         self.retry = retry
         """Whether the same files may do later: they could not be read, or their reader was killed."""
+        self.is_unfit = is_unfit
+        """See RefusedError."""
 
 
 class Plan(NamedTuple, Generic[IndexT]):
@@ -48,9 +53,12 @@ class Plan(NamedTuple, Generic[IndexT]):
 
     setting: str
     """The table of the configuration."""
+    source: str
+    """Return what people call the rows by."""
     paths: Sequence[Path]
-    request: Mapping[str, Any]
-    """What `build` takes as `files`."""
+    """The files that are watched; none of a table in a database."""
+    request: Callable[[], Mapping[str, Any]]
+    """What `build` takes as `files`, made for each load. Raises ConfigError where a secret's file cannot be read."""
     open: Callable[[Path], IndexT]
     """Makes the index out of its folder. Raises OSError, ValueError, KeyError, lmdb.Error."""
     folder: str
@@ -80,12 +88,13 @@ class Loader(Generic[IndexT]):
         report = self._run()
         problems = [_sentence(problem) for problem in report["problems"]]
         if problems:
-            raise LoadError(problems, report["problems_left_out"], retry=report["retry"])
+            left_out, retry, is_unfit = report["problems_left_out"], report["retry"], report["is_unfit"]
+            raise LoadError(problems, left_out, retry=retry, is_unfit=is_unfit)
         try:
             return self._plan.open(Path(report["index"])), report
         except (OSError, ValueError, KeyError, lmdb.Error) as error:
             text = (
-                f"{self._table.path}: the index cannot be opened ({type(error).__name__}: {error}); it is built again"
+                f"{self._plan.source}: the index cannot be opened ({type(error).__name__}: {error}); it is built again"
             )
             raise LoadError([text], retry=True) from None
 
@@ -115,9 +124,13 @@ class Loader(Generic[IndexT]):
         return self._store
 
     def _run(self) -> dict[str, Any]:
-        table = self._table
+        table, source = self._table, self._plan.source
+        try:
+            files = dict(self._plan.request())
+        except ConfigError as error:
+            raise LoadError([f"{self._plan.setting}: {error}"], retry=True) from None
         request = {
-            "files": dict(self._plan.request),
+            "files": files,
             "index_dir": str(self._index_dir()),
             "rows_max": table.rows_max,
             "memory_mb": table.load_memory_mb,
@@ -132,7 +145,7 @@ class Loader(Generic[IndexT]):
                 env={**os.environ, "PYTHONPATH": search},
             )
         except OSError as error:
-            raise LoadError([f"{table.path}: the reader does not start: {error.strerror}"], retry=True) from None
+            raise LoadError([f"{source}: the reader does not start: {error.strerror}"], retry=True) from None
         self._process = process
         try:
             if self._closing.is_set():
@@ -142,13 +155,13 @@ class Loader(Generic[IndexT]):
             process.kill()
             process.communicate()
             raise LoadError(
-                [f"{table.path}: not read in {table.load_ms} ms; raise {self._plan.setting}.load_ms"], retry=True
+                [f"{source}: not read in {table.load_ms} ms; raise {self._plan.setting}.load_ms"], retry=True
             ) from None
         finally:
             self._process = None
         if process.returncode != 0:
             last = complaint.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
-            text = f"{table.path}: the reader ended with {process.returncode}: {last[0][:400]}"
+            text = f"{source}: the reader ended with {process.returncode}: {last[0][:400]}"
             raise LoadError([text], retry=True)
         report: dict[str, Any] = json.loads(answer)
         return report
@@ -157,7 +170,7 @@ class Loader(Generic[IndexT]):
 def roster_plan(table: RosterTable) -> Plan[RosterIndex]:
     """How a roster is loaded."""
     paths = [path for path in (table.path, table.assignments_path, table.do_not_send_path) if path is not None]
-    return Plan("roster", paths, request_of(table), RosterIndex, default_index_dir().name)
+    return Plan("roster", str(table.path), paths, lambda: request_of(table), RosterIndex, default_index_dir().name)
 
 
 def request_of(table: RosterTable) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from validated.config import RosterTable
 from validated.datasets.names import name_key
 from validated.datasets.postgres_advice import PostgresAdvice
+from validated.datasets.postgres_audit import find_strays, notes_of
 from validated.datasets.postgres_draw import Asked, PostgresDraw
 from validated.datasets.postgres_replica import BEHIND, ReplicaBehindError, check_lag
 from validated.datasets.postgres_rows import (
@@ -33,8 +34,9 @@ from validated.datasets.postgres_rows import (
     parameters_of,
     version_of,
 )
-from validated.datasets.postgres_shape import Shape, ShapeError, read_shape
+from validated.datasets.postgres_shape import Shape, read_shape
 from validated.datasets.postgres_statements import Statements
+from validated.datasets.postgres_table import ShapeError
 from validated.datasets.worker import (
     Candidates,
     Criteria,
@@ -286,8 +288,8 @@ class PostgresRoster:
                     shape = await self._shape(connection)
                     statements = Statements(self._table, shape)
                     await check_lag(connection, self._settings.replica_lag_max_ms)
-                    notes = _notes(shape)
-                    self._stray = problem = await self._strays(connection, shape, statements)
+                    notes = notes_of(shape)
+                    self._stray = problem = await find_strays(connection, self._table, shape, statements)
                     self._statements = statements
             except TimeoutError:
                 problem = f"no answer in {self._settings.connect_timeout_ms} ms"
@@ -310,38 +312,9 @@ class PostgresRoster:
         """Return a connection of its own: the pool's errors are not ours to read, and its connections are for
         look-ups."""
         connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
-        await self._configure(connection)
+        try:
+            await self._configure(connection)
+        except BaseException:  # a limit of time, too
+            await connection.close()
+            raise
         return connection
-
-    async def _strays(self, connection: psycopg.AsyncConnection[Any], shape: Shape, statements: Statements) -> str:
-        """Return what is wrong with the rows of the companions; empty where nothing is, or where they are too many to
-        read."""
-        for companion in shape.companions.values():
-            try:
-                cursor = await connection.execute(statements.strays(companion))
-            except psycopg.errors.QueryCanceled:
-                _log.warning("companion not audited", table=companion.shown, advice="raise statement_timeout_ms")
-                continue
-            rows, spaced, unknown = (await cursor.fetchall())[0]
-            if spaced:
-                return (
-                    f"{companion.shown}: {spaced} of {rows} rows have no text, one for all, spaces around it or what "
-                    "does not print; mend them"
-                )
-            total = f"{companion.shown}: {unknown} of {rows} rows name a worker who is not in the roster"
-            if unknown > self._table.companions_unknown_max * rows:
-                limit = f"more than {self._table.companions_unknown_max:.2%}"
-                return f"{total}: {limit}; write the ids as the roster does, or raise roster.companions_unknown_max"
-            if unknown:
-                _log.warning("roster companion", problem=f"{total}; ignored")
-        return ""
-
-
-def _notes(shape: Shape) -> list[str]:
-    """Return what is not read, and what is taken for granted."""
-    notes = []
-    for table in shape.tables():
-        notes += [f"{table.shown} has no {name}: {meaning}" for name, meaning in table.matched.defaulted.items()]
-        if table.row_security:
-            notes.append(f"{table.shown}: row-level security may hide rows; who is hidden is a phantom")
-    return notes

@@ -16,8 +16,8 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from validated.datasets.near import id_variants
 from validated.datasets.postgres_rows import first_line, found_of, ids_of, parameters_of, storable, storable_text
-from validated.datasets.postgres_shape import ShapeError
 from validated.datasets.postgres_statements import Statements
+from validated.datasets.postgres_table import ShapeError
 from validated.datasets.texts import fold
 from validated.datasets.worker import Candidates, Criteria, Question, Wanted
 

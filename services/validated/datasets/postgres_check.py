@@ -12,8 +12,9 @@ from lakehouse.settings import ConfigError, read_secret
 from validated.config import RosterTable
 from validated.datasets.columns import ACTIVE
 from validated.datasets.dataset import Problem
-from validated.datasets.postgres_shape import Shape, ShapeError, TableShape, read_shape
+from validated.datasets.postgres_shape import Shape, read_shape
 from validated.datasets.postgres_statements import Statements
+from validated.datasets.postgres_table import ShapeError, TableShape
 from validated.datasets.report import Likeness
 from validated.datasets.worker import Worker
 

@@ -25,8 +25,8 @@ _IS_FRESH: Final = (
 class ReplicaBehindError(Exception):
     """The server is a standby that is further behind than it may be."""
 
-    def __init__(self, lag_max_ms: int) -> None:
-        limit = f"roster.postgres.replica_lag_max_ms ({lag_max_ms})"
+    def __init__(self, lag_max_ms: int, setting: str = "roster.postgres") -> None:
+        limit = f"{setting}.replica_lag_max_ms ({lag_max_ms})"
         super().__init__(f"the standby is further behind than {limit} allows: its replay is paused, slow or cut off")
 
 
@@ -35,8 +35,10 @@ def is_fresh_sql(lag_max_ms: int) -> sql.Composable:
     return sql.SQL(_IS_FRESH).format(sql.Literal(lag_max_ms)) if lag_max_ms else sql.SQL("true")
 
 
-async def check_lag(connection: psycopg.AsyncConnection[Any], lag_max_ms: int) -> None:
-    """Raise ReplicaBehindError."""
+async def check_lag(
+    connection: psycopg.AsyncConnection[Any], lag_max_ms: int, setting: str = "roster.postgres"
+) -> None:
+    """Raise ReplicaBehindError, which names the `setting`."""
     cursor = await connection.execute(sql.SQL("SELECT {}").format(is_fresh_sql(lag_max_ms)))
     if await cursor.fetchone() != (True,):
-        raise ReplicaBehindError(lag_max_ms)
+        raise ReplicaBehindError(lag_max_ms, setting)

@@ -11,7 +11,8 @@ from validated.config import RosterTable
 from validated.datasets.columns import WORKER_COLUMNS
 from validated.datasets.names import table_key_sql
 from validated.datasets.postgres_replica import BEHIND, REPLAYED_AT, is_fresh_sql
-from validated.datasets.postgres_shape import Shape, TableShape, mark_sql
+from validated.datasets.postgres_shape import Shape, mark_sql
+from validated.datasets.postgres_table import TableShape, version_sql
 
 _FITTING_MAX: Final = 64
 _LIKE_NAMES_MAX: Final = 8
@@ -66,7 +67,7 @@ class Statements:
         by_name = sql.SQL("lower({}) = ANY(%(names)s)").format(texts["name"])
         lag_ms = settings.replica_lag_max_ms
         unnamed = REPLAYED_AT if lag_ms else "NULL"
-        version = sql.SQL("({})::text").format(sql.SQL(settings.version_query.replace("%", "%%") or unnamed))
+        version = version_sql(settings.version_query or unnamed)
         # The version comes also where nobody is found.
         whole = sql.SQL(
             "SELECT v.version, v.mark, r.* FROM (SELECT {version} AS version, {mark} AS mark) v "

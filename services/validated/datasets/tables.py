@@ -25,7 +25,7 @@ from validated.datasets.dataset import (
     TableFiles,
 )
 from validated.datasets.delimited_rows import DelimitedRows
-from validated.datasets.header import Matched, match
+from validated.datasets.header import Matched, MatchedTable, match
 from validated.datasets.json_rows import JsonRows
 from validated.datasets.parts import OpenPart, parts_of
 from validated.datasets.text_rows import LINE_BYTES_MAX, SEPARATOR, TextRows
@@ -63,6 +63,8 @@ class OpenTable:
         self.matched: Matched | None = None
         self.row_count = 0
         self.warnings: list[str] = []
+        self.version = ""
+        """What the files say of their version: nothing."""
 
     @property
     def digest(self) -> str:
@@ -236,7 +238,7 @@ class OpenTable:
         return RefusedError(Problem(self.shown(number), row, column, text))
 
 
-def columns_of(table: OpenTable) -> dict[str, Any]:
+def columns_of(table: MatchedTable) -> dict[str, Any]:
     """How the columns of a table that was loaded were matched: {used, ignored, defaulted}."""
     assert table.matched is not None  # noqa: S101  the caller looked
     return {

@@ -36,6 +36,48 @@ Match = Callable[[Sequence[str]], dict[str, str]]
 """Our columns to those of a header; raises RefusedError."""
 
 
+class RowWriter:
+    """Writes rows in the one form, and refuses what it cannot hold."""
+
+    def __init__(self, dataset: Dataset, shown: str, out: TextIO, *, rows_max: int) -> None:
+        """`shown` is the name of the file or the table for people."""
+        self._dataset = dataset
+        self._shown = shown
+        self._out = out
+        self._rows_max = rows_max
+        self.count = 0
+        """How many rows were written."""
+
+    def add(self, batch: Sequence[Sequence[str]]) -> None:
+        """Write rows, each with the columns of the dataset in their order. Raises RefusedError."""
+        before = self.count
+        self.count += len(batch)
+        if self.count > self._rows_max:
+            text = f"more than {self._rows_max} rows; raise {self._dataset.setting}.rows_max"
+            raise RefusedError(Problem(self._shown, 0, "", text))
+        width = len(self._dataset.columns)
+        chunk = "\n".join(map(SEPARATOR.join, batch))
+        if (
+            chunk.count("\n") != len(batch) - 1
+            or chunk.count(SEPARATOR) != len(batch) * (width - 1)
+            or "\r" in chunk
+            or "\x00" in chunk
+        ):
+            self._refuse_control(batch, before)
+        try:
+            self._out.write(chunk + "\n")
+        except UnicodeEncodeError:
+            self._refuse_control(batch, before)
+            raise
+
+    def _refuse_control(self, batch: Sequence[Sequence[str]], before: int) -> None:
+        for row, values in enumerate(batch, before + 1):
+            for column, value in zip(self._dataset.columns, values, strict=True):
+                if any(each in "\n\r\x00" + SEPARATOR or "\ud800" <= each <= "\udfff" for each in value):
+                    text = f"{value[:80]!a} holds characters that do not print; remove them"
+                    raise RefusedError(Problem(self._shown, row, column.name, text))
+
+
 class TextRows(abc.ABC):
     """One file of text, unpacked already."""
 
@@ -53,7 +95,10 @@ class TextRows(abc.ABC):
         self._check_mark()
         try:
             with self._open() as text:
-                return self._write(self._rows(text, match), out, rows_max)
+                writer = RowWriter(self._dataset, self._shown, out, rows_max=rows_max)
+                for batch in self._rows(text, match):
+                    writer.add(batch)
+                return writer.count
         except UnicodeDecodeError:
             raise self._locate_bad_bytes() from None
         except UnicodeEncodeError:
@@ -113,37 +158,6 @@ class TextRows(abc.ABC):
             except UnicodeDecodeError:
                 return False
         return beyond
-
-    def _write(self, batches: Iterator[list[Sequence[str]]], out: TextIO, rows_max: int) -> int:
-        count = 0
-        width = len(self._dataset.columns)
-        for batch in batches:
-            count += len(batch)
-            if count > rows_max:
-                raise self._refusal(0, "", f"more than {rows_max} rows; raise {self._dataset.setting}.rows_max")
-            lines = list(map(SEPARATOR.join, batch))
-            chunk = "\n".join(lines)
-            if (
-                chunk.count("\n") != len(batch) - 1
-                or chunk.count(SEPARATOR) != len(batch) * (width - 1)
-                or "\r" in chunk
-                or "\x00" in chunk
-            ):
-                self._refuse_control(batch, count - len(batch))
-            try:
-                out.write(chunk + "\n")
-            except UnicodeEncodeError:
-                self._refuse_control(batch, count - len(batch))
-                raise
-        return count
-
-    def _refuse_control(self, batch: Sequence[Sequence[str]], before: int) -> None:
-        for row, values in enumerate(batch, before + 1):
-            for column, value in zip(self._dataset.columns, values, strict=True):
-                if any(each in "\n\r\x00" + SEPARATOR or "\ud800" <= each <= "\udfff" for each in value):
-                    raise self._refusal(
-                        row, column.name, f"{value[:80]!a} holds characters that do not print; remove them"
-                    )
 
     @abc.abstractmethod
     def _rows(self, text: TextIO, match: Match) -> Iterator[list[Sequence[str]]]:

@@ -32,15 +32,15 @@ class Choices:
         if element is None:
             return None
         if self._reference.key_path == () and self._reference.key[0][0] == "":
-            value = self._written("", element, row, self._reference.rule.key[""])
+            value = self._written("", element, row, self._reference.declared.key[""])
             return None if value is _NOTHING else {"const": value}
         properties: dict[str, JsonValue] = {}
-        for name, column in self._reference.rule.key.items():
+        for name, column in self._reference.declared.key.items():
             value = self._constant(name, row, column)
             if value is _NOTHING:
                 return None
             properties[name] = {"const": value}
-        required = dict.fromkeys([*element.get("required", ()), *self._reference.rule.key])
+        required = dict.fromkeys([*element.get("required", ()), *self._reference.declared.key])
         for name, (agreement, _) in self._reference.agree.items():
             declared = element.get("properties", {})
             if name not in declared and element.get("additionalProperties") is False:
@@ -103,7 +103,7 @@ class Choices:
                 return None
             found |= {"minItems": count, "maxItems": count}
         is_last = len(steps) == 1
-        if count and is_last and self._reference.rule.unique and len(choices) >= 2 * count and named <= count:
+        if count and is_last and self._reference.declared.unique and len(choices) >= 2 * count and named <= count:
             slots = [{"anyOf": list(choices[at::count])} for at in range(count)]
             return {**found, "prefixItems": slots, "items": False}
         below = self._narrowed(found.get("items", {}), steps[1:], choices, terms, named)

@@ -79,6 +79,28 @@ class Reference(Table):
     """What the row found must meet."""
 
 
+class Rule(Table):
+    """What no reference says, `[[rules]]`: a condition in CEL. Each number is a double there: write 2.0 for 2 in a
+    calculation. Where the condition has no value (a name that is not there, a text where a number belongs), that is a
+    finding."""
+
+    code: Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]{1,39}$")]
+    """The code of its finding, a name of your own: "OVER_BUDGET"."""
+    check: Annotated[str, Field(min_length=1, max_length=1000)]
+    """The condition, true where all is well, over `artifact` and `spec`, and with `reference` over `item` and `row`:
+    "!has(spec.total) || sum(artifact.lines.map(line, line.price * line.quantity)) <= spec.total". It may call size,
+    startsWith, endsWith, contains, double, timestamp, duration, sum and abs, and run over elements by all, exists,
+    exists_one, filter and map, on one level. Sums of decimals are rounded: compare them by abs(a - b) < 0.005."""
+    message: Annotated[str, Field(min_length=1, max_length=500)]
+    """What the finding says, to people and models. `{spec.name}`, `{artifact.name}`, `{item.name}` and `{row.name}` are
+    replaced by what stands there."""
+    path: Pointer = ""
+    """What the finding blames: a JSON pointer without `*` into the artifact, or with `reference` into the element."""
+    reference: Annotated[int, Field(ge=0, le=9)] | None = None
+    """A rule of elements: it is held against each element of this reference that names a row (the position in the file,
+    from 0), as `item`, with the row's columns as `row`: instants as texts, decimals as numbers."""
+
+
 class BriefRule(Table):
     """What a model is shown before it answers, `[brief]`."""
 
@@ -104,6 +126,8 @@ class Declaration(Table):
     """The JSON Schema of `spec_json`. None: any object, or none."""
     references: Annotated[tuple[Reference, ...], Field(min_length=1, max_length=10)]
     """What must stand in datasets, and agree with them."""
+    rules: Annotated[tuple[Rule, ...], Field(max_length=20)] = ()
+    """Conditions on the whole. They are looked at where the artifact fits the schema."""
     brief: BriefRule | None = None
     """None: no candidates, and a model may see the key's columns and those of `agree`."""
 
@@ -133,11 +157,6 @@ def read_declaration(path: Path) -> tuple[Declaration, str]:
         raise DeclarationError(f"{path}:{line}: is no TOML: {error}; mend this line") from None
     except RecursionError:
         raise DeclarationError(f"{path}:1: is nested too deep; make it flatter") from None
-    if "rules" in values:
-        line = line_of(text, ("rules", 0))
-        raise DeclarationError(
-            f"{path}:{line}: rules are not supported; say it with require and schema, or remove them"
-        )
     try:
         return Declaration.model_validate(values), text
     except ValidationError as error:

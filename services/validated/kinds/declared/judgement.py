@@ -13,12 +13,15 @@ from validated.config import LimitsTable
 from validated.datasets.dataset_index import SCANNED_MAX, DatasetIndex, Row
 from validated.datasets.index_build import FIELD
 from validated.findings import SUGGESTIONS_MAX, Finding, Findings, Suggestion, pointer, quoted
+from validated.kinds.declared.shown import Shown
 from validated.kinds.declared.terms import BoundReference, Terms
 from validated.kinds.declared.values import equal, key_text, typed, written
 
 _MISSED_KEPT: Final = 4096
 ELEMENTS_MAX: Final = 10_000
 """Of one reference in one artifact."""
+EVALUATED_MAX: Final = 1000
+"""Of one reference in one artifact, for a rule of elements."""
 _LIKE: Final = 12
 _COMPARED_MAX: Final = 24
 _NEAR: Final = 80.0
@@ -29,7 +32,9 @@ _UNREAD: Final[Any] = object()
 _Path = tuple[str | int, ...]
 
 
-class _Element(NamedTuple):
+class Element(NamedTuple):
+    """What an artifact has where a reference looks."""
+
     path: _Path
     value: JsonValue
 
@@ -44,15 +49,16 @@ class Judgement:
         index: DatasetIndex,
         findings: Findings,
         *,
-        visible: Sequence[str],
+        shown: Shown,
         limits: LimitsTable,
+        keeps_found: bool = False,
     ) -> None:
-        """`visible` are the columns that a model may see."""
+        """`shown` says what a model may see; `keeps_found`: whether `found` is wanted."""
         self._reference = reference
         self._terms = terms
         self._index = index
         self._findings = findings
-        self._visible = visible
+        self._shown = shown
         self._missed = terms.missed_by(index)
         self._limits = limits
         name, type_ = reference.key[0]
@@ -63,6 +69,9 @@ class Judgement:
         """Whether every element that was found names a row."""
         self.count = 0
         """How many elements there are."""
+        self._keeps_found = keeps_found
+        self.found: list[tuple[Element, Row]] = []
+        """The elements that name a row, with it; up to one more than a rule looks at."""
 
     def judge(self, artifact: JsonValue) -> None:
         """Add what is wrong."""
@@ -71,30 +80,33 @@ class Judgement:
             self.count += 1
             if self.count > ELEMENTS_MAX:
                 self.grounded = False
-                self._findings.add("SCHEMA", "", f"{self._reference.rule.at} names more than {ELEMENTS_MAX} elements")
+                at = self._reference.declared.at
+                self._findings.add("SCHEMA", "", f"{at} names more than {ELEMENTS_MAX} elements")
                 return
             row = self._row(element)
             if row is None:
                 self.grounded = False
                 continue
-            if self._reference.rule.unique:
+            if self._keeps_found and len(self.found) <= EVALUATED_MAX:
+                self.found.append((element, row))
+            if self._reference.declared.unique:
                 before = first.setdefault(row.key, element.path)
                 if before is not element.path:
                     text = f'"{quoted(_shown(row.key))}" stands at {self._key_path(before)} already'
                     self._findings.add("DUPLICATE", self._key_path(element.path), text)
             self._judge_facts(element, row)
-            self._judge_rules(element, row)
+            self._judge_demands(element, row)
         wanted = self._terms.needed
         if wanted is not None and self.count != wanted:
             at = pointer(step for step in self._reference.steps if step is not None)
             self._findings.add("COUNT", at, f"has {self.count} elements, must have exactly {wanted}")
 
-    def _elements(self, artifact: JsonValue) -> Iterator[_Element]:
+    def _elements(self, artifact: JsonValue) -> Iterator[Element]:
         yield from self._below((), artifact, self._reference.steps)
 
-    def _below(self, path: _Path, value: JsonValue, steps: Sequence[str | None]) -> Iterator[_Element]:
+    def _below(self, path: _Path, value: JsonValue, steps: Sequence[str | None]) -> Iterator[Element]:
         if not steps:
-            yield _Element(path, value)
+            yield Element(path, value)
             return
         step, rest = steps[0], steps[1:]
         if step is None:
@@ -106,7 +118,7 @@ class Judgement:
         elif isinstance(value, dict):
             if step in value:
                 yield from self._below((*path, step), value[step], rest)
-            elif not self._reference.rule.optional:
+            elif not self._reference.declared.optional:
                 self._missing((*path, step), "is missing")
         else:
             self._missing(path, "must be an object")
@@ -128,12 +140,12 @@ class Judgement:
     def _find(self, texts: Sequence[str]) -> tuple[Row | None, bool]:
         """Return the row of a key; and whether several are alike where none is the same to the letter."""
         row = self._index.row(FIELD.join(texts))
-        if row is not None or self._reference.rule.compare == "exact":
+        if row is not None or self._reference.declared.compare == "exact":
             return row, False
         rows = self._index.rows_folded(texts)
         return (rows[0], False) if len(rows) == 1 else (None, bool(rows))
 
-    def _row(self, element: _Element) -> Row | None:
+    def _row(self, element: Element) -> Row | None:
         if self._text_name is not None and isinstance(element.value, dict):
             # The common case, in short: what is no text, or holds what no key may, is in no index.
             text = element.value.get(self._text_name)
@@ -162,7 +174,7 @@ class Judgement:
             self._add("NOT_IN_DATASET", path, message, near=FIELD.join(texts))
         return row
 
-    def _judge_facts(self, element: _Element, row: Row) -> None:
+    def _judge_facts(self, element: Element, row: Row) -> None:
         value = element.value
         if not isinstance(value, dict):
             return
@@ -191,23 +203,23 @@ class Judgement:
                 continue
             said = f"{quoted(print_canonical(stated))} is not what {self._reference.dataset} has"
             path = pointer((*element.path, name))
-            if agreement.column in self._visible:
+            if self._shown.has(row, (agreement.column,)):
                 right = "no value (null)" if held is None else quoted(print_canonical(written(held)[0]))
                 self._findings.kept.append(Finding("FACT_MISMATCH", path, f"{said}: {right}", (), said))
             else:
                 self._findings.add("FACT_MISMATCH", path, said)
 
-    def _judge_rules(self, element: _Element, row: Row) -> None:
+    def _judge_demands(self, element: Element, row: Row) -> None:
         missed = self._missed.get(row.key)
         if missed is None:
-            missed = [rule for rule in self._terms.rules if not rule.met_by(row)]
+            missed = [demand for demand in self._terms.demands if not demand.met_by(row)]
             if len(self._missed) < _MISSED_KEPT:
                 self._missed[row.key] = missed
-        for number, rule in enumerate(missed):
+        for number, demand in enumerate(missed):
             if self._findings.full:
                 self._findings.left_out += 1
                 continue
-            message = f'"{quoted(_shown(row.key))}" is not allowed: {rule.words()}'
+            message = f'"{quoted(_shown(row.key))}" is not allowed: {demand.words()}'
             near = row.key if not number else None
             self._add("NOT_ALLOWED", self._key_path(element.path), message, near=near)
 
@@ -216,10 +228,10 @@ class Judgement:
 
     def _used(self, artifact: JsonValue) -> set[str]:
         """Return the keys that the artifact has already: no suggestion where each may stand once."""
-        if not self._reference.rule.unique:
+        if not self._reference.declared.unique:
             return set()
         quiet = Findings(0)
-        silent = Judgement(self._reference, self._terms, self._index, quiet, visible=(), limits=self._limits)
+        silent = Judgement(self._reference, self._terms, self._index, quiet, shown=self._shown, limits=self._limits)
         used: set[str] = set()
         for number, element in enumerate(silent._elements(artifact)):
             if number >= ELEMENTS_MAX:
@@ -251,7 +263,7 @@ class Judgement:
             text = f"did you mean {shown}?" if meant else f"what would do: {shown}"
             self._findings.kept[position] = finding._replace(
                 message=f"{finding.message}; {text}",
-                suggestions=tuple(Suggestion("", "", print_canonical(facts_of(row, self._visible))) for row in rows),
+                suggestions=tuple(Suggestion("", "", print_canonical(self._shown.facts(row))) for row in rows),
                 unrestricted_message=finding.message,
             )
 
@@ -267,15 +279,13 @@ class Judgement:
         rows = [
             row
             for each in keys
-            if each not in used and (row := self._index.row(each)) is not None and self._terms.met_by(row)
+            if each not in used
+            and (row := self._index.row(each)) is not None
+            and self._terms.met_by(row)
+            and self._shown.facts(row) is not None
         ]
         rows.sort(key=lambda row: (-fuzz.ratio(key, row.key), row.key))
         return rows[:SUGGESTIONS_MAX]
-
-
-def facts_of(row: Row, visible: Sequence[str]) -> dict[str, JsonValue]:
-    """Return what a model may see of a row."""
-    return {name: written(held)[0] for name in visible if (held := row.values[name]) is not None}
 
 
 def _shown(key: str) -> str:

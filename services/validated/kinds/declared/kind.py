@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -12,16 +12,19 @@ import orjson
 
 from lakehouse.errors import Violation, bad_request
 from lakehouse.strict_json.parser import JsonValue, parse_json, print_canonical
-from validated.config import DatasetTable, LimitsTable
-from validated.datasets.dataset_files import Datasets
+from validated.config import ROSTER_DATASET, LimitsTable
 from validated.datasets.dataset_index import DatasetIndex
+from validated.datasets.loaded_dataset import Datasets, DatasetShape
 from validated.findings import Findings, quoted
 from validated.kinds.candidates import fitting
 from validated.kinds.declared.choices import Choices
-from validated.kinds.declared.declaration import DeclarationError, line_of, read_declaration
-from validated.kinds.declared.judgement import Judgement, facts_of
+from validated.kinds.declared.declaration import BriefRule, DeclarationError, Reference, Rule, line_of, read_declaration
+from validated.kinds.declared.expressions import UnusableValueError, values
+from validated.kinds.declared.judgement import Judgement
 from validated.kinds.declared.pool import Pool
+from validated.kinds.declared.rules import BoundRule, Rules, UnusableRuleError
 from validated.kinds.declared.schemas import DeclaredSchema, SchemaError
+from validated.kinds.declared.shown import People, Shown, ShownPeople
 from validated.kinds.declared.terms import BoundReference, Terms, UnusableReferenceError, spec_value
 from validated.kinds.spec import Spec
 from validated.kinds.validator import Brief, DatasetVersion, Ground, Task
@@ -39,6 +42,8 @@ class _Asked(NamedTuple):
 
     value: JsonValue
     terms: tuple[Terms, ...]
+    values: JsonValue
+    """`value` as rules have it."""
 
 
 class DeclaredKind:
@@ -46,8 +51,10 @@ class DeclaredKind:
 
     has_candidates = True
 
-    def __init__(self, path: Path, datasets: Datasets, limits: LimitsTable) -> None:
-        """Read and check the declaration. Raises DeclarationError."""
+    def __init__(self, path: Path, datasets: Datasets, limits: LimitsTable, people: People | None = None) -> None:
+        """Read and check the declaration; `people` says what models may know of the roster's workers. Raises
+        DeclarationError.
+        """
         declaration, text = read_declaration(path)
         self._path = path
         self._text = text
@@ -61,25 +68,25 @@ class DeclaredKind:
         self.spec_schema_json: Final = "" if self._spec_schema is None else self._spec_schema.text
         names = self._spec_names()
         self._references = [
-            self._bind(at, datasets.tables, names, each) for at, each in enumerate(declaration.references)
+            self._bind(at, datasets.shapes, names, each) for at, each in enumerate(declaration.references)
         ]
+        self.datasets: Final = frozenset(reference.dataset for reference in self._references)
+        """The datasets that it names."""
         self._check_places(names)
         brief = declaration.brief
         self._shown = 0 if brief is None else brief.reference
         if self._shown >= len(self._references):
             raise self._refusal(("brief", "reference"), f"there are {len(self._references)} references, counted from 0")
         self._candidates_max = 0 if brief is None else brief.candidates_max
-        self._visible = [self._columns_of(reference) for reference in self._references]
         if brief is not None:
             shown = self._references[self._shown]
             for column in brief.columns:
                 if column not in shown.types:
                     text = f'"{column}" is no column of {shown.dataset}; they are {", ".join(shown.types)}'
                     raise self._refusal(("brief", "columns"), text)
-            for at, reference in enumerate(self._references):
-                wanted = [*reference.rule.key.values(), *brief.columns] if reference.dataset == shown.dataset else None
-                if wanted is not None:
-                    self._visible[at] = tuple(dict.fromkeys(wanted))
+        people = people or People()
+        self._shows = [self._shows_of(reference, brief, people) for reference in self._references]
+        self._rules = self._bind_rules(declaration.rules, names)
         self.has_candidates = self._candidates_max > 0
         self._choices = Choices(self._schema, self._references[self._shown])
         self._asked: dict[str, _Asked] = {}
@@ -111,10 +118,11 @@ class DeclaredKind:
         limit = max(limit, min(2 * needed, _CHOICES_MAX)) if needed > limit else limit
         pool = Pool(index, reference, terms)
         drawn = await asyncio.to_thread(pool.draw, task.prompt, task.seed, _SPARE * limit)
-        visible = self._visible[self._shown]
-        # A row that the schema lets no artifact name is no candidate.
-        rows = [row for row in drawn.rows if self._choices.element is None or self._choices.of(row) is not None][:limit]
-        facts, text = fitting((facts_of(row, visible) for row in rows), self._limits.artifact_bytes_max - 100)
+        shows = self._shows[self._shown]
+        # A row that the schema lets no artifact name, or that models may not see, is no candidate.
+        rows = [row for row in drawn.rows if self._choices.element is None or self._choices.of(row) is not None]
+        seen = [(row, known) for row in rows if (known := shows.facts(row)) is not None][:limit]
+        facts, text = fitting((known for _, known in seen), self._limits.artifact_bytes_max - 100)
         strangers = "".join(f' "{quoted(each)}" does not qualify: do not name it.' for each in drawn.strangers)
         brief = form._replace(
             instructions=form.instructions + strangers,
@@ -124,13 +132,19 @@ class DeclaredKind:
             candidates_total_is_floor=not drawn.is_whole,
             datasets=(DatasetVersion(reference.dataset, version.version),),
         )
-        least = needed if reference.rule.unique else min(needed, 1)
+        least = needed if reference.declared.unique else min(needed, 1)
         if drawn.is_whole and drawn.total < least:
             at = "".join(f"/{step}" for step in reference.steps if step is not None)
             brief = brief._replace(infeasible=True, findings=pool.shortage(drawn.total, least, at))
         if len(facts) < max(least, 1) or len(self._references) > 1:
             return brief
-        nodes = [node for row in rows[: len(facts)] if (node := self._choices.of(row)) is not None]
+        if not set(reference.named_columns) <= set(shows.columns):
+            return brief  # the choices would say what models may not see
+        nodes = [
+            node
+            for row, _ in seen[: len(facts)]
+            if shows.has(row, reference.named_columns) and (node := self._choices.of(row)) is not None
+        ]
         schema = self._choices.schema(nodes, terms, named=min(drawn.named, len(nodes))) if nodes else None
         return brief if schema is None else brief._replace(candidates_schema_json=print_canonical(schema))
 
@@ -146,12 +160,18 @@ class DeclaredKind:
         self, artifact: JsonValue, asked: _Asked, pinned: Mapping[str, tuple[DatasetIndex, str]], findings: Findings
     ) -> list[Judgement]:
         self._schema.find(artifact, findings)
+        fits = not findings.any
         judgements: list[Judgement] = []
-        for reference, terms, visible in zip(self._references, asked.terms, self._visible, strict=True):
+        for at, reference in enumerate(self._references):
             index, _ = pinned[reference.dataset]
-            judgement = Judgement(reference, terms, index, findings, visible=visible, limits=self._limits)
+            judgement = Judgement(
+                reference, asked.terms[at], index, findings, shown=self._shows[at], limits=self._limits,
+                keeps_found=self._rules is not None and at in self._rules.references,
+            )  # fmt: skip
             judgement.judge(artifact)
             judgements.append(judgement)
+        if fits and self._rules is not None:
+            self._rules.judge(artifact, asked.values, judgements, findings)
         return judgements
 
     def _read_spec(self, spec: Spec) -> _Asked:
@@ -163,7 +183,12 @@ class DeclaredKind:
             problems = [] if self._spec_schema is None else self._spec_schema.problems(value, 10)
             if problems:
                 raise bad_request(*(Violation("spec_json", _said(path, message)) for path, message in problems))
-            asked = _Asked(value, tuple(reference.terms(value) for reference in self._references))
+            try:
+                for_rules = values(value) if self._rules is not None else None
+            except UnusableValueError as error:
+                raise bad_request(Violation("spec_json", _said(error.path, str(error)))) from None
+            terms = tuple(reference.terms(value) for reference in self._references)
+            asked = _Asked(value, terms, for_rules)
             if len(self._asked) >= _SPECS_KEPT:
                 self._asked.clear()
             self._asked[text] = asked
@@ -195,12 +220,21 @@ class DeclaredKind:
         return frozenset(properties) if schema.value.get("additionalProperties") is False else None
 
     def _bind(
-        self, at: int, tables: Mapping[str, DatasetTable], names: frozenset[str] | None, rule: Any
+        self, at: int, datasets: Mapping[str, DatasetShape], names: frozenset[str] | None, declared: Reference
     ) -> BoundReference:
         try:
-            return BoundReference(rule, tables, names)
+            return BoundReference(declared, datasets, names)
         except UnusableReferenceError as error:
             raise self._refusal(("references", at, *error.where), str(error)) from None
+
+    def _bind_rules(self, declared: Sequence[Rule], names: frozenset[str] | None) -> Rules | None:
+        bound: list[BoundRule] = []
+        for at, rule in enumerate(declared):
+            try:
+                bound.append(BoundRule(rule, self._references, self._shows, names))
+            except UnusableRuleError as error:
+                raise self._refusal(("rules", at, error.where), str(error)) from None
+        return Rules(bound) if bound else None
 
     def _check_places(self, names: frozenset[str] | None) -> None:
         rest = _PLACE.sub("", self._instructions)
@@ -210,10 +244,15 @@ class DeclaredKind:
             if names is not None and place.split(".")[1] not in names:
                 raise self._refusal(("instructions",), f"{{{place}}}: spec_schema has no such property; mend it")
 
-    @staticmethod
-    def _columns_of(reference: BoundReference) -> tuple[str, ...]:
-        agree = [agreement.column for agreement, _ in reference.agree.values()]
-        return tuple(dict.fromkeys([*reference.rule.key.values(), *agree]))
+    def _shows_of(self, reference: BoundReference, brief: BriefRule | None, people: People) -> Shown:
+        columns = reference.named_columns
+        if brief is not None and reference.dataset == self._references[brief.reference].dataset:
+            columns = tuple(dict.fromkeys([*reference.declared.key.values(), *brief.columns]))
+            hidden = [name for name in brief.columns if name not in people.columns]
+            if hidden and reference.dataset == ROSTER_DATASET:
+                text = f'"{hidden[0]}" is nothing that models may know of a worker: see validated.candidate_facts'
+                raise self._refusal(("brief", "columns"), text)
+        return ShownPeople(columns, people) if reference.dataset == ROSTER_DATASET else Shown(columns)
 
     def _refusal(self, where: tuple[str | int, ...], text: str) -> DeclarationError:
         name = ".".join(str(step) for step in where)

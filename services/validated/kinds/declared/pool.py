@@ -69,14 +69,14 @@ class Pool:
         few = f"only {total}" if total else "no"
         text = f"{few} {qualify} in {self._reference.dataset}, {needed} needed: no answer can pass"
         findings = [Finding("COUNT", at, text)]
-        alone = [0] * len(self._terms.rules)
+        alone = [0] * len(self._terms.demands)
         for row in self._index.rows():
-            missed = [number for number, rule in enumerate(self._terms.rules) if not rule.met_by(row)]
+            missed = [number for number, demand in enumerate(self._terms.demands) if not demand.met_by(row)]
             if len(missed) == 1:
                 alone[missed[0]] += 1
         if any(alone):
             most = max(range(len(alone)), key=alone.__getitem__)
-            text = f"{self._terms.rules[most].words()}: without that {alone[most]} more would qualify"
+            text = f"{self._terms.demands[most].words()}: without that {alone[most]} more would qualify"
             findings.append(Finding("NOT_ALLOWED", at, text))
         return findings
 
@@ -84,7 +84,7 @@ class Pool:
         """Yield the rows whose key the prompt holds; keys of several columns are not looked for."""
         if len(self._reference.key) != 1:
             return
-        folded = self._reference.rule.compare == "folded"
+        folded = self._reference.declared.compare == "folded"
         for text in _runs(prompt):
             row = self._index.row(text)
             if row is None and folded:

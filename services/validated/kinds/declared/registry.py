@@ -8,10 +8,11 @@ from pathlib import Path
 import structlog
 
 from validated.config import LimitsTable
-from validated.datasets.dataset_files import Datasets
+from validated.datasets.loaded_dataset import Datasets
 from validated.kinds import KINDS
 from validated.kinds.declared.declaration import KIND_NAME, DeclarationError
 from validated.kinds.declared.kind import DeclaredKind
+from validated.kinds.declared.shown import People
 from validated.kinds.validator import SPEC_MEMBERS, Validator
 
 _log = structlog.get_logger()
@@ -43,16 +44,23 @@ class Kinds:
     """All kinds. What `reload` changes is changed at once; a call that has its kind keeps it."""
 
     def __init__(
-        self, fixed: Mapping[str, Validator], folder: Path | None, datasets: Datasets, limits: LimitsTable
+        self,
+        fixed: Mapping[str, Validator],
+        folder: Path | None,
+        datasets: Datasets,
+        limits: LimitsTable,
+        people: People | None = None,
     ) -> None:
-        """Raise DeclarationError where a declaration cannot be used."""
+        """Raise DeclarationError where a declaration cannot be used. Call in the event loop, once it runs."""
         self._fixed = fixed
         self._folder = folder
         self._datasets = datasets
         self._limits = limits
-        self._declared: Mapping[str, Validator] = {}
+        self._people = people
+        self._declared: Mapping[str, DeclaredKind] = {}
         if folder is not None:
             self._declared = {path.stem: self._read(path) for path in declared_names(folder)}
+            self._use()
         self.current: Mapping[str, Validator] = {**fixed, **self._declared}
         """The kinds by name, as of the last load."""
 
@@ -67,7 +75,7 @@ class Kinds:
         except DeclarationError as error:
             _log.warning("kinds not loaded", problem=str(error), serving=sorted(self._declared))
             return
-        declared: dict[str, Validator] = {}
+        declared: dict[str, DeclaredKind] = {}
         for path in paths:
             try:
                 declared[path.stem] = self._read(path)
@@ -76,19 +84,23 @@ class Kinds:
                     declared[path.stem] = self._declared[path.stem]
                 _log.warning("kind not loaded", problem=str(error), serves_old=path.stem in self._declared)
         self._declared = declared
+        self._use()
         self.current = {**self._fixed, **declared}
         _log.info("kinds loaded", kinds=sorted(declared))
 
-    def _read(self, path: Path) -> Validator:
+    def _use(self) -> None:
+        self._datasets.use({name for kind in self._declared.values() for name in kind.datasets})
+
+    def _read(self, path: Path) -> DeclaredKind:
         check_name(path, self._fixed)
-        return DeclaredKind(path, self._datasets, self._limits)
+        return DeclaredKind(path, self._datasets, self._limits, self._people)
 
 
-def check_kinds(folder: Path, datasets: Datasets, limits: LimitsTable) -> Iterator[str]:
+def check_kinds(folder: Path, datasets: Datasets, limits: LimitsTable, people: People | None = None) -> Iterator[str]:
     """Yield what is wrong with the declarations of a folder. Reads no dataset. Raises DeclarationError."""
     for path in declared_names(folder):
         try:
             check_name(path, KINDS)
-            DeclaredKind(path, datasets, limits)
+            DeclaredKind(path, datasets, limits, people)
         except DeclarationError as error:
             yield str(error)

@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 
 from lakehouse.errors import Violation, bad_request
 from lakehouse.strict_json.parser import JsonValue
-from validated.config import DatasetTable
 from validated.datasets.dataset_index import DatasetIndex, Row, Value
+from validated.datasets.loaded_dataset import DatasetShape
 from validated.findings import quoted
 from validated.kinds.declared.declaration import Agreement, Condition, Reference
 from validated.kinds.declared.values import equal, typed
@@ -31,7 +31,7 @@ class UnusableReferenceError(ValueError):
         self.where = where
 
 
-class Rule(NamedTuple):
+class Demand(NamedTuple):
     """A condition with its value read."""
 
     condition: Condition
@@ -72,14 +72,14 @@ class Rule(NamedTuple):
 class Terms(NamedTuple):
     """What one spec demands of one reference."""
 
-    rules: tuple[Rule, ...]
+    demands: tuple[Demand, ...]
     needed: int | None
     """How many elements there must be; None: any number."""
     name: tuple[Any, ...]
     """Equal for equal demands."""
-    missed: WeakKeyDictionary[DatasetIndex, dict[str, list[Rule]]]
+    missed: WeakKeyDictionary[DatasetIndex, dict[str, list[Demand]]]
 
-    def missed_by(self, index: DatasetIndex) -> dict[str, list[Rule]]:
+    def missed_by(self, index: DatasetIndex) -> dict[str, list[Demand]]:
         """Return what the rows of `index` that were looked at do not meet, by key: the same each time."""
         found = self.missed.get(index)
         if found is None:
@@ -88,37 +88,45 @@ class Terms(NamedTuple):
 
     def met_by(self, row: Row) -> bool:
         """Whether the row meets every demand."""
-        return all(rule.met_by(row) for rule in self.rules)
+        return all(demand.met_by(row) for demand in self.demands)
 
 
 class BoundReference:
     """A reference with its dataset, known to be usable."""
 
-    def __init__(self, rule: Reference, tables: Mapping[str, DatasetTable], spec_names: frozenset[str] | None) -> None:
+    def __init__(
+        self, declared: Reference, datasets: Mapping[str, DatasetShape], spec_names: frozenset[str] | None
+    ) -> None:
         """`spec_names` are the names that the spec may have; None: any. Raises UnusableReferenceError."""
-        self.rule: Final = rule
-        self.steps: Final = _steps(rule.at)
-        table = tables.get(rule.dataset)
-        if table is None:
-            known = ", ".join(tables) or "none"
-            text = f'"{rule.dataset[:80]}" is not configured; add [validated.datasets.<name>] (there: {known})'
+        self.declared: Final = declared
+        self.steps: Final = _steps(declared.at)
+        shape = datasets.get(declared.dataset)
+        if shape is None:
+            known = ", ".join(datasets) or "none"
+            text = f'"{declared.dataset[:80]}" is not configured; add [validated.datasets.<name>] (there: {known})'
             raise UnusableReferenceError(("dataset",), text)
-        self.types: Final[Mapping[str, str]] = table.columns
-        self.dataset: Final = rule.dataset
-        if sorted(rule.key.values()) != sorted(table.key):
-            text = f"must name each key column of {rule.dataset} once: {', '.join(table.key)}"
+        self.types: Final[Mapping[str, str]] = shape.columns
+        self.dataset: Final = declared.dataset
+        if sorted(declared.key.values()) != sorted(shape.key):
+            text = f"must name each key column of {declared.dataset} once: {', '.join(shape.key)}"
             raise UnusableReferenceError(("key",), text)
-        by_column = {column: name for name, column in rule.key.items()}
-        self.key: Final = tuple((by_column[column], self.types[column]) for column in table.key)
-        if "" in rule.key and (len(rule.key) > 1 or rule.agree):
+        by_column = {column: name for name, column in declared.key.items()}
+        self.key: Final = tuple((by_column[column], self.types[column]) for column in shape.key)
+        if "" in declared.key and (len(declared.key) > 1 or declared.agree):
             raise UnusableReferenceError(("key",), 'the name "" is the element itself: it stands alone, without agree')
-        self.agree: Final = {name: self._agreement(name, each) for name, each in rule.agree.items()}
-        for at, condition in enumerate(rule.require):
+        self.agree: Final = {name: self._agreement(name, each) for name, each in declared.agree.items()}
+        for at, condition in enumerate(declared.require):
             self._check_condition(at, condition, spec_names)
-        if isinstance(rule.count, str):
-            _check_spec(("count",), rule.count, spec_names)
-        if rule.count is not None and len([step for step in self.steps if step is None]) != 1:
+        if isinstance(declared.count, str):
+            _check_spec(("count",), declared.count, spec_names)
+        if declared.count is not None and len([step for step in self.steps if step is None]) != 1:
             raise UnusableReferenceError(("count",), "is for an `at` with one *; say it in schema, or change `at`")
+
+    @property
+    def named_columns(self) -> Sequence[str]:
+        """The columns that an artifact states: those of the key and of `agree`."""
+        agree = [agreement.column for agreement, _ in self.agree.values()]
+        return tuple(dict.fromkeys([*self.declared.key.values(), *agree]))
 
     @property
     def key_path(self) -> tuple[str, ...]:
@@ -127,9 +135,9 @@ class BoundReference:
 
     def terms(self, spec: JsonValue) -> Terms:
         """Return what `spec` demands. Raises Fault (BAD_REQUEST) where a value of it does not fit its column."""
-        rules: list[Rule] = []
+        demands: list[Demand] = []
         violations: list[Violation] = []
-        for condition in self.rule.require:
+        for condition in self.declared.require:
             value: object = condition.value
             if condition.spec is not None:
                 value = spec_value(spec, condition.spec)
@@ -140,8 +148,8 @@ class BoundReference:
                 wanted = f"{condition.spec} must fit the column {condition.column} ({self.types[condition.column]})"
                 violations.append(Violation(_FIELD, wanted))
             else:
-                rules.append(Rule(condition, values))
-        count = self.rule.count
+                demands.append(Demand(condition, values))
+        count = self.declared.count
         if isinstance(count, str):
             given = typed("integer", spec_value(spec, count))
             if given is None and spec_value(spec, count) is None:
@@ -153,8 +161,8 @@ class BoundReference:
                 count = given
         if violations:
             raise bad_request(*violations)
-        name = (self.dataset, tuple((*rule.condition.model_dump().items(), rule.values) for rule in rules))
-        return Terms(tuple(rules), count, (repr(name),), WeakKeyDictionary())
+        name = (self.dataset, tuple((*each.condition.model_dump().items(), each.values) for each in demands))
+        return Terms(tuple(demands), count, (repr(name),), WeakKeyDictionary())
 
     def _agreement(self, name: str, given: str | Agreement) -> tuple[Agreement, Decimal]:
         agreement = given if isinstance(given, Agreement) else Agreement(column=given)
@@ -167,7 +175,7 @@ class BoundReference:
             raise UnusableReferenceError(
                 ("agree", name), f"folded is for texts, {agreement.column} is {type_}; remove it"
             )
-        if name in self.rule.key:
+        if name in self.declared.key:
             raise UnusableReferenceError(("agree", name), "is of the key already; remove it")
         return agreement, Decimal(agreement.tolerance)
 
