@@ -157,7 +157,7 @@ WAYS = {"bare": bare, "layer": layer, "chatd": through_chatd, "openai": openai_s
 
 
 async def measure(call: Call, concurrency: int, seconds: float) -> dict[str, float]:
-    """Closed loop of `concurrency` callers for `seconds`, after a warm-up."""
+    """Run a closed loop of `concurrency` callers for `seconds`, after a warm-up."""
     await asyncio.gather(*(call() for _ in range(concurrency)))
     latencies_ms: list[float] = []
     end = time.monotonic() + seconds
@@ -184,7 +184,7 @@ async def measure(call: Call, concurrency: int, seconds: float) -> dict[str, flo
 
 
 def start(command: list[str], **environ: str) -> tuple[subprocess.Popen[str], str]:
-    """A server process and its address, which it prints as JSON."""
+    """Return a server process and its address, which it prints as JSON."""
     process = subprocess.Popen(
         command, env={**os.environ, "PYTHONPATH": str(ROOT / "services"), **environ}, stdout=subprocess.PIPE, text=True
     )

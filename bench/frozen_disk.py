@@ -42,7 +42,7 @@ class CannotFreezeError(Exception):
 
 @contextlib.contextmanager
 def volume(folder: Path) -> Iterator[Path]:
-    """A mounted file system of its own."""
+    """Yield a mounted file system of its own."""
     image, mount = folder / "image", folder / "volume"
     mount.mkdir()
     with image.open("wb") as file:

@@ -70,7 +70,7 @@ class Subject:
 
 @contextlib.asynccontextmanager
 async def sink(mode: str) -> AsyncIterator[str]:
-    """A Langfuse that behaves as `mode` says; its base URL."""
+    """Yield a Langfuse that behaves as `mode` says; its base URL."""
     if mode == "refused":
         yield "http://127.0.0.1:9"
         return

@@ -32,7 +32,7 @@ from validated.kinds.validator import Tools  # noqa: E402
 
 
 async def run(cases: int, seed: int) -> int:
-    """The number of false accepts."""
+    """Return the number of false accepts."""
     draw = random.Random(seed)
     wrong: Counter[str] = Counter()
     took_ms: list[float] = []

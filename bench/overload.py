@@ -155,7 +155,7 @@ async def _unhealthy(caller: Caller) -> int:
 
 
 def _recovery_s(ended_at: list[float], since: float, peak: float) -> float:
-    """The end of the first quarter of a second that has 90 % of the peak's sessions, seconds after `since`."""
+    """Return the end of the first quarter of a second that has 90 % of the peak's sessions, seconds after `since`."""
     window_s = 0.25
     for number in range(12):
         begin = since + number * window_s

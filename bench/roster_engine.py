@@ -34,7 +34,7 @@ def memory_mb() -> dict[str, int]:
 
 
 async def median_us(work: Callable[[Any], Any], items: Sequence[Any]) -> float:
-    """The median of the microseconds that `work` takes on each of `items`."""
+    """Return the median of the microseconds that `work` takes on each of `items`."""
     taken = []
     for item in items:
         started = time.perf_counter()

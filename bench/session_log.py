@@ -97,7 +97,7 @@ def ended(session: SessionRecord, tries: tuple[SessionAttemptRecord, ...]) -> Se
 
 
 async def time_sessions(config: SessionLogConfig, sessions: int, prompt: str, raw: str) -> tuple[list[float], int]:
-    """Returns the microseconds that each session kept the event loop, and how many rows were late."""
+    """Return the microseconds that each session kept the event loop, and how many rows were late."""
     logger = SessionLogger(config)
     await logger.start()
     tries = attempts(raw)

@@ -35,7 +35,7 @@ DEADLINE_S = 1_800
 
 
 async def run_writer(path: str, notes_path: str, worker: str, rows: int, row_bytes_max: int, seed: int) -> None:
-    """The child: ``rows`` sessions, three at a time."""
+    """Write, as the child, ``rows`` sessions, three at a time."""
     random.seed(seed)
     notes = os.open(notes_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     # What is promised holds for what is in the kernel's hands within `append_wait_ms`, and this machine may be busy.
@@ -177,7 +177,7 @@ def read_lines(folder: Path) -> Iterator[bytes]:
 
 
 def check(folder: Path) -> dict[str, Any]:
-    """Reads notes and log, and counts what was promised not to happen."""
+    """Read notes and log, and count what was promised not to happen."""
     begun: set[str] = set()
     answered: set[str] = set()
     outcomes: Counter[str] = Counter()

@@ -146,7 +146,7 @@ def write_log(folder: Path, count: int, long_rows: int, files: int) -> Path:
 
 
 def run(*command: str) -> tuple[float, float, float]:
-    """Runs a Python process and returns its wall time and its CPU time in s, and its peak memory in MiB."""
+    """Run a Python process and return its wall time and its CPU time in s, and its peak memory in MiB."""
     started = time.perf_counter()
     null = os.open(os.devnull, os.O_WRONLY)
     pid = os.posix_spawn(

@@ -245,7 +245,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def _scrape(port: int) -> dict[str, float]:
-    """The metrics without labels."""
+    """Return the metrics without labels."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     pairs = (line.split(" ") for line in lines if not line.startswith("#") and "{" not in line)

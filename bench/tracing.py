@@ -106,7 +106,7 @@ class PlainSdk:
 
 
 def trace_generation(tracing: Tracing, context: TraceContext, session_id: str | None, given: str, answer: str) -> None:
-    """What chatd records of one call."""
+    """Record what chatd records of one call."""
     span = tracing.start_remote(
         "chat",
         type="generation",

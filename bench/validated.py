@@ -66,7 +66,7 @@ TABLE = "bench_workers"
 
 
 def write_roster(path: Path, workers: int) -> None:
-    """A roster of `workers`, distinct ids, some 200,000 distinct names; the same for the same number."""
+    """Write a roster of `workers`, distinct ids, some 200,000 distinct names; the same for the same number."""
     random_ = random.Random(workers)
     first = [f"{name}{ending}" for name in ("Ana", "José", "Łuka", "Mei", "Omar") for ending in _syllables(80)]
     last = [f"{name}{ending}" for name in ("Sil", "Gar", "Kow", "Ngu", "O'") for ending in _syllables(100)]
@@ -164,7 +164,7 @@ async def flood(
 
 
 def requests_for(rows: list[list[str]], *, phantom: bool = False) -> list[validated_pb2.ValidateRequest]:
-    """Requests that each name three workers of one role and city; `phantom` makes the last one up."""
+    """Return requests that each name three workers of one role and city; `phantom` makes the last one up."""
     random_ = random.Random(3)
     groups: dict[tuple[str, ...], list[list[str]]] = {}
     for row in rows:
@@ -306,7 +306,7 @@ async def briefs(roster: WorkerLookup, count: int) -> dict[str, Any]:
 
 
 def fill_table(dsn: str, path: Path, workers: int) -> None:
-    """The same roster as a table, indexed as the documentation says; made anew where the count differs."""
+    """Make the same roster a table, indexed as the documentation says; made anew where the count differs."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(
             f"CREATE TABLE IF NOT EXISTS {TABLE} (worker_id text, name text, role text, city text, state text, "
@@ -365,7 +365,7 @@ async def gate(cases: int, seed: int) -> int:
 
 
 def compare(before: Path, workers: int, rounds: int) -> dict[str, Any]:
-    """The second form: figures of `before` and of this checkout, and the machine's load in each round."""
+    """Return the second form: figures of `before` and of this checkout, and the machine's load in each round."""
     taken: dict[str, list[dict[str, float]]] = {"before": [], "after": []}
     loads = []
     with tempfile.TemporaryDirectory(prefix="bench-validated-") as folder:
@@ -386,7 +386,7 @@ def compare(before: Path, workers: int, rounds: int) -> dict[str, Any]:
 
 
 async def large(arguments: argparse.Namespace) -> None:
-    """The first form."""
+    """Measure the first form."""
     with tempfile.TemporaryDirectory(prefix="bench-validated-") as folder:
         path = Path(folder) / "workers.csv"
         write_roster(path, arguments.workers)

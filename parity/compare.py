@@ -24,7 +24,7 @@ class UnsoundRowError(Exception):
 
 
 def blanked(row: bytes, daemon: str) -> bytes:
-    """The row, without its LF, with timestamp and daemon emptied.
+    """Return the row, without its LF, with timestamp and daemon emptied.
 
     Raises:
         UnsoundRowError: it is empty, not one JSON object in one line, of another schema, or stamped wrongly.
@@ -48,7 +48,7 @@ def blanked(row: bytes, daemon: str) -> bytes:
 
 
 def problems(rows: Mapping[str, tuple[str, bytes]], golden: bytes | None) -> list[str]:
-    """What is wrong with the rows of one fixture; nothing is wrong with an empty list.
+    """Return what is wrong with the rows of one fixture; nothing is wrong with an empty list.
 
     Args:
         rows: for each language, the daemon that it stamps and the row that it printed, without LF.
@@ -81,7 +81,7 @@ def problems(rows: Mapping[str, tuple[str, bytes]], golden: bytes | None) -> lis
 
 
 def agreed(rows: Mapping[str, tuple[str, bytes]]) -> bytes | None:
-    """The one blanked row that all writers printed; None unless all are sound and equal."""
+    """Return the one blanked row that all writers printed; None unless all are sound and equal."""
     try:
         distinct = {blanked(row, daemon) for daemon, row in rows.values()}
     except UnsoundRowError:

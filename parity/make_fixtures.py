@@ -47,7 +47,7 @@ def attempt(iteration: int = 1, **changes: Any) -> Json:
 
 
 def unreached(iteration: int = 1, **changes: Any) -> Json:
-    """An attempt without optional keys, whose steps were not reached."""
+    """Return an attempt without optional keys, whose steps were not reached."""
     return {
         "iteration": iteration,
         "provider": "",
@@ -80,7 +80,7 @@ def session(**changes: Any) -> Json:
 
 
 def least(**changes: Any) -> Json:
-    """A session without any optional key."""
+    """Return a session without any optional key."""
     absent = ("spec", "artifact", "grounded_in_roster")
     kept = {key: value for key, value in session().items() if key not in absent}
     return kept | {"final_verdict": "max_iter_exhausted", "attempts": [], "duration_ms": 0} | changes
@@ -91,7 +91,7 @@ def fault(code: str, reason: str, where: str, message: str) -> Json:
 
 
 def everywhere(text: str) -> Json:
-    """A session that holds ``text`` in each kind of place where a string can stand."""
+    """Return a session that holds ``text`` in each kind of place where a string can stand."""
     name = json.dumps(text)
     quoted = json.dumps({"value": text, text: text}, ensure_ascii=False)
     return session(
@@ -182,7 +182,7 @@ def brief(**changes: Any) -> Json:
 
 
 def later_keys() -> dict[str, Json]:
-    """The keys that came after 0.1, each where it stands."""
+    """Return the keys that came after 0.1, each where it stands."""
     too_few = {"code": "TOO_FEW_QUALIFY", "path": "", "message": "2 of 20 qualify, 3 are needed"}
     suggested = PHANTOM_FINDING | {
         "suggestions": ['{"worker_id":"W-1041","name":"Dana Ortiz"}', ' { "b" : 1.0 , "a" : [ ] } ', "{}"]

@@ -28,7 +28,7 @@ FUZZ_TEXTS = 3000
 
 
 def built(languages: list[str]) -> tuple[list[Writer], list[str]]:
-    """The writers that stand, and the languages that this machine cannot build."""
+    """Return the writers that stand, and the languages that this machine cannot build."""
     writers, absent = [], []
     for language in languages:
         started = time.monotonic()
@@ -64,7 +64,7 @@ def golden_of(name: str) -> bytes | None:
 
 
 def check_fixtures(writers: list[Writer], *, update: bool) -> int:
-    """Prints a line for each fixture; gives the number of those with a problem."""
+    """Print a line for each fixture; return the number of those with a problem."""
     paths = sorted(FIXTURES.glob("*.json"))
     failed = 0 if paths else 1
     rows = rows_of(writers, paths)
@@ -84,7 +84,7 @@ def check_fixtures(writers: list[Writer], *, update: bool) -> int:
 
 
 def update_golden(rows: dict[str, dict[str, tuple[str, bytes]]]) -> None:
-    """Writes the rows on which all three languages agree."""
+    """Write the rows on which all three languages agree."""
     GOLDEN.mkdir(exist_ok=True)
     for path in GOLDEN.glob("*.jsonl"):
         if path.stem not in rows:
@@ -98,7 +98,8 @@ def update_golden(rows: dict[str, dict[str, tuple[str, bytes]]]) -> None:
 
 
 def answers_of(writers: list[Writer], texts: list[object]) -> dict[str, list[str]]:
-    """What each language's reader says of each text: ``ok`` with the canonical text, or ``refused`` with the kind."""
+    """Return what each language's reader says of each text: ``ok`` with the canonical text, or ``refused`` with the
+    kind."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "texts.json"
         path.write_text(json.dumps(texts), encoding="ascii")

@@ -54,7 +54,7 @@ class Writer:
         return out
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
-        """The running process, its output piped."""
+        """Return the running process, its output piped."""
         environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "services")))}
         command = [*self.command, *map(str, arguments)]
         return subprocess.Popen(  # noqa: S603 - our own writers, built from this tree

@@ -40,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         lock = Path(scratch) / "others.txt"
         lock.write_text(others, encoding="utf-8")
-        # The lock is whole. Left to look for dependencies, uv finds llama-cpp-python among them, which has no hash here.
+        # The lock is whole. Left to look for dependencies, uv finds llama-cpp-python among them: it has no hash here.
         locked = ["--no-deps", "--require-hashes", "-r", str(lock)]
         subprocess.run([uv, "pip", "install", *locked], check=True, env=environ)
     subprocess.run([uv, "pip", "install", "--no-deps", str(wheel)], check=True, env=environ)
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def split_lock(lock: str) -> tuple[str, str]:
-    """The locked entry of what is compiled, hashes and all, and the entries of all others."""
+    """Return the locked entry of what is compiled, hashes and all, and the entries of all others."""
     entries = re.split(r"\n(?=[^\s#])", "\n" + lock)
     compiled = [entry for entry in entries if entry.startswith(f"{COMPILED}==")]
     if len(compiled) != 1:
@@ -66,7 +66,8 @@ def wheels_folder(environ: dict[str, str]) -> Path:
 
 
 def kept_wheel(entry: str, folder: Path, build: Build) -> Path:
-    """The wheel of `entry`: the kept one where it is whole, else one that `build` makes into the folder it is given."""
+    """Return the wheel of `entry`: the kept one where it is whole, else one that `build` makes into the folder it is
+    given."""
     # The version and the source's hashes, who compiles, for which interpreter and machine, and how it was asked to.
     decides = [entry, sysconfig.get_platform(), sys.implementation.cache_tag, os.environ.get("CMAKE_ARGS", "")]
     kept = folder / f"{COMPILED}-{hashlib.sha256(repr(decides).encode()).hexdigest()[:24]}"

@@ -28,7 +28,7 @@ SECTIONS: tuple[tuple[str, str, tuple[type[Table], ...]], ...] = (
 
 
 def reference() -> str:
-    """The page."""
+    """Return the page."""
     lines = [
         "# Datasets and declared kinds: every key",
         "",
@@ -45,7 +45,7 @@ def reference() -> str:
 
 
 def _fields(table: type[Table]) -> list[tuple[ast.AnnAssign, str]]:
-    """The keys of a table in their order, each with the text that stands under it."""
+    """Return the keys of a table in their order, each with the text that stands under it."""
     (tree,) = ast.parse(inspect.getsource(table)).body
     assert isinstance(tree, ast.ClassDef)  # noqa: S101  the source of a class
     found: list[tuple[ast.AnnAssign, str]] = []

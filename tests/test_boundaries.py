@@ -174,7 +174,7 @@ BY_STRING = {"getattr", "setattr", "hasattr", "delattr", "attrgetter", "methodca
 
 
 def is_private(name: str) -> bool:
-    """True for a name that its package keeps to itself; the language's own `__names__` are nobody's."""
+    """Return True for a name that its package keeps to itself; the language's own `__names__` are nobody's."""
     return name.startswith("_") and not name.endswith("__") and name.strip("_") != "" and name not in DOCUMENTED
 
 
@@ -202,7 +202,7 @@ def is_super(receiver: ast.expr) -> bool:
 
 
 def private_names_of_others(tree: ast.AST, own_anywhere: set[str]) -> Iterator[str]:
-    """What the code takes of others that they keep to themselves.
+    """Yield what the code takes of others that they keep to themselves.
 
     On `self`, `cls` and `super()` a private name must be made somewhere in this repository, on anything else in the
     same file: a class's private names are for its own file. A name in a string, as `getattr` takes it, counts as well.
@@ -222,7 +222,7 @@ def private_names_of_others(tree: ast.AST, own_anywhere: set[str]) -> Iterator[s
 
 
 def private_imports(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
-    """The modules and names of other packages that an import statement takes and that are private."""
+    """Yield the modules and names of other packages that an import statement takes and that are private."""
     origin = ""
     if isinstance(node, ast.ImportFrom):
         if node.level or not node.module:

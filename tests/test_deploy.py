@@ -244,7 +244,7 @@ def test_the_image_runs_as_nobody_in_particular_and_probes_itself() -> None:
 
 
 def copied() -> list[str]:
-    """What of the repository goes into the image."""
+    """Return what of the repository goes into the image."""
     return " ".join(re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)).split()
 
 
@@ -278,7 +278,7 @@ def test_the_engine_is_sent_what_the_recipe_copies_and_nothing_else() -> None:
 
 @pytest.fixture
 def container(tmp_path: Path) -> Iterator[Any]:
-    """Runs the image's entrypoint with a `python` that prints what it would run, and its binds."""
+    """Run the image's entrypoint with a `python` that prints what it would run, and its binds."""
     python = tmp_path / "python"
     python.write_text(
         f'#!/bin/sh\ncase $1 in -c) exec {sys.executable} "$@" ;; esac\n'

@@ -53,7 +53,7 @@ async def leave(servicer: Patient, stub: Any, wait: Callable[[Any], Awaitable[An
 
 
 async def kept_bytes(wait: Callable[[Any], Awaitable[Any]]) -> float:
-    """What a call that is left keeps of this process's heap, caller's and server's half together."""
+    """Return what a call that is left keeps of this process's heap, caller's and server's half together."""
     registry = Metrics().registry
 
     def allocated() -> float:

@@ -87,7 +87,7 @@ async def _run(arguments: argparse.Namespace, versions: str) -> Report:
 async def _lane(
     arguments: argparse.Namespace, waiting: deque[Task], folder: Path, until_s: float
 ) -> tuple[Ran, dict[str, Counter[str]]]:
-    """Some of the tasks, with a model's server and services of their own; and what chatd sent."""
+    """Run some of the tasks, with a model's server and services of their own; and what chatd sent."""
     async with (
         running_model(folder, threads=arguments.threads) as llama_url,
         running_bench(llama_url, folder, candidates=arguments.candidates) as bench,

@@ -57,9 +57,9 @@ ARMS: Final = (
 
 
 def order(number: int, thin: int) -> list[Arm]:
-    """The arms for the task of that number, twins after those whose they are; the ones without a schema, which use up
-    their attempts, for every `thin`-th task alone. Those with candidates share a prompt, which the server keeps: with
-    and without a schema are first, and pay for reading it, by turns."""
+    """Return the arms for the task of that number, twins after those whose they are; the ones without a schema, which
+    use up their attempts, for every `thin`-th task alone. Those with candidates share a prompt, which the server keeps:
+    with and without a schema are first, and pay for reading it, by turns."""
     told_less = [arm for arm in ARMS if not arm.is_grounded]
     by_provider = [[arm for arm in ARMS if arm.is_grounded and arm.provider == each] for each in (WORDS, SCHEMA)]
     if number % thin:
@@ -69,7 +69,7 @@ def order(number: int, thin: int) -> list[Arm]:
 
 
 def shared_environ(llama_url: str, roster: Path) -> dict[str, str]:
-    """The settings of validated and chatd; `roster` is a folder such as the example's."""
+    """Return the settings of validated and chatd; `roster` is a folder such as the example's."""
     environ = {
         "VALIDATED_ROSTER__PATH": str(roster / "workers.csv"),
         "VALIDATED_ROSTER__ASSIGNMENTS_PATH": str(roster / "assignments.csv"),
@@ -88,7 +88,7 @@ def shared_environ(llama_url: str, roster: Path) -> dict[str, str]:
 
 
 def iterate_environ(arm: Arm, folder: Path, candidates: int) -> Mapping[str, str]:
-    """The settings of the arm's iterate, whose log is in `folder`."""
+    """Return the settings of the arm's iterate, whose log is in `folder`."""
     return {
         "ITERATE_SESSION_LOG_PATH": str(arm.log_in(folder)),
         "ITERATE_CANDIDATES_MAX": str(candidates),

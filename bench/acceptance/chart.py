@@ -17,7 +17,7 @@ _INK: Final = "#1b1b1b"
 
 
 def draw(arms: Sequence[ArmFigures]) -> str:
-    """An SVG document."""
+    """Return an SVG document."""
     parts = [_title(24, "Answers that passed the gate: at attempt 1 (dark), within the attempts (light)")]
     y = 44
     for arm in arms:

@@ -44,7 +44,8 @@ class Share:
 
 
 def chance(meets: Sequence[bool], slots: int) -> float:
-    """The share of chosen candidates that would meet a wish if each choice were drawn blindly among those offered.
+    """Return the share of chosen candidates that would meet a wish if each choice were drawn blindly among those
+    offered.
 
     `meets` says of each candidate, in the order offered, whether it meets the wish. `slots` is how many slots the
     candidates are dealt to by turns, one choice from each; 1 where every choice is among all.

@@ -57,7 +57,7 @@ class Ran:
 
 
 def together(parts: Sequence[Ran]) -> Ran:
-    """Runs of different tasks, beside each other, as one."""
+    """Put runs of different tasks beside each other, as one."""
     return Ran(
         tuple(sorted((task for part in parts for task in part.tasks), key=lambda task: task.number)),
         parts[0].thin,
@@ -68,7 +68,7 @@ def together(parts: Sequence[Ran]) -> Ran:
 
 
 def session_id(task: Task, seed: int) -> str:
-    """The same for all arms: it draws the candidates."""
+    """Return the same for all arms: it draws the candidates."""
     return f"acceptance-{seed}-{task.number:04d}"
 
 
@@ -83,8 +83,8 @@ async def run(
     until_s: float,
     say: Callable[[str], None],
 ) -> Ran:
-    """The next of the tasks that wait, until none does or `until_s` (time.monotonic) is over. A session takes at most
-    `timeout_s`; `thin`: see ``order``.
+    """Return the next of the tasks that wait, until none does or `until_s` (time.monotonic) is over. A session takes at
+    most `timeout_s`; `thin`: see ``order``.
 
     The model is greedy: a session in which no answer came again is the same under either setting of `on_no_progress`,
     and the arm's twin does not ask again.
@@ -165,7 +165,7 @@ def _in_words(response: iterate_pb2.IterateResponse | Fault) -> str:
 
 
 async def _offered(gate: AsyncValidateClient, task: Task, seed: int, candidates: int) -> Offered:
-    """What iterate was given: the same seed and roster give the same list."""
+    """Return what iterate was given: the same seed and roster give the same list."""
     request = validated_pb2.BriefRequest(
         kind="fill", fill=task.spec, prompt=task.prompt, candidates_max=candidates, seed=session_id(task, seed)
     )

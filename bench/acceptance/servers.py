@@ -53,7 +53,7 @@ class Bench:
 
 
 def find_model() -> Path:
-    """The GGUF of the wheel. Raises ModelError where the environment has none."""
+    """Return the GGUF of the wheel. Raises ModelError where the environment has none."""
     if not PYTHON.exists():
         raise ModelError("no .tools/conformance: make it with `make conformance`")
     found = subprocess.run([str(PYTHON), "-c", _FIND], capture_output=True, text=True, check=False)
@@ -105,7 +105,8 @@ async def _answers(process: asyncio.subprocess.Process, port: int, log: Path) ->
 
 @contextlib.asynccontextmanager
 async def running_bench(llama_url: str, folder: Path, *, candidates: int) -> AsyncIterator[Bench]:
-    """The three services, iterate once for each arm, over ``running_model``. Raises lakehouse.cli.stack.StackError."""
+    """Yield the three services, iterate once for each arm, over ``running_model``. Raises
+    lakehouse.cli.stack.StackError."""
     environ = {**free_port_binds(), **shared_environ(llama_url, ROSTER)}
     bench = Bench("", {}, {})
     shared = Stack(on_log=bench.note, environ=environ)

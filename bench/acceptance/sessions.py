@@ -122,7 +122,7 @@ class ArmFigures:
         ]
 
     def of(self, *, slots: bool) -> ArmFigures:
-        """The tasks alone that were offered slots, or those that were offered one list."""
+        """Return the tasks alone that were offered slots, or those that were offered one list."""
         rows = [row for row in self.rows if self.ran.has_slots(row.task) == slots]
         return ArmFigures(self.arm, tuple(rows), 0.0, self.ran, self.roster)
 
@@ -170,7 +170,7 @@ def read(ran: Ran, folders: Sequence[Path], workers: Iterable[Worker], seed: int
 
 
 def _rows(log: Path, by_id: Mapping[str, Task]) -> dict[int, Row]:
-    """The rows by the number of their task; none where there is no log."""
+    """Return the rows by the number of their task; none where there is no log."""
     if not log.exists():
         return {}
     with SessionReader(log) as reader:

@@ -83,7 +83,7 @@ class Task:
 
 
 def read_workers(folder: Path) -> list[Worker]:
-    """The example roster in `folder`."""
+    """Return the example roster in `folder`."""
     start, end = map(datetime.fromisoformat, _SHIFT)
     busy = {
         row["worker_id"]

@@ -94,7 +94,7 @@ async def _check_traced(variants: list[Variant]) -> None:
 
 
 def _against_before(samples: dict[Cell, list[Sample]]) -> str:
-    """What became of CPU per session and p50: the medians' ratio, and the median of the rounds' pairs."""
+    """Return what became of CPU per session and p50: the medians' ratio, and the median of the rounds' pairs."""
     lines = ["", "against before (CPU per session, p50; of medians, median of pairs):"]
     for cell, ours in samples.items():
         before = samples.get(Cell(cell.name.replace("ours", "before"), cell.latency_ms, cell.concurrency))

@@ -18,7 +18,7 @@ _COLOURS = {
 
 
 def draw(results: Results) -> str:
-    """An SVG document."""
+    """Return an SVG document."""
     panels = []
     height = 0
     for latency_ms, concurrency in results.tables():

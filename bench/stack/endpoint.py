@@ -106,7 +106,7 @@ class Connection(asyncio.Protocol):
                 self._write(response)
 
     def _take(self) -> tuple[bytes, bytes, bytes] | None:
-        """The next whole request: method, path, body."""
+        """Return the next whole request: method, path, body."""
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
             return None

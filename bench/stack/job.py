@@ -23,7 +23,7 @@ LATENCIES_MS = (0, 50)
 
 @cache
 def prompt() -> str:
-    """What the caller asks, exactly PROMPT_BYTES of UTF-8: the task, then notes as long as people write them."""
+    """Return what the caller asks, exactly PROMPT_BYTES of UTF-8: the task, then notes as long as people write them."""
     draw = random.Random(7)
     words = ["".join(draw.choices("etaoinshrdlucmfwyp", k=draw.randint(2, 9))) for _ in range(400)]
     task = f"Fill {COUNT} {ROLE}s in {CITY}, {STATE} for Saturday's early shift. Notes of the client:\n"
@@ -33,7 +33,7 @@ def prompt() -> str:
 
 @cache
 def answers() -> tuple[str, str]:
-    """The model's first and second answer, about 1.5 KB each."""
+    """Return the model's first and second answer, about 1.5 KB each."""
     with ROSTER.open(encoding="utf-8", newline="") as file:
         fit = [
             {"worker_id": row["worker_id"], "name": row["name"], "role": ROLE, "city": CITY, "state": STATE}

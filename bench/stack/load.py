@@ -24,8 +24,8 @@ TIMEOUT_S = 60
 
 
 def request(latency_ms: int, grounding: str = "NONE") -> iterate_pb2.IterateRequest:
-    """The job as a request, by default as the peers do it: told nothing. The provider is the fake model with that
-    latency."""
+    """Return the job as a request, by default as the peers do it: told nothing. The provider is the fake model with
+    that latency."""
     return iterate_pb2.IterateRequest(
         kind="fill",
         fill=validated_pb2.FillSpec(role=job.ROLE, count=job.COUNT, city=job.CITY, state=job.STATE),

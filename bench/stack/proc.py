@@ -23,7 +23,7 @@ def rss_mib(pid: int) -> float:
 
 
 def children(pid: int) -> list[int]:
-    """A process and all that it has started, in any depth."""
+    """Return a process and all that it has started, in any depth."""
     found = [pid]
     for thread in Path(f"/proc/{pid}/task").iterdir():
         for child in (thread / "children").read_text(encoding="ascii").split():
@@ -43,7 +43,7 @@ class Machine:
 
     @staticmethod
     def here() -> Machine:
-        """This machine, now."""
+        """Return what this machine is, now."""
         cpu = ""
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

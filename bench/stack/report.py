@@ -37,7 +37,7 @@ class Results:
     versions: dict[str, str]
 
     def median(self, cell: Cell, figure: Callable[[Sample], float]) -> float | None:
-        """The median of the rounds; None where the cell was not measured."""
+        """Return the median of the rounds; None where the cell was not measured."""
         samples = self.samples.get(cell)
         return None if not samples else statistics.median(figure(sample) for sample in samples)
 
@@ -46,7 +46,7 @@ class Results:
         return sorted({(cell.latency_ms, cell.concurrency) for cell in self.samples})
 
     def names(self) -> list[str]:
-        """The variants, in the order in which they were started."""
+        """Return the variants, in the order in which they were started."""
         return list(dict.fromkeys(cell.name for cell in self.samples))
 
 

@@ -33,7 +33,7 @@ class Runner:
     process: Process
 
     async def run(self, **command: Any) -> dict[str, Any]:
-        """What one closed loop gave: {"seconds", "latencies_us"}. Raises StartError where the process died."""
+        """Return what one closed loop gave: {"seconds", "latencies_us"}. Raises StartError where the process died."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(command).encode() + b"\n")
@@ -69,8 +69,8 @@ class Field:
     _load: Runner | None = None
 
     async def start(self, names: tuple[str, ...], before: Path | None = None) -> list[Variant]:
-        """The variants of `names`: ours, floor, grounding, instructor, pydantic-ai, litellm; and ours as a checkout,
-        `before`, has it. Raises StartError."""
+        """Return the variants of `names`: ours, floor, grounding, instructor, pydantic-ai, litellm; and ours as a
+        checkout, `before`, has it. Raises StartError."""
         self.model = await self._fake("model")
         self._load = await self._runner([sys.executable, "-m", "bench.stack.load"], {})
         variants: list[Variant] = []
@@ -198,7 +198,8 @@ class Field:
         return process.pid, f"http://127.0.0.1:{port}"
 
     async def _service(self, command: list[str], environ: Mapping[str, str], folder: Path) -> tuple[int, str]:
-        """A service whose log goes to a file, as a container's does; what comes back is its pid and its address."""
+        """Return a service whose log goes to a file, as a container's does; what comes back is its pid and its
+        address."""
         service = command[-1]
         path = folder / f"{service}.log"
         with path.open("wb") as output:
@@ -244,23 +245,23 @@ class Field:
 
 @contextlib.asynccontextmanager
 async def open_field(folder: Path) -> AsyncIterator[Field]:
-    """A field for the time of the block; its files go into `folder`."""
+    """Yield a field for the time of the block; its files go into `folder`."""
     async with contextlib.AsyncExitStack() as stack:
         yield Field(folder, stack)
 
 
 def all_pids(variant: Variant) -> dict[str, list[int]]:
-    """The processes of each role, those that a role's process has started included."""
+    """Return the processes of each role, those that a role's process has started included."""
     return {role: children(pid) for role, pid in variant.pids.items()}
 
 
 def peers_python() -> Path:
-    """The interpreter of the peers' environment."""
+    """Return the interpreter of the peers' environment."""
     return job.ROOT / ".venv-bench" / "bin" / "python"
 
 
 def free_port() -> int:
-    """A port that is free now."""
+    """Return a port that is free now."""
     import socket  # noqa: PLC0415  this one use
 
     with socket.socket() as probe:

@@ -36,7 +36,8 @@ def read_json(path: Path) -> Any:
 
 
 def text_of(value: Any) -> str | bytes:
-    """A string, a long one told in parts (``{"parts": [["[", 101], ["]", 101]]}``), or bytes (``{"base64"}``)."""
+    """Return a string, a long one told in parts (``{"parts": [["[", 101], ["]", 101]]}``), or bytes
+    (``{"base64"}``)."""
     if isinstance(value, str):
         return value
     if "base64" in value:
@@ -45,7 +46,7 @@ def text_of(value: Any) -> str | bytes:
 
 
 def record_of(session: dict[str, Any], now: datetime | None = None) -> SessionRecord:
-    """The session as a record that ended ``now``.
+    """Return the session as a record that ended ``now``.
 
     Raises:
         RefusedError: its spec or artifact breaks a rule of JSON from outside.

@@ -16,7 +16,7 @@ class Log:
         self._fd = -1
 
     def append(self, row: bytes) -> None:
-        """Writes one LF-ended row under the log's lock, on a line of its own."""
+        """Write one LF-ended row under the log's lock, on a line of its own."""
         for _ in range(REOPEN_MAX):
             if self._fd < 0:
                 flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC

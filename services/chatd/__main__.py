@@ -59,7 +59,7 @@ async def compose(config: ChatdConfig, runtime: Runtime) -> AsyncIterator[Regist
 
 
 def check(config: ChatdConfig) -> Sequence[str]:
-    """What is wrong with the files that the providers read."""
+    """Return what is wrong with the files that the providers read."""
     return asyncio.run(_provider_problems(config))
 
 
@@ -70,14 +70,14 @@ def missing(config: ChatdConfig) -> Iterator[str]:
 
 
 def advise(config: ChatdConfig) -> Iterator[str]:
-    """The same of every other provider, whose calls alone will fail."""
+    """Yield the same of every other provider, whose calls alone will fail."""
     for name in config.providers:
         if name != _asked_first(config) and (problem := _keyless(config, name)):
             yield problem
 
 
 def _asked_first(config: ChatdConfig) -> str:
-    """The provider of a request that names none."""
+    """Return the provider of a request that names none."""
     name = config.default_target
     route = config.routes.get(name)
     return route.targets[0].provider if route is not None else name

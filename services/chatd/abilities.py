@@ -84,7 +84,7 @@ def abilities_of(
     has_json_object: bool,
     strict: bool,
 ) -> Abilities:
-    """The abilities by all tables together; `vendor` where it is known by more than its host.
+    """Return the abilities by all tables together; `vendor` where it is known by more than its host.
 
     `json_mode` None: schemas, where the configuration names a dialect or the vendor is known to have JSON of either
     kind; else objects, where `has_json_object`.

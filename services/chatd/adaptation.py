@@ -48,7 +48,7 @@ class AdaptationMemory:
         return sum(map(len, self._known.values()))
 
     def known(self, provider: str, model: str) -> tuple[str, ...]:
-        """The steps that help this model, in the order in which they were found."""
+        """Return the steps that help this model, in the order in which they were found."""
         steps = self._known.get((provider, model))
         if steps is None:
             return ()
@@ -94,7 +94,7 @@ class Adapter:
         self._names_max_tokens = names_max_tokens
 
     def known(self, model: str) -> tuple[str, ...]:
-        """The steps that are remembered of `model`."""
+        """Return the steps that are remembered of `model`."""
         # Nearly always there is nothing to remember of anybody.
         return self._memory.known(self._provider, model) if self._memory.by_model else ()
 
@@ -120,7 +120,7 @@ class Adapter:
     def next_step(
         self, name: str, request: CompletionRequest, model: str, steps: tuple[str, ...], *, streamed: bool
     ) -> str:
-        """What to do about `name` in the request that was sent with `steps`; "" where there is nothing."""
+        """Return what to do about `name` in the request that was sent with `steps`; "" where there is nothing."""
         sent = self.adapt(request, model, steps)
         form = sent.form
         if name in _DROPPED and getattr(sent, name) is not None:
@@ -154,7 +154,7 @@ class Adapter:
 
 
 def open_adapter(provider: str, table: ProviderTable, memory: AdaptationMemory) -> Adapter | None:
-    """The adapter of a configured provider; None where its requests go as they are."""
+    """Return the adapter of a configured provider; None where its requests go as they are."""
     if not isinstance(table, HttpProviderTable):
         return None
 
@@ -198,7 +198,7 @@ class Healing:
         """All steps that the next request takes."""
 
     def again(self, fault: UpstreamFault) -> CompletionRequest | None:
-        """The request to repeat at once after `fault`; None where nothing is to be done about it."""
+        """Return the request to repeat at once after `fault`; None where nothing is to be done about it."""
         if fault.billed:
             return None
         spent = self._repeats >= REPEATS_MAX
@@ -231,7 +231,7 @@ class Healing:
         return self._adapter.adapt(self._request, self._model, self.steps)
 
     def helped(self) -> None:
-        """The endpoint answered: remember what was new."""
+        """Remember what was new, since the endpoint answered."""
         self._remember(self.steps)
 
     def _remember(self, steps: tuple[str, ...]) -> None:

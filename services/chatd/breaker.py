@@ -59,14 +59,14 @@ class Breaker:
         return True
 
     def success(self, *, probe: bool) -> None:
-        """The endpoint answered, be it with a refusal of the request."""
+        """Note that the endpoint answered, be it with a refusal of the request."""
         self._failures = 0
         if probe:
             self._probing = False
             self._opened_at = None
 
     def failure(self, *, probe: bool) -> None:
-        """The endpoint failed. A call from before the opening says nothing new."""
+        """Note that the endpoint failed. A call from before the opening says nothing new."""
         if probe:
             self._probing = False
             self._open()
@@ -78,7 +78,7 @@ class Breaker:
             self._open()
 
     def no_verdict(self, *, probe: bool) -> None:
-        """The call ended before the endpoint showed its state."""
+        """Note that the call ended before the endpoint showed its state."""
         if probe:
             self._probing = False
 
@@ -144,7 +144,7 @@ class Breakers:
             raise
 
     def success(self, model: str, admission: Admission) -> None:
-        """The model answered, be it with a refusal of the request."""
+        """Note that the model answered, be it with a refusal of the request."""
         if admission is FREE and self.is_blank:
             return
         self._connection.success(probe=admission.connection_probe)
@@ -156,7 +156,7 @@ class Breakers:
         self.is_blank = not self._models and self._connection.is_blank
 
     def failure(self, model: str, admission: Admission, *, no_connection: bool) -> None:
-        """The call failed: nobody was reached, or the model failed."""
+        """Note that the call failed: nobody was reached, or the model failed."""
         self._fail_one(model, admission, no_connection=no_connection)
         self.is_blank = not self._models and self._connection.is_blank
 
@@ -179,7 +179,7 @@ class Breakers:
         self._fail(breaker, probe=admission.model_probe)
 
     def no_verdict(self, admission: Admission) -> None:
-        """The call ended before the endpoint showed its state."""
+        """Note that the call ended before the endpoint showed its state."""
         self._connection.no_verdict(probe=admission.connection_probe)
         if admission.model_breaker is not None:
             admission.model_breaker.no_verdict(probe=admission.model_probe)

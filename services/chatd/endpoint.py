@@ -242,7 +242,7 @@ class Endpoint:
 
 
 def _broken_off(fault: UpstreamFault) -> UpstreamFault:
-    """What `fault` is after pieces of the answer have gone out: never one that says that no model was called."""
+    """Return what `fault` is after pieces of the answer have gone out: never one that says that no model was called."""
     if fault.reason in _SAYS_BROKEN_OFF:
         return fault
     return UpstreamFault(Reason.PROVIDER_FAILED, billed=True, detail=fault.detail)

@@ -139,7 +139,7 @@ class ErrorRules:
         self._rules = [_Compiled(rule, parameters) for rule in rules]
 
     def first(self, status: int, codes: frozenset[str], message: str, param: str) -> Meaning | None:
-        """What the first rule that fits says; None where none fits.
+        """Return what the first rule that fits says; None where none fits.
 
         `codes` are in lower case, `message` is `plain`.
         """
@@ -188,7 +188,7 @@ class _Compiled:
 
 
 def _field_at(path: str) -> str:
-    """The endpoint's own name of a field that is none of ours, as an operator's `extra_body` may hold it."""
+    """Return the endpoint's own name of a field that is none of ours, as an operator's `extra_body` may hold it."""
     name = plain(path[:200]).removeprefix("body.").partition(".")[0]
     return name if name.isidentifier() and name not in {"messages", "none", "body"} else ""
 
@@ -248,12 +248,12 @@ def _packaged() -> tuple[tuple[ErrorRule, ...], Parameters]:
 
 @cache
 def packaged_rules() -> tuple[ErrorRule, ...]:
-    """The rules of the package's table, in order."""
+    """Return the rules of the package's table, in order."""
     return _packaged()[0]
 
 
 @cache
 def rules_with(own: tuple[ErrorRule, ...]) -> ErrorRules:
-    """An operator's `own` rules, then the package's."""
+    """Return an operator's `own` rules, then the package's."""
     rules, parameters = _packaged()
     return ErrorRules((*own, *rules), parameters)

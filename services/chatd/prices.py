@@ -60,7 +60,8 @@ class Cost(NamedTuple):
 
 
 def cost_of(usage: Usage, price: PriceTable) -> Cost | None:
-    """What `usage` costs at `price`; None where the provider counted nothing, since no call is free of tokens."""
+    """Return what `usage` costs at `price`; None where the provider counted nothing, since no call is free of
+    tokens."""
     if not (usage.input_tokens or usage.output_tokens):
         return None
     read = min(usage.cached_input_tokens, usage.input_tokens)
@@ -79,7 +80,8 @@ def cost_of(usage: Usage, price: PriceTable) -> Cost | None:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object each of whose names stands once, as TOML wants it too: of two prices for one model none is believed."""
+    """Return an object each of whose names stands once, as TOML wants it too: of two prices for one model none is
+    believed."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a name stands twice in one object")
@@ -87,7 +89,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_prices(inline: Prices, file: Path | None) -> Prices:
-    """The prices of `file`, a TOML or JSON table by model, and over them those of the configuration itself.
+    """Return the prices of `file`, a TOML or JSON table by model, and over them those of the configuration itself.
 
     Raises ValueError, whose text names the file and what is wrong.
     """

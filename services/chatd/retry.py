@@ -53,7 +53,7 @@ def backoff_ms(
     retry_after_ms: int | None = None,
     draw: Callable[[], float] = random.random,
 ) -> float:
-    """The wait before repeat `retry` (from 0): full jitter over base_ms * 2**retry, at most cap_ms.
+    """Return the wait before repeat `retry` (from 0): full jitter over base_ms * 2**retry, at most cap_ms.
 
     With a Retry-After the jitter is added to it, so that those who heard the same do not come back together.
     """
@@ -62,8 +62,8 @@ def backoff_ms(
 
 
 def read_retry_after_ms(headers: Mapping[str, str], message: str = "") -> int | None:
-    """What `retry-after-ms`, `Retry-After` (seconds or an HTTP date) or the words of `message` ask for; None where none
-    can be read."""
+    """Return what `retry-after-ms`, `Retry-After` (seconds or an HTTP date) or the words of `message` ask for; None
+    where none can be read."""
     in_ms = _number(headers.get("retry-after-ms"))
     if in_ms is not None:
         return min(int(in_ms), _RETRY_AFTER_MAX_MS)

@@ -86,7 +86,7 @@ class Router:
         on_delta: OnDelta | None,
         tally: Tally,
     ) -> Answer:
-        """The answer of the first that gives one.
+        """Return the answer of the first that gives one.
 
         Another endpoint is tried after every fault but the end of the caller's time (what one endpoint refuses, another
         may take), and after a refusal or malformed output, until a piece of an answer has gone to `on_delta`. Where

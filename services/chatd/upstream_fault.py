@@ -42,7 +42,7 @@ class UpstreamFault(Exception):  # noqa: N818  as lakehouse.errors.Fault
         Exception.__init__(self, f"{self.reason}: {self.detail}")
 
     def to_fault(self) -> Fault:
-        """The fault that the caller gets: the reason's fixed sentence and, where waiting helps, for how long."""
+        """Return the fault that the caller gets: the reason's fixed sentence and, where waiting helps, for how long."""
         if self.reason is Reason.BAD_REQUEST:
             words = "the model endpoint refused the request as invalid; chatd's log has its words"
             return Fault(self.reason, where="chatd", violations=(Violation(self.field or "request", words),))

@@ -68,7 +68,7 @@ _Number = TypeVar("_Number", int, float)
 
 
 def read_request(request: chatd_pb2.CompleteRequest) -> tuple[CompletionRequest, Target, tuple[Target, ...]]:
-    """What is to be answered, by whom, and by whom after that one.
+    """Return what is to be answered, by whom, and by whom after that one.
 
     Raises Fault (BAD_REQUEST) with a violation for each field that cannot be used.
     """
@@ -103,7 +103,7 @@ def read_request(request: chatd_pb2.CompleteRequest) -> tuple[CompletionRequest,
 
 
 def to_response(answer: Answer, tally: Tally) -> chatd_pb2.CompleteResponse:
-    """The proto of an answer."""
+    """Return the proto of an answer."""
     completion = answer.completion
     usage = completion.usage
     # Set one by one: keywords of the constructor cost protobuf three times as much.
@@ -149,7 +149,7 @@ def _state_sent(sent: SentFormat, stated: chatd_pb2.SentFormat) -> None:
 
 
 def _messages(turns: Sequence[chatd_pb2.Message], found: list[Violation]) -> tuple[tuple[Message, ...], bool]:
-    """The turns, and whether anything in them is restricted."""
+    """Return the turns, and whether anything in them is restricted."""
     count = len(turns)
     if not 0 < count <= MESSAGES_MAX:
         found.append(Violation("messages", f"must be 1 to {MESSAGES_MAX} messages; there are {count}"))
@@ -185,7 +185,8 @@ def _messages(turns: Sequence[chatd_pb2.Message], found: list[Violation]) -> tup
 def _restricted_turn(
     turn: chatd_pb2.Message, role: Role | None, restricted: str, where: str, found: list[Violation]
 ) -> Message:
-    """A turn whose words depend on who gets them. Without a content it is left out for whoever may not see it."""
+    """Return a turn whose words depend on who gets them. Without a content it is left out for whoever may not see
+    it."""
     if role not in _SPEAKERS:
         found.append(Violation(f"{where}.restricted_content", "is not for ROLE_TOOL"))
         role = "user"
@@ -195,7 +196,7 @@ def _restricted_turn(
 
 
 def _tool_turn(turn: chatd_pb2.Message, role: Role | None, where: str, found: list[Violation]) -> Message:
-    """A turn that is not mere words; says what is amiss with it."""
+    """Return a turn that is not mere words; says what is amiss with it."""
     content, tool_call_id, tool_calls = turn.content, turn.tool_call_id, turn.tool_calls
     if role is None:
         found.append(Violation(f"{where}.role", "must be ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT or ROLE_TOOL"))
@@ -297,7 +298,7 @@ def _json_object(text: str, field: str, found: list[Violation]) -> str:
 
 
 def delta_event(text: str, reasoning: str) -> Sequence[chatd_pb2.StreamCompleteResponse]:
-    """The stream events of one piece, which is text, reasoning, or (rarely) both."""
+    """Return the stream events of one piece, which is text, reasoning, or (rarely) both."""
     events = []
     if reasoning:
         events.append(chatd_pb2.StreamCompleteResponse(reasoning_delta=reasoning))

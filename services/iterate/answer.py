@@ -35,7 +35,7 @@ class Unparsable(Exception):  # noqa: N818  the verdict's name
 
 
 def read_artifact(answer: str, *, bytes_max: int) -> str:
-    """The canonical text of the JSON object that `answer` holds, bare, in a code fence or within prose.
+    """Return the canonical text of the JSON object that `answer` holds, bare, in a code fence or within prose.
 
     Raises Unparsable.
     """
@@ -80,7 +80,7 @@ def _candidates(text: str) -> Iterator[str]:
 
 
 def _spans(text: str) -> Iterator[str]:
-    """The outermost `{…}` of `text`, in order.
+    """Yield the outermost `{…}` of `text`, in order.
 
     A brace of prose that never closes is passed over. One that opens JSON and does not close, or goes too deep, ends
     the search: what stands inside it is a piece of a broken answer, not an answer.

@@ -159,12 +159,13 @@ class Draft:
 
 
 def finding_records(findings: Iterable[Finding]) -> tuple[FindingRecord, ...]:
-    """`findings` as a row holds them."""
+    """Return `findings` as a row holds them."""
     return tuple(FindingRecord(each.code, each.path, each.message, _facts(each)) for each in findings)
 
 
 def _facts(finding: Finding) -> tuple[str, ...] | None:
-    """What would pass in its place: of each suggestion that has facts, these, as the row's own canonical text."""
+    """Return what would pass in its place: of each suggestion that has facts, these, as the row's own canonical
+    text."""
     facts = []
     for each in finding.suggestions:
         with contextlib.suppress(JsonBreach):

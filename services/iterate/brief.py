@@ -84,9 +84,9 @@ def refuses_request(fault: Fault) -> bool:
 async def ask_brief(
     source: BriefSource, task: Task, limits: Limits, *, trace: TraceContext, span_id: str | None, deadline_s: float
 ) -> Brief | None:
-    """The brief of `task`, within ``brief_ms_max`` and a third of the time until `deadline_s` (time.monotonic). None
-    where the model gets nothing: for grounding ``none``, where validated is asked all the same whether the request can
-    be used, and where validated is too old to know of briefs.
+    """Return the brief of `task`, within ``brief_ms_max`` and a third of the time until `deadline_s` (time.monotonic).
+    None where the model gets nothing: for grounding ``none``, where validated is asked all the same whether the request
+    can be used, and where validated is too old to know of briefs.
 
     Raises Fault where the request is refused, and where the session ends here.
     """

@@ -142,7 +142,7 @@ def _element_forms(schema: str) -> frozenset[_Form]:
 
 
 def _read(text: str) -> JsonValue:
-    """Raises JsonBreach."""
+    """Raise JsonBreach."""
     bytes_max = len(text) * 4
     # Depth is counted in brackets there: a long list is not deep.
     plain = read_plain(text, bytes_max, bytes_max)

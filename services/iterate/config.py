@@ -84,7 +84,7 @@ class IterateConfig(SessionLogConfig, ServerTable):
     """Longest conversation sent to a model; what is left out of a longer one, ``conversation`` says."""
 
     def grounding_of(self, asked: Grounding | None) -> Grounding:
-        """What a request gets that asks for `asked`; None: for the default."""
+        """Return what a request gets that asks for `asked`; None: for the default."""
         return min(asked or self.grounding, self.grounding_max, key=GROUNDINGS.index)
 
     @model_validator(mode="after")
@@ -111,7 +111,7 @@ class IterateConfig(SessionLogConfig, ServerTable):
 
 
 def advice(config: IterateConfig) -> Iterator[str]:
-    """What an operator should know of settings that can be used: one line each, from the key on."""
+    """Yield what an operator should know of settings that can be used: one line each, from the key on."""
     if config.extra_kinds:
         yield "extra_kinds: ignored, since validated knows its kinds; the next release refuses it: leave it out"
     yield from session_log_advice(config)

@@ -45,7 +45,7 @@ class Turn:
         return max(_size(self.content), _size(self.restricted))
 
     def followed_by(self, other: Turn) -> Turn:
-        """The two as one turn of this one's role."""
+        """Return the two as one turn of this one's role."""
         content = f"{self.content}{_BETWEEN}{other.content}" if self.content and other.content else self.content
         restricted = ""
         if self.restricted or other.restricted:
@@ -53,7 +53,7 @@ class Turn:
         return Turn(self.role, content, restricted)
 
     def kept_apart(self) -> Turn:
-        """The turn for those alone who may see candidates."""
+        """Return the turn for those alone who may see candidates."""
         return Turn(self.role, "", self.restricted or self.content)
 
 
@@ -93,7 +93,7 @@ class Conversation:
         return last.content or last.restricted
 
     def turns(self) -> list[Turn]:
-        """The messages to send, oldest first, within the context; user and assistant by turns."""
+        """Return the messages to send, oldest first, within the context; user and assistant by turns."""
         room = self._context_bytes_max - sum(turn.size for turn in self._opening)
         kept: list[tuple[Turn | None, Turn]] = []
         for answer, feedback in reversed(self._pairs):

@@ -35,7 +35,7 @@ class Feedback:
         self._pool: CandidatePool | None = None
 
     def rejected(self, artifact: str, findings: Sequence[Finding], left_out: int = 0) -> Turn:
-        """The turn after validated rejected `artifact`, canonical text."""
+        """Return the turn after validated rejected `artifact`, canonical text."""
         shown = findings[:_FINDINGS_MAX]
         more = max(len(findings) - _FINDINGS_MAX, 0) + left_out
         unrestricted = [each.unrestricted_message or each.message for each in shown]
@@ -59,12 +59,12 @@ class Feedback:
 
 
 def unparsable_feedback(problem: str) -> str:
-    """What is said after an answer from which no artifact could be read."""
+    """Return what is said after an answer from which no artifact could be read."""
     return f"Your answer could not be read: {problem}. Answer with exactly one JSON object and nothing else."
 
 
 def refused_feedback() -> str:
-    """What is said after the model refused; what it said in refusing is not shown to it again."""
+    """Return what is said after the model refused; what it said in refusing is not shown to it again."""
     return (
         "You refused to answer. If the task can be answered as it is asked, answer it now with exactly one JSON object "
         "and nothing else."
@@ -72,8 +72,8 @@ def refused_feedback() -> str:
 
 
 def _without_suggestions(finding: Finding) -> str:
-    """The message without the part that lists the suggestions: they stand among the offers, did so before, or cannot be
-    taken. What else the unrestricted message leaves out (whose id it is) stays."""
+    """Return the message without the part that lists the suggestions: they stand among the offers, did so before, or
+    cannot be taken. What else the unrestricted message leaves out (whose id it is) stays."""
     suggested = frozenset(_suggested_texts(finding))
     if not finding.unrestricted_message or not suggested:
         return finding.message

@@ -22,7 +22,8 @@ from lakehouse.validated.v1 import validated_pb2
 
 
 def hop_tls(tls: HopTlsTable | None) -> ChannelTls | None:
-    """What the two channels are opened with; None for plain text. Raises ConfigError where a file cannot be used."""
+    """Return what the two channels are opened with; None for plain text. Raises ConfigError where a file cannot be
+    used."""
     if tls is None:
         return None
     try:
@@ -69,7 +70,7 @@ class ChatHop:
         span_id: str | None,
         timeout_s: float,
     ) -> ModelAnswer:
-        """The answer of `target`, or of the first of `fallbacks` that gives one. Raises Fault."""
+        """Return the answer of `target`, or of the first of `fallbacks` that gives one. Raises Fault."""
         request = chatd_pb2.CompleteRequest(
             messages=[
                 chatd_pb2.Message(role=_ROLES[turn.role], content=turn.content, restricted_content=turn.restricted)
@@ -115,7 +116,7 @@ class GateHop:
     async def brief(
         self, task: Task, *, candidates_max: int, trace: TraceContext, span_id: str | None, timeout_s: float
     ) -> Knowledge:
-        """What a model should know of `task`. Raises Fault."""
+        """Return what a model should know of `task`. Raises Fault."""
         request = validated_pb2.BriefRequest(
             kind=task.kind,
             prompt=task.prompt[:_PROMPT_CHARS_MAX],
@@ -141,7 +142,7 @@ class GateHop:
     async def validate(
         self, task: Task, artifact: str, *, trace: TraceContext, span_id: str | None, timeout_s: float
     ) -> Judgement:
-        """The gate's judgement of `artifact`, canonical JSON text. Raises Fault."""
+        """Return the gate's judgement of `artifact`, canonical JSON text. Raises Fault."""
         request = validated_pb2.ValidateRequest(kind=task.kind, artifact_json=artifact)
         task.spec.copy_to(request)
         response = await self._client.validate(

@@ -42,7 +42,7 @@ class Knowledge:
     roster: str | None = None
 
     def without_candidates(self) -> Knowledge:
-        """The form alone, and nothing that only those know who have looked for candidates."""
+        """Return the form alone, and nothing that only those know who have looked for candidates."""
         return replace(
             self,
             candidates_schema_json="",
@@ -68,8 +68,8 @@ class UsableKnowledge:
 
 
 def usable_knowledge(answer: Knowledge, task: Task, limits: Limits) -> UsableKnowledge:
-    """What a session of `task` can use of `answer`. Schemas are JSON objects within the bounds of what chatd reads, or
-    empty: ``true`` and ``false`` are schemas, but no form to hold a model to."""
+    """Return what a session of `task` can use of `answer`. Schemas are JSON objects within the bounds of what chatd
+    reads, or empty: ``true`` and ``false`` are schemas, but no form to hold a model to."""
     problems: list[str] = []
     instructions = answer.instructions
     if _size(instructions) > min(limits.context_bytes_max // 2, BYTES_MAX):
@@ -131,7 +131,7 @@ def _facts(text: str, problems: list[str]) -> Facts:
 
 
 def _canonical(text: str) -> str:
-    """Raises JsonBreach, also where the canonical text is too long."""
+    """Raise JsonBreach, also where the canonical text is too long."""
     plain = _read_plain(text, BYTES_MAX)
     if plain is None:
         return canonicalize(text)

@@ -203,7 +203,7 @@ class Loop:
         return feedback.rejected(artifact, judgement.findings, judgement.findings_left_out)
 
     def _read(self, answer: ModelAnswer) -> str:
-        """The artifact in `answer`. Raises Unparsable."""
+        """Return the artifact in `answer`. Raises Unparsable."""
         if answer.problem:
             raise Unparsable(answer.problem)
         try:

@@ -12,7 +12,7 @@ from lakehouse.server.callers.policy import Caller, not_allowed
 def permitted(
     task: Task, caller: Caller, *, grounding_asked: Grounding | None, max_iterations_asked: int | None
 ) -> Task:
-    """The task as this caller may have it run; `…_asked` is None where the request leaves it to the default.
+    """Return the task as this caller may have it run; `…_asked` is None where the request leaves it to the default.
 
     All that the session may ask has to be allowed: the target, and each one that it may escalate to or fall back on.
     What a route of chatd reaches, chatd looks at. Raises Fault (CALLER_NOT_ALLOWED).

@@ -94,7 +94,7 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
         return None if caller is None or callers is None else lambda: callers.reserve(caller)
 
     def _task(self, request: iterate_pb2.IterateRequest, caller: Caller | None) -> Task:
-        """The task, once every argument was checked. Raises Fault with all violations found."""
+        """Return the task, once every argument was checked. Raises Fault with all violations found."""
         config = self._config
         violations = list(_violations(request, config))
         try:
@@ -204,7 +204,7 @@ async def _write(context: Any, event: iterate_pb2.StreamIterateResponse, call: C
 
 
 async def _sent(sending: Awaitable[None], call: Call) -> None:
-    """Raises Fault where the caller is gone."""
+    """Raise Fault where the caller is gone."""
     try:
         await sending
     except Exception as error:

@@ -140,7 +140,7 @@ class Sessions:
     async def _brief(
         self, task: Task, trace: TraceContext, root: Span, deadline_s: float
     ) -> tuple[Brief | None, BaseException | None]:
-        """The brief, or what the session ends with. Raises Fault where the request is refused."""
+        """Return the brief, or what the session ends with. Raises Fault where the request is refused."""
         try:
             brief = await ask_brief(
                 self.source, task, self.limits, trace=trace, span_id=root.span_id, deadline_s=deadline_s
@@ -180,7 +180,7 @@ class Sessions:
         )
 
     def _begun(self, task: Task, trace: TraceContext, clock: ClockAnchor) -> SessionRecord:
-        """The session's row if the process died now."""
+        """Return the session's row if the process died now."""
         return SessionRecord(
             session_id=task.session_id,
             timestamp=rfc3339(clock.unix_ns // 1000),

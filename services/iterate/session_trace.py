@@ -52,7 +52,7 @@ def _why_no_model(record: SessionRecord) -> str:
 
 
 def _facts(record: SessionRecord) -> dict[str, MetadataValue]:
-    """What to filter sessions by."""
+    """Return what to filter sessions by."""
     facts: dict[str, MetadataValue] = {}
     if record.cost_nano_usd is not None:
         facts["cost_nano_usd"] = record.cost_nano_usd

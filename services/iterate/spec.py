@@ -36,7 +36,7 @@ class Spec:
 
 
 def read_spec(request: IterateRequest) -> Spec:
-    """The spec that `request` holds. Whether it fits the kind, and can be used, Brief says.
+    """Return the spec that `request` holds. Whether it fits the kind, and can be used, Brief says.
 
     Raises Fault, BAD_REQUEST, where a JSON text in it cannot be read: a row could not hold it.
     """

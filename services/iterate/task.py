@@ -50,14 +50,16 @@ class Task:
         return self.escalation[turn - 1 :]
 
     def turn_of_another(self, turn: int) -> int | None:
-        """The first turn after `turn` that is another target's; None where all that follow are the same one's."""
+        """Return the first turn after `turn` that is another target's; None where all that follow are the same
+        one's."""
         present = self.target_of(turn)
         later = range(turn + 1, len(self.escalation) + 2)
         return next((each for each in later if self.target_of(each) != present), None)
 
 
 def new_session_id() -> str:
-    """A UUIDv7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then random bits, so that ids sort by time."""
+    """Return a UUIDv7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then random bits, so that ids sort by
+    time."""
     value = time.time_ns() // 1_000_000 << 80 | secrets.randbits(80)
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62

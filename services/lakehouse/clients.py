@@ -296,13 +296,13 @@ class ValidateClient(_SyncClient):
     def brief(
         self, request: validated_pb2.BriefRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> validated_pb2.BriefResponse:
-        """What a model should know before it answers. Raises Fault."""
+        """Return what a model should know before it answers. Raises Fault."""
         stub = validated_pb2_grpc.ValidateServiceStub(self._channel)
         answer: validated_pb2.BriefResponse = self._unary(stub.Brief, request, timeout_s, metadata)
         return answer
 
     def list_kinds(self, *, timeout_s: float | None = None, metadata: Metadata = ()) -> validated_pb2.ListKindsResponse:
-        """The kinds of the deployment, by name. Raises Fault."""
+        """Return the kinds of the deployment, by name. Raises Fault."""
         stub = validated_pb2_grpc.ValidateServiceStub(self._channel)
         answer = self._unary(stub.ListKinds, validated_pb2.ListKindsRequest(), timeout_s, metadata)
         return cast("validated_pb2.ListKindsResponse", answer)
@@ -328,14 +328,14 @@ class AsyncValidateClient(AsyncClient):
     async def brief(
         self, request: validated_pb2.BriefRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> validated_pb2.BriefResponse:
-        """What a model should know before it answers. Raises Fault."""
+        """Return what a model should know before it answers. Raises Fault."""
         answer: validated_pb2.BriefResponse = await self._unary(self._stub.Brief, request, timeout_s, metadata)
         return answer
 
     async def list_kinds(
         self, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> validated_pb2.ListKindsResponse:
-        """The kinds of the deployment, by name. Raises Fault."""
+        """Return the kinds of the deployment, by name. Raises Fault."""
         answer = await self._unary(self._stub.ListKinds, validated_pb2.ListKindsRequest(), timeout_s, metadata)
         return cast("validated_pb2.ListKindsResponse", answer)
 

@@ -6,5 +6,6 @@ import os
 
 
 def has_colours() -> bool:
-    """False where NO_COLOR, or a terminal that has none, says so. Whether a stream is a terminal is not asked here."""
+    """Return False where NO_COLOR, or a terminal that has none, says so. Whether a stream is a terminal is not asked
+    here."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in ("dumb", "unknown")

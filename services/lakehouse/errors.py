@@ -141,7 +141,8 @@ class Fault(Exception):  # noqa: N818  the contract's word: outcomes are respons
         return "\n".join(lines)
 
     def to_status(self, **metadata: str) -> status_pb2.Status:
-        """The status that crosses the wire; `metadata` joins the fault's own in ErrorInfo (empty values left out)."""
+        """Return the status that crosses the wire; `metadata` joins the fault's own in ErrorInfo (empty values left
+        out)."""
         facts = {**self.metadata, "where": self.where, **metadata}
         info = error_details_pb2.ErrorInfo(
             reason=self.reason or "",
@@ -183,7 +184,7 @@ class RpcError(Protocol):
 
 
 def from_rpc_error(error: RpcError, *, where: str, unreachable: Reason | None = None) -> Fault:
-    """The fault that a failed call stands for.
+    """Return the fault that a failed call stands for.
 
     `where` names the called service, for statuses that do not say; `unreachable` is the reason of an UNAVAILABLE that
     carries no ErrorInfo of ours, which is what gRPC gives when nobody listens.

@@ -143,7 +143,7 @@ _SCALARS: Final[Mapping[int, Callable[[FieldDescriptor, Any], str]]] = {
 
 
 def _number(value: Any) -> int | float | None:
-    """A number, or a text of one, which ProtoJSON takes as well."""
+    """Return a number, or a text of one, which ProtoJSON takes as well."""
     if isinstance(value, bool):
         return None
     if isinstance(value, (int, float)):

@@ -14,8 +14,8 @@ _BEGINNING_CHARS_MIN: Final = 3
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The name among the first 1,000 of `known` that is most like `name`, or that alone begins so; None where there is
-    none.
+    """Return the name among the first 1,000 of `known` that is most like `name`, or that alone begins so; None where
+    there is none.
     """
     if len(name) > _NAME_CHARS_MAX:
         return None

@@ -75,12 +75,12 @@ class Table(BaseModel):
 
 
 def machine_error(problem: str) -> PydanticCustomError:
-    """What a validator raises where the machine lacks what a setting names."""
+    """Return what a validator raises where the machine lacks what a setting names."""
     return PydanticCustomError(MACHINE_ERROR, "{problem}", {"problem": problem})
 
 
 def read_secret(value: SecretStr, file: Path | None) -> str:
-    """The secret itself, from the value or the file's text. Raises ConfigError where the file holds none."""
+    """Return the secret itself, from the value or the file's text. Raises ConfigError where the file holds none."""
     if file is None:
         return value.get_secret_value()
     try:
@@ -114,7 +114,7 @@ def _check_file(file: Path, *, holds_secret: bool) -> None:
 
 
 def check_certificates(*, certificate_file: Path | None, key_file: Path | None, ca_file: Path | None) -> None:
-    """Raises a machine error where readable files (None: no file) are no PEM of a chain and its key, of authorities."""
+    """Raise a machine error where readable files (None: no file) are no PEM of a chain and its key, of authorities."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     # How strong a certificate must be is for the handshake to say.
     context.set_ciphers("ALL:@SECLEVEL=0")
@@ -150,13 +150,13 @@ def split_bind(bind: str) -> tuple[str, int] | None:
 
 
 def unix_path(bind: str) -> str:
-    """The path in `unix:path` or `unix:///path`."""
+    """Return the path in `unix:path` or `unix:///path`."""
     path = bind.removeprefix("unix:")
     return path.removeprefix("//") if path.startswith("///") else path
 
 
 def check_bind(bind: str) -> None:
-    """Raises ValueError where `bind` is neither `host:port` nor `unix:/path`.
+    """Raise ValueError where `bind` is neither `host:port` nor `unix:/path`.
 
     gRPC itself takes `127.0.0.1` for port 443 and `127.0.0.1:99999` for a port that nobody asked for.
     """
@@ -174,7 +174,7 @@ def check_bind(bind: str) -> None:
 
 
 def check_target(target: str) -> str:
-    """Raises ValueError where `target` is not a gRPC target with a port, or a socket; returns it where it is."""
+    """Raise ValueError where `target` is not a gRPC target with a port, or a socket; returns it where it is."""
     if not target or any(character.isspace() for character in target):
         raise ValueError("must be host:port, dns:///name:port or unix:/path")
     if target.startswith(("http:", "https:")):

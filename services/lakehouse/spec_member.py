@@ -23,7 +23,7 @@ class SpecError(ValueError):
 
 
 def spec_member(request: Message, kind: str) -> FieldDescriptor:
-    """The member of `request`'s ``oneof spec`` that `kind` takes: a message, or the string ``spec_json``."""
+    """Return the member of `request`'s ``oneof spec`` that `kind` takes: a message, or the string ``spec_json``."""
     members: dict[str, Any] = {field.name: field for field in request.DESCRIPTOR.oneofs_by_name["spec"].fields}
     member: FieldDescriptor = members.get(kind, members[_ANY_KIND])
     return member

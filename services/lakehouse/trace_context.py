@@ -57,17 +57,17 @@ class TraceContext(NamedTuple):
 
 
 def is_valid_trace_id(value: str) -> bool:
-    """True for the native form: 32 lowercase hex digits, not all zeros."""
+    """Return True for the native form: 32 lowercase hex digits, not all zeros."""
     return _TRACE_ID.fullmatch(value) is not None and value != _ZERO_TRACE_ID
 
 
 def is_valid_span_id(value: str) -> bool:
-    """True for 16 lowercase hex digits, not all zeros."""
+    """Return True for 16 lowercase hex digits, not all zeros."""
     return _SPAN_ID.fullmatch(value) is not None and value != _ZERO_SPAN_ID
 
 
 def is_valid_session_id(value: str) -> bool:
-    """True for 1 to 128 characters of `[A-Za-z0-9._-]`."""
+    """Return True for 1 to 128 characters of `[A-Za-z0-9._-]`."""
     return _SESSION_ID.fullmatch(value) is not None
 
 

@@ -39,7 +39,7 @@ _ROSTER_GAUGES = ("rows", "age_seconds", "refused", "too_old", "assignments_unkn
 
 @contextlib.asynccontextmanager
 async def compose(config: ValidatedTable, runtime: Runtime) -> AsyncIterator[Registration]:
-    """The service for the time of the block. Raises StartError where a kind cannot be loaded."""
+    """Yield the service for the time of the block. Raises StartError where a kind cannot be loaded."""
     async with contextlib.AsyncExitStack() as stack:
         tracing = await stack.enter_async_context(open_tracing(config, runtime, service="validated"))
         roster = await stack.enter_async_context(_open_roster(config, runtime))
@@ -80,7 +80,8 @@ async def _open_roster(config: ValidatedTable, runtime: Runtime) -> AsyncIterato
 
 
 def check(config: ValidatedTable) -> Iterator[str]:
-    """What is wrong with the kinds from outside and the declared ones, and with what the roster is to be read from."""
+    """Yield what is wrong with the kinds from outside and the declared ones, and with what the roster is to be read
+    from."""
     try:
         find_kinds()
     except KindError as error:

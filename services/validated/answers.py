@@ -49,7 +49,7 @@ class StatedVersions:
 
 
 def brief_asked(spec: Spec, task: Task) -> str:
-    """What the retriever's input says."""
+    """Return what the retriever's input says."""
     asked: dict[str, object] = {"kind": spec.kind, "candidates_max": task.candidates_max, "prompt": task.prompt}
     if spec.text is not None:
         asked["spec"] = orjson.Fragment(spec.text)
@@ -57,7 +57,7 @@ def brief_asked(spec: Spec, task: Task) -> str:
 
 
 def brief_facts(brief: Brief, version: StatedVersion | None) -> dict[str, object]:
-    """What the log line of Brief says."""
+    """Return what the log line of Brief says."""
     facts: dict[str, object] = {"candidates": len(brief.candidates)}
     if version is not None:
         facts |= {
@@ -98,7 +98,7 @@ def brief_ended(span: Span, brief: Brief) -> None:
 
 
 def brief_response(brief: Brief, version: StatedVersion | None) -> validated_pb2.BriefResponse:
-    """The answer of Brief."""
+    """Return the answer of Brief."""
     return validated_pb2.BriefResponse(
         instructions=brief.instructions,
         form_schema_json=brief.form_schema_json,
@@ -115,7 +115,7 @@ def brief_response(brief: Brief, version: StatedVersion | None) -> validated_pb2
 
 
 def validate_facts(findings: Findings, ground: Ground | None, version: StatedVersion | None) -> dict[str, object]:
-    """What the log line of Validate says."""
+    """Return what the log line of Validate says."""
     facts: dict[str, object] = {
         "passed": not findings.any,
         "findings": len(findings.kept) + findings.left_out,
@@ -167,7 +167,7 @@ def _finding_json(finding: Finding) -> dict[str, object]:
 def validate_response(
     text: str, findings: Findings, ground: Ground | None, version: StatedVersion | None
 ) -> validated_pb2.ValidateResponse:
-    """The answer of Validate."""
+    """Return the answer of Validate."""
     response = validated_pb2.ValidateResponse(
         passed=not findings.any,
         findings_left_out=findings.left_out,

@@ -120,7 +120,7 @@ def _as_json(values: Mapping[str, Any]) -> dict[str, JsonValue]:
 
 
 async def _try(config: ValidatedTable, name: str, artifact: str, spec: str) -> dict[str, Any]:
-    """The verdict on one artifact by one declared kind, whose datasets are loaded for it."""
+    """Return the verdict on one artifact by one declared kind, whose datasets are loaded for it."""
     if config.kinds_dir is None:
         raise UsageError("validated.kinds_dir is not configured: name the folder of declared kinds there")
     paths = {path.stem: path for path in declared_names(config.kinds_dir)}

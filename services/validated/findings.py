@@ -59,12 +59,13 @@ class Findings:
         return bool(self.kept)
 
     def codes(self) -> list[str]:
-        """The distinct codes, in order of appearance."""
+        """Return the distinct codes, in order of appearance."""
         return list(dict.fromkeys(finding.code for finding in self.kept))
 
 
 def pointer(steps: Iterable[str | int]) -> str:
-    """The JSON Pointer of `steps`, cut before a step that would make it longer than 200 characters or not printable."""
+    """Return the JSON Pointer of `steps`, cut before a step that would make it longer than 200 characters or not
+    printable."""
     text = ""
     for step in steps:
         text_next = f"{text}/{str(step).replace('~', '~0').replace('/', '~1')}"

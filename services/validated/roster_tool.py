@@ -100,7 +100,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _table(arguments: argparse.Namespace) -> RosterTable:
-    """The configured table, or for a named file the defaults; the given rules over it."""
+    """Return the configured table, or for a named file the defaults; the given rules over it."""
     rules: dict[str, Any] = json.loads(arguments.rules)
     named = os.environ.get(CONFIG_FILE_VARIABLE)
     file = arguments.config or (Path(named) if named and arguments.file is None else None)

@@ -135,7 +135,7 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
             raise bad_request(Violation(field, breach.problem)) from None
 
     async def _bounded(self, call: Call, span: Span, work: Callable[[], Awaitable[T]]) -> T:
-        """What a kind answers, in the time that the caller gives; `span` ends where it does not."""
+        """Return what a kind answers, in the time that the caller gives; `span` ends where it does not."""
         try:
             try:
                 async with asyncio.timeout(call.seconds_left()):

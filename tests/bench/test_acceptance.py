@@ -152,7 +152,7 @@ def test_a_thinned_run_asks_without_a_schema_for_some_tasks_alone() -> None:
 
 
 def session(task: Task, *answers: list[tuple[str, str]] | str, **fields: Any) -> bytes:
-    """A row of those answers: the workers of an accepted one, else the code of its finding."""
+    """Return a row of those answers: the workers of an accepted one, else the code of its finding."""
     attempts: list[SessionAttemptRecord] = []
     artifact = None
     for number, answer in enumerate(answers, start=1):

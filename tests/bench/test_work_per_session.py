@@ -104,7 +104,7 @@ class Work:
 
 
 def answers() -> list[str]:
-    """A rejected answer with a phantom, then an accepted one, about 1.5 KB each."""
+    """Return a rejected answer with a phantom, then an accepted one, about 1.5 KB each."""
     with ROSTER.open(encoding="utf-8", newline="") as file:
         workers = [
             {name: row[name] for name in ("worker_id", "name", "role", "city", "state")}
@@ -116,7 +116,7 @@ def answers() -> list[str]:
 
 
 def refused_url() -> str:
-    """An address at which nobody listens: the spans are made and not taken."""
+    """Return an address at which nobody listens: the spans are made and not taken."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"

@@ -98,7 +98,7 @@ def chatd() -> StartChatd:
 
 @pytest.fixture
 def openai_chatd(chatd: StartChatd) -> Callable[..., AbstractAsyncContextManager[tuple[Chatd, Any]]]:
-    """A chatd with one provider `openai` whose endpoint does what it is told; quick repeats."""
+    """Return a chatd with one provider `openai` whose endpoint does what it is told; quick repeats."""
     fakes = _load("fake_endpoint")
 
     @contextlib.asynccontextmanager

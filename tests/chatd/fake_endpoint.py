@@ -136,7 +136,8 @@ def raw(*pieces: bytes, close: bool = False) -> Behaviour:
 def respond(
     status: int = 200, body: bytes | str | object = b"", content_type: str = "application/json", **headers: str
 ) -> Behaviour:
-    """A whole response; a body that is neither bytes nor text is sent as JSON. `_` in header names stands for `-`."""
+    """Return a whole response; a body that is neither bytes nor text is sent as JSON. `_` in header names stands for
+    `-`."""
     if isinstance(body, str):
         body = body.encode()
     elif not isinstance(body, bytes):
@@ -149,7 +150,7 @@ def respond(
 def error(
     status: int, message: str = "no", *, kind: str = "", code: str | None = None, param: str = "", **headers: str
 ) -> Behaviour:
-    """A refusal in OpenAI's form."""
+    """Return a refusal in OpenAI's form."""
     return respond(status, {"error": {"message": message, "type": kind, "code": code, "param": param}}, **headers)
 
 
@@ -189,7 +190,7 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 def stream(*pieces: bytes, end: bool = True, then: Behaviour | None = None) -> Behaviour:
-    """An event stream in the pieces given, each a chunk of its own; ended, or left open for `then`."""
+    """Return an event stream in the pieces given, each a chunk of its own; ended, or left open for `then`."""
 
     async def behave(exchange: Exchange) -> None:
         await exchange.send(sse_head(), *(chunk(piece) for piece in pieces))
@@ -249,7 +250,7 @@ def delta_event(finish_reason: str | None = None, **delta: object) -> bytes:
 
 
 def openai_events(*words: str) -> list[bytes]:
-    """A whole stream: a role, the words, the finish reason, the usage, [DONE]."""
+    """Return a whole stream: a role, the words, the finish reason, the usage, [DONE]."""
     usage = {**completion(), "object": "chat.completion.chunk", "choices": []}
     return [
         delta_event(role="assistant", content=""),
@@ -261,7 +262,7 @@ def openai_events(*words: str) -> list[bytes]:
 
 
 def anthropic_message(*blocks: dict[str, Any], stop_reason: str = "end_turn") -> dict[str, Any]:
-    """The Messages API's `message`."""
+    """Return the Messages API's `message`."""
     return {
         "id": "msg_1",
         "type": "message",
@@ -281,7 +282,7 @@ def anthropic_message(*blocks: dict[str, Any], stop_reason: str = "end_turn") ->
 
 
 def anthropic_events(*words: str, thinking: str = "") -> list[bytes]:
-    """A whole stream of the Messages API."""
+    """Return a whole stream of the Messages API."""
     start = anthropic_message()
     start["content"], start["stop_reason"] = [], None
     start["usage"] = {**start["usage"], "output_tokens": 1}

@@ -31,7 +31,7 @@ def chunk_of(*choices: Any, **rest: Any) -> bytes:
 async def both_ways(
     openai_chatd: Any, whole: Any, events: Sequence[bytes], **table: Any
 ) -> tuple[Any, list[tuple[str, str]], Any]:
-    """The response of Complete to `whole`; pieces and response of StreamComplete to `events`."""
+    """Return the response of Complete to `whole`; pieces and response of StreamComplete to `events`."""
     async with openai_chatd([whole, fakes.stream(*events)], **table) as (chatd, _):
         try:
             answered: Any = await chatd.ask()

@@ -29,7 +29,7 @@ OPENSSL = shutil.which("openssl")
 
 
 def only(key: str, words: str = "Incorrect API key provided") -> Any:
-    """An endpoint that takes this key alone."""
+    """Return an endpoint that takes this key alone."""
 
     async def behave(exchange: Any) -> None:
         right = exchange.headers.get("authorization") == f"Bearer {key}"
@@ -53,7 +53,7 @@ def replace_by_rename(file: Path, text: str) -> None:
 
 
 def replace_as_kubernetes(file: Path, text: str) -> None:
-    """The file is a link to a file below a folder that is a link; the folder's link is swapped."""
+    """Swap the link of the folder below which the file stands; the file is a link, too."""
     folder = file.parent / f"..{len(text)}-{text[-4:]}"
     folder.mkdir()
     (folder / "key").write_text(text)
@@ -312,7 +312,7 @@ async def over_tls(authority: Path, behaviours: Any) -> AsyncIterator[Any]:
 
 
 def connecting(target_port: int) -> Any:
-    """A proxy that opens a tunnel to a port of this machine."""
+    """Return a proxy that opens a tunnel to a port of this machine."""
 
     async def behave(exchange: Any) -> None:
         import asyncio

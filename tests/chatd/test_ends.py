@@ -29,7 +29,7 @@ REQUEST = chatd_pb2.CompleteRequest(messages=[chatd_pb2.Message(role=chatd_pb2.R
 async def reasons_of(
     monkeypatch: pytest.MonkeyPatch, call: Callable[[AsyncChatClient], Any]
 ) -> tuple[str, object, Fault]:
-    """What the span, the log line and the status of a completion say."""
+    """Return what the span, the log line and the status of a completion say."""
     lines: list[dict[str, object]] = []
     monkeypatch.setattr("lakehouse.server.interceptor.rpc_line", lambda line, _: lines.append(line))
     with TraceReceiver() as receiver:

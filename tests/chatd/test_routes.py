@@ -26,7 +26,7 @@ good = respond(200, completion("Hello."))
 
 @pytest.fixture
 def three(chatd: Any) -> Any:
-    """A chatd with the providers a, b and c, and the route `chain` over b and c."""
+    """Return a chatd with the providers a, b and c, and the route `chain` over b and c."""
 
     @contextlib.asynccontextmanager
     async def start(**behaviours: Any) -> AsyncIterator[Any]:

@@ -76,7 +76,7 @@ def turns() -> list[chatd_pb2.Message]:
 
 
 def vendor(dialect: str) -> Callable[[Any], Awaitable[None]]:
-    """An endpoint of that vendor."""
+    """Return an endpoint of that vendor."""
     anthropic = dialect == "anthropic"
     body = fakes.anthropic_message() if anthropic else fakes.completion("Hello.")
 
@@ -465,7 +465,7 @@ async def test_the_system_role_is_folded_from_what_the_target_was_shown(served: 
 
 @pytest.fixture
 def generation_of(chatd: Any) -> Any:
-    """The attributes of the generation of one call to `targets`: (may it see, its endpoint's behaviour)."""
+    """Return the attributes of the generation of one call to `targets`: (may it see, its endpoint's behaviour)."""
 
     async def ask(*targets: tuple[bool, Any]) -> tuple[Mapping[str, Any], Any]:
         trace_id = uuid.uuid4().hex

@@ -55,7 +55,7 @@ def test_the_table_reads(case: Any) -> None:
 
 @pytest.fixture(scope="module")
 async def pair() -> AsyncIterator[Any]:
-    """A chatd with `refuser`, which a test scripts, and `good`; one for the whole module."""
+    """Yield a chatd with `refuser`, which a test scripts, and `good`; one for the whole module."""
     from chatd.__main__ import compose
     from chatd.config import ChatdConfig
     from lakehouse.clients import AsyncChatClient

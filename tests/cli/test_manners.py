@@ -44,7 +44,7 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 def on_terminal(*arguments: str, columns: int, **environ: str) -> str:
-    """What the command writes to a terminal so wide."""
+    """Return what the command writes to a terminal so wide."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     process = subprocess.Popen(

@@ -395,7 +395,7 @@ class Tail:
         )
 
     def read(self, wanted: bytes) -> None:
-        """Waits until exactly these bytes came next."""
+        """Wait until exactly these bytes came next."""
         assert self._process.stdout is not None
         got, deadline = b"", time.monotonic() + 20
         while len(got) < len(wanted):

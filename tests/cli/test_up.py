@@ -100,7 +100,7 @@ def ask(address: str) -> None:
 
 
 def config(folder: Path, **changes: str) -> Path:
-    """A configuration with a roster and a session log of its own."""
+    """Return a configuration with a roster and a session log of its own."""
     roster = folder / "mine.csv"
     shutil.copy(ROSTER, roster)
     (folder / "logs").mkdir(exist_ok=True)

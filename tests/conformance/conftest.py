@@ -52,7 +52,7 @@ chatd = _load("chatd_tests_conftest", HERE.parent / "chatd" / "conftest.py").cha
 
 @pytest.fixture(scope="session")
 def conformance_python() -> Path:
-    """The interpreter that has the SDKs and servers."""
+    """Return the interpreter that has the SDKs and servers."""
     if not PYTHON.exists():
         pytest.skip("no .tools/conformance: make it with `python scripts/conformance_env.py`")
     return PYTHON
@@ -155,7 +155,7 @@ def llama_url(conformance_python: Path, servers: dict[str, Server]) -> str:
 def schema_server(
     request: pytest.FixtureRequest, conformance_python: Path, servers: dict[str, Server]
 ) -> tuple[str, str]:
-    """A server of random weights that holds answers to JSON Schemas: its URL and its dialect."""
+    """Return a server of random weights that holds answers to JSON Schemas: its URL and its dialect."""
     dialect = str(request.param)
     name = "llama_long" if dialect == "llama_cpp_python" else dialect
     if name not in servers:

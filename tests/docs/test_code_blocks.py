@@ -229,7 +229,7 @@ async def test_python_runs_against_a_live_stack(block: Block, live: Live) -> Non
 
 
 def make_target(command: str) -> None:
-    """The target is there, and make knows how to make it."""
+    """Check that the target is there, and that make knows how to make it."""
     target = shlex.split(command)[1]
     subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
 
@@ -253,7 +253,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
 
 
 def commands(block: Block) -> list[str]:
-    """The commands of a shell block: comments are gone, lines that go on are joined."""
+    """Return the commands of a shell block: comments are gone, lines that go on are joined."""
     joined = re.sub(r"\\\n\s*", " ", block.text)
     found: list[str] = []
     for written in joined.splitlines():

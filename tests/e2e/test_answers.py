@@ -55,7 +55,7 @@ class Endpointed:
         return await self.client.iterate(request, timeout_s=30)
 
     async def facts(self, response: iterate_pb2.IterateResponse, key: str) -> dict[str, str]:
-        """What the session's spans say of `key`, by their names."""
+        """Return what the session's spans say of `key`, by their names."""
 
         def whole(receiver: Any) -> Any:
             tree = receiver.tree(response.trace_id)

@@ -28,7 +28,7 @@ Request = Callable[..., iterate_pb2.IterateRequest]
 
 
 async def row_of(stack: Any, session_id: str) -> dict[str, Any]:
-    """The session's one row, once it is there: a caller that went away does not wait for it."""
+    """Return the session's one row, once it is there: a caller that went away does not wait for it."""
     async with asyncio.timeout(15):
         while not (rows := stack.rows(session_id)):
             await asyncio.sleep(0.02)
@@ -47,7 +47,7 @@ async def tree_of(stack: Any, trace_id: str, spans: int) -> TraceTree:
 
 
 async def top_of(stack: Any, trace_id: str) -> Any:
-    """The session's root, with its scores there as well."""
+    """Return the session's root, with its scores there as well."""
 
     def found(receiver: Any) -> Any:
         tree = receiver.tree(trace_id)

@@ -51,7 +51,7 @@ def phones() -> set[str]:
 
 
 def sent_to(stack: Any, model: str) -> list[str]:
-    """The bodies of the requests that a model got, as text."""
+    """Return the bodies of the requests that a model got, as text."""
     return [json.dumps(each, ensure_ascii=False) for each in stack.endpoint.requests if each["model"] == model]
 
 
@@ -227,7 +227,7 @@ async def test_whatever_schema_is_accepted_makes_a_session(stack: Any, client: A
 
 @asynccontextmanager
 async def silent_validated(start_stack: Any) -> AsyncIterator[tuple[Any, asyncio.Event]]:
-    """A stack whose iterate asks a validated that never answers; and the event that it was asked for a Brief."""
+    """Yield a stack whose iterate asks a validated that never answers; and the event that it was asked for a Brief."""
     asked = asyncio.Event()
 
     class Silent(FakeValidated):

@@ -55,7 +55,7 @@ class Endpoints:
         self.good = good
 
     async def run(self, request: iterate_pb2.IterateRequest) -> tuple[iterate_pb2.IterateResponse, dict[str, Any]]:
-        """The session's response and its row."""
+        """Return the session's response and its row."""
         response = await self.client.iterate(request, timeout_s=30)
         rows = self.stack.rows(response.session_id)
         assert len(rows) == 1

@@ -56,7 +56,7 @@ class Model(FakeChatd):
 
 
 def policy(folder: Path, text: str) -> dict[str, Any]:
-    """Settings with one caller who may this, beside calling iterate."""
+    """Return settings with one caller who may this, beside calling iterate."""
     file = folder / "callers.toml"
     replace_file(
         file, f'[callers.scheduler]\ntokens_sha256 = ["{sha256(TOKEN)}"]\nrpcs = ["Iterate", "StreamIterate"]\n{text}\n'

@@ -39,7 +39,7 @@ NOBODY = validated_pb2.Finding(code="COUNT", path="", message="0 songs qualify, 
 
 
 def knowledge(asked: validated_pb2.BriefRequest) -> validated_pb2.BriefResponse:
-    """What validated knows of songs; of candidates only where some were asked for."""
+    """Return what validated knows of songs; of candidates only where some were asked for."""
     response = validated_pb2.BriefResponse(instructions="Name one song.", form_schema_json=FORM_SCHEMA, needed=1)
     if asked.candidates_max:
         response.candidates_json = FACTS_JSON
@@ -77,7 +77,7 @@ def texts(asked: chatd_pb2.CompleteRequest) -> str:
 
 
 def restricted(asked: chatd_pb2.CompleteRequest) -> str:
-    """What only those get who may see candidates."""
+    """Return what only those get who may see candidates."""
     parts = [*(each.restricted_content for each in asked.messages), asked.response_format.restricted_schema_json]
     return "\n".join(part for part in parts if part)
 
@@ -304,7 +304,7 @@ async def test_before_an_older_validated_a_session_runs_as_ungrounded(tmp_path: 
 
 
 def without_candidates(*failures: Any) -> Any:
-    """A step that fails so where candidates are asked for, and as often as there are failures; then it knows."""
+    """Return a step that fails so where candidates are asked for, and as often as there are failures; then it knows."""
     left = itertools.chain(failures, itertools.repeat(None))
 
     async def step(asked: validated_pb2.BriefRequest, context: Any) -> Any:
@@ -440,7 +440,8 @@ async def test_who_has_not_looked_for_candidates_does_not_know_that_none_can_pas
 
 
 def rejection() -> validated_pb2.ValidateResponse:
-    """A song that does not exist; two of the candidates would do, one of whom was not among those of the brief."""
+    """Return a song that does not exist; two of the candidates would do, one of whom was not among those of the
+    brief."""
     finding = validated_pb2.Finding(
         code="PHANTOM",
         path="/songs/1/key",
@@ -485,7 +486,7 @@ async def test_feedback_offers_what_was_neither_used_nor_offered_and_only_to_tho
 
 
 def offers(feedback: chatd_pb2.Message) -> list[dict[str, str]]:
-    """What stands in the list of a feedback's restricted text; empty: it has none."""
+    """Return what stands in the list of a feedback's restricted text; empty: it has none."""
     line = next((each for each in feedback.restricted_content.splitlines() if each.startswith("[{")), "[]")
     found: list[dict[str, str]] = json.loads(line)
     return found
@@ -580,7 +581,7 @@ async def test_the_datasets_that_decided_are_in_the_attempt_and_in_the_row(tmp_p
 
 
 def answers(**fields: Any) -> Any:
-    """A step that knows, but for `fields`; those of candidates only where some were asked for."""
+    """Return a step that knows, but for `fields`; those of candidates only where some were asked for."""
 
     async def step(asked: validated_pb2.BriefRequest, _: Any) -> validated_pb2.BriefResponse:
         response = knowledge(asked)

@@ -109,7 +109,7 @@ class MortalOs:
             os.close(fd)
 
     def _check_room(self, fd: int) -> None:
-        """The spill stands on another disk."""
+        """Take the spill for one on another disk."""
         assert self.current is not None
         if self.current.full and Path(f"/proc/self/fd/{fd}").readlink().suffix not in {".spill", ".new"}:
             raise OSError(errno.ENOSPC, "full")
@@ -404,7 +404,7 @@ class Crashes(RuleBasedStateMachine):
         ]
 
     def run(self, process: Process, doom: Doom | None, action: Callable[[], object]) -> bool:
-        """False where it was struck down."""
+        """Return False where it was struck down."""
         self.os.current = process
         process.doom = replace(doom) if doom is not None else None
         process.was_full |= process.full

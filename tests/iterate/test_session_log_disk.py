@@ -154,7 +154,7 @@ async def until(condition: Callable[[], object], what: str) -> None:
 
 
 async def recovered(path: Path, **settings: Any) -> dict[str, int]:
-    """The next start."""
+    """Return the next start."""
     logger = SessionLogger(configured(path, **settings))
     await logger.start()
     await logger.close()

@@ -109,7 +109,7 @@ async def until(condition: Callable[[], object], what: str) -> None:
 
 @contextlib.asynccontextmanager
 async def loaded(path: Path) -> AsyncIterator[tuple[Load, list[Log]]]:
-    """Runs a load on a fresh logger, and afterwards checks what holds whatever happened to the disk."""
+    """Run a load on a fresh logger, and afterwards check what holds whatever happened to the disk."""
     logger = SessionLogger(SessionLogConfig(session_log_path=str(path), append_wait_ms=APPEND_WAIT_MS))
     with structlog.testing.capture_logs() as logs:
         await logger.start()
@@ -203,7 +203,7 @@ async def test_a_symlink_in_the_logs_place_is_never_written_through(tmp_path: Pa
 
 @contextlib.contextmanager
 def unprivileged_folder() -> Iterator[Path]:
-    """A folder of a user whom mode bits bind; the process is that user meanwhile, where it is root."""
+    """Yield a folder of a user whom mode bits bind; the process is that user meanwhile, where it is root."""
     folder = Path(tempfile.mkdtemp())
     root = os.geteuid() == 0
     if root:

@@ -16,7 +16,7 @@ from parity.writers import LANGUAGES, Writer, WriterAbsentError  # noqa: E402 - 
 
 @pytest.fixture(scope="session")
 def all_writers() -> list[Writer]:
-    """The writers of all three languages; skips, and says why, where one cannot be built."""
+    """Return the writers of all three languages; skips, and says why, where one cannot be built."""
     writers = []
     for language, build in LANGUAGES.items():
         try:

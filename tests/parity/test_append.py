@@ -41,7 +41,7 @@ GROUP BY daemon ORDER BY daemon
 
 @contextmanager
 def held(log: Path) -> Iterator[None]:
-    """The log's lock, so that writers which start one after another begin together."""
+    """Yield the log's lock, so that writers which start one after another begin together."""
     descriptor = os.open(log, os.O_RDWR)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
@@ -64,7 +64,7 @@ def wait_for_waiters(log: Path, waiting: set[int]) -> None:
 
 
 def append_with_all(writers: list[Writer], log: Path, *, rename_to: Path | None = None) -> None:
-    """Runs all writers on ``log`` at the same time; renames it under their feet if asked to."""
+    """Run all writers on ``log`` at the same time; rename it under their feet if asked to."""
     paths = [FIXTURES / f"{name}.json" for name in NAMES]
     with ExitStack() as stack:
         with held(log):

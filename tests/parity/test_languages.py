@@ -13,7 +13,7 @@ from parity import make_fixtures, run, writers
 
 
 def failing(language: str, output: str, status: int = 0) -> Writer:
-    """A writer that prints ``output`` whatever it is asked for."""
+    """Return a writer that prints ``output`` whatever it is asked for."""
     script = f"import sys; sys.stdout.write({output!r}); sys.exit({status})"
     return Writer(language, f"iterate-{language}", (sys.executable, "-c", script))
 

@@ -188,7 +188,7 @@ class Handler(ValidateAlone):
 
 @contextlib.asynccontextmanager
 async def serving(handler: Handler) -> AsyncIterator[str]:
-    """A server's address, for the time of the block; it drains at its end."""
+    """Yield a server's address, for the time of the block; it drains at its end."""
 
     @contextlib.asynccontextmanager
     async def compose(_: Config, runtime: Runtime) -> AsyncIterator[Registration]:

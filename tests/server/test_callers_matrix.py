@@ -101,7 +101,7 @@ def bearer(token: str) -> tuple[tuple[str, str], ...]:
 
 
 def hs256(secret: bytes, **header: object) -> str:
-    """A token signed with a shared secret, made by hand: libraries refuse to."""
+    """Return a token signed with a shared secret, made by hand: libraries refuse to."""
     now = int(time.time())
     claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "svc-scheduler", "exp": now + 600}
     text = f"{segment({'alg': 'HS256', 'typ': 'JWT', **header})}.{segment(claims)}"

@@ -38,7 +38,8 @@ def problems(service: str, *, environ: Mapping[str, str] | None = None, file: Pa
 
 
 def settings(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The path of every setting, through optional tables and through tables by name, which are called `x` here."""
+    """Yield the path of every setting, through optional tables and through tables by name, which are called `x`
+    here."""
 
     def tables(annotation: Any) -> Iterator[tuple[tuple[str, ...], type[BaseModel]]]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -54,7 +54,7 @@ def exposed(metrics: Metrics) -> dict[str, Metric]:
 
 @pytest.fixture
 async def expositions(tmp_path: Path) -> AsyncIterator[dict[str, dict[str, Metric]]]:
-    """What each service exposes after an accepted session, one whose attempts ran out, and one that failed."""
+    """Yield what each service exposes after an accepted session, one whose attempts ran out, and one that failed."""
     kept: dict[str, Metrics] = {}
 
     def keeping(service: str, compose: Any) -> Any:

@@ -48,7 +48,7 @@ class Edges:
         self.seen: dict[str, list[Any]] = {}
 
     def of_table(self, table: type[BaseModel], number: int, path: str) -> dict[str, Any]:
-        """The table with edge `number` of each setting that has edges."""
+        """Return the table with edge `number` of each setting that has edges."""
         needed = self.needed.get(table, {})
         values: dict[str, Any] = {}
         for name, field in table.model_fields.items():

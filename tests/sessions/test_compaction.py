@@ -42,7 +42,7 @@ list(compact(log, on_step=on_step))
 
 
 def archived_lines(live: Path) -> list[bytes]:
-    """The bytes of every line in Parquet that a manifest names."""
+    """Return the bytes of every line in Parquet that a manifest names."""
     with open_snapshot(live) as snapshot:
         connection = connect_bare(live.parent / "spill")
         lines = sorted(line for line, _ in stored_lines(connection, snapshot.parquet_files))
@@ -51,7 +51,7 @@ def archived_lines(live: Path) -> list[bytes]:
 
 
 def left_over(live: Path) -> list[str]:
-    """What stands in the archive besides Parquet that a manifest names, manifests and the lock."""
+    """Return what stands in the archive besides Parquet that a manifest names, manifests and the lock."""
     archive = Archive(live)
     with open_snapshot(live) as snapshot:
         named = set(snapshot.parquet_files)

@@ -44,7 +44,8 @@ list(merge_days(log, on_step=on_step))
 
 
 def compacted_log(folder: Path, segments: int = 6) -> Path:
-    """A log of one live row and of segments compacted one by one, each with rows of two days and hostile lines."""
+    """Return a log of one live row and of segments compacted one by one, each with rows of two days and hostile
+    lines."""
     live = write_segment(folder / "sessions.jsonl", rows(99))
     for number in range(segments):
         hostile = HOSTILE_LINES[number % len(HOSTILE_LINES)]
@@ -59,7 +60,7 @@ def parquet_files(live: Path) -> Counter[str]:
 
 
 def lines_by_segment(live: Path) -> dict[str, list[bytes]]:
-    """The lines of each compacted segment, by its name, found as a publisher would: by manifest, and column."""
+    """Return the lines of each compacted segment, by its name, found as a publisher would: by manifest, and column."""
     archive = Archive(live)
     connection = connect_bare(live.parent / "spill")
     found: dict[str, list[bytes]] = {}

@@ -33,7 +33,7 @@ def other(old: bytes, new: bytes, line: bytes = GOOD) -> bytes:
 
 
 def with_key(text: bytes) -> bytes:
-    """The good row with one more key at its end."""
+    """Return the good row with one more key at its end."""
     return GOOD[:-1] + b"," + text + b"}"
 
 
@@ -149,7 +149,7 @@ LINES: dict[str, bytes] = {
 
 
 def decided(lines: list[bytes]) -> list[SessionRecord]:
-    """The rows, by the reading that decides."""
+    """Return the rows, by the reading that decides."""
     found = []
     for line in lines:
         try:
@@ -237,7 +237,7 @@ def test_all_readers_agree_where_each_hostile_line_has_a_file_of_its_own(tmp_pat
 
 @st.composite
 def spoiled(draw: st.DrawFn) -> bytes:
-    """A row in which some bytes are others, are gone, or stand twice."""
+    """Return a row in which some bytes are others, are gone, or stand twice."""
     line = bytearray(draw(st.sampled_from([GOOD, encode_row(FULL)[:-1]])))
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.integers(0, len(line)))

@@ -51,14 +51,15 @@ class Signer:
         )
 
     def token(self, subject: str = "svc-scheduler", *, headers: dict[str, Any] | None = None, **claims: Any) -> str:
-        """A token that holds, unless `claims` say otherwise; a claim of None is left out."""
+        """Return a token that holds, unless `claims` say otherwise; a claim of None is left out."""
         now = int(time.time())
         everything = {"iss": ISSUER, "aud": AUDIENCE, "sub": subject, "iat": now, "exp": now + 600, **claims}
         payload = {name: value for name, value in everything.items() if value is not None}
         return jwt.encode(payload, self.key, self.algorithm, headers={"kid": self.key_id, **(headers or {})})
 
     def token_of(self, header: dict[str, Any], claims: bytes | None = None) -> str:
-        """A well-signed ES256 token with this header and these claims, which need be none: libraries refuse to."""
+        """Return a well-signed ES256 token with this header and these claims, which need be none: libraries refuse
+        to."""
         assert isinstance(self.key, ec.EllipticCurvePrivateKey)
         payload = self.token().split(".")[1] if claims is None else segment(claims)
         text = f"{segment({'alg': 'ES256', 'kid': self.key_id, **header})}.{payload}"
@@ -90,7 +91,7 @@ def sha256(token: str) -> str:
 
 
 def segment(value: object) -> str:
-    """A part of a token made by hand."""
+    """Return a part of a token made by hand."""
     text = value if isinstance(value, bytes) else json.dumps(value).encode()
     return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
 
@@ -149,7 +150,7 @@ class Authority:
         return certificate_file, key_file
 
     def credentials(self, files: tuple[Path, Path] | None = None) -> grpc.ChannelCredentials:
-        """What trusts this authority, and is whom `files` say."""
+        """Return what trusts this authority, and is whom `files` say."""
         chain, key = (file.read_bytes() for file in files) if files else (None, None)
         return grpc.ssl_channel_credentials(self.pem, key, chain)
 

@@ -19,14 +19,14 @@ QUOTE = FOLDER / "kinds" / "quote.toml"
 
 
 def catalogue_table(index_dir: Path, **changes: Any) -> DatasetTable:
-    """The example's dataset, its indexes in `index_dir`."""
+    """Return the example's dataset, its indexes in `index_dir`."""
     configured = tomllib.loads((FOLDER / "lakehouse.toml").read_text())["validated"]["datasets"]["catalogue"]
     given = {**configured, "path": FOLDER / "products.csv", "index_dir": index_dir / "catalogue", **changes}
     return DatasetTable(**given)
 
 
 def products() -> dict[str, dict[str, str]]:
-    """The rows of the example by article number."""
+    """Return the rows of the example by article number."""
     with (FOLDER / "products.csv").open(newline="") as file:
         return {row["sku"]: row for row in csv.DictReader(file)}
 
@@ -65,7 +65,7 @@ def is_right(quote: Any, spec: dict[str, Any], rows: dict[str, dict[str, str]]) 
 
 
 def a_spec(draws: random.Random) -> dict[str, Any]:
-    """Some spec."""
+    """Draw some spec."""
     spec: dict[str, Any] = {"count": draws.randint(1, 6)}
     if draws.random() < 0.6:
         spec["category"] = draws.choice(("drills", "saws", "fasteners", "safety", "lighting"))
@@ -75,7 +75,7 @@ def a_spec(draws: random.Random) -> dict[str, Any]:
 
 
 def a_quote(draws: random.Random, spec: dict[str, Any], rows: dict[str, dict[str, str]], skus: list[str]) -> Any:
-    """A quote that is right, or one or two slips away from it."""
+    """Return a quote that is right, or one or two slips away from it."""
     right = [sku for sku in draws.sample(skus, 60) if is_right(_quote([rows[sku]]), {**spec, "count": 1}, rows)]
     quote = _quote([rows[sku] for sku in right[: spec["count"]]])
     for _ in range(draws.choice((0, 0, 1, 1, 2))):

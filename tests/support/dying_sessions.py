@@ -54,7 +54,7 @@ def compact_once(log_path: str, barrier: Barrier, dies: bool) -> None:
 
 
 def upkeep_and_die(log_path: str, merges: bool, step: str, time_of_it: int) -> None:
-    """Compacts, or merges, and dies by SIGKILL right after a step, at the given time that it comes, counted from 0;
+    """Compact, or merge, and die by SIGKILL right after a step, at the given time that it comes, counted from 0;
     ends as usual where it does not come so often."""
     left = time_of_it
 

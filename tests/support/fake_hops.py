@@ -107,7 +107,7 @@ async def serving(
     receiver: TraceReceiver | None = None,
     **config: Any,
 ) -> AsyncIterator[Served]:
-    """The three; with `gate` None it is one that does not know Brief, nor anything else."""
+    """Yield the three; with `gate` None it is one that does not know Brief, nor anything else."""
     chatd = chatd or FakeChatd()
     server = grpc.aio.server()
     chatd_pb2_grpc.add_ChatServiceServicer_to_server(chatd, server)
@@ -142,5 +142,5 @@ async def _never(_: validated_pb2.BriefRequest, __: Any) -> validated_pb2.BriefR
 
 
 def request(**fields: Any) -> iterate_pb2.IterateRequest:
-    """A session of the kind of the fakes."""
+    """Return a session of the kind of the fakes."""
     return iterate_pb2.IterateRequest(**{"kind": "song", "spec_json": '{"lines": 4}', "prompt": "Sing", **fields})

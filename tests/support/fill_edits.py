@@ -32,8 +32,8 @@ def edited(random_: random.Random, rows: list[Row]) -> str:
 
 
 def is_right(text: str, people: dict[str, Row], count: int, role: str) -> bool:
-    """The oracle: `text` names exactly `count` distinct people, each active, of `role`, by an id and name of `people`;
-    what else it states of them is theirs, in whatever case; and it says no more.
+    """Return the oracle: `text` names exactly `count` distinct people, each active, of `role`, by an id and name of
+    `people`; what else it states of them is theirs, in whatever case; and it says no more.
     """
     artifact = json.loads(text)
     if not isinstance(artifact, dict) or list(artifact) != ["workers"] or not isinstance(artifact["workers"], list):

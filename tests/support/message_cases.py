@@ -37,7 +37,7 @@ _NAMES = (
 
 
 def adversarial_rows(form: str) -> list[Row]:
-    """A roster of names that are cities, months, verbs, or hard to find; ids built as `form` says."""
+    """Return a roster of names that are cities, months, verbs, or hard to find; ids built as `form` says."""
     rows = []
     for number, name in enumerate(_NAMES):
         worker_id = {"letters": f"W-{number:06d}", "digits": f"{43600 + number}", "years": f"{2000 + number}"}[form]
@@ -52,7 +52,7 @@ def rosters() -> dict[str, list[Row]]:
 
 
 def case(draw: random.Random, rows: list[Row]) -> Case:
-    """A message to one of a fill of one to three people of `rows`."""
+    """Return a message to one of a fill of one to three people of `rows`."""
     fill = draw.sample(rows, draw.choice((1, 2, 3)))
     names = {_plain(row["name"]) for row in fill} | {_plain(name) for name in ALLOWED_NAMES}
     phones = {_digits(row["phone"]) for row in fill}

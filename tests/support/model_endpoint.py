@@ -20,7 +20,7 @@ class ModelEndpoint:
     """Listens on a free port of 127.0.0.1 for the time of an `async with`."""
 
     def __init__(self, answers: list[str], *, vendor: str = "plain") -> None:
-        """What `vendor` does not document of a response format (`schema_subsets`) is refused with a 400."""
+        """Refuse what `vendor` does not document of a response format (`schema_subsets`) is refused with a 400."""
         self.answers = answers
         self._refusal = SUBSETS[vendor]
         self.requests: MutableSequence[dict[str, Any]] = []

@@ -12,7 +12,7 @@ import pytest
 def install_kinds(
     folder: Path, monkeypatch: pytest.MonkeyPatch, points: Mapping[str, str], *, module: str, code: str
 ) -> None:
-    """A distribution with `module` and these entry points of the group ``lakehouse.kinds``."""
+    """Install a distribution with `module` and these entry points of the group ``lakehouse.kinds``."""
     (folder / f"{module}.py").write_text(code, encoding="utf-8")
     info = folder / f"{module}-1.0.dist-info"
     info.mkdir()

@@ -18,7 +18,7 @@ _COLUMNS = ("worker_id", "name", "role", "city", "state", "active", "certificati
 
 @contextlib.asynccontextmanager
 async def table_of(people: Rows, assignments: Rows, do_not_send: Rows) -> AsyncIterator[RosterTable]:
-    """The settings of a roster with these rows, for the time of the block. Needs LAKEHOUSE_TEST_POSTGRES."""
+    """Yield the settings of a roster with these rows, for the time of the block. Needs LAKEHOUSE_TEST_POSTGRES."""
     schema = f"brief_{uuid.uuid4().hex[:8]}"
     async with await psycopg.AsyncConnection.connect(POSTGRES, autocommit=True) as connection:
         await connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))

@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 @contextlib.contextmanager
 def standby_of(conninfo: str) -> Iterator[str]:
-    """A standby's connection string, for the time of the block. Skips the test where the binaries are missing."""
+    """Yield a standby's connection string, for the time of the block. Skips the test where the binaries are missing."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_basebackup"))
     binaries = Path(os.environ["PG_BIN"]) if os.environ.get("PG_BIN") else found[-1].parent if found else None
     if binaries is None or not (binaries / "pg_ctl").exists():

@@ -53,7 +53,7 @@ def random_people(number: int, count: int) -> list[dict[str, str]]:
 
 
 def random_companions(number: int, people: list[dict[str, str]]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """Assignments and do-not-send lines of a quarter of `people` each."""
+    """Return assignments and do-not-send lines of a quarter of `people` each."""
     random_ = random.Random(-number)
     some = max(1, len(people) // 4)
     assignments = [
@@ -71,7 +71,7 @@ def random_companions(number: int, people: list[dict[str, str]]) -> tuple[list[d
 
 
 def random_table(folder: Path, number: int, count: int, **changes: Any) -> RosterTable:
-    """The roster of `random_people` as files in `folder`."""
+    """Return the roster of `random_people` as files in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     people = random_people(number, count)
     assignments, refused = random_companions(number, people)
@@ -86,7 +86,7 @@ def random_table(folder: Path, number: int, count: int, **changes: Any) -> Roste
 
 
 def random_spec(random_: random.Random) -> dict[str, Any]:
-    """A FillSpec that asks for few or for many, with any of the demands."""
+    """Return a FillSpec that asks for few or for many, with any of the demands."""
     spec: dict[str, Any] = {"role": random_.choice(ROLES), "count": random_.choice((1, 1, 2, 3, 5, 9, 40, 120))}
     chance = random_.random
     if chance() < 0.3:

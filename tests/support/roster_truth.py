@@ -35,7 +35,7 @@ class Case:
 
 
 def make(seed: int, folder: Path) -> Case:
-    """The roster of `seed`, in `folder`."""
+    """Return the roster of `seed`, in `folder`."""
     draw = random.Random(seed)
     rows: list[dict[str, Any]] = [
         {
@@ -221,7 +221,7 @@ def _write_companion(case: Case, draw: random.Random, folder: Path) -> None:
 
 
 def judge(case: Case, report: dict[str, Any], index: Any) -> list[str]:
-    """What is wrong with what a reader made of `case`: `report` and `index` as `load_files` gives them."""
+    """Return what is wrong with what a reader made of `case`: `report` and `index` as `load_files` gives them."""
     wrong = []
     if index is None:
         if case.must_load:

@@ -71,7 +71,7 @@ DO_NOT_SEND = [{"client_id": "acme", "worker_id": "W-000001"}]
 
 
 def people() -> list[dict[str, str]]:
-    """The small roster with all its columns."""
+    """Return the small roster with all its columns."""
     return [{"worker_id": "", "name": "", **_DEFAULTS, **person} for person in PEOPLE]
 
 
@@ -98,7 +98,7 @@ def example_rows() -> list[dict[str, str]]:
 
 
 def small_table(folder: Path, **changes: Any) -> RosterTable:
-    """The small roster with its companions, in `folder`."""
+    """Return the small roster with its companions, in `folder`."""
     given = {
         "path": write_csv(folder / "workers.csv", people()),
         "assignments_path": write_csv(folder / "assignments.csv", ASSIGNMENTS),
@@ -110,7 +110,7 @@ def small_table(folder: Path, **changes: Any) -> RosterTable:
 
 
 def load_files(files: RosterFiles, **limits: Any) -> tuple[dict[str, Any], RosterIndex | None]:
-    """What the reader reports of `files`, and the index where it is good."""
+    """Return what the reader reports of `files`, and the index where it is good."""
     # The index lives in its open file, whatever becomes of the folder.
     with tempfile.TemporaryDirectory() as folder:
         report = build(files, Store(Path(folder)), **{"rows_max": 100_000, "memory_mb": 64, **limits})
@@ -120,7 +120,7 @@ def load_files(files: RosterFiles, **limits: Any) -> tuple[dict[str, Any], Roste
 async def judge(
     validator: Validator, artifact: Any, *, kind: str = "fill", findings_max: int = 100, **spec: Any
 ) -> tuple[Findings, Ground | None]:
-    """The verdict of `validator` on `artifact` (JSON text, or a value), held against a spec of `kind`."""
+    """Return the verdict of `validator` on `artifact` (JSON text, or a value), held against a spec of `kind`."""
     text = artifact if isinstance(artifact, str) else json.dumps(artifact)
     findings = Findings(findings_max)
     ground = await validator.validate(parse_json(text), read(kind, **spec), findings)

@@ -157,7 +157,7 @@ SUBSETS: Final[Mapping[str, Callable[[Mapping[str, Any]], Refusal]]] = {
 
 
 def schema_of(body: Mapping[str, Any]) -> Any:
-    """The schema that a request holds, wherever it stands; None for none."""
+    """Return the schema that a request holds, wherever it stands; None for none."""
     form = body.get("output_config", {}).get("format") or body.get("response_format") or {}
     return form.get("schema") or form.get("json_schema", {}).get("schema")
 

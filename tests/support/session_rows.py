@@ -116,7 +116,7 @@ def attempt(iteration: int = 1, **fields: Any) -> SessionAttemptRecord:
 
 
 def record(number: int = 0, **fields: Any) -> SessionRecord:
-    """A session whose second attempt was accepted, an hour of 2026-11-20 and later for each ``number``."""
+    """Return a session whose second attempt was accepted, an hour of 2026-11-20 and later for each ``number``."""
     values: dict[str, Any] = {
         "session_id": f"session-{number:04d}",
         "timestamp": f"2026-11-{20 + number // 24 % 8:02d}T{number % 24:02d}:30:00.{number:06d}Z",
@@ -141,7 +141,7 @@ def rows(*numbers: int) -> bytes:
 
 
 def write_segment(path: Path, data: bytes, *, age_s: float = 3600.0) -> Path:
-    """Writes a segment, compressed as its name says, last written ``age_s`` ago."""
+    """Write a segment, compressed as its name says, last written ``age_s`` ago."""
     if path.suffix == ".gz":
         data = gzip.compress(data)
     elif path.suffix == ".zst":
@@ -153,7 +153,7 @@ def write_segment(path: Path, data: bytes, *, age_s: float = 3600.0) -> Path:
 
 
 def write_log(folder: Path) -> Path:
-    """A log of 50 sessions: a live file, one rotated file of each sort, hostile lines among them."""
+    """Return a log of 50 sessions: a live file, one rotated file of each sort, hostile lines among them."""
     live = folder / "sessions.jsonl"
     write_segment(live.with_name("sessions.jsonl-20261101.zst"), rows(*range(10)), age_s=4000)
     write_segment(live.with_name("sessions.jsonl.2.gz"), rows(*range(10, 20)), age_s=3900)
@@ -178,5 +178,5 @@ def session_ids(live: Path) -> list[str]:
 
 
 def stored_lines_of(paths: Iterable[Path]) -> list[bytes]:
-    """The lines of plain files that are not blank, in an order of their own."""
+    """Return the lines of plain files that are not blank, in an order of their own."""
     return sorted(line for path in paths for line in path.read_bytes().split(b"\n") if line.strip())

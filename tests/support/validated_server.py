@@ -64,7 +64,7 @@ class Client:
         return response
 
     async def brief_fault(self, kind: str, *, asked: dict[str, Any] | None = None, **spec: Any) -> Fault:
-        """The fault that a Brief ends with."""
+        """Return the fault that a Brief ends with."""
         try:
             await self.brief(kind, asked=asked, **spec)
         except Fault as fault:
@@ -72,12 +72,12 @@ class Client:
         raise AssertionError("the call succeeded")
 
     async def list_kinds(self) -> dict[str, validated_pb2.Kind]:
-        """The kinds by name, in the order of the answer."""
+        """Return the kinds by name, in the order of the answer."""
         response = await self._stub.ListKinds(validated_pb2.ListKindsRequest())
         return {kind.name: kind for kind in response.kinds}
 
     async def fault(self, kind: str, artifact: Any, **spec: Any) -> Fault:
-        """The fault that the call ends with."""
+        """Return the fault that the call ends with."""
         try:
             await self.validate(kind, artifact, **spec)
         except Fault as fault:
@@ -87,7 +87,7 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def serving(**config: Any) -> AsyncIterator[Client]:
-    """The service with `config` on a free port, for the time of the block."""
+    """Yield the service with `config` on a free port, for the time of the block."""
     table = ValidatedTable(**{"bind": "127.0.0.1:0", "drain_ms": 1000, **config})
     async with (
         bootstrap.running("validated", table, compose) as server,

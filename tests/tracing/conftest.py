@@ -106,7 +106,7 @@ def respond(handler: BaseHTTPRequestHandler, status: int, body: bytes = b"") -> 
 
 @pytest.fixture
 def body_recorder() -> Iterator[BodyRecorder]:
-    """A Langfuse that keeps the bytes, and takes them unless its `healthy` is cleared."""
+    """Yield a Langfuse that keeps the bytes, and takes them unless its `healthy` is cleared."""
 
     def accept(recorder: BodyRecorder, handler: BaseHTTPRequestHandler, _: bytes) -> None:
         if not recorder.healthy.is_set():

@@ -49,7 +49,7 @@ def total(counts: Mapping[str, int], prefix: str) -> int:
 
 @pytest.fixture
 def root_records() -> Iterator[list[logging.LogRecord]]:
-    """What reaches the root logger. (caplog also listens at loggers that do not propagate.)"""
+    """Yield what reaches the root logger. (caplog also listens at loggers that do not propagate.)"""
     records: list[logging.LogRecord] = []
 
     class Keep(logging.Handler):

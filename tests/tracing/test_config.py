@@ -18,7 +18,7 @@ KEYS: dict[str, Any] = {"public_key": "pk", "secret_key": "sk"}
 
 
 def problems(**settings: Any) -> dict[str, str]:
-    """What is wrong with these settings, by key."""
+    """Return what is wrong with these settings, by key."""
     with pytest.raises(ValidationError) as raised:
         TracingConfig(**settings)
     return {str(each["loc"][0]): each["msg"] for each in raised.value.errors()}

@@ -78,7 +78,7 @@ def sort_attributes(message: Any, without: tuple[str, ...] = ()) -> None:
 
 
 def remote_parent() -> Any:
-    """The parent context that keeps the SDK from marking a hop's span as a root."""
+    """Return the parent context that keeps the SDK from marking a hop's span as a root."""
     remote = otel_trace.SpanContext(
         int(TRACE_ID, 16), int(PARENT, 16), is_remote=True, trace_flags=otel_trace.TraceFlags(1)
     )

@@ -30,7 +30,7 @@ StartConnection = Callable[[str], LangfuseConnection]
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pauses between the tries are a matter of another test."""
+    """Take the pauses between the tries away, which are a matter of another test."""
     monkeypatch.setattr("lakehouse.tracing.http_sender._FIRST_PAUSE_S", 0.0)
 
 

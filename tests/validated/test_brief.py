@@ -54,7 +54,7 @@ def ids_of(brief: Brief) -> list[str]:
 
 
 def slots_of(brief: Brief) -> list[set[str]]:
-    """The ids of each slot; none where the candidates are pairs."""
+    """Return the ids of each slot; none where the candidates are pairs."""
     workers = json.loads(brief.candidates_schema_json)["properties"]["workers"]
     return [
         {pair["properties"]["worker_id"]["const"] for pair in slot["anyOf"]} for slot in workers.get("prefixItems", ())

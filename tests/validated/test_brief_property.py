@@ -95,7 +95,7 @@ def chosen(random_: random.Random, brief: Brief) -> list[dict[str, str]]:
 def tampered(
     random_: random.Random, workers: list[dict[str, str]], people: list[dict[str, str]]
 ) -> list[dict[str, str]]:
-    """The same with somebody else in it, or with more said of somebody, or with more or fewer."""
+    """Return the same with somebody else in it, or with more said of somebody, or with more or fewer."""
     workers = [dict(each) for each in workers]
     at, other = random_.randrange(len(workers)), random_.choice(people)
     edit = random_.randrange(6)

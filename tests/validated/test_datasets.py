@@ -38,7 +38,7 @@ def table_of(path: Path, **changes: Any) -> DatasetTable:
 
 
 async def opened(path: Path, **changes: Any) -> tuple[DatasetIndex | None, str]:
-    """The index, or why there is none."""
+    """Return the index, or why there is none."""
     async with FileDataset("parts", table_of(path, **changes)).open() as dataset:
         why = "".join(dataset.unready())
         return (None if why else dataset.current()[0]), why

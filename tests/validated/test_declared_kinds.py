@@ -33,7 +33,7 @@ async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clie
 
 
 def quoting(*skus: str, **changes: Any) -> dict[str, Any]:
-    """A quote of these articles, true in every line but for `changes`."""
+    """Return a quote of these articles, true in every line but for `changes`."""
     rows = products()
     lines = [
         {"sku": sku, "name": rows[sku]["name"], "unit_price": float(rows[sku]["price"]), "quantity": 1, **changes}
@@ -151,7 +151,7 @@ async def test_list_kinds_says_what_the_declaration_says(client: Client) -> None
 
 
 def unopened(tmp_path: Path) -> Datasets:
-    """The datasets as they are configured; nothing is read."""
+    """Return the datasets as they are configured; nothing is read."""
     return Datasets({"catalogue": catalogue_table(tmp_path)})
 
 

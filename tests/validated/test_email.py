@@ -126,7 +126,7 @@ ROWS = [{"worker_id": worker_id, "name": name, "phone": phone} for worker_id, na
 async def crowd(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[EmailValidator]:
-    """The gate on a roster of names that are hard to find, or are words, in a file and in a table."""
+    """Yield the gate on a roster of names that are hard to find, or are words, in a file and in a table."""
     if request.param == "file":
         path = write_csv(tmp_path_factory.mktemp("crowd") / "workers.csv", ROWS)
         async with FileRoster(RosterTable(path=path), near_ms=0).open() as files:

@@ -26,7 +26,7 @@ def read(path: Path, **rules: Any) -> list[tuple[str, str, bool]]:
 
 
 def refusal(path: Path, **rules: Any) -> str:
-    """The first problem, as a person reads it."""
+    """Return the first problem, as a person reads it."""
     report, index = load_files(RosterFiles.read({"workers": path, **rules}))
     assert index is None
     problem = report["problems"][0]

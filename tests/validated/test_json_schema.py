@@ -191,7 +191,7 @@ async def test_no_reference_is_fetched(gate: JsonSchemaValidator) -> None:
 
 
 def _bomb(doublings: int) -> dict[str, Any]:
-    """A schema of a few kilobytes whose check against a string takes 2^doublings steps."""
+    """Return a schema of a few kilobytes whose check against a string takes 2^doublings steps."""
     defs: dict[str, Any] = {"a0": {"type": "integer"}}
     for number in range(1, doublings):
         below = {"$ref": f"#/$defs/a{number - 1}"}

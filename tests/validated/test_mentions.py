@@ -45,7 +45,7 @@ def worker(worker_id: str, name: str) -> Found:
 
 
 def named(prompt: str, *names: str) -> list[str]:
-    """The names of those of `names` whom the prompt names, in order."""
+    """Return the names of those of `names` whom the prompt names, in order."""
     known = [worker(f"Q-{at}", name) for at, name in enumerate(names)]
     return [found.worker.name for mention in Mentions(prompt).among(known) for found in mention.workers]
 

@@ -26,7 +26,7 @@ ANA = Question(("W-000001",))
 
 
 def bare(folder: Path, count: int = 8, **changes: Any) -> RosterTable:
-    """A roster of `count` without companions."""
+    """Return a roster of `count` without companions."""
     rows = [{**people()[0], "worker_id": f"W-{number:06d}"} for number in range(1, count + 1)]
     path = write_csv(folder / "many.csv", rows)
     return small_table(folder, **{"path": path, "assignments_path": None, "do_not_send_path": None, **changes})

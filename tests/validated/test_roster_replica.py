@@ -30,7 +30,8 @@ async def connected(conninfo: str) -> psycopg.AsyncConnection[Any]:
 
 @pytest.fixture
 async def servers() -> AsyncIterator[tuple[psycopg.AsyncConnection[Any], psycopg.AsyncConnection[Any], str]]:
-    """The primary, its standby and how to reach that one; in both a roster in which W-1 is active by version v1."""
+    """Yield the primary, its standby and how to reach that one; in both a roster in which W-1 is active by version
+    v1."""
     async with await connected(POSTGRES) as primary:
         try:
             await primary.execute(
@@ -55,7 +56,7 @@ def roster_on(conninfo: str, **settings: Any) -> PostgresRoster:
 
 
 async def answered(roster: PostgresRoster, version: str) -> PostgresAnswer:
-    """The first answer by `version`, within 30 seconds."""
+    """Return the first answer by `version`, within 30 seconds."""
     async with asyncio.timeout(30):
         while True:
             try:
@@ -68,7 +69,7 @@ async def answered(roster: PostgresRoster, version: str) -> PostgresAnswer:
 
 
 async def unavailable(roster: PostgresRoster) -> str:
-    """What a look-up says once none is answered, within 30 seconds."""
+    """Return what a look-up says once none is answered, within 30 seconds."""
     async with asyncio.timeout(30):
         while True:
             try:

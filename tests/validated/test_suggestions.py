@@ -46,7 +46,7 @@ class Pool:
 async def suggested(
     workers: Sequence[Worker], strangers: Sequence[Wanted], taken: Sequence[str] = (), limits: LimitsTable = LIMITS
 ) -> list[tuple[str, list[str]]]:
-    """The message and the suggested ids of each stranger."""
+    """Return the message and the suggested ids of each stranger."""
     findings = Findings(100)
     for _ in strangers:
         findings.add("PHANTOM_WORKER", "", "")
@@ -55,7 +55,7 @@ async def suggested(
 
 
 def by_the_rule(workers: Sequence[Worker], strangers: Sequence[Wanted], taken: Sequence[str]) -> list[list[str]]:
-    """The same ids by comparing everybody with everybody."""
+    """Return the same ids by comparing everybody with everybody."""
     told: list[list[str]] = []
     given: set[str] = set()
     for wanted in strangers:
@@ -124,7 +124,7 @@ async def test_past_its_time_nobody_is_suggested() -> None:
 
 @pytest.fixture(scope="module")
 async def cut(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FillValidator]:
-    """A gate whose roster takes three people of a role for too many to compare with them all."""
+    """Yield a gate whose roster takes three people of a role for too many to compare with them all."""
     crowd = [{**people()[0], "worker_id": f"A-{number:06d}", "name": f"Crowd {number}"} for number in range(40)]
     folder = tmp_path_factory.mktemp("roster")
     table = small_table(folder, path=write_csv(folder / "crowd.csv", [*crowd, *people()]))

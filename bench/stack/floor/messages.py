@@ -40,7 +40,7 @@ class Attempt:
 
 
 def attempts() -> tuple[Attempt, Attempt]:
-    """The rejected attempt and the accepted one."""
+    """Return the rejected attempt and the accepted one."""
     fill = validated_pb2.FillSpec(role=job.ROLE, count=job.COUNT, city=job.CITY, state=job.STATE)
     text = orjson.dumps({"city": job.CITY, "count": job.COUNT, "role": job.ROLE, "state": job.STATE}).decode()
     conversation = Conversation(prompt=job.prompt(), spec=text, brief=None, context_bytes_max=1 << 20)
@@ -51,7 +51,7 @@ def attempts() -> tuple[Attempt, Attempt]:
 
 
 def response() -> iterate_pb2.IterateResponse:
-    """The session's end, with both attempts."""
+    """Return the session's end, with both attempts."""
     told = []
     for iteration, (answer, findings) in enumerate(zip(job.answers(), ([FINDING], []), strict=True), start=1):
         told.append(

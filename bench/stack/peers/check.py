@@ -41,7 +41,7 @@ def _roster() -> tuple[dict[str, dict[str, str]], list[dict[str, str]]]:
 
 
 def findings(artifact: Fill) -> list[str]:
-    """What is wrong with an artifact, one sentence each."""
+    """Return what is wrong with an artifact, one sentence each."""
     by_id, fit = _roster()
     found: list[str] = []
     workers = artifact.workers
@@ -76,12 +76,12 @@ def findings(artifact: Fill) -> list[str]:
 
 
 def feedback(found: list[str]) -> str:
-    """What the model is told."""
+    """Return what the model is told."""
     return "Your answer was checked against the ground truth and rejected:\n" + "\n".join(found)
 
 
 def confirm(artifact: Any) -> None:
-    """Raises AssertionError where a session did not end with the second answer."""
+    """Raise AssertionError where a session did not end with the second answer."""
     if not isinstance(artifact, Fill) or artifact.workers[-1].worker_id == "W-999999":
         raise AssertionError(f"not the job: {artifact!r}"[:300])
 

@@ -18,7 +18,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 
 
 def agent(base_url: str) -> Agent[None, Fill]:
-    """An agent on one endpoint."""
+    """Return an agent on one endpoint."""
     model = OpenAIChatModel(job.MODEL, provider=OpenAIProvider(base_url=base_url))
     made: Agent[None, Fill] = Agent(model, output_type=PromptedOutput(Fill), retries=1)
 

@@ -25,7 +25,7 @@ _KINDS: Final[Mapping[type[ProviderTable], Callable[[Any], Provider]]] = {
 
 
 def open_provider(table: ProviderTable) -> Provider:
-    """The provider that `table` describes; to be called inside a running event loop.
+    """Return the provider that `table` describes; to be called inside a running event loop.
 
     Raises ConfigError where a file that it names (key, script, session log) cannot be used.
     """

@@ -97,7 +97,7 @@ class AnswerParts:
         self._calls.append(call)
 
     def take_deltas(self) -> list[Delta]:
-        """The pieces since the last time; neighbours of one kind are one piece."""
+        """Return the pieces since the last time; neighbours of one kind are one piece."""
         fresh, self._fresh = self._fresh, []
         if len(fresh) < 2:
             return fresh
@@ -113,7 +113,7 @@ class AnswerParts:
     def completion(
         self, *, model: str, usage: Usage, finish_reason: FinishReason, sent: float, first_token: float
     ) -> Completion:
-        """The whole answer, see `settled`. Deltas that its end has made clear wait in `take_deltas`."""
+        """Return the whole answer, see `settled`. Deltas that its end has made clear wait in `take_deltas`."""
         if self._reasoning_half:
             self._take("", "\ufffd")
         if self._text_half:
@@ -202,7 +202,7 @@ def _check_sizes(completion: Completion) -> None:
 
 
 def token_count(value: object) -> int:
-    """A count as an endpoint gave it: 0 where it is none, at most what an int32 holds."""
+    """Return a count as an endpoint gave it: 0 where it is none, at most what an int32 holds."""
     if type(value) is int and 0 <= value <= COUNT_MAX:
         return value
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:

@@ -53,11 +53,12 @@ class AnswerStream(Protocol):
         ...
 
     def take_deltas(self) -> list[Delta]:
-        """The pieces since the last time."""
+        """Return the pieces since the last time."""
         ...
 
     def finish(self) -> Completion:
-        """The whole answer; `take_deltas` then gives what the end has made clear. Raises UnreadableAnswerError."""
+        """Return the whole answer; `take_deltas` then gives what the end has made clear. Raises
+        UnreadableAnswerError."""
         ...
 
 
@@ -159,7 +160,7 @@ class EventStream:
         self._ended = False
 
     async def read(self) -> list[Event] | None:
-        """The next ones; None at the end. Raises UpstreamFault where bounds are broken."""
+        """Return the next ones; None at the end. Raises UpstreamFault where bounds are broken."""
         while not self._ended:
             chunk, self._chunk = self._chunk or await self._content.readany(), b""
             self._size += len(chunk)
@@ -192,7 +193,7 @@ def _is_whole(data: bytes) -> bool:
 
 
 def _read_pieces(data: bytes) -> list[dict[str, Any]]:
-    """The objects of one event: one, or one a line where an endpoint forgot the blank line between events.
+    """Return the objects of one event: one, or one a line where an endpoint forgot the blank line between events.
 
     Raises NotJsonError.
     """

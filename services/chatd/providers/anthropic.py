@@ -20,7 +20,7 @@ class AnthropicProvider:
     calls_upstream: ClassVar[bool] = True
 
     def __init__(self, table: AnthropicTable) -> None:
-        """Raises ConfigError where the key's file cannot be read."""
+        """Raise ConfigError where the key's file cannot be read."""
         self._http = HttpEndpoint(table, key_header="x-api-key: {key}", headers={"anthropic-version": table.version})
         self._table = table
         self._url = URL(table.base_url + "/v1/messages")
@@ -72,7 +72,7 @@ class AnthropicProvider:
 
 
 def _turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """The turns without the system's; results of one round of tool calls are one user turn, as the API wants."""
+    """Return the turns without the system's; results of one round of tool calls are one user turn, as the API wants."""
     turns: list[dict[str, Any]] = []
     results: list[dict[str, Any]] | None = None
     for message in messages:
@@ -101,7 +101,8 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
 
 
 def _arguments(text: str) -> object:
-    """The API wants an object; arguments that are none were the model's own slip, and are shown to it as they were."""
+    """Return the API wants an object; arguments that are none were the model's own slip, and are shown to it as they
+    were."""
     try:
         readable = isinstance(orjson.loads(text), dict)
     except orjson.JSONDecodeError:

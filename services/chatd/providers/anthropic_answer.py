@@ -16,7 +16,7 @@ _BLOCKS_MAX: Final = 1000
 
 
 def read_message(answer: Mapping[str, Any], asked_model: str, sent: float) -> Completion:
-    """The completion in a whole `message` object. Raises UnreadableAnswerError."""
+    """Return the completion in a whole `message` object. Raises UnreadableAnswerError."""
     content = answer.get("content")
     if not isinstance(content, list):
         raise UnreadableAnswerError("no content")
@@ -90,11 +90,11 @@ class StreamedMessage:
                 pass
 
     def take_deltas(self) -> list[Delta]:
-        """The pieces since the last time, in the order in which they came."""
+        """Return the pieces since the last time, in the order in which they came."""
         return self._parts.take_deltas()
 
     def finish(self) -> Completion:
-        """The whole answer. Raises UnreadableAnswerError."""
+        """Return the whole answer. Raises UnreadableAnswerError."""
         for index in sorted(self._calls):
             block, arguments = self._calls[index]
             # Some endpoints give the input whole with the block's start.

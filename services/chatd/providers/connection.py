@@ -27,7 +27,7 @@ class Proxy(NamedTuple):
 
 
 def open_session(table: HttpProviderTable, headers: Mapping[str, str]) -> aiohttp.ClientSession:
-    """A session that sends `headers` with each request. Raises ConfigError where a file cannot be used.
+    """Return a session that sends `headers` with each request. Raises ConfigError where a file cannot be used.
 
     Not for what a proxy must not see: aiohttp sends the headers of a session to the proxy as well, the endpoint's key
     as if it were the proxy's.
@@ -41,7 +41,7 @@ def open_session(table: HttpProviderTable, headers: Mapping[str, str]) -> aiohtt
 
 
 def proxy_of(table: HttpProviderTable) -> Proxy | None:
-    """The proxy to go through; None for none. Raises ConfigError where it cannot be used."""
+    """Return the proxy to go through; None for none. Raises ConfigError where it cannot be used."""
     if not table.proxy:
         return None
     if table.proxy == "environment":
@@ -61,7 +61,7 @@ def _authorities(table: HttpProviderTable) -> ssl.SSLContext | bool:
 
 
 def _proxy_of_environment(url: URL) -> Proxy | None:
-    """What HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say about `url`; read once, at the start."""
+    """Return what HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say about `url`; read once, at the start."""
     proxies = urllib.request.getproxies_environment()
     found = proxies.get(url.scheme) or proxies.get("all")
     if not found or _is_bypassed(url, proxies):

@@ -66,7 +66,7 @@ class EndpointSecrets:
         return bool(self._files)
 
     async def fresh(self, *, read: bool = False) -> Secrets:
-        """What to send now. With `read` the files are read even where they look unchanged."""
+        """Return what to send now. With `read` the files are read even where they look unchanged."""
         if not self._files:
             return self.current
         loop = asyncio.get_running_loop()

@@ -55,7 +55,7 @@ _VAGUE: Final = frozenset({FinishReason.UNSPECIFIED, FinishReason.STOP})
 
 
 def read_finish_reason(value: object) -> FinishReason:
-    """What the vendor's word stands for."""
+    """Return what the vendor's word stands for."""
     if not isinstance(value, str):
         return FinishReason.UNSPECIFIED
     return _REASONS.get(value) or _REASONS.get(_plain(value), FinishReason.UNSPECIFIED)
@@ -67,7 +67,7 @@ def is_broken(value: object) -> bool:
 
 
 def finish_word(choice: Mapping[str, Any]) -> object:
-    """The word of a choice: its own, or what OpenRouter calls native where that says more."""
+    """Return the word of a choice: its own, or what OpenRouter calls native where that says more."""
     word = choice.get("finish_reason")
     native = choice.get("native_finish_reason")
     if native and read_finish_reason(word) in _VAGUE and read_finish_reason(native) not in _VAGUE:

@@ -140,7 +140,7 @@ class HttpEndpoint:
         return completion
 
     def _headers_with(self, secrets: Secrets) -> Mapping[str, str]:
-        """The headers of a request that names its own; made once for the same secrets."""
+        """Return the headers of a request that names its own; made once for the same secrets."""
         made_of, headers = self._request_headers
         if made_of is not secrets:
             headers = {**self._fixed_headers, **secrets.headers}
@@ -158,8 +158,8 @@ class HttpEndpoint:
             raise bad_answer(str(error)) from None
 
     def _fault_of(self, answer: Mapping[str, Any], *, begun: bool) -> UpstreamFault:
-        """The fault of an error that came with status 200. Once a part of an answer was made it may be billed, whatever
-        the error's words."""
+        """Return the fault of an error that came with status 200. Once a part of an answer was made it may be billed,
+        whatever the error's words."""
         fault = from_http(
             200,
             error_words(replace_surrogates_within(answer)),
@@ -198,7 +198,7 @@ class HttpEndpoint:
 
 
 async def _first_bytes(content: aiohttp.StreamReader) -> bytes:
-    """What has come first; enough of it to tell events from JSON."""
+    """Return what has come first; enough of it to tell events from JSON."""
     first = await content.readany()
     while len(first) < 64 and not _head(first) and not content.at_eof():
         first += await content.readany()
@@ -217,7 +217,7 @@ def _head(first: bytes) -> bytes:
 
 
 async def _read_body(response: aiohttp.ClientResponse, first: bytes) -> bytes:
-    """The whole body, or more than BODY_BYTES_MAX of it; its end gives the connection back."""
+    """Return the whole body, or more than BODY_BYTES_MAX of it; its end gives the connection back."""
     if (response.content_length or 0) > BODY_BYTES_MAX:
         raise bad_answer("the body is too large")
     # A declared length bounds nothing: a body that was compressed all the same grows when it is unpacked.
@@ -228,7 +228,7 @@ async def _read_body(response: aiohttp.ClientResponse, first: bytes) -> bytes:
 
 
 def parse_answer(body: bytes) -> dict[str, Any]:
-    """The JSON object in `body`. Raises UpstreamFault (PROVIDER_BAD_ANSWER)."""
+    """Return the JSON object in `body`. Raises UpstreamFault (PROVIDER_BAD_ANSWER)."""
     if len(body) > BODY_BYTES_MAX:
         raise bad_answer("the body is too large")
     try:

@@ -22,7 +22,7 @@ OLLAMAS_OWN: Final = "Ollama's own form, not OpenAI's: base_url must end in /v1,
 
 
 def named_fault(error: Exception) -> UpstreamFault:
-    """What one of HTTP_ERRORS is to chatd."""
+    """Return what one of HTTP_ERRORS is to chatd."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return _unreachable(f"the proxy answered {error.status}", repeatable=error.status >= 500)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
@@ -38,12 +38,12 @@ def named_fault(error: Exception) -> UpstreamFault:
 
 
 def bad_answer(detail: str) -> UpstreamFault:
-    """An answer that cannot be used; it was made, so it may be billed."""
+    """Return an answer that cannot be used; it was made, so it may be billed."""
     return UpstreamFault(Reason.PROVIDER_BAD_ANSWER, billed=True, detail=detail)
 
 
 def broke_off(detail: str) -> UpstreamFault:
-    """An answer that ended before its end."""
+    """Return an answer that ended before its end."""
     return UpstreamFault(Reason.PROVIDER_FAILED, billed=True, repeatable=True, detail=detail)
 
 

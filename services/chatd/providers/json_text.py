@@ -23,7 +23,7 @@ class NotJsonError(ValueError):
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    r"""The object in `body`. A lone surrogate escape (`\ud83d`, an emoji that was cut in two) becomes U+FFFD.
+    r"""Return the object in `body`. A lone surrogate escape (`\ud83d`, an emoji that was cut in two) becomes U+FFFD.
 
     Raises NotJsonError, for broken UTF-8 too: replacing it could turn a wrong answer into another wrong one unseen.
     """
@@ -59,7 +59,7 @@ def mend_surrogates(text: str) -> str:
 
 
 def _read(body: bytes) -> Any:
-    """The value; None where it has to be read exactly."""
+    """Return the value; None where it has to be read exactly."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -23,7 +23,7 @@ class OpenAiProvider:
     calls_upstream: ClassVar[bool] = True
 
     def __init__(self, table: OpenAiTable) -> None:
-        """Raises ConfigError where the key's file cannot be read."""
+        """Raise ConfigError where the key's file cannot be read."""
         azure = table.api_style == "azure"
         key_header = "api-key: {key}" if azure else "Authorization: Bearer {key}"
         self._http = HttpEndpoint(table, key_header=key_header, headers={})
@@ -88,7 +88,7 @@ def _response_format(wanted: ResponseFormat) -> dict[str, Any]:
 
 
 def _tool_turn(message: Message) -> dict[str, Any]:
-    """A turn that calls tools, or tells what one gave."""
+    """Return a turn that calls tools, or tells what one gave."""
     turn: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.tool_call_id:
         turn["tool_call_id"] = message.tool_call_id

@@ -30,7 +30,7 @@ _PLAIN_MESSAGE: Final = frozenset({"role", "content"})
 
 
 def read_answer(answer: Mapping[str, Any], asked_model: str, sent: float) -> Completion:
-    """The completion in a whole `chat.completion` object. Raises UnreadableAnswerError, ErrorInAnswerError."""
+    """Return the completion in a whole `chat.completion` object. Raises UnreadableAnswerError, ErrorInAnswerError."""
     plain = _read_plain(answer, sent)
     if plain is not None:
         return plain
@@ -61,8 +61,8 @@ def read_answer(answer: Mapping[str, Any], asked_model: str, sent: float) -> Com
 
 
 def _read_plain(answer: Mapping[str, Any], sent: float) -> Completion | None:
-    """The short way, for one choice with a text and nothing else; None for every other answer. What it reads, the long
-    way reads the same."""
+    """Return the short way, for one choice with a text and nothing else; None for every other answer. What it reads,
+    the long way reads the same."""
     choices, model = answer.get("choices"), answer.get("model")
     if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
         return None
@@ -136,11 +136,11 @@ class StreamedAnswer:
                 self._take_usage(find_usage(chunk, choice))
 
     def take_deltas(self) -> list[Delta]:
-        """The pieces since the last time, in the order in which they came."""
+        """Return the pieces since the last time, in the order in which they came."""
         return self._parts.take_deltas()
 
     def finish(self) -> Completion:
-        """The whole answer. Raises UnreadableAnswerError."""
+        """Return the whole answer. Raises UnreadableAnswerError."""
         for call in self._calls.done():
             self._parts.add_tool_call(call)
         return self._parts.completion(
@@ -184,7 +184,7 @@ class _Turn(NamedTuple):
 
 
 def _read_turn(turn: Mapping[str, Any]) -> _Turn:
-    """The text and the reasoning of a message, or of a piece of one.
+    """Return the text and the reasoning of a message, or of a piece of one.
 
     A piece that holds both tells the reasoning first: it is what the model did first.
     """
@@ -239,13 +239,13 @@ def _read_parts(parts: Sequence[Any]) -> tuple[str, str, str]:
 
 
 def _details(value: object) -> str:
-    """The text in a list of pieces of reasoning: OpenRouter's `reasoning_details`, Mistral's `thinking`."""
+    """Return the text in a list of pieces of reasoning: OpenRouter's `reasoning_details`, Mistral's `thinking`."""
     pieces = value if isinstance(value, list) else [value]
     return "".join(_text(each.get("text")) or _text(each.get("summary")) for each in pieces if isinstance(each, dict))
 
 
 def _first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The choice with the lowest index; one without an index has its place in the list."""
+    """Return the choice with the lowest index; one without an index has its place in the list."""
     choices = answer.get("choices")
     if isinstance(choices, dict):
         choices = [choices]
@@ -302,7 +302,7 @@ def _calls_of(turn: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def _number(index: object, *, otherwise: int = 0) -> int:
-    """An index, which some write as text."""
+    """Return an index, which some write as text."""
     if isinstance(index, str) and index.isdecimal() and len(index) < 10:
         return int(index)
     return index if isinstance(index, int) else otherwise

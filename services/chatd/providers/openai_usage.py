@@ -23,7 +23,7 @@ _OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details")
 
 
 def find_usage(answer: Mapping[str, Any], choice: Mapping[str, Any] | None = None) -> Mapping[str, Any] | None:
-    """The usage object of an answer or of a piece of one; None where there is none."""
+    """Return the usage object of an answer or of a piece of one; None where there is none."""
     usage = answer.get("usage")
     if usage is None and choice is not None:
         # Moonshot.
@@ -39,7 +39,7 @@ def find_usage(answer: Mapping[str, Any], choice: Mapping[str, Any] | None = Non
 
 
 def read_usage(usage: Mapping[str, Any] | None) -> Usage:
-    """The counts; what is missing or no count is 0.
+    """Return the counts; what is missing or no count is 0.
 
     Some leave reasoning out of the output (xAI, Gemini) and show it in the total alone: then it is added.
     """

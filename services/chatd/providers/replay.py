@@ -49,7 +49,7 @@ class ReplayProvider:
     calls_upstream: ClassVar[bool] = False
 
     def __init__(self, table: ReplayTable) -> None:
-        """Raises ConfigError where the log cannot be read. It may grow later: rows are looked up as they are asked."""
+        """Raise ConfigError where the log cannot be read. It may grow later: rows are looked up as they are asked."""
         self._log = table.session_log
         try:
             open_snapshot(self._log).close()
@@ -96,7 +96,7 @@ class ReplayProvider:
 
 
 def find_attempts(log: Path, session_id: str) -> Attempts:
-    """The attempts of the session's newest row in `log`. Raises UpstreamFault where there is none."""
+    """Return the attempts of the session's newest row in `log`. Raises UpstreamFault where there is none."""
     try:
         with open_snapshot(log) as snapshot:
             for segment in reversed(snapshot.segments):

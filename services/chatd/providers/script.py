@@ -106,7 +106,7 @@ class Script(Table):
     replies: Annotated[tuple[Reply, ...], Field(min_length=1, max_length=10_000)]
 
     def reply_to(self, request: CompletionRequest) -> Reply | None:
-        """The first reply that fits, or None; one that is made from the schema has its text then."""
+        """Return the first reply that fits, or None; one that is made from the schema has its text then."""
         last_user = next((each.content for each in reversed(request.messages) if each.role == "user"), "")
         conversation = "\n".join(each.content for each in request.messages)
         for reply in self.replies:
@@ -131,7 +131,7 @@ def _made_of(wanted: ResponseFormat | None) -> str:
 
 
 def load_script(file: Path) -> Script:
-    """The script in `file`. Raises ConfigError with every problem."""
+    """Return the script in `file`. Raises ConfigError with every problem."""
     try:
         return Script.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except OSError as error:

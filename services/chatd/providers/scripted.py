@@ -34,7 +34,7 @@ class ScriptedProvider:
     calls_upstream: ClassVar[bool] = False
 
     def __init__(self, table: ScriptedTable) -> None:
-        """Raises ConfigError where the script cannot be used."""
+        """Raise ConfigError where the script cannot be used."""
         self._script = load_script(table.script or BUILT_IN_SCRIPT)
 
     async def complete(

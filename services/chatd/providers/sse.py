@@ -38,7 +38,7 @@ class EventReader:
         self._at_start = True
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """The events that `chunk` completes. Raises EventTooLargeError."""
+        """Return the events that `chunk` completes. Raises EventTooLargeError."""
         if self._skip_lf and chunk:
             self._skip_lf = False
             chunk = chunk.removeprefix(b"\n")
@@ -62,7 +62,8 @@ class EventReader:
         return events
 
     def end(self) -> list[Event]:
-        """The event that the stream's end has left without its blank line, which some endpoints forget; maybe cut."""
+        """Return the event that the stream's end has left without its blank line, which some endpoints forget; maybe
+        cut."""
         return self.feed(b"\n\n")
 
     def _take(self, line: bytes, events: list[Event]) -> None:
@@ -94,7 +95,7 @@ class EventReader:
             events.append(Event("error", value))
 
     def _close(self, events: list[Event]) -> None:
-        """A blank line: what was gathered is an event, if there is any data."""
+        """End an event at a blank line: what was gathered is one, if there is any data."""
         if self._data:
             events.append(Event(self._name, b"\n".join(self._data)))
         self._data = []

@@ -93,7 +93,7 @@ class ThinkingSplitter:
         """Whether there was thinking."""
 
     def feed(self, piece: str) -> Split:
-        """What is clear now."""
+        """Return what is clear now."""
         if self.answering:
             return Split(piece)
         held, self._held = self._held + piece, ""
@@ -138,7 +138,7 @@ class ThinkingSplitter:
         return Split("", "".join(thoughts))
 
     def rest(self) -> Split:
-        """What was held back, at the end."""
+        """Return what was held back, at the end."""
         held, self._held = self._held, ""
         return Split(reasoning=held) if self._opening else Split(held)
 
@@ -157,7 +157,7 @@ def may_end_thinking(text: str) -> bool:
 
 
 def split_thinking(text: str) -> Split:
-    """The split of a whole text."""
+    """Return the split of a whole text."""
     splitter = ThinkingSplitter()
     first, last = splitter.feed(text), splitter.rest()
     return Split(first.text + last.text, first.reasoning + last.reasoning)
@@ -186,8 +186,8 @@ def split_late(text: str) -> Split:
 
 
 def json_in(reasoning: str) -> str:
-    """The JSON object that `reasoning` is as a whole, thinking at its head and a code fence aside; "" where it is
-    none."""
+    """Return the JSON object that `reasoning` is as a whole, thinking at its head and a code fence aside; "" where it
+    is none."""
     if "{" not in reasoning:
         return ""
     text = split_late(split_thinking(reasoning.lstrip()).text).text.strip()

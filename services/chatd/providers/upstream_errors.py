@@ -168,7 +168,7 @@ class _Gathered:
 
 
 def error_words(answer: object) -> ErrorWords:
-    """The words of an error body: an object, an array, a text; nested in any of the ways that endpoints have."""
+    """Return the words of an error body: an object, an array, a text; nested in any of the ways that endpoints have."""
     is_page = isinstance(answer, str) and answer.lstrip()[:1] == "<"
     gathered = _Gathered()
     if isinstance(answer, str) and is_page:
@@ -200,7 +200,7 @@ def from_http(
     rules: tuple[ErrorRule, ...] = (),
     path: str = "",
 ) -> UpstreamFault:
-    """The fault that an HTTP status and an error's words stand for.
+    """Return the fault that an HTTP status and an error's words stand for.
 
     A 200 with an error takes the status from its `code`, where that is one. `hidden` are the keys, which an endpoint
     might quote; `rules` are the operator's own; `path` is what was asked for, for the hint at a 404.
@@ -235,7 +235,7 @@ def from_http(
 
 
 def _status_within(words: ErrorWords) -> int | None:
-    """The HTTP status that an error inside a 200 names."""
+    """Return the HTTP status that an error inside a 200 names."""
     numbers = [
         int(word) for word in (words.code, *words.codes) if word.isascii() and word.isdecimal() and len(word) == 3
     ]
@@ -273,7 +273,7 @@ def _word(value: object) -> str:
 
 
 def _json_at(text: str, at: int) -> object:
-    """The JSON that begins at `at`, whatever follows it; None where there is none."""
+    """Return the JSON that begins at `at`, whatever follows it; None where there is none."""
     try:
         return _DECODER.raw_decode(text, at)[0]
     except (ValueError, RecursionError):
@@ -287,7 +287,7 @@ def _detail(status: int, words: ErrorWords, hidden: str | Sequence[str]) -> str:
 
 
 def _hint(status: int, path: str) -> str:
-    """What an operator may have got wrong where the endpoint knows nothing at `path`."""
+    """Return what an operator may have got wrong where the endpoint knows nothing at `path`."""
     if status not in {404, 405} or not path:
         return ""
     where = f" (POST {path[:120]}"

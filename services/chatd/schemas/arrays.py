@@ -22,7 +22,7 @@ EVERY_ARRAY: Final = Shape((), rest=True, least=0, most=None)
 
 
 def shape_of(schema: Mapping[str, Any], *, older: bool) -> Shape:
-    """The arrays that `schema` allows. `older` drafts, and whoever still writes so, have tuples in `items`."""
+    """Return the arrays that `schema` allows. `older` drafts, and whoever still writes so, have tuples in `items`."""
     slots, rest = schema.get("prefixItems", ()), schema.get("items", True)
     if isinstance(rest, list):
         slots, rest = rest, schema.get("additionalItems", True)

@@ -36,7 +36,7 @@ class Put(NamedTuple):
 
 
 def put_format(wanted: ResponseFormat, shown: SentFormat, abilities: FormAbilities, *, most: Rung) -> Put:
-    """The form for one target. `shown` is what is said of the request so far, `most` what the endpoint has not
+    """Return the form for one target. `shown` is what is said of the request so far, `most` what the endpoint has not
     refused."""
     if wanted.form == "json_schema":
         shown = shown._replace(schema="none")
@@ -59,7 +59,7 @@ def _put_schema(
     schema: Literal["restricted", "plain"],
     most: Rung,
 ) -> Put | Literal["", "REFUSED", "NOT_BORNE", "TOO_LARGE"]:
-    """The form with that schema, or why it is not sent; "" where there is none."""
+    """Return the form with that schema, or why it is not sent; "" where there is none."""
     restricted = schema == "restricted"
     text = wanted.restricted_schema_json if restricted else wanted.schema_json
     if not text:

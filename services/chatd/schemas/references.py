@@ -26,7 +26,7 @@ class References:
         self._made_in: dict[str, dict[str, None]] = {}
 
     def name_of(self, ref: Any) -> str:
-        """The definition that `ref` names, WHOLE for the whole schema; "" where it names neither."""
+        """Return the definition that `ref` names, WHOLE for the whole schema; "" where it names neither."""
         if ref == WHOLE:
             return WHOLE
         if not isinstance(ref, str):

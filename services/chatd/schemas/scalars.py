@@ -19,7 +19,7 @@ _ANCHORED: Final = re.compile(r"\^(?:[^\\^$\"(|]|\((?!\?))*\$")
 
 
 def bounds_of(schema: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
-    """What `schema` says of numbers and texts, as far as the dialect bears it."""
+    """Return what `schema` says of numbers and texts, as far as the dialect bears it."""
     # A draft had booleans there.
     made = {key: value for key, value in schema.items() if key in _BOUNDS & dialect.keywords and _is_number(value)}
     pattern, form = schema.get("pattern"), schema.get("format")
@@ -32,7 +32,7 @@ def bounds_of(schema: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
 
 
 def kinds_of(values: Sequence[Any]) -> list[str]:
-    """The types of values, each once, in order."""
+    """Return the types of values, each once, in order."""
     return [*dict.fromkeys(_kind(each) for each in values)]
 
 

@@ -80,7 +80,7 @@ class _Translator:
         self.exact = True
 
     def root(self) -> dict[str, Any]:
-        """The whole schema."""
+        """Return the whole schema."""
         dialect, references = self._dialect, self._references
         schema: Any = self._schema
         target = references.name_of(schema.get("$ref"))
@@ -120,8 +120,8 @@ class _Translator:
         return self._plain_node(schema)
 
     def _short_way(self, schema: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What schemas of a brief are made of, by hundreds: texts that are constants, and closed objects of them. None
-        for every other schema; what it gives, the long way gives too."""
+        """Return what schemas of a brief are made of, by hundreds: texts that are constants, and closed objects of
+        them. None for every other schema; what it gives, the long way gives too."""
         if schema.keys() == {"const"}:
             value = schema["const"]
             if type(value) is not str or "const" not in self._dialect.keywords or not self._is_spelt(value):
@@ -189,7 +189,7 @@ class _Translator:
         return {"$ref": WHOLE if name == WHOLE else f"#/$defs/{name}"}
 
     def _alternatives(self, schema: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What `anyOf`, `oneOf` and `allOf` become; None where they become nothing."""
+        """Return what `anyOf`, `oneOf` and `allOf` become; None where they become nothing."""
         every = schema.get("allOf")
         others = schema.keys() - SILENT
         if isinstance(every, list) and len(every) == 1 and others == {"allOf"}:

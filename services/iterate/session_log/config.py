@@ -121,7 +121,7 @@ def session_log_missing(config: SessionLogConfig) -> Iterator[str]:
 
 
 def session_log_advice(config: SessionLogConfig) -> Iterator[str]:
-    """What an operator should know of settings that can be used: one line each, from the key on."""
+    """Yield what an operator should know of settings that can be used: one line each, from the key on."""
     if not config.session_log_path:
         return
     if not config.spill_dir:

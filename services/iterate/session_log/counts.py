@@ -72,7 +72,7 @@ class SessionLogCounts:
         self.add_cause(name, errno_name(error))
 
     def snapshot(self) -> dict[str, int]:
-        """Returns every counter; one by cause is ``name:cause``."""
+        """Return every counter; one by cause is ``name:cause``."""
         with self._lock:
             return dict(self._values)
 

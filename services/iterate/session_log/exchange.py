@@ -29,7 +29,7 @@ class Receipt(Generic[T]):
         self._waiting: list[asyncio.Future[None]] = []
 
     async def wait(self) -> T | None:
-        """Returns the outcome as soon as it is known, and at the latest what is known ``wait_s`` after the making.
+        """Return the outcome as soon as it is known, and at the latest what is known ``wait_s`` after the making.
         Cancelling it changes nothing for the session, or for others who wait."""
         if self.outcome is None:
             wait_s = self._deadline - time.monotonic()
@@ -66,7 +66,7 @@ class Handover:
         return self._receipt.outcome
 
     async def written(self) -> HandoverOutcome:
-        """Waits until the row stands in the log, at most until ``append_wait_ms`` after its hand-over.
+        """Wait until the row stands in the log, at most until ``append_wait_ms`` after its hand-over.
 
         Returns ``written``; ``spilled`` (the log's disk refused it, the spill has it); ``late`` (the row is queued, or
         its fsync failed); ``dropped`` (the queue was full, the row could not be encoded, or the logger was closed);
@@ -80,13 +80,13 @@ class Handover:
 
 
 def settle_all(settled: Sequence[tuple[Receipt[str], str]]) -> None:
-    """What one wake-up of the event loop does."""
+    """Do what one wake-up of the event loop does."""
     for receipt, outcome in settled:
         receipt.settle(outcome)
 
 
 def resolve(future: asyncio.Future[None]) -> None:
-    """Ends the wait for a future that nobody may have ended or left before."""
+    """End the wait for a future that nobody may have ended or left before."""
     if not future.done():
         future.set_result(None)
 
@@ -125,7 +125,7 @@ class JobQueue:
         bytes_max: int,
         wake: bool = True,
     ) -> bool:
-        """False where the job passes a bound; one of any size is taken by an empty queue."""
+        """Return False where the job passes a bound; one of any size is taken by an empty queue."""
         if self.rows + rows > rows_max or (self._jobs and self.size_bytes + size > bytes_max):
             return False
         self._rows_in += rows
@@ -136,7 +136,7 @@ class JobQueue:
         return True
 
     def add(self, do: Callable[..., None], *arguments: Any) -> None:
-        """Puts a job that weighs nothing."""
+        """Put a job that weighs nothing."""
         self._jobs.append((do, arguments, 0, 0))
         self.wake()
 

@@ -65,7 +65,7 @@ class Syncer:
         return 0.0 if closing or self._policy == "row" else self._next_at
 
     def sync_if_due(self, *, closing: bool) -> SyncedRows:
-        """Returns the rows of which is known at once that they are not synced."""
+        """Return the rows of which is known at once that they are not synced."""
         due_at = self.due_at(closing=closing)
         now = time.monotonic()
         if due_at is None or now < due_at:

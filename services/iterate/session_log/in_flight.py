@@ -74,7 +74,7 @@ class InFlightFiles:
     def begin(
         self, session: SessionInFlight, row: bytes, position: LogPosition, parent_span_id: str | None
     ) -> BeginningOutcome:
-        """Writes a session's beginning, into the spill where the journal's disk refuses."""
+        """Write a session's beginning, into the spill where the journal's disk refuses."""
         if self.journal is None:
             return "journaled"  # as far as it was asked for
         for file in (self.journal, self.spill):
@@ -96,7 +96,7 @@ class InFlightFiles:
                 self._refused(session.file, error)
 
     def end(self, session: SessionInFlight) -> bool:
-        """Writes a session's end, into the spill where the journal's disk refuses. False where it stands nowhere."""
+        """Write a session's end, into the spill where the journal's disk refuses. False where it stands nowhere."""
         if session.file is None or session.file is self.journal:
             if self.journal is None:
                 return False
@@ -110,7 +110,7 @@ class InFlightFiles:
         return self.move_to_spill(session)
 
     def is_spilled(self, session: SessionInFlight) -> bool:
-        """True where the spill holds the end."""
+        """Return True where the spill holds the end."""
         return (
             self.spill is not None
             and session.file is self.spill
@@ -119,7 +119,7 @@ class InFlightFiles:
         )
 
     def move_to_spill(self, session: SessionInFlight) -> bool:
-        """Has the spill hold the end, whatever the journal holds. False where it does not take it, or there is none."""
+        """Have the spill hold the end, whatever the journal holds. False where none takes it."""
         spill = self.spill
         if spill is None:
             return False
@@ -141,7 +141,7 @@ class InFlightFiles:
             return True
 
     def read_spilled(self, session: SessionInFlight) -> bytes | None:
-        """The row of a session whose end is spilled; None where the spill does not give it back."""
+        """Return the row of a session whose end is spilled; None where the spill does not give it back."""
         if session.row:
             return session.row
         if self.spill is not None and session.entry is not None:
@@ -152,7 +152,7 @@ class InFlightFiles:
         return None
 
     def mark(self, session: SessionInFlight) -> None:
-        """The file owes the session nothing any more."""
+        """Note that the file owes the session nothing any more."""
         if session.file is not None and session.entry is not None:
             try:
                 session.file.done(session.entry)
@@ -160,7 +160,7 @@ class InFlightFiles:
                 self._refused(session.file, error)
 
     def keeps(self, session: SessionInFlight) -> bool:
-        """Leaves a session whose row is given up to the next process's sweep, if its end stands and there is room.
+        """Leave a session whose row is given up to the next process's sweep, if its end stands and there is room.
         Otherwise its beginning must not stand either: the sweep would contradict the answer."""
         entry, file = session.entry, session.file
         if entry is not None and file is not None and entry.has_end:

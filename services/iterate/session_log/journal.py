@@ -101,12 +101,12 @@ class Journal:
         return self._live_bytes
 
     def open(self) -> None:
-        """Creates and locks the file. Raises OSError; ``begin`` tries again."""
+        """Create and lock the file. Raises OSError; ``begin`` tries again."""
         with self._lock:
             self._rebuild()
 
     def begin(self, row: bytes, position: LogPosition, parent_span_id: str | None = None) -> JournalEntry:
-        """Writes a session's beginning, in a file that sweepers find; ``row`` is LF-ended."""
+        """Write a session's beginning, in a file that sweepers find; ``row`` is LF-ended."""
         with self._lock:
             self._ensure_reachable()
             entry = self._new_entry()
@@ -115,7 +115,7 @@ class Journal:
             return entry
 
     def attempt(self, entry: JournalEntry, attempt: str, *, unix_us: int) -> None:
-        """Writes a finished attempt, given as its JSON text. After one that could not be written, later ones are left
+        """Write a finished attempt, given as its JSON text. After one that could not be written, later ones are left
         out: what is known of a session is always its first attempts."""
         with self._lock:
             if not entry.complete:
@@ -126,7 +126,7 @@ class Journal:
             entry.complete = True
 
     def end(self, entry: JournalEntry | None, row: bytes) -> JournalEntry:
-        """Writes a session's end. Without a beginning (the disk was full then) the row makes a session of its own.
+        """Write a session's end. Without a beginning (the disk was full then) the row makes a session of its own.
         Returns the session's entry."""
         with self._lock:
             if entry is None:
@@ -137,7 +137,7 @@ class Journal:
             return entry
 
     def read_end(self, entry: JournalEntry) -> bytes:
-        """Returns the row that ``end`` was given. Raises OSError, EIO where the file does not hold it any more."""
+        """Return the row that ``end`` was given. Raises OSError, EIO where the file does not hold it any more."""
         with self._lock:
             offset, size = entry.lines[-1]
             line = os.pread(self._fd, size, offset)
@@ -147,7 +147,7 @@ class Journal:
         return line[len(head) :]
 
     def done(self, entry: JournalEntry) -> None:
-        """Marks a session as one to which the file owes nothing; idempotent. Raises OSError where even one byte cannot
+        """Mark a session as one to which the file owes nothing; idempotent. Raises OSError where even one byte cannot
         be overwritten."""
         with self._lock:
             if self._live.pop(entry.number, None) is None:
@@ -160,7 +160,7 @@ class Journal:
                 self._end = 0
 
     def close(self) -> None:
-        """Removes the file if no session is left in it, and gives up the lock. Raises nothing."""
+        """Remove the file if no session is left in it, and give up the lock. Raises nothing."""
         with self._lock:
             if self._fd < 0:
                 return
@@ -225,7 +225,7 @@ class Journal:
         self._retry_at = self._monotonic() + RETRY_S
 
     def _rebuild(self) -> None:
-        """Puts a file with the living sessions' lines alone in place of the present one, if any.
+        """Put a file with the living sessions' lines alone in place of the present one, if any.
 
         The new file is locked before it gets its name, so no sweeper ever holds it; the old one keeps its lock until
         it has lost its name. A kill in between leaves the old file whole, and one in the making that sweepers remove.

@@ -42,7 +42,7 @@ class JournalContents:
 
 
 def read_journal(fd: int) -> JournalContents:
-    """Reads a journal from its beginning. Raises OSError."""
+    """Read a journal from its beginning. Raises OSError."""
     contents = JournalContents({}, 0, torn=False, end=0, last_alive_unix_us=0)
     os.lseek(fd, 0, os.SEEK_SET)
     with open(fd, "rb", closefd=False) as file:

@@ -37,7 +37,7 @@ class LogHealth:
         self._locked_since: float | None = None
 
     def probe(self) -> None:
-        """Finds out whether the log can be opened. Raises nothing."""
+        """Find out whether the log can be opened. Raises nothing."""
         try:
             if self._log.try_lock():
                 self._log.unlock()

@@ -73,7 +73,7 @@ class OpenSession:
         self._handover: Handover | None = None
 
     async def begun(self) -> None:
-        """Waits until the beginning stands in the journal, at most until ``append_wait_ms`` after ``begin``.
+        """Wait until the beginning stands in the journal, at most until ``append_wait_ms`` after ``begin``.
 
         Raises SessionLogUnavailable in ``strict`` alone, where it does not stand there by then, or the log is known
         not to take rows: the session is over then, leaves no row and must not be handed over.
@@ -82,12 +82,12 @@ class OpenSession:
             await self._logger._begun(self._session)  # noqa: SLF001  two halves of one object
 
     def attempt_finished(self, attempt: SessionAttemptRecord) -> None:
-        """Has the attempt written into the journal, for the row of a killed session."""
+        """Have the attempt written into the journal, for the row of a killed session."""
         if self._session is not None and self._handover is None:
             self._logger._attempt_finished(self._session, attempt)  # noqa: SLF001  as above
 
     def hand_over(self, record: SessionRecord) -> Handover:
-        """Hands the session's row over: the record that it began with, and what is known now in place of what was not.
+        """Hand the session's row over: the record that it began with, and what is known now in place of what was not.
         A second call changes nothing and returns the first one's result."""
         if self._handover is None:
             self._handover = self._logger._hand_over(self._record, self._session, record)  # noqa: SLF001  as above
@@ -148,7 +148,7 @@ class SessionLogger:
         return f"the session log {self.config.session_log_path} does not take rows" if failing else ""
 
     async def start(self) -> None:
-        """Opens log and journal, recovers dead processes' sessions, and starts the threads. Never fails for a
+        """Open log and journal, recover dead processes' sessions, and start the threads. Never fails for a
         missing folder, a permission or a disk: it warns, and rows flow when the cause is gone."""
         self._loop = asyncio.get_running_loop()
         if self._writer is None:
@@ -161,7 +161,7 @@ class SessionLogger:
         await asyncio.wait((ready,), timeout=_START_WAIT_S)
 
     def begin(self, begun: SessionRecord, *, parent_span_id: str | None = None) -> OpenSession:
-        """Queues the beginning; await ``begun`` of the result before anything else.
+        """Queue the beginning; await ``begun`` of the result before anything else.
 
         ``begun`` is the row to write if the process died now: ``infra_error`` by ``PROCESS_DIED``, with the beginning
         as its timestamp, no attempts and a duration of 0. ``parent_span_id`` is the caller's span, for its trace.
@@ -180,7 +180,7 @@ class SessionLogger:
         return OpenSession(self, begun, session)
 
     async def close(self) -> None:
-        """Writes the queued rows within ``log_drain_ms``, spills what is left, fsyncs as configured, and removes the
+        """Write the queued rows within ``log_drain_ms``, spill what is left, fsync as configured, and remove the
         journal if every session has its row; what is left in it is for the next process's sweep. Idempotent."""
         writer = self._writer
         if writer is None or self._loop is None or self._stopping.is_set():
@@ -207,7 +207,7 @@ class SessionLogger:
         self._say_what_is_left()
 
     def counts(self) -> dict[str, int]:
-        """Returns the counters and gauges of ``counts`` at this moment; from any thread."""
+        """Return the counters and gauges of ``counts`` at this moment; from any thread."""
         writer, journal, spill = self._writer, self._files.journal, self._files.spill
         return {
             **self._counts.snapshot(),
@@ -276,7 +276,7 @@ class SessionLogger:
         return Handover(session.ended, self._counts)
 
     def _encode(self, record: SessionRecord, event: str) -> bytes | None:
-        """The row of `record`, without its brief where that cannot be encoded; None where the rest cannot."""
+        """Return the row of `record`, without its brief where that cannot be encoded; None where the rest cannot."""
         try:
             return encode_row(record)
         except ValueError:

@@ -88,7 +88,7 @@ class SearchResult:
 
 
 def find_written(log_path: str, sought: Sequence[SoughtSession], stop: threading.Event | None = None) -> SearchResult:
-    """Searches the log for the rows of sessions whose owner is dead: otherwise rows may appear behind the search.
+    """Search the log for the rows of sessions whose owner is dead: otherwise rows may appear behind the search.
 
     Raises ScanIncompleteError when ``stop`` is set, or when the folder cannot be listed.
     """
@@ -116,7 +116,7 @@ class _Search:
         """By committed segment: when it was, and None for one that was read to its end."""
 
     def run(self, listing: LogFiles) -> bool:
-        """Searches what is new in a listing. False where nothing is."""
+        """Search what is new in a listing. False where nothing is."""
         readable = (*listing.files, *(file for file in listing.doubles if file.compression != "other"))
         fresh = [file for file in readable if _version(file) not in self._problems]
         for file in fresh:
@@ -130,7 +130,7 @@ class _Search:
         return bool(fresh)
 
     def run_archive(self, committed: frozenset[str]) -> bool:
-        """Searches the segments that a listing shows for the first time. False where none is."""
+        """Search the segments that a listing shows for the first time. False where none is."""
         fresh = [segment for segment in sorted(committed) if segment not in self._archive_problems]
         for segment in fresh:
             if self._stop is not None and self._stop.is_set():
@@ -145,7 +145,7 @@ class _Search:
         return bool(fresh)
 
     def _search_segment(self, segment: str, committed_unix_s: float) -> None:
-        """Adds what one compacted segment holds. Raises ArchiveDamagedError, OSError."""
+        """Add what one compacted segment holds. Raises ArchiveDamagedError, OSError."""
         wanted = self._committed_since(committed_unix_s)
         if not wanted:
             return
@@ -157,7 +157,7 @@ class _Search:
                     self._found.update(index for index in wanted if self._sought[index].is_written_as(row))
 
     def _committed_since(self, committed_unix_s: float) -> list[int]:
-        """The sessions, not yet found, whose row may stand in what was committed then."""
+        """Return the sessions, not yet found, whose row may stand in what was committed then."""
         return [
             index
             for index, session in enumerate(self._sought)
@@ -165,7 +165,7 @@ class _Search:
         ]
 
     def result(self, listing: LogFiles) -> SearchResult:
-        """A double that is damaged leaves nothing open: its rows stand in the file that it doubles."""
+        """Return a double that is damaged leaves nothing open: its rows stand in the file that it doubles."""
         result = SearchResult(written=self._found)
         problems = [(file, self._problems[_version(file)]) for file in listing.files]
         problems += ((file, f"{file.path} is compressed in a way that is not read here") for file in listing.not_read)
@@ -188,7 +188,7 @@ class _Search:
         ]
 
     def _search(self, file: FoundFile) -> None:
-        """Adds what one file holds. Raises FileNotFoundError when another file stands there now, SegmentDamagedError,
+        """Add what one file holds. Raises FileNotFoundError when another file stands there now, SegmentDamagedError,
         OSError, ScanIncompleteError."""
         candidates = self._candidates(file)
         if not candidates:
@@ -224,8 +224,8 @@ def _start(position: LogPosition, segment: Segment, head: str) -> int:
 
 
 def _version(file: FoundFile) -> tuple[int, ...]:
-    """What must change before another search finds more: a file that is being compressed or decompressed grows. The
-    live one grows by rows of others alone."""
+    """Return what must change before another search finds more: a file that is being compressed or decompressed grows.
+    The live one grows by rows of others alone."""
     if file.live:
         return file.identity
     return (*identity_of(file.status), file.status.st_size, file.status.st_mtime_ns)

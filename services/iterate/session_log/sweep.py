@@ -170,7 +170,7 @@ def _sweep_batch(
 
 
 def _take(path: str) -> DeadJournal | None:
-    """Locks and reads a journal. Returns None where its owner lives or another sweeper is at it. Raises OSError."""
+    """Lock and read a journal. Returns None where its owner lives or another sweeper is at it. Raises OSError."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -195,7 +195,7 @@ def _take(path: str) -> DeadJournal | None:
 
 
 def _search(dead: list[DeadJournal], log_path: str, stop: threading.Event | None) -> dict[str, str]:
-    """Takes out of the journals what the log has already. Returns the journals of whose sessions that is not known, by
+    """Take out of the journals what the log has already. Returns the journals of whose sessions that is not known, by
     path, with the reason. Raises ScanIncompleteError."""
     owners = [(journal, number) for journal in dead for number in journal.contents.unfinished]
     if not owners:
@@ -236,7 +236,7 @@ def _recover(
     stop: threading.Event | None,
     on_recovered: OnRecovered,
 ) -> int:
-    """Appends the rows of the journal's unfinished sessions; returns how many."""
+    """Append the rows of the journal's unfinished sessions; return how many."""
     fd, contents = journal.fd, journal.contents
     if not contents.unfinished:
         return 0
@@ -280,8 +280,8 @@ def _begun_unix_us(session: UnfinishedSession) -> int:
 
 
 def _process_died(session: UnfinishedSession, last_alive_unix_us: int) -> SessionRecord:
-    """The row of a session whose end nobody saw. It ended when its process did, which is at the earliest the last
-    moment that the journal shows: that is its timestamp, and its duration counts to there."""
+    """Return the row of a session whose end nobody saw. It ended when its process did, which is at the earliest the
+    last moment that the journal shows: that is its timestamp, and its duration counts to there."""
     begun = session.begun
     if begun is None:
         raise ValueError("a session without a beginning")

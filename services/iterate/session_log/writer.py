@@ -111,7 +111,7 @@ class LogWriter:
         return self._put(self._begin, (session, row, parent_span_id), 1, len(row))
 
     def attempt(self, session: SessionInFlight, attempt: str, unix_us: int) -> bool:
-        """It is done with the next job or at the next ``wake``: the loop does not wake the thread for it alone."""
+        """Queue the attempt; the thread is not woken for it alone, but by the next job or ``wake``."""
         return self._put(self._files.attempt, (session, attempt, unix_us), 0, len(attempt), wake=False)
 
     def end(self, session: SessionInFlight) -> bool:
@@ -123,12 +123,12 @@ class LogWriter:
         return False
 
     def withdraw(self, session: SessionInFlight) -> None:
-        """The session leaves no row: what the journal holds of it, or is about to hold, is marked."""
+        """Leave no row of the session: what the journal holds of it, or is about to hold, is marked."""
         if len(self._jobs) < 2 * self._queue_rows_max:
             self._jobs.add(self._files.mark, session)
 
     def wake(self) -> None:
-        """Has the thread look at the queue; from any thread."""
+        """Have the thread look at the queue; from any thread."""
         if len(self._jobs):
             self._jobs.wake()
 
@@ -137,7 +137,7 @@ class LogWriter:
         return self._closing
 
     def close(self, drain_s: float, on_closed: Callable[[], None]) -> None:
-        """Has the thread empty the queue for at most ``drain_s``, spill what is left, fsync as configured, close its
+        """Have the thread empty the queue for at most ``drain_s``, spill what is left, fsync as configured, close its
         files and end with ``on_closed``. Returns at once."""
         self._on_closed = on_closed
         self._drain_until = time.monotonic() + drain_s
@@ -162,7 +162,7 @@ class LogWriter:
     # In another thread, while the writer's hangs in the log's disk.
 
     def rescue(self) -> None:
-        """Spills every row that is not settled; what the spill does not take either is lost unless its end stands."""
+        """Spill every row that is not settled; what the spill does not take either is lost unless its end stands."""
         for session in list(self._unsettled.values()):
             row = session.row
             if row and not self._files.rescue(session, row):
@@ -191,7 +191,7 @@ class LogWriter:
                 self._on_closed()
 
     def turn(self) -> None:
-        """Does the jobs that are queued, then what is due, then reports."""
+        """Do the jobs that are queued, then what is due, then reports."""
         try:
             for _ in range(min(len(self._jobs), _BATCH_ROWS_MAX)):
                 self._jobs.do_one()

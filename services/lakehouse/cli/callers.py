@@ -114,7 +114,7 @@ def _read(file: Path) -> CallersFile:
 
 
 def _identify(callers: CallersFile, token_file: Path | None, certificate_file: Path | None) -> tuple[str | None, str]:
-    """The caller's name, or why there is none."""
+    """Return the caller's name, or why there is none."""
     from lakehouse.server.callers.unknown import UnknownCredential  # noqa: PLC0415  beside what it needs
 
     directory = _directory(callers)
@@ -127,7 +127,7 @@ def _identify(callers: CallersFile, token_file: Path | None, certificate_file: P
 
 
 def _directory(callers: CallersFile) -> Directory:
-    """The file's directory, with the keys of all issuers read as far as they can be."""
+    """Return the file's directory, with the keys of all issuers read as far as they can be."""
     from lakehouse.server.callers.authentication import Directory  # noqa: PLC0415  80 ms of cryptography
     from lakehouse.server.callers.key_source import KeySource  # noqa: PLC0415
 
@@ -151,7 +151,7 @@ def _token(file: Path | None) -> str:
 
 
 def _described(policy: Policy) -> dict[str, Any]:
-    """What a policy says, for a reader; a limit that is not set is left out."""
+    """Return what a policy says, for a reader; a limit that is not set is left out."""
     lists = {
         "rpcs": sorted(policy.rpcs),
         "kinds": sorted(policy.kinds),
@@ -177,7 +177,7 @@ def _described(policy: Policy) -> dict[str, Any]:
 
 
 def _advice(callers: CallersFile) -> Iterable[str]:
-    """What a file may say and hardly means."""
+    """Yield what a file may say and hardly means."""
     for name, table in callers.callers.items():
         policy = callers.policy_of(name)
         if not (table.certificates or table.subjects or table.tokens_sha256):

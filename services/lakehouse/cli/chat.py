@@ -82,7 +82,7 @@ def command(
 
 
 def _print_live(client: ChatClient, request: chatd_pb2.CompleteRequest, timeout_s: float) -> None:
-    """The answer's text on standard output, the reasoning and what it took on standard error."""
+    """Print the answer's text on standard output, the reasoning and what it took on standard error."""
     thinking = False
     for event in client.stream_complete(request, timeout_s=timeout_s):
         match event.WhichOneof("event"):

@@ -47,7 +47,7 @@ class TlsFlags:
             raise click.UsageError(f"TLS: {error}") from None
 
     def explain(self, fault: Fault, address: str) -> str:
-        """What TLS has to do with a call that did not get through; empty where it has nothing to."""
+        """Return what TLS has to do with a call that did not get through; empty where it has nothing to."""
         if fault.code not in {"UNAVAILABLE", "DEADLINE_EXCEEDED"} or fault.reason not in _UNREACHABLE:
             return ""
         return tls_problem(
@@ -60,7 +60,7 @@ class TlsFlags:
 
 
 def tls_options(function: F) -> F:
-    """Adds `ca`, `cert` and `key` to a command."""
+    """Add `ca`, `cert` and `key` to a command."""
     for option in (
         click.option("--key", type=_File, envvar="LAKEHOUSE_KEY", help="PEM of its private key."),
         click.option("--cert", type=_File, envvar="LAKEHOUSE_CERT", help="PEM of our certificate."),

@@ -19,7 +19,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 def look(action: str, config: Path | None, *arguments: str, given: str | None = None) -> dict[str, Any]:
-    """The report of an action of ``validated.declared_tool``. Raises click's errors where there is none."""
+    """Return the report of an action of ``validated.declared_tool``. Raises click's errors where there is none."""
     # This package imports no service.
     command_line = [sys.executable, "-m", "validated.declared_tool", action, *arguments]
     command_line += ["--config", str(config)] if config is not None else []

@@ -35,7 +35,7 @@ _SENTENCES: Final = (
 
 
 def statuses(yes: str, no: str = "") -> str:
-    """The line of a command's help that says how it ends: what its 0 means, and its 1 where it has one."""
+    """Return the line of a command's help that says how it ends: what its 0 means, and its 1 where it has one."""
     wanted = [each for each in _SENTENCES if no or not each.startswith("1 ")]
     return "Exit status: " + ", ".join(each.format(yes=f"0 {yes}", no=no) for each in wanted) + "."
 
@@ -65,7 +65,7 @@ class Interrupted(click.ClickException):
 
 
 def of_fault(fault: Fault, text: str) -> click.ClickException:
-    """What a command raises for a fault; `text` says it."""
+    """Return what a command raises for a fault; `text` says it."""
     return WrongRequest(text) if fault.code == "INVALID_ARGUMENT" else SystemFault(text)
 
 

@@ -56,7 +56,7 @@ SPEC_OPTIONS: Final = (
 
 
 def with_options(*options: Any) -> Callable[[Any], Any]:
-    """A decorator that gives a command these options, in this order."""
+    """Return a decorator that gives a command these options, in this order."""
 
     def decorate(function: Any) -> Any:
         for option in reversed(options):
@@ -80,7 +80,7 @@ class Validated:
         return source is ParameterSource.COMMANDLINE
 
     def ask(self, call: Callable[[ValidateClient], T]) -> T:
-        """What `call` answers. Raises ClickException, and UsageError where the flags do not go together."""
+        """Return what `call` answers. Raises ClickException, and UsageError where the flags do not go together."""
         if self.roster is not None and self._is_address_typed():
             raise click.UsageError("give --roster or --address, not both")
         try:
@@ -105,7 +105,7 @@ class Validated:
 
 
 def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A decorator that gives a command `validated`, `timeout_s` and `as_json`."""
+    """Return a decorator that gives a command `validated`, `timeout_s` and `as_json`."""
 
     @functools.wraps(function)
     def with_validated(
@@ -143,7 +143,7 @@ def give_spec(request: Message, kind: str, spec: str | None, fields: dict[str, A
 
 
 def read_text(file: str) -> str:
-    """The text of a file, of standard input where it is `-`. Raises UsageError."""
+    """Return the text of a file, of standard input where it is `-`. Raises UsageError."""
     try:
         return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except OSError as error:
@@ -158,7 +158,7 @@ def roster_line(roster: Any) -> str:
 
 
 def _fields_of(member: Any) -> Collection[str]:
-    """The names of the fields of a member of ``oneof spec``."""
+    """Return the names of the fields of a member of ``oneof spec``."""
     return () if member.message_type is None else member.message_type.fields_by_name.keys()
 
 

@@ -102,7 +102,7 @@ def command(
 
 
 def response_object(response: iterate_pb2.IterateResponse) -> dict[str, Any]:
-    """The response as JSON-ready values: verdicts and grounding as words, the artifact as it is."""
+    """Return the response as JSON-ready values: verdicts and grounding as words, the artifact as it is."""
     attempts = []
     for attempt in response.attempts:
         value = json_format.MessageToDict(attempt, preserving_proto_field_name=True)

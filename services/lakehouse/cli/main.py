@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def run() -> None:
-    """The command: the process is ours from its first line on."""
+    """Run the command: the process is ours from its first line on."""
     # A shell without job control starts background jobs with SIGINT ignored, and Python leaves it so: a command would
     # then go on, and its children with it, where somebody asks it to end. What is not ignored is not inherited either.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -179,7 +179,7 @@ def report(
 
 
 def _check_place(output: Path) -> None:
-    """Raises SystemFault where the page could not be written, before a long log is read in vain."""
+    """Raise SystemFault where the page could not be written, before a long log is read in vain."""
     folder = output.parent
     if not folder.is_dir():
         raise _unwritable(output, f"there is no folder {folder}")

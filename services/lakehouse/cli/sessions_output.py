@@ -128,7 +128,7 @@ def progress_display(description: str) -> Iterator[ProgressDisplay]:
 def open_reader(
     log_path: Path, description: str = "Reading the session log"
 ) -> Iterator[tuple[SessionReader, ProgressDisplay]]:
-    """The log for questions; warnings of what could not be read go to stderr at the end."""
+    """Yield the log for questions; warnings of what could not be read go to stderr at the end."""
     with progress_display(description) as display, SessionReader(log_path, progress=display.fraction) as reader:
         try:
             yield reader, display
@@ -142,7 +142,8 @@ def print_json(value: object) -> None:
 
 
 def json_value(value: object) -> object:
-    """What JSON has no type for, of DuckDB's values: times as RFC 3339 in UTC, decimals and intervals as text."""
+    """Return what JSON has no type for, of DuckDB's values: times as RFC 3339 in UTC, decimals and intervals as
+    text."""
     if isinstance(value, datetime):
         return value.isoformat(timespec="microseconds") + ("Z" if value.tzinfo is None else "")
     if isinstance(value, date):
@@ -157,7 +158,7 @@ def json_value(value: object) -> object:
 
 
 def print_json_rows(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """An array of objects, an object a line, as the rows come."""
+    """Print an array of objects, an object a line, as the rows come."""
     separator = "[\n"
     for row in rows:
         fields = {name: _finite(value) for name, value in zip(names, row, strict=True)}

@@ -102,7 +102,7 @@ def compare(record: SessionRecord, response: iterate_pb2.IterateResponse) -> dic
 
 
 def render(compared: dict[str, Any]) -> str:
-    """The comparison for a person."""
+    """Return the comparison for a person."""
     lines = [f"session {compared['session_id']}, replayed"]
     for row in compared["attempts"]:
         mark = " " if row["same"] else "≠"

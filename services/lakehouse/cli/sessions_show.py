@@ -70,7 +70,7 @@ def show(
 
 
 def langfuse_link(host: str | None, project: str | None, line: bytes) -> str | None:
-    """The trace's page; without a project id Langfuse looks the project up itself."""
+    """Return the trace's page; without a project id Langfuse looks the project up itself."""
     trace_id = read_row_line(line).trace_id
     if not host or not trace_id:
         return None
@@ -81,7 +81,7 @@ def langfuse_link(host: str | None, project: str | None, line: bytes) -> str | N
 
 
 def render(line: bytes, link: str | None) -> str:
-    """The text for one row. Raises RowBreach."""
+    """Return the text for one row. Raises RowBreach."""
     row = _Row(json.loads(read_row_line(line).text))
     verdict = row.text("final_verdict")
     out = [f"{click.style('Session ' + row.text('session_id'), bold=True)}  {_verdict(verdict)}"]

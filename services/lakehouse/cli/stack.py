@@ -207,7 +207,7 @@ class Stack:
 async def running_stack(
     *, on_log: OnLog, environ: Mapping[str, str], config: Path | None = None, alone: bool = False
 ) -> AsyncIterator[Stack]:
-    """A stack for the time of the block. Raises StackError."""
+    """Yield a stack for the time of the block. Raises StackError."""
     stack = Stack(on_log=on_log, environ=environ, config=config, alone=alone)
     try:
         await stack.start()
@@ -217,7 +217,7 @@ async def running_stack(
 
 
 def _reachable(address: str) -> str:
-    """An address that a process of this machine can call, where `address` is one to listen on."""
+    """Return an address that a process of this machine can call, where `address` is one to listen on."""
     host, _, port = address.rpartition(":")
     return {"0.0.0.0": f"127.0.0.1:{port}", "[::]": f"[::1]:{port}"}.get(host, address)  # noqa: S104  compared, not bound
 
@@ -228,7 +228,7 @@ def free_port_binds() -> dict[str, str]:
 
 
 def examples() -> Path:
-    """The folder of the example roster: in a checkout `examples/`, in an installed package its own copy.
+    """Return the folder of the example roster: in a checkout `examples/`, in an installed package its own copy.
 
     Raises StackError where neither is there.
     """

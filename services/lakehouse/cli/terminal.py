@@ -21,8 +21,8 @@ class _Terminal(Console):
 
 
 def terminal(file: TextIO | None = None, *, quiet: bool = False, wraps: bool = False) -> Console:
-    """A console on `file` (None: standard output). `wraps`: text is folded at the terminal's width by words, else
-    by the terminal itself.
+    """Return a console on `file` (None: standard output). `wraps`: text is folded at the terminal's width by words,
+    else by the terminal itself.
     """
     stream = file or sys.stdout
     return _Terminal(

@@ -89,7 +89,7 @@ class _SetUp:
 
 
 def _set_up(file: Path | None, roster: Path | None, data: Path | None) -> _SetUp:
-    """Raises ConfigError where the file cannot be read, or leaves open what must not be guessed."""
+    """Raise ConfigError where the file cannot be read, or leaves open what must not be guessed."""
     given = {name: given_values(name, file=file, environ=os.environ) for name in SERVICES}
     environ: dict[str, str] = {}
     announcements: list[str] = []

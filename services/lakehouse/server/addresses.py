@@ -98,7 +98,7 @@ def _is_listening(path: Path) -> bool:
 
 
 def _port_inodes(host: str, port: int) -> frozenset[int]:
-    """The sockets that listen on a TCP address, or on a port of every address, by their inodes."""
+    """Return the sockets that listen on a TCP address, or on a port of every address, by their inodes."""
     wanted = ipaddress.ip_address(host.partition("%")[0])
     inodes = set()
     for table in ("tcp", "tcp6"):
@@ -112,7 +112,7 @@ def _port_inodes(host: str, port: int) -> frozenset[int]:
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An address of /proc/net/tcp: hex, each 32 bits in the machine's order."""
+    """Return an address of /proc/net/tcp: hex, each 32 bits in the machine's order."""
     raw = bytes.fromhex(text)
     if sys.byteorder == "little":
         raw = b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4))
@@ -153,7 +153,7 @@ def _link(descriptor: Path) -> str:
 
 
 def _program(process: Path) -> str:
-    """What a process runs, without its other arguments, which may be secret."""
+    """Return what a process runs, without its other arguments, which may be secret."""
     words = process.joinpath("cmdline").read_bytes().decode("utf-8", "replace").split("\0")
     program = Path(words[0]).name or process.joinpath("comm").read_text(encoding="utf-8").strip()
     if re.match(r"python[\d.]*\Z", program) and len(words) > 2:

@@ -90,9 +90,9 @@ def run(
     missing: Check[T] = _nothing_more,
     advise: Check[T] = _nothing_more,
 ) -> None:
-    """`main` of a service. `advise` names what can be used and is not well: a warning each, of `--check` and the start.
-    `missing` names what cannot work as long as the machine stays as it is: `--check` refuses it, and the start, which
-    waits for it, warns and is not ready.
+    """Be `main` of a service. `advise` names what can be used and is not well: a warning each, of `--check` and the
+    start. `missing` names what cannot work as long as the machine stays as it is: `--check` refuses it, and the start,
+    which waits for it, warns and is not ready.
 
     `--check` and the start read the configuration alike: what the start refuses, `--check` does. Exits with 2 where the
     configuration is wrong, or where `--check` finds anything; with 1 where the start fails by what may change: a file
@@ -141,7 +141,7 @@ def _usable_configuration(service: str, model: type[T], file: Path | None, check
 
 
 def _machine_problems(config: ServerTable) -> Iterator[str]:
-    """What this machine refuses. Sets the scheduling class, which is this process's alone."""
+    """Yield what this machine refuses. Sets the scheduling class, which is this process's alone."""
     if problem := bind_problem(config.bind):
         yield f"bind: {problem}"
     if config.metrics_port and (problem := port_problem(config.metrics_host, config.metrics_port)):
@@ -182,7 +182,7 @@ class RunningServer:
 
 @contextlib.asynccontextmanager
 async def running(service: str, config: T, compose: Compose[T]) -> AsyncIterator[RunningServer]:
-    """A serving server for the time of the block; the drain runs at its end. Tests use it in-process."""
+    """Yield a serving server for the time of the block; the drain runs at its end. Tests use it in-process."""
     metrics = Metrics()
     metrics.export("lakehouse_log", log.counts)
     metrics.build(service, metadata.version("lakehouse-iterate"))

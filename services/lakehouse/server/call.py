@@ -56,7 +56,7 @@ class Call:
         return None if remaining is None else max(remaining - DEADLINE_MARGIN_S, 0.0)
 
     def fault_of(self, error: BaseException) -> Fault:
-        """The fault that `error`, raised while the call was served, stands for; it has a reason.
+        """Return the fault that `error`, raised while the call was served, stands for; it has a reason.
 
         A call that was cut off ended, in this order, by the drain (SHUTTING_DOWN), by its deadline (DEADLINE), or by
         its caller (CALLER_GONE); a cancellation that none of the three asked for is a BUG, as is whatever else is no
@@ -81,7 +81,7 @@ class Call:
 
 
 def current_call() -> Call:
-    """The call whose handler is running. Raises LookupError outside of one."""
+    """Return the call whose handler is running. Raises LookupError outside of one."""
     return _current.get()
 
 

@@ -149,7 +149,7 @@ T = TypeVar("T", bound=ServerTable)
 
 
 def load(service: str, model: type[T], *, file: Path | None, environ: Mapping[str, str]) -> T:
-    """The configuration of `service` from its table in `file` (None: no file) and from `environ`.
+    """Return the configuration of `service` from its table in `file` (None: no file) and from `environ`.
 
     Raises ConfigError with every problem found.
     """
@@ -174,13 +174,13 @@ def configured_by_file(info: ValidationInfo) -> bool:
 
 
 def configuration_file(named: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """The configuration file: the one that a command names, else the environment's; None where there is none."""
+    """Return the configuration file: the one that a command names, else the environment's; None where there is none."""
     by_environment = environ.get(CONFIG_FILE_VARIABLE)
     return named or (Path(by_environment) if by_environment else None)
 
 
 def given_values(service: str, *, file: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
-    """What file and environment set for `service`, unchecked. For whoever must not set it otherwise.
+    """Return what file and environment set for `service`, unchecked. For whoever must not set it otherwise.
 
     Raises ConfigError where the file cannot be read.
     """

@@ -77,7 +77,7 @@ def problem_line(service: str, model: type[BaseModel], error: ErrorDetails, sour
 
 
 def unknown_variable(name: str, service: str, model: type[BaseModel]) -> str:
-    """The line for an environment variable that looks like a setting of `service` and is none."""
+    """Return the line for an environment variable that looks like a setting of `service` and is none."""
     prefix = f"{service.upper()}_"
     key = name.removeprefix(prefix).lower().partition("__")[0]
     for field in model.model_fields:
@@ -98,7 +98,7 @@ def _sentence(kind: str, context: Mapping[str, Any], message: str) -> str:
 
 
 def _key(model: type[BaseModel], location: Sequence[str | int]) -> tuple[tuple[str, ...], type[BaseModel] | None]:
-    """The path of a key as a person writes it, and the table in which its last part stands."""
+    """Return the path of a key as a person writes it, and the table in which its last part stands."""
     path: list[str] = []
     annotation: Any = model
     table: type[BaseModel] | None = None
@@ -121,7 +121,7 @@ def _annotation(model: type[BaseModel], path: Sequence[str]) -> Any:
 
 
 def _below(annotation: Any, part: str | int) -> Any:
-    """The type of what `part` names in a value of this type; None where nothing is known of it."""
+    """Return the type of what `part` names in a value of this type; None where nothing is known of it."""
     for table in _tables(annotation):
         if part in table.model_fields:
             return _field(table, str(part))
@@ -163,7 +163,7 @@ def _literals(annotation: Any) -> list[str]:
 
 
 def _tags(annotation: Any) -> list[str]:
-    """The values of the key that says which table of a union is meant."""
+    """Return the values of the key that says which table of a union is meant."""
     tables = _tables(annotation)
     return [tag for table in tables if _TAG_KEY in table.model_fields for tag in _literals(_field(table, _TAG_KEY))]
 

@@ -29,7 +29,8 @@ def probe(
     credentials: grpc.ChannelCredentials | None = None,
     server_name: str = "",
 ) -> str:
-    """The health of `service` (empty: the whole server) at `address`: `SERVING`, `NOT_SERVING`, or what went wrong."""
+    """Return the health of `service` (empty: the whole server) at `address`: `SERVING`, `NOT_SERVING`, or what went
+    wrong."""
     options = (("grpc.ssl_target_name_override", server_name),) if server_name else ()
     with (
         grpc.secure_channel(address, credentials, options)

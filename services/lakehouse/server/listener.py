@@ -29,7 +29,7 @@ def make_server(
     add: Callable[[grpc.aio.Server], None],
     service_names: Sequence[str],
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
-    """A server that does not listen yet, with the service, health and, where configured, reflection on it."""
+    """Return a server that does not listen yet, with the service, health and, where configured, reflection on it."""
     server = grpc.aio.server(
         interceptors=(interceptor,),
         options=(
@@ -61,7 +61,7 @@ def _ageing(config: ServerTable) -> tuple[tuple[str, int], ...]:
 
 @contextlib.contextmanager
 def listener_tls(service: str, config: ServerTable) -> Iterator[ListenerTls | None]:
-    """The listener's credentials, read again when their files change; None for plain text. Raises StartError."""
+    """Yield the listener's credentials, read again when their files change; None for plain text. Raises StartError."""
     if config.tls is None:
         yield None
         return
@@ -96,7 +96,7 @@ def bind(server: grpc.aio.Server, service: str, config: ServerTable, tls: Listen
 
 @contextlib.contextmanager
 def metrics_served(service: str, config: ServerTable, metrics: Metrics) -> Iterator[None]:
-    """The exposition of metrics for the time of the block, where it is on. Raises StartError."""
+    """Yield the exposition of metrics for the time of the block, where it is on. Raises StartError."""
     if not config.metrics_port:
         yield
         return

@@ -47,7 +47,7 @@ class LogStream:
         return self._dropped
 
     def write(self, text: str) -> int:
-        """Takes whole lines."""
+        """Take whole lines."""
         self.write_lines(text.encode("utf-8", "backslashreplace"), max(text.count("\n"), 1))
         return len(text)
 
@@ -65,7 +65,7 @@ class LogStream:
         """For loggers that call it after each line; the thread writes by itself."""
 
     def drain(self, timeout_s: float) -> bool:
-        """Waits until what was taken before is written. False where the stream does not move that fast."""
+        """Wait until what was taken before is written. False where the stream does not move that fast."""
         written = threading.Event()
         self._queue.put(written)
         return written.wait(timeout_s)

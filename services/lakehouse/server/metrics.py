@@ -53,17 +53,18 @@ class Metrics:
         self.registry.register(_Named(self._named))
 
     def method(self, service: str, name: str) -> MethodCounts:
-        """The counts of one method."""
+        """Return the counts of one method."""
         return self.methods.setdefault((service, name), MethodCounts())
 
     def series(self, name: str, *labels: str) -> Series:
-        """A counter `<name>_total` by these labels, for the event loop to count."""
+        """Return a counter `<name>_total` by these labels, for the event loop to count."""
         series = Series(len(labels))
         self._named[f"{name}_total"] = (labels, series.values)
         return series
 
     def durations(self, name: str, label: str) -> dict[tuple[str, ...], Durations]:
-        """A histogram `<name>` by one label, for the event loop to fill. Its values must be bounded by their source."""
+        """Return a histogram `<name>` by one label, for the event loop to fill. Its values must be bounded by their
+        source."""
         durations: dict[tuple[str, ...], Durations] = {}
         self._named[name] = ((label,), durations)
         return durations
@@ -212,7 +213,7 @@ class _MallInfo(ctypes.Structure):
 
 
 def _mallinfo() -> Callable[[], _MallInfo] | None:
-    """The C library's own account of its heap; None where it keeps none (musl, macOS, glibc before 2.33)."""
+    """Return the C library's own account of its heap; None where it keeps none (musl, macOS, glibc before 2.33)."""
     try:
         function = ctypes.CDLL(None).mallinfo2
     except (AttributeError, OSError, TypeError):

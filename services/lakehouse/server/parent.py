@@ -57,7 +57,7 @@ _parent: Parent | None = None
 
 
 def parent() -> Parent | None:
-    """The starter that handed something down, if any."""
+    """Return the starter that handed something down, if any."""
     return _parent
 
 

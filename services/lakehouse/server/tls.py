@@ -17,7 +17,7 @@ class ListenerTls:
     """The listener's credentials. A new certificate counts from the next connection on; open ones stay as they are."""
 
     def __init__(self, tls: TlsTable) -> None:
-        """Raises OSError where a file cannot be read, ValueError where one cannot be used."""
+        """Raise OSError where a file cannot be read, ValueError where one cannot be used."""
         self._tls = tls
         files = (tls.certificate_file, tls.key_file, tls.client_ca_file)
         self._files = WatchedFiles([file for file in files if file is not None], self._read)
@@ -56,7 +56,7 @@ class ChannelTls:
     """The credentials of channels to others: what they trust, and who they are."""
 
     def __init__(self, *, ca_file: Path, certificate_file: Path | None, key_file: Path | None) -> None:
-        """Raises OSError where a file cannot be read, ValueError where one cannot be used."""
+        """Raise OSError where a file cannot be read, ValueError where one cannot be used."""
         self._ca_file, self._certificate_file, self._key_file = ca_file, certificate_file, key_file
         self._on_change: Callable[[grpc.ChannelCredentials], None] | None = None
         files = (ca_file, certificate_file, key_file)
@@ -84,7 +84,7 @@ class ChannelTls:
 def channel_credentials(
     ca_file: Path | None, certificate_file: Path | None, key_file: Path | None
 ) -> grpc.ChannelCredentials:
-    """What a channel trusts (None: gRPC's own authorities), and who it is. Raises OSError or ValueError."""
+    """Return what a channel trusts (None: gRPC's own authorities), and who it is. Raises OSError or ValueError."""
     key, chain, authorities = _read_together(key_file, certificate_file, ca_file)
     return grpc.ssl_channel_credentials(authorities, key, chain)
 

@@ -21,7 +21,8 @@ def tls_problem(
     key_file: Path | None = None,
     server_name: str = "",
 ) -> str:
-    """What is wrong between us and the listener at `target`, in a sentence; empty where it is not TLS, or not known.
+    """Return what is wrong between us and the listener at `target`, in a sentence; empty where it is not TLS, or not
+    known.
 
     `secure` says whether we spoke TLS to it. One connection is made, and a second one where that answers more.
     """

@@ -30,7 +30,7 @@ class WatchedFiles:
         self._stopped = False
 
     def signature(self) -> Signature:
-        """What tells one state of the files from another."""
+        """Return what tells one state of the files from another."""
         return tuple(map(_signature, self._files))
 
     @contextlib.contextmanager

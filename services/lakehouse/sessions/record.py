@@ -193,7 +193,7 @@ class SessionRecord:
 
 
 def rfc3339(unix_us: int) -> str:
-    """A row's ``timestamp``: UTC with six fractional digits and ``Z``."""
+    """Return a row's ``timestamp``: UTC with six fractional digits and ``Z``."""
     seconds, fraction_us = divmod(unix_us, 1_000_000)
     return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{fraction_us:06d}Z"
 

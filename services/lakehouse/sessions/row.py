@@ -27,7 +27,7 @@ INTEGER_MAX: Final = 2**63 - 1
 
 
 def encode_row(record: SessionRecord) -> bytes:
-    """The record as one LF-ended line of compact UTF-8.
+    """Return the record as one LF-ended line of compact UTF-8.
 
     Lone surrogates become U+FFFD, so that any string of a model or a caller can be written.
 
@@ -39,7 +39,7 @@ def encode_row(record: SessionRecord) -> bytes:
 
 
 def encode_attempt(attempt: SessionAttemptRecord) -> str:
-    """The attempt as it stands in a row's ``attempts``, in one line.
+    """Return the attempt as it stands in a row's ``attempts``, in one line.
 
     Raises:
         ValueError: as ``encode_row``.
@@ -48,7 +48,8 @@ def encode_attempt(attempt: SessionAttemptRecord) -> str:
 
 
 def cut_raw(text: str) -> tuple[str, bool]:
-    """A model's answer as a row holds it (at most 256 KiB of UTF-8, whole characters), and whether it was cut."""
+    """Return a model's answer as a row holds it (at most 256 KiB of UTF-8, whole characters), and whether it was
+    cut."""
     if len(text) * 4 <= RAW_BYTES_MAX:  # no character has more than four bytes
         return text, False
     data = replace_surrogates(text).encode()

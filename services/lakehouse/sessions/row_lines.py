@@ -56,7 +56,7 @@ class RowLine(NamedTuple):
 
 
 def read_row_line(line: bytes) -> RowLine:
-    """The row in a line, without its LF. Raises RowBreach, exactly where ``decode_row`` does."""
+    """Return the row in a line, without its LF. Raises RowBreach, exactly where ``decode_row`` does."""
     fields = _plain_fields(line)
     if fields is not None:
         return RowLine(
@@ -88,9 +88,9 @@ def is_read_alike(line: bytes) -> bool:
 
 
 def _plain_fields(line: bytes) -> dict[str, Any] | None:
-    """The fields of a row that orjson reads and prints again to the byte, so that no name stands twice, no surrogate
-    alone and no number is beyond what a reader keeps; whose keys and types are those that ``decode_row`` wants. None
-    where that is not sure."""
+    """Return the fields of a row that orjson reads and prints again to the byte, so that no name stands twice, no
+    surrogate alone and no number is beyond what a reader keeps; whose keys and types are those that ``decode_row``
+    wants. None where that is not sure."""
     if not line.startswith(_ROW_START) or len(line) > ROW_BYTES_MAX:
         return None
     try:

@@ -43,7 +43,7 @@ class RowBreach(ValueError):  # noqa: N818 - beside JsonBreach, whose word is th
 
 
 def decode_row(line: bytes) -> SessionRecord:
-    """The record of a line, with or without its LF; unknown keys are ignored.
+    """Return the record of a line, with or without its LF; unknown keys are ignored.
 
     Of a line that ``encode_row`` wrote, ``encode_row`` gives the same bytes again.
 
@@ -64,7 +64,7 @@ def decode_row(line: bytes) -> SessionRecord:
 
 
 def decode_attempt(attempt: Mapping[str, JsonValue]) -> SessionAttemptRecord:
-    """The attempt of a parsed ``encode_attempt`` text. Unknown keys are ignored.
+    """Return the attempt of a parsed ``encode_attempt`` text. Unknown keys are ignored.
 
     Raises:
         RowBreach: a key is missing or has a value of the wrong kind.
@@ -111,7 +111,7 @@ class _Fields:
         return self.integer(key) if self.has(key) else None
 
     def flag(self, key: str) -> bool:
-        """A key that stands for true alone; absent is false."""
+        """Return a key that stands for true alone; absent is false."""
         return self.boolean(key) if self.has(key) else False
 
     def try_number(self) -> int:

@@ -77,7 +77,7 @@ class _DuplicateNameError(Exception):
 
 
 def parse_json(text: str | bytes, *, bytes_max: int = BYTES_MAX, depth_max: int = DEPTH_MAX) -> JsonValue:
-    """The value of a JSON text from outside.
+    """Return the value of a JSON text from outside.
 
     An integer token gives an ``int`` with all its digits (``-0`` gives 0), any other number token a
     ``float``. A lone surrogate, raw or escaped, is U+FFFD. ``bytes_max`` counts UTF-8 bytes, ``depth_max``
@@ -91,7 +91,7 @@ def parse_json(text: str | bytes, *, bytes_max: int = BYTES_MAX, depth_max: int 
 
 
 def canonicalize(text: str | bytes, *, bytes_max: int = BYTES_MAX, depth_max: int = DEPTH_MAX) -> str:
-    """The canonical text of a JSON text from outside, at most ``bytes_max`` UTF-8 bytes as well.
+    """Return the canonical text of a JSON text from outside, at most ``bytes_max`` UTF-8 bytes as well.
 
     Raises:
         JsonBreach: the text breaks a rule of ``parse_json``, or its canonical text is longer than
@@ -112,8 +112,8 @@ def canonicalize(text: str | bytes, *, bytes_max: int = BYTES_MAX, depth_max: in
 def read_canonical(
     text: str | bytes, *, bytes_max: int = BYTES_MAX, depth_max: int = DEPTH_MAX
 ) -> tuple[JsonValue, str]:
-    """The canonical text of a JSON text from outside, and the value that ``parse_json`` reads in it: ``1.0`` is ``1``
-    in both, and the members of objects stand in the canonical order.
+    """Return the canonical text of a JSON text from outside, and the value that ``parse_json`` reads in it: ``1.0`` is
+    ``1`` in both, and the members of objects stand in the canonical order.
 
     Raises:
         JsonBreach: as ``canonicalize`` does.
@@ -131,7 +131,7 @@ def read_canonical(
 
 
 def _checked_text(text: str | bytes, bytes_max: int, depth_max: int) -> str:
-    """The text as a parser may have it: bounded, no surrogates, no byte order mark."""
+    """Return the text as a parser may have it: bounded, no surrogates, no byte order mark."""
     if len(text) > bytes_max:
         raise too_large(bytes_max)
     if isinstance(text, bytes):
@@ -236,7 +236,7 @@ def _syntax_breach(text: str, error: json.JSONDecodeError) -> JsonBreach:
 
 
 def _duplicate_breach(text: str) -> JsonBreach:
-    """Finds the first object, outermost first, that holds a name twice. Reads anew: the rare path."""
+    """Find the first object, outermost first, that holds a name twice. Reads anew: the rare path."""
 
     class Members(list[tuple[str, object]]):
         """An object's members as they stand."""
@@ -267,7 +267,7 @@ class _Place(NamedTuple):
     step: str
 
     def pointer(self) -> str:
-        """The JSON Pointer (RFC 6901), its end if it is long."""
+        """Return the JSON Pointer (RFC 6901), its end if it is long."""
         steps: list[str] = []
         place = self
         while place.parent is not None:

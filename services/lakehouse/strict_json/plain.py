@@ -15,7 +15,7 @@ from lakehouse.strict_json.rules import JsonValue
 
 
 def read_plain(text: str | bytes, bytes_max: int, depth_max: int) -> tuple[JsonValue, str] | None:
-    """The value of ``text`` and its canonical text, or None where the strict parser has to read it.
+    """Return the value of ``text`` and its canonical text, or None where the strict parser has to read it.
 
     A ``str`` that is canonical comes back as it is; of any other text the value's members stand as written.
     """

@@ -34,7 +34,7 @@ _HIGH_BMP = re.compile("[\ue000-\uffff]")
 
 
 def print_canonical(value: JsonValue) -> str:
-    """The canonical text of ``value``; a ``float`` is a double token, an ``int`` an integer token.
+    """Return the canonical text of ``value``; a ``float`` is a double token, an ``int`` an integer token.
 
     Raises:
         JsonBreach: ``value`` has no canonical text that ``parse_json`` accepts: NaN or an infinity, deeper
@@ -52,7 +52,7 @@ def print_canonical(value: JsonValue) -> str:
 
 
 def _print_fast(value: JsonValue) -> str | None:
-    """The canonical text by orjson, or None where its bytes could differ. A NaN prints as null."""
+    """Return the canonical text by orjson, or None where its bytes could differ. A NaN prints as null."""
     try:
         data = orjson.dumps(value, option=_PRINT_OPTIONS)
     except TypeError:
@@ -87,7 +87,7 @@ def tokens(value: JsonValue, depth_left: int) -> list[str]:
 
 
 def _write(value: JsonValue, out: list[str], depth_left: int) -> None:
-    """Appends the tokens of ``value`` to ``out``; recurses at most ``depth_left`` deep."""
+    """Append the tokens of ``value`` to ``out``; recurse at most ``depth_left`` deep."""
     if isinstance(value, str):
         out.append(encode_basestring(replace_surrogates(value)))
     elif value is None:

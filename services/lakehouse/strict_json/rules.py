@@ -66,7 +66,7 @@ def replace_surrogates_within(value: Any) -> Any:
 
 
 def check_depth(text: str, depth_max: int) -> None:
-    """Raises JsonBreach where brackets outside strings nest deeper than ``depth_max``.
+    """Raise JsonBreach where brackets outside strings nest deeper than ``depth_max``.
 
     Up to the first syntax error this sees the strings that a parser sees, so no parser recurses deeper
     than it allows.

@@ -70,7 +70,7 @@ class Masker:
         self.may_show_secret = _search("|".join(signs))
 
     def masks_key(self, name: str) -> bool:
-        """True when the value of a member called `name` must not be shown."""
+        """Return True when the value of a member called `name` must not be shown."""
         return name.lower() in self._keys
 
     def mask(self, text: str) -> str:

@@ -188,7 +188,7 @@ class TraceReceiver:
 
 
 def _is_complete(tree: TraceTree) -> bool:
-    """True when a root has arrived and only it may hang under a span that we were not sent."""
+    """Return True when a root has arrived and only it may hang under a span that we were not sent."""
     head = tree.session_root or next(iter(tree.roots), None)
     return head is not None and all(span is head for span in tree.orphans)
 
@@ -222,7 +222,7 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away in the middle of a request is no news."""
+        """Say nothing of a client that goes away in the middle of a request."""
 
     def close_connections(self) -> None:
         with self._connections_lock:
@@ -313,7 +313,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile = self.connection.makefile("wb", 65_536)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Requests are not logged: the receiver shares its terminal with what it receives."""
+        """Log no request: the receiver shares its terminal with what it receives."""
 
 
 def _scores(body: bytes) -> list[Mapping[str, Any]]:

@@ -21,7 +21,7 @@ class TraceSampler:
         self._bound = round(rate * _POINTS)
 
     def is_sampled(self, trace_id: str) -> bool:
-        """True when the trace with this id, 32 hex digits, is recorded."""
+        """Return True when the trace with this id, 32 hex digits, is recorded."""
         if self._bound >= _POINTS:
             return True
         point = int.from_bytes(hashlib.blake2b(bytes.fromhex(trace_id), digest_size=8).digest())

@@ -97,7 +97,7 @@ class Loaded:
         self.unknown: dict[str, int] = {}
 
     def key(self) -> str:
-        """The name of the index: the bytes, and every rule by which they are read."""
+        """Return the name of the index: the bytes, and every rule by which they are read."""
         rules = [
             (table.dataset.name, table.digest, table.formats, sorted(table.files.columns.items()),
              sorted(table.files.ignore_columns), table.files.delimiter, table.files.encoding)
@@ -127,7 +127,7 @@ class Loaded:
         return {"active": facts.pop("active_count")}, facts
 
     def report(self) -> dict[str, Any]:
-        """What the load found."""
+        """Return what the load found."""
         return {
             "version": self.version,
             "index": "",

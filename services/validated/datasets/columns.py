@@ -89,7 +89,8 @@ def read_active(text: str | None) -> bool | None:
 
 
 def read_certifications(held: object) -> tuple[str, ...] | None:
-    """The certifications in a column: a list, its JSON text, or a text separated by ";". None: it is none of them."""
+    """Return the certifications in a column: a list, its JSON text, or a text separated by ";". None: it is none of
+    them."""
     parts: object = held or ()
     if isinstance(parts, str):
         try:

@@ -69,7 +69,7 @@ class Dataset:
     when_empty: str = "an empty roster would make everybody a phantom"
 
     def column(self, name: str) -> Column:
-        """The column called `name`."""
+        """Return the column called `name`."""
         return next(column for column in self.columns if column.name == name)
 
 
@@ -123,5 +123,5 @@ class UnreadableError(Exception):
 
 
 def fold_header(name: str) -> str:
-    """A column's name as it is compared with others: letters and digits alone, in lower case."""
+    """Return a column's name as it is compared with others: letters and digits alone, in lower case."""
     return re.sub(r"[\W_]+", "", name.casefold())

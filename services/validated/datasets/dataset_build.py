@@ -40,7 +40,7 @@ _Items = list[tuple[bytes, bytes]]
 
 
 def folded_key(texts: Sequence[str]) -> bytes:
-    """What the keys have in common that differ in case, width and spacing alone."""
+    """Return what the keys have in common that differ in case, width and spacing alone."""
     return hashlib.blake2b(FIELD.join(map(fold, texts)).encode(), digest_size=FOLDED_BYTES).digest()
 
 
@@ -108,7 +108,7 @@ class OpenDataset:
         return self.tables[0]
 
     def key(self) -> str:
-        """The name of the index: the bytes, and every rule by which they are read."""
+        """Return the name of the index: the bytes, and every rule by which they are read."""
         files, dataset = self._table.files, self._table.dataset
         columns = [(each.name, each.type, each.may_be_empty) for each in dataset.columns]
         rules = (sorted(files.columns.items()), sorted(files.ignore_columns), files.delimiter, files.encoding)
@@ -163,7 +163,7 @@ class OpenDataset:
         return {}, {"row_count": count, "key": self._table.dataset.key, "columns": columns}
 
     def report(self) -> dict[str, Any]:
-        """What the load found; see `build`."""
+        """Return what the load found; see `build`."""
         return {
             "version": self.version,
             "index": "",
@@ -180,7 +180,7 @@ class OpenDataset:
 
     @staticmethod
     def _field(column: Column, joins: list[str]) -> str:
-        """SQL: the value as the index holds it."""
+        """Return SQL for the value as the index holds it."""
         name = _column(column.name)
         if column.type is ColumnType.FLAG:
             trues = ", ".join(f"'{each}'" for each, true in ACTIVE.items() if true)

@@ -14,7 +14,7 @@ from validated.datasets.worker import RosterVersion
 
 
 def request_of_dataset(name: str, table: DatasetTable) -> dict[str, Any]:
-    """What `DatasetFiles.read` takes."""
+    """Return what `DatasetFiles.read` takes."""
     return {
         "dataset": name,
         "path": str(table.path),
@@ -37,7 +37,7 @@ class FileDataset(LoadedFiles[DatasetIndex]):
         self.what = f"dataset {name}"
 
     def current(self) -> tuple[DatasetIndex, RosterVersion]:
-        """What answers now: hold on to it, and one version answers everything. Raises RosterUnavailable."""
+        """Return what answers now: hold on to it, and one version answers everything. Raises RosterUnavailable."""
         loaded = self._open_loaded()
         return loaded.index, loaded.version
 
@@ -71,7 +71,7 @@ class Datasets:
         return [cause for files in self.files.values() for cause in files.unready()]
 
     def metrics(self) -> Mapping[str, int]:
-        """Counts and state of each, as `name:dataset`."""
+        """Count and state of each, as `name:dataset`."""
         return {
             f"{what}:{name}": count for name, files in self.files.items() for what, count in files.metrics().items()
         }

@@ -59,7 +59,7 @@ class DatasetIndex:
         self._lock = threading.Lock()
 
     def row(self, key: str) -> Row | None:
-        """The row of a key (see Row.key), compared by code points."""
+        """Return the row of a key (see Row.key), compared by code points."""
         found = self._kept.get(key)
         if found is None:
             found = self._read(key)
@@ -70,7 +70,8 @@ class DatasetIndex:
         return found
 
     def rows_folded(self, texts: Sequence[str]) -> list[Row]:
-        """The rows whose key is `texts` (no lone surrogates) without case, width and spacing; of many the first."""
+        """Return the rows whose key is `texts` (no lone surrogates) without case, width and spacing; of many the
+        first."""
         start = folded_key(texts)
         found: list[Row] = []
         with self._transaction().cursor(self._maps["folded"]) as cursor:
@@ -112,13 +113,13 @@ class DatasetIndex:
                 yield self._made(key.decode(), record)
 
     def kept_qualified(self, conditions: Hashable) -> Sequence[str] | None:
-        """What `qualified` would give, where it was asked lately."""
+        """Return what `qualified` would give, where it was asked lately."""
         with self._lock:
             return self._qualified.get(conditions)
 
     def qualified(self, conditions: Hashable, qualifies: Callable[[Row], bool]) -> Sequence[str]:
-        """The keys of all rows that qualify, in their order; `conditions` names what `qualifies` asks. For datasets of
-        at most SCANNED_MAX rows.
+        """Return the keys of all rows that qualify, in their order; `conditions` names what `qualifies` asks. For
+        datasets of at most SCANNED_MAX rows.
         """
         kept = self.kept_qualified(conditions)
         if kept is None:

@@ -33,9 +33,9 @@ class DelimitedRows(TextRows):
         """Lines after the header; known after `plain_header`."""
 
     def plain_header(self) -> list[str] | None:
-        """The header of a file that leaves nothing to interpret, None where it is no such file: UTF-8, lines that end
-        with LF, no quote, and just as many delimiters as its lines need. Whoever reads it has to find as many rows as
-        it has lines, all of the header's width; then they are what `write` would give.
+        """Return the header of a file that leaves nothing to interpret, None where it is no such file: UTF-8, lines
+        that end with LF, no quote, and just as many delimiters as its lines need. Whoever reads it has to find as many
+        rows as it has lines, all of the header's width; then they are what `write` would give.
         """
         if codecs.lookup(self._encoding).name != "utf-8":
             return None
@@ -193,7 +193,7 @@ class DelimitedRows(TextRows):
         return 0, "", ""
 
     def _check_quotes(self, lines: Sequence[str], before: int) -> None:
-        """Raises RefusedError where a quote stands inside of an unquoted value: some read it as a letter, some not."""
+        """Raise RefusedError where a quote stands inside of an unquoted value: some read it as a letter, some not."""
         if '"' not in self._quoted.sub("", "".join(lines)):
             return
         reader = csv.reader(lines, delimiter=self._delimiter, strict=True)

@@ -72,7 +72,7 @@ def match(
 
 
 def _find(wanted: str, header: Sequence[str]) -> list[str]:
-    """The column called so to the letter, else those called so without case."""
+    """Return the column called so to the letter, else those called so without case."""
     if wanted in header:
         return [wanted]
     return [name for name in dict.fromkeys(header) if name.casefold() == wanted.casefold()]
@@ -108,7 +108,7 @@ def _refusal(dataset: Dataset, column: Column, alike: Sequence[str], *, has_it: 
 
 
 def _mapping_name(dataset: Dataset) -> str:
-    """The setting that maps our columns to the table's."""
+    """Return the setting that maps our columns to the table's."""
     return f"{dataset.setting}.{'columns' if dataset.setting == 'roster' else 'source_columns'}"
 
 

@@ -76,7 +76,7 @@ class RosterIndex:
         return self._get("workers", worker_id) is not None
 
     def worker(self, worker_id: str) -> Worker | None:
-        """The worker of an id, compared by code points."""
+        """Return the worker of an id, compared by code points."""
         record = self._get("workers", worker_id)
         return None if record is None else _worker(worker_id, record)
 
@@ -89,8 +89,8 @@ class RosterIndex:
     def found(
         self, worker_ids: Iterable[str], shift: Shift | None, client_id: str, *, keep: bool = True
     ) -> dict[str, Found]:
-        """The workers of those `worker_ids` that stand in the index, each with the first assignment that overlaps
-        `shift`, and whether the client refuses him. `keep`: they are likely to be asked for again.
+        """Return the workers of those `worker_ids` that stand in the index, each with the first assignment that
+        overlaps `shift`, and whether the client refuses him. `keep`: they are likely to be asked for again.
         """
         found: dict[str, Found] = {}
         client = place_key(client_id) if client_id else b""
@@ -125,7 +125,7 @@ class RosterIndex:
         return list(spelt.values())
 
     def namesakes(self, keys: Iterable[str]) -> dict[str, None]:
-        """The ids of all workers whose name has one of the name keys: 64 at most of one key, and 256 in all."""
+        """Return the ids of all workers whose name has one of the name keys: 64 at most of one key, and 256 in all."""
         with self._transaction().cursor(self._maps["names"]) as cursor:
             found = (worker.worker_id for key in keys for worker in self._bearers(cursor, key))
             return dict.fromkeys(itertools.islice(found, _NAMESAKES_MAX))
@@ -160,13 +160,14 @@ class RosterIndex:
         return [each.decode() for each in before], [each.decode() for each in after]
 
     def near_names(self, key: str, count: int) -> list[str]:
-        """The ids of workers whose name keys begin like `key`, about `count` to each side."""
+        """Return the ids of workers whose name keys begin like `key`, about `count` to each side."""
         start = key[:NAME_KEY_CHARS].encode(errors="replace")[:KEY_BYTES_MAX]
         before, after = self._around("names", start, count, values=True)
         return [each.decode() for each in (*before, *after)]
 
     def pool(self, role: str, places: Sequence[tuple[str, str]]) -> Pool:
-        """The workers of a role in `places`: (city, state), empty for any; no places: anywhere. At most 4,000."""
+        """Return the workers of a role in `places`: (city, state), empty for any; no places: anywhere. At most
+        4,000."""
         pool = self.kept_pool(role, places)
         if pool is None:
             placed = list(itertools.islice(self._placed(role, places), _POOL_ROWS_MAX))
@@ -186,8 +187,8 @@ class RosterIndex:
         return pool
 
     def kept_pool(self, role: str, places: Sequence[tuple[str, str]]) -> Pool | None:
-        """What `pool` gives, where it need not be made: the last few are remembered, since one session asks for the
-        same in each of its attempts.
+        """Return what `pool` gives, where it need not be made: the last few are remembered, since one session asks for
+        the same in each of its attempts.
         """
         key = (role, tuple(places))
         with self._pools_lock:
@@ -208,7 +209,7 @@ class RosterIndex:
         return frame
 
     def kept_frame(self, role: str, places: Sequence[tuple[str, str]]) -> Frame | None:
-        """What `frame` gives, where it need not be made."""
+        """Return what `frame` gives, where it need not be made."""
         key = (role, tuple(places))
         with self._pools_lock:
             frame = self._frames.get(key)
@@ -217,7 +218,7 @@ class RosterIndex:
         return frame
 
     def chunk(self, key: bytes) -> bytes:
-        """The people of one chunk of a frame."""
+        """Return the people of one chunk of a frame."""
         people: bytes = self._transaction().get(key, db=self._maps["places"])
         return people
 
@@ -280,7 +281,7 @@ class RosterIndex:
 
 
 def _key(worker_id: str) -> bytes:
-    """The key of an id; empty for one that cannot stand in a roster."""
+    """Return the key of an id; empty for one that cannot stand in a roster."""
     try:
         key = worker_id.encode()
     except UnicodeEncodeError:

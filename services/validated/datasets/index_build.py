@@ -71,7 +71,7 @@ class RosterMaps:
         }
 
     def _fetch(self, query: str) -> Iterator[list[tuple[Any, ...]]]:
-        """The rows of `query`, which is sorted when this returns, in batches."""
+        """Return the rows of `query`, which is sorted when this returns, in batches."""
         cursor = self._db.cursor().execute(query)
         return iter(lambda: cursor.fetchmany(_FETCH_ROWS), [])
 
@@ -87,7 +87,8 @@ class RosterMaps:
         return map(self._see, self._fetch(rows))
 
     def _trimmed(self, names: Sequence[str]) -> list[str]:
-        """SQL: the columns without spaces at their ends. Cutting costs twice what looking does, and few have any."""
+        """Return SQL for the columns without spaces at their ends. Cutting costs twice what looking does, and few have
+        any."""
         odd = "bool_or(strlen({0}) <> length({0}) OR {0} LIKE ' %' OR {0} LIKE '% ')"
         looks = ", ".join(odd.format(name) for name in names)
         (found,) = self._db.cursor().execute(f"SELECT {looks} FROM workers").fetchall()
@@ -100,7 +101,7 @@ class RosterMaps:
 
     @staticmethod
     def _active(workers: OpenTable) -> str:
-        """SQL: '1' for who is active."""
+        """Return SQL that gives '1' for who is active."""
         if workers.matched is None or "active" not in workers.matched.used:
             return "'1'"
         trues = ", ".join(f"'{each}'" for each, active in ACTIVE.items() if active)

@@ -89,11 +89,11 @@ class LoadedFiles(Generic[IndexT]):
         return ()
 
     def counts(self) -> Mapping[str, int]:
-        """Loads, failed loads, and rows now, for metrics."""
+        """Return loads, failed loads, and rows now, for metrics."""
         return {**self._counts, "rows": self._loaded.index.row_count if self._loaded else 0}
 
     def state(self) -> Mapping[str, int]:
-        """The roster's age, whether the last load failed, and unknown workers of companions, for metrics."""
+        """Return the roster's age, whether the last load failed, and unknown workers of companions, for metrics."""
         loaded = self._loaded
         return {
             "age_seconds": int(time.time() - loaded.modified_at) if loaded else 0,
@@ -103,7 +103,7 @@ class LoadedFiles(Generic[IndexT]):
         }
 
     def metrics(self) -> Mapping[str, int]:
-        """`counts` and `state`."""
+        """Return `counts` and `state`."""
         return {**self.counts(), **self.state()}
 
     @property
@@ -112,7 +112,7 @@ class LoadedFiles(Generic[IndexT]):
         return self._loaded.version if self._loaded else None
 
     def _open_loaded(self) -> Loaded[IndexT]:
-        """What answers now. Raises RosterUnavailable where nothing may."""
+        """Return what answers now. Raises RosterUnavailable where nothing may."""
         loaded = self._loaded
         if loaded is None or (self._table.max_age_action == "close" and self._is_old(loaded)):
             raise RosterUnavailable("; ".join(self.unready()))
@@ -205,7 +205,7 @@ class LoadedFiles(Generic[IndexT]):
         )
 
     def _check_shrink(self, new: Loaded[IndexT], *, forced: bool) -> None:
-        """Raises LoadError where `new` has lost too much; where it is loaded by SIGHUP after that, it may."""
+        """Raise LoadError where `new` has lost too much; where it is loaded by SIGHUP after that, it may."""
         old, table = self._loaded, self._table
         if old is None or table.allow_shrink or (forced and self._shrunk == new.version.version):
             return
@@ -228,5 +228,5 @@ class LoadedFiles(Generic[IndexT]):
         return Loaded(index, version, self._sizes(index, report), modified), report
 
     def _sizes(self, index: IndexT, report: Mapping[str, Any]) -> Mapping[str, int]:
-        """What may not shrink unseen."""
+        """Return what may not shrink unseen."""
         return {"rows": index.row_count}

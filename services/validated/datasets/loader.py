@@ -69,11 +69,11 @@ class Loader(Generic[IndexT]):
         self._store: Path | None = None
 
     def signatures(self) -> tuple[Signature, ...]:
-        """What changes when the files do."""
+        """Return what changes when the files do."""
         return tuple(signature(path) for path in self._plan.paths)
 
     def load(self) -> tuple[IndexT, dict[str, Any]]:
-        """The index and the report of its building. Raises LoadError."""
+        """Return the index and the report of its building. Raises LoadError."""
         for path, each in zip(self._plan.paths, self.signatures(), strict=True):
             if each is None:
                 raise LoadError([f"{path}: {_why_not(path)}; check the path and the permissions"], retry=True)
@@ -99,7 +99,7 @@ class Loader(Generic[IndexT]):
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _index_dir(self) -> Path:
-        """The folder of indexes, made where it is missing."""
+        """Return the folder of indexes, made where it is missing."""
         if self._store is not None and self._store.is_dir():
             return self._store
         wanted = self._table.index_dir or default_index_dir().with_name(self._plan.folder)
@@ -161,7 +161,7 @@ def roster_plan(table: RosterTable) -> Plan[RosterIndex]:
 
 
 def request_of(table: RosterTable) -> dict[str, Any]:
-    """What `RosterFiles.read` takes: the files, and the rules by which they are read."""
+    """Return what `RosterFiles.read` takes: the files, and the rules by which they are read."""
     return {
         "workers": str(table.path),
         "assignments": str(table.assignments_path or ""),

@@ -48,7 +48,8 @@ _PUNCTUATION: Final = (
 
 
 def name_key(text: str) -> str:
-    """What is left of a name without case, accents, look-alike letters, spaces and punctuation; empty where nothing is.
+    """Return what is left of a name without case, accents, look-alike letters, spaces and punctuation; empty where
+    nothing is.
 
     "O'Neil", "O\u2019Neil" and "ONEIL" have one key, and so have "Jos\u00e9 N\u00fa\u00f1ez" and "jose-nunez".
     """
@@ -68,13 +69,14 @@ def name_keys(texts: Sequence[str]) -> list[str]:
 
 
 def table_key(key: str) -> str:
-    """What a table is asked for in place of the name key `key`: its ASCII letters and digits; it, where it has none."""
+    """Return what a table is asked for in place of the name key `key`: its ASCII letters and digits; it, where it has
+    none."""
     return _NO_TABLE_PART.sub("", key) or key
 
 
 def table_key_sql(name: str) -> str:
-    """The SQL expression of ``table_key`` for the SQL expression `name`, immutable: a table of more than some 50,000
-    rows should have an index on it. It needs a database in UTF-8.
+    """Return the SQL expression of ``table_key`` for the SQL expression `name`, immutable: a table of more than some
+    50,000 rows should have an index on it. It needs a database in UTF-8.
     """
     plain = f"lower(normalize({name}, NFKD))"
     folded = plain

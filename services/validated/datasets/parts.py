@@ -43,7 +43,7 @@ class Part(NamedTuple):
 
 
 def parts_of(path: Path) -> list[Part]:
-    """The files behind `path`, in the order of their names. Raises RefusedError, UnreadableError."""
+    """Return the files behind `path`, in the order of their names. Raises RefusedError, UnreadableError."""
     try:
         if not path.is_dir():
             path.stat()
@@ -70,7 +70,7 @@ def parts_of(path: Path) -> list[Part]:
 
 
 def signature(path: Path) -> Signature:
-    """What changes when the files do, without reading them; None where there are none."""
+    """Return what changes when the files do, without reading them; None where there are none."""
     try:
         if not path.is_dir():
             return (_stat(path),)
@@ -124,7 +124,7 @@ class OpenPart:
             raise self._changed()
 
     def confirm(self) -> None:
-        """Raises UnreadableError where the file was written to while it was open."""
+        """Raise UnreadableError where the file was written to while it was open."""
         after = os.fstat(self._file.fileno())
         if (after.st_size, after.st_mtime_ns) != (self._before.st_size, self._before.st_mtime_ns):
             raise self._changed()

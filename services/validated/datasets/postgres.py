@@ -178,7 +178,7 @@ class PostgresRoster:
         return drawn
 
     async def ask(self, make: Callable[[Statements], Asked]) -> tuple[list[tuple[Any, ...]], Statements]:
-        """The rows of a statement, and the statements that it is one of. Raises RosterUnavailable."""
+        """Return the rows of a statement, and the statements that it is one of. Raises RosterUnavailable."""
         self._counts["lookups"] += 1
         try:
             return await self._ask(make)
@@ -189,8 +189,8 @@ class PostgresRoster:
             raise RosterUnavailable(f"{type(error).__name__}: {first_line(error)}") from error
 
     async def _ask(self, make: Callable[[Statements], Asked]) -> tuple[list[tuple[Any, ...]], Statements]:
-        """The rows of a look-up, which saw the very shape that its statement was written for. Asked a second time where
-        a connection was lost or the tables were altered.
+        """Return the rows of a look-up, which saw the very shape that its statement was written for. Asked a second
+        time where a connection was lost or the tables were altered.
         """
         for attempt in (1, 2):
             try:
@@ -306,13 +306,15 @@ class PostgresRoster:
             _log.info("roster ready", source=source, notes=notes)
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
-        """A connection of its own: the pool's errors are not ours to read, and its connections are for look-ups."""
+        """Return a connection of its own: the pool's errors are not ours to read, and its connections are for
+        look-ups."""
         connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
         await self._configure(connection)
         return connection
 
     async def _strays(self, connection: psycopg.AsyncConnection[Any], shape: Shape, statements: Statements) -> str:
-        """What is wrong with the rows of the companions; empty where nothing is, or where they are too many to read."""
+        """Return what is wrong with the rows of the companions; empty where nothing is, or where they are too many to
+        read."""
         for companion in shape.companions.values():
             try:
                 cursor = await connection.execute(statements.strays(companion))
@@ -332,7 +334,7 @@ class PostgresRoster:
 
 
 def _notes(shape: Shape) -> list[str]:
-    """What is not read, and what is taken for granted."""
+    """Return what is not read, and what is taken for granted."""
     notes = []
     for table in shape.tables():
         notes += [f"{table.shown} has no {name}: {meaning}" for name, meaning in table.matched.defaulted.items()]

@@ -38,7 +38,7 @@ class PostgresAdvice:
         *,
         near_ms: int,
     ) -> None:
-        """`prepared` gives the statements for a connection; failures are counted in `counts`."""
+        """Take `prepared`, which gives the statements for a connection; failures are counted in `counts`."""
         self._pool = pool
         self._prepared = prepared
         self._counts = counts
@@ -72,8 +72,8 @@ class PostgresAdvice:
         return Candidates.of([found for row in rows if (found := found_of(row)) is not None])
 
     async def ids_of(self, names: Sequence[str]) -> Sequence[str]:
-        """The ids of workers with these names; nobody's where the database takes long to say so: who is named would
-        come first, no more depends on it.
+        """Return the ids of workers with these names; nobody's where the database takes long to say so: who is named
+        would come first, no more depends on it.
         """
         if not names or time.monotonic() < self._names_after:
             return ()

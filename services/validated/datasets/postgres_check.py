@@ -22,8 +22,8 @@ _STATEMENT_S: Final = 120
 
 
 async def check_postgres(table: RosterTable) -> dict[str, Any]:
-    """The report: as that of files, {source, backend, row_count, rows, problems, problems_left_out, warnings, unknown,
-    columns, confusable_ids, confusable_names, one_person_under_two_ids}.
+    """Return the report: as that of files, {source, backend, row_count, rows, problems, problems_left_out, warnings,
+    unknown, columns, confusable_ids, confusable_names, one_person_under_two_ids}.
     """
     source = f"{table.postgres.schema_name}.{table.postgres.table}"
     check = _Check(table, source)

@@ -47,7 +47,7 @@ class PostgresDraw:
         return statements.draw_all, self._parameters(statements, _ALL_MAX)
 
     def drawn(self, rows: Sequence[Sequence[Any]], statements: Statements, *, is_superset: bool = False) -> Drawn:
-        """What the rows say. `is_superset`: they are of `all_that_can_fit`."""
+        """Return what the rows say. `is_superset`: they are of `all_that_can_fit`."""
         by_id = FoundById()
         for row in rows:
             found = found_of(row[3:])

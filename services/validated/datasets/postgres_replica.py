@@ -31,12 +31,12 @@ class ReplicaBehindError(Exception):
 
 
 def is_fresh_sql(lag_max_ms: int) -> sql.Composable:
-    """SQL: whether the server that is asked may answer. 0: it may, and nothing is asked."""
+    """Return SQL for whether the server that is asked may answer. 0: it may, and nothing is asked."""
     return sql.SQL(_IS_FRESH).format(sql.Literal(lag_max_ms)) if lag_max_ms else sql.SQL("true")
 
 
 async def check_lag(connection: psycopg.AsyncConnection[Any], lag_max_ms: int) -> None:
-    """Raises ReplicaBehindError."""
+    """Raise ReplicaBehindError."""
     cursor = await connection.execute(sql.SQL("SELECT {}").format(is_fresh_sql(lag_max_ms)))
     if await cursor.fetchone() != (True,):
         raise ReplicaBehindError(lag_max_ms)

@@ -49,7 +49,7 @@ def storable_text(text: str) -> str:
 
 
 def version_of(rows: Sequence[Sequence[Any]], statements: Statements) -> RosterVersion:
-    """The version that a statement's rows begin with."""
+    """Return the version that a statement's rows begin with."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return RosterVersion(statements.source, str(rows[0][0]) if rows[0][0] is not None else now, 0, now)
 
@@ -103,5 +103,5 @@ class FoundById:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, short."""
+    """Return what an error says, short."""
     return (str(error).splitlines() or [""])[0][:300]

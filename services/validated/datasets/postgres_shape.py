@@ -85,19 +85,19 @@ class Shape(NamedTuple):
     """Whether likeness of names can be asked for in time."""
 
     def tables(self) -> list[TableShape]:
-        """The workers, then the companions."""
+        """Return the workers, then the companions."""
         return [self.workers, *self.companions.values()]
 
 
 def named_tables(table: RosterTable) -> list[tuple[Dataset, str]]:
-    """The datasets that the configuration names a table for, the workers first."""
+    """Return the datasets that the configuration names a table for, the workers first."""
     given = table.postgres
     named = ((WORKERS, given.table), (ASSIGNMENTS, given.assignments_table), (DO_NOT_SEND, given.do_not_send_table))
     return [(dataset, name) for dataset, name in named if name]
 
 
 def mark_sql(table: RosterTable) -> sql.Composable:
-    """A scalar that changes whenever a column of the tables is renamed, retyped, added or dropped."""
+    """Return a scalar that changes whenever a column of the tables is renamed, retyped, added or dropped."""
     schema = table.postgres.schema_name
     names = [sql.Identifier(schema, name).as_string() for _, name in named_tables(table)]
     return sql.SQL(
@@ -108,8 +108,8 @@ def mark_sql(table: RosterTable) -> sql.Composable:
 
 
 async def read_shape(connection: psycopg.AsyncConnection[Any], table: RosterTable, needed: frozenset[str]) -> Shape:
-    """The shape now. `needed` are our worker columns that were read before: one that has gone is a fault, and no reason
-    to go on without it. Raises ShapeError with every problem, psycopg.Error.
+    """Return the shape now. `needed` are our worker columns that were read before: one that has gone is a fault, and no
+    reason to go on without it. Raises ShapeError with every problem, psycopg.Error.
     """
     cursor = await connection.execute(sql.SQL("SELECT {}").format(mark_sql(table)))
     mark = str((await cursor.fetchone() or ("",))[0])

@@ -33,7 +33,7 @@ class Likeness:
             self._people[fold(worker.name), same].append(worker.worker_id)
 
     def report(self) -> dict[str, Any]:
-        """Groups, the first SHOWN_MAX of each sort, and how many there are of it."""
+        """Return groups, the first SHOWN_MAX of each sort, and how many there are of it."""
         return {
             "confusable_ids": _groups(self._ids.values()),
             "confusable_names": _groups(sorted(each) for each in self._names.values()),
@@ -42,7 +42,7 @@ class Likeness:
 
 
 def _skeleton(text: str) -> str:
-    """What the eye keeps of a text: no case, no composition, no script, no zero width, no 0 for O or 1 for l."""
+    """Return what the eye keeps of a text: no case, no composition, no script, no zero width, no 0 for O or 1 for l."""
     latin = plain_id(unicodedata.normalize("NFKC", text)) if not text.isascii() else text
     return fold(latin).replace(" ", "").replace("0", "o").replace("1", "l").replace("i", "l")
 

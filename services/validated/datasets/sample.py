@@ -50,7 +50,7 @@ class Frame(NamedTuple):
 
 
 def read_frame(transaction: Any, places_map: Any, role: str, places: Sequence[tuple[str, str]]) -> Frame:
-    """The frame of `role` in `places`: (city, state), an empty one for any; no places: anywhere."""
+    """Return the frame of `role` in `places`: (city, state), an empty one for any; no places: anywhere."""
     # Places may overlap.
     chunks: dict[bytes, int] = {}
     is_whole = True
@@ -142,7 +142,7 @@ class IndexDraw:
         return [self._id_at(self._next_position()) for _ in range(count)]
 
     def _next_position(self) -> int:
-        """The next position of a shuffled range: Fisher and Yates's, of which only what was moved is held."""
+        """Return the next position of a shuffled range: Fisher and Yates's, of which only what was moved is held."""
         here = self._taken
         # Not randrange: Python does not promise that it gives the same in another version.
         there = here + int(self._random.random() * (self._frame.size - here))

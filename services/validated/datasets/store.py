@@ -44,8 +44,8 @@ class StoreError(Exception):
 
 @functools.cache
 def engine_digest() -> str:
-    """A digest of all that decides what an index holds beside its files: this package's sources, the libraries that
-    read and hold rows, and Unicode's tables, by which names are folded.
+    """Return a digest of all that decides what an index holds beside its files: this package's sources, the libraries
+    that read and hold rows, and Unicode's tables, by which names are folded.
 
     An index that another state of the program built is never answered from: it could lack what this one looks up, and a
     gate that finds nothing lets all pass.
@@ -86,7 +86,7 @@ class IndexReader:
     """The maps of one index, for as long as the object lives. Any thread may ask."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises OSError, ValueError, lmdb.Error where there is none. See `open_index`."""
+        """Raise OSError, ValueError, lmdb.Error where there is none. See `open_index`."""
         self._lock = (folder / _MANIFEST).open("rb")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_SH)
@@ -120,8 +120,8 @@ _opening = threading.Lock()
 
 
 def open_index(folder: Path) -> IndexReader:
-    """The index in `folder`. LMDB opens a file once in a process: who asks again gets the same object, and the file is
-    closed when the last of them has let go of it. Raises as IndexReader does.
+    """Return the index in `folder`. LMDB opens a file once in a process: who asks again gets the same object, and the
+    file is closed when the last of them has let go of it. Raises as IndexReader does.
     """
     with _opening:
         reader = _open_indexes.get(folder)
@@ -144,7 +144,7 @@ class Store:
         self.root = root
 
     def find(self, key: str) -> Path | None:
-        """The index `key`, if it is there and whole. One that is not is removed."""
+        """Return the index `key`, if it is there and whole. One that is not is removed."""
         for folder in sorted(self.root.glob(f"{key}-*")):
             if self._is_whole(folder):
                 with contextlib.suppress(OSError):
@@ -168,7 +168,7 @@ class Store:
 
     @contextlib.contextmanager
     def building(self) -> Iterator[Path]:
-        """A new folder to build in, for the time of the block; `place` keeps it."""
+        """Yield a new folder to build in, for the time of the block; `place` keeps it."""
         folder = Path(tempfile.mkdtemp(prefix=".building-", dir=self.root))
         with (folder / _BUILDING).open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -178,7 +178,7 @@ class Store:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def place(self, folder: Path, key: str, maps: Iterable[str], facts: Mapping[str, Any]) -> Path:
-        """The index in `folder` is whole: write its manifest and move it to its place, which is returned."""
+        """Return the index in `folder` is whole: write its manifest and move it to its place, which is returned."""
         size, checksum = _checksum(folder / _DATA)
         manifest = {"engine": engine_digest(), "size": size, "checksum": checksum, "maps": list(maps), **facts}
         descriptor = os.open(folder / _MANIFEST, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

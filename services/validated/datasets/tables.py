@@ -76,7 +76,7 @@ class OpenTable:
         return [part.part.format + part.part.packed for part in self._parts]
 
     def shown(self, part: int) -> str:
-        """The name of a part for people."""
+        """Return the name of a part for people."""
         return str(self._parts[part].part.path)
 
     def load(self, db: duckdb.DuckDBPyConnection, folder: Path, *, rows_max: int) -> None:
@@ -247,7 +247,7 @@ def columns_of(table: OpenTable) -> dict[str, Any]:
 
 
 def open_duckdb(folder: Path, memory_mb: int) -> duckdb.DuckDBPyConnection:
-    """An engine that keeps within `memory_mb`, spills into `folder` and loads no extension."""
+    """Return an engine that keeps within `memory_mb`, spills into `folder` and loads no extension."""
     return duckdb.connect(
         config={
             # Few: the service keeps the other cores. Rows are numbered in the file's order, however many there are.
@@ -261,7 +261,7 @@ def open_duckdb(folder: Path, memory_mb: int) -> duckdb.DuckDBPyConnection:
 
 
 def read_csv(path: Path, names: Sequence[str], delimiter: str, *, has_header: bool) -> str:
-    """The table function for a file of texts in which nothing is quoted, with columns of these names."""
+    """Return the table function for a file of texts in which nothing is quoted, with columns of these names."""
     types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
     filled = ", ".join(literal(name) for name in names)
     return (
@@ -273,7 +273,7 @@ def read_csv(path: Path, names: Sequence[str], delimiter: str, *, has_header: bo
 
 
 def first_lines(text: str) -> str:
-    """What an engine says, short."""
+    """Return what an engine says, short."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[:3])[:400]
 
@@ -288,5 +288,5 @@ def literal(text: str) -> str:
 
 
 def _escaped(path: Path) -> str:
-    """The path as a pattern that fits it alone."""
+    """Return the path as a pattern that fits it alone."""
     return "".join(f"[{each}]" if each in "[*?" else each for each in str(path))

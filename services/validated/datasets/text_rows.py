@@ -104,7 +104,7 @@ class TextRows(abc.ABC):
         """Batches of rows, each with the columns of the dataset in their order."""
 
     def _locate_bad_bytes(self) -> RefusedError:
-        """The refusal of a file that is not of its encoding."""
+        """Return the refusal of a file that is not of its encoding."""
         setting = f"{self._dataset.setting}.encoding"
         advice = f'is not {self._encoding}; save the file as UTF-8, or set {setting} (such as "cp1252")'
         with self._open("surrogateescape") as text:

@@ -32,8 +32,8 @@ def is_same_without_case(one: str, other: str) -> bool:
 
 
 def difference(written: str, right: str) -> str:
-    """The first code points in which `written` differs from `right`, where both look the same, to be said after them;
-    empty where they do not.
+    """Return the first code points in which `written` differs from `right`, where both look the same, to be said after
+    them; empty where they do not.
     """
     if written == right or name_key(written) != name_key(right):
         return ""

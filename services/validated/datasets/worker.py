@@ -105,7 +105,7 @@ class Candidates(NamedTuple):
 
     @staticmethod
     def of(workers: Sequence[Found]) -> Candidates:
-        """These."""
+        """Return the distinct ones among these as candidates."""
         distinct = list({found.worker.worker_id: found for found in workers}.values())
         return Candidates(
             [found.worker.worker_id for found in distinct],
@@ -131,7 +131,8 @@ class Draw(NamedTuple):
 
 
 def place_in_draw(seed: str, worker_id: str) -> bytes:
-    """What those of a draw are sorted by where they come in no order: the same on each machine, and nobody's favour."""
+    """Return what those of a draw are sorted by where they come in no order: the same on each machine, and nobody's
+    favour."""
     return hashlib.blake2b(f"{seed}\0{worker_id}".encode(), digest_size=16).digest()
 
 
@@ -176,10 +177,10 @@ class WorkerLookup(Protocol):
     """A roster that can be asked."""
 
     async def look_up(self, question: Question) -> Answer:
-        """Raises RosterUnavailable where the roster cannot be read now."""
+        """Raise RosterUnavailable where the roster cannot be read now."""
 
     async def draw(self, draw: Draw, qualifies: Callable[[Found], bool]) -> Drawn:
-        """A sample of those whom `qualifies` accepts, bounded in count. Raises as `look_up` does."""
+        """Return a sample of those whom `qualifies` accepts, bounded in count. Raises as `look_up` does."""
 
 
 class RosterUnavailable(Exception):  # noqa: N818  the reason's own name

@@ -34,20 +34,21 @@ def fitting(candidates: Iterable[Facts], bytes_max: int) -> list[Facts]:
 
 
 def candidates_json(candidates: Iterable[Facts]) -> str:
-    """The candidates as canonical JSON; empty where there are none."""
+    """Return the candidates as canonical JSON; empty where there are none."""
     # One by one: whether a text is too deep is looked at in long ones alone, which takes as long as all of this.
     texts = [print_canonical(facts) for facts in candidates]
     return f"[{','.join(texts)}]" if texts else ""
 
 
 def worker_list(items: dict[str, JsonValue], needed: int) -> str:
-    """The schema (2020-12, canonical JSON) of `{"workers": […]}` with `needed` elements; `items` says of which sort."""
+    """Return the schema (2020-12, canonical JSON) of `{"workers": […]}` with `needed` elements; `items` says of which
+    sort."""
     workers: dict[str, JsonValue] = {"type": "array", **items, "minItems": needed, "maxItems": needed}
     return print_canonical(exact_object({"workers": workers}, ("workers",)))
 
 
 def exact_object(properties: dict[str, JsonValue], required: Sequence[str]) -> dict[str, JsonValue]:
-    """The schema of an object with no other properties than these."""
+    """Return the schema of an object with no other properties than these."""
     return {
         "type": "object",
         "properties": properties,
@@ -57,7 +58,8 @@ def exact_object(properties: dict[str, JsonValue], required: Sequence[str]) -> d
 
 
 def choice(candidates: Sequence[Facts], named: int, needed: int) -> dict[str, JsonValue]:
-    """What `worker_list` takes: `needed` of `candidates`, of whom the first `named` are those whom the prompt names.
+    """Return what `worker_list` takes: `needed` of `candidates`, of whom the first `named` are those whom the prompt
+    names.
 
     In slots nobody can be chosen twice, and no two who are named exclude each other. They need twice as many candidates
     as slots: a slot of one is no choice. Nothing but id and name may be said: what fits is right.

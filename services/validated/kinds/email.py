@@ -55,7 +55,7 @@ class EmailValidator:
 
     @staticmethod
     def read_spec(message: EmailSpec) -> Spec:
-        """The spec, where it can be used. Raises Fault (BAD_REQUEST)."""
+        """Return the spec, where it can be used. Raises Fault (BAD_REQUEST)."""
         return usable("email", message, _violations(message))
 
     async def brief(self, spec: Spec, task: Task) -> Brief:
@@ -122,11 +122,11 @@ class _Part:
         return (text for search in self._searches for text in search.candidates)
 
     def name_keys(self) -> Iterable[str]:
-        """The keys of every run of words that may be a name."""
+        """Return the keys of every run of words that may be a name."""
         return (key for names in self.names for key in names.name_keys())
 
     def ids_of(self, answer: Answer, own_ids: frozenset[str]) -> tuple[dict[str, None], dict[str, None]]:
-        """The ids of the roster that stand here, and what is written like one and is none."""
+        """Return the ids of the roster that stand here, and what is written like one and is none."""
         known = dict.fromkeys(text for text in self.ids() if text in answer.found)
         made_up = dict.fromkeys(
             text for search in self._searches for text in search.phantoms(answer.found.keys(), own_ids)
@@ -208,7 +208,7 @@ def _judge_recipient(to: str, terms: EmailSpec, answer: Answer, findings: Findin
 
 
 def _limits(terms: EmailSpec) -> dict[str, int]:
-    """The longest texts, in code points."""
+    """Return the longest texts, in code points."""
     return {"subject": terms.subject_chars_max or SUBJECT_CHARS, "body": terms.body_chars_max or BODY_CHARS}
 
 

@@ -34,9 +34,9 @@ class Facts:
         self._kept: dict[str, tuple[Worker, str | None]] = {}
 
     def of(self, worker: Worker) -> dict[str, JsonValue] | None:
-        """The facts of `worker`; a fact that holds a phone number is left out. None where the name holds one, or the id
-        is one: then nothing can be said of him. None also where no artifact can name him, since id or name is empty or
-        longer than any file of a roster may have it.
+        """Return the facts of `worker`; a fact that holds a phone number is left out. None where the name holds one, or
+        the id is one: then nothing can be said of him. None also where no artifact can name him, since id or name is
+        empty or longer than any file of a roster may have it.
         """
         if not (0 < len(worker.worker_id) <= _PAIR_CHARS_MAX and 0 < len(worker.name) <= _PAIR_CHARS_MAX):
             return None
@@ -69,7 +69,8 @@ class Facts:
         return self._is_private("", text)
 
     def text_of(self, worker: Worker) -> str | None:
-        """The facts as canonical JSON; None as in `of`. Remembered: who was suggested lately is likely to be again."""
+        """Return the facts as canonical JSON; None as in `of`. Remembered: who was suggested lately is likely to be
+        again."""
         kept = self._kept.get(worker.worker_id)
         if kept is None or kept[0] is not worker:
             facts = self.of(worker)
@@ -83,7 +84,7 @@ class Facts:
 
 
 def _own(worker: Worker) -> str:
-    """The last digits of the worker's own number."""
+    """Return the last digits of the worker's own number."""
     return _digits(worker.phone)[-_DIGITS_MIN:]
 
 
@@ -101,7 +102,7 @@ def _holds_number(text: str, region: str) -> bool:
 
 
 def _digits(text: str) -> str:
-    """The digits of `text`, those of other scripts, and those that are raised or circled, as ASCII has them."""
+    """Return the digits of `text`, those of other scripts, and those that are raised or circled, as ASCII has them."""
     if text.isascii():
         return text.encode().translate(None, _NO_ASCII_DIGITS).decode()
     return "".join([str(int(each)) for each in _DIGIT.findall(unicodedata.normalize("NFKC", text))])

@@ -58,7 +58,7 @@ class FillValidator:
 
     @staticmethod
     def read_spec(message: FillSpec) -> Spec:
-        """The spec, where it can be used. Raises Fault (BAD_REQUEST)."""
+        """Return the spec, where it can be used. Raises Fault (BAD_REQUEST)."""
         return usable("fill", message, _violations(message))
 
     async def brief(self, spec: Spec, task: Task) -> Brief:
@@ -118,7 +118,7 @@ class FillValidator:
         return Ground(judgement.grounded if elements else None, answer.version)
 
     async def _shortage(self, terms: FillTerms, draw: Draw, drawn: Drawn, count: int) -> Sequence[Finding]:
-        """What is said where only `count` qualify."""
+        """Return what is said where only `count` qualify."""
         shortage = Shortage(terms)
         await asyncio.to_thread(shortage.add, drawn.others)
         if terms.places:
@@ -145,7 +145,7 @@ def _draw(terms: FillTerms, task: Task, mentions: Mentions, wanted: int) -> Draw
 
 
 def _words(terms: FillTerms) -> str:
-    """The form of an artifact and what is demanded of each worker."""
+    """Return the form of an artifact and what is demanded of each worker."""
     one = terms.count == 1
     places = "; ".join(map(str, terms.places[:_PLACES_SAID_MAX]))
     more = "; …" if len(terms.places) > _PLACES_SAID_MAX else ""
@@ -168,7 +168,8 @@ def _words(terms: FillTerms) -> str:
 
 
 def _words_of_strangers(words: Sequence[str]) -> str:
-    """What is said of those whom the prompt names and who do not qualify, in its own words: why not is not said."""
+    """Return what is said of those whom the prompt names and who do not qualify, in its own words: why not is not
+    said."""
     return "".join(f' "{quoted(each)}" does not qualify: do not name them.' for each in words[:_STRANGERS_MAX])
 
 

@@ -141,7 +141,7 @@ class FillJudgement:
             findings.add(breach.code, f"{at}/worker_id", breach.message, unrestricted.message)
 
     def _want(self, wanted: Wanted) -> None:
-        """The finding that comes next is about somebody in whose place another may stand."""
+        """Note that the finding that comes next is about somebody in whose place another may stand."""
         if not self._findings.full:
             self.wanted[len(self._findings.kept)] = wanted
 
@@ -161,7 +161,7 @@ def _check_artifact(artifact: JsonValue, findings: Findings) -> None:
 
 
 def _read_entry(index: int, element: JsonValue, findings: Findings) -> _Entry | None:
-    """The element, where it has an id. What is wrong with its shape is added to `findings`."""
+    """Return the element, where it has an id. What is wrong with its shape is added to `findings`."""
     if not isinstance(element, dict):
         problem = f'must be an object with "worker_id" and "name", is {_described(element)}'
         findings.add("SHAPE", f"/workers/{index}", problem)

@@ -64,7 +64,7 @@ class FillTerms:
 
     @staticmethod
     def read(spec: FillSpec) -> FillTerms:
-        """The terms of `spec`."""
+        """Return the terms of `spec`."""
         start, end = read_instant(spec.shift_start), read_instant(spec.shift_end)
         far = spec.max_distance_km if spec.HasField("max_distance_km") else None
         places: list[Place] = []
@@ -94,7 +94,7 @@ class FillTerms:
         return tuple([fold(each) for each in self.certifications])
 
     def anywhere(self) -> FillTerms:
-        """The same terms without the places."""
+        """Return the same terms without the places."""
         return replace(self, places=(), _placed={})
 
     def has_role(self, worker: Worker) -> bool:
@@ -102,7 +102,7 @@ class FillTerms:
         return fold(worker.role) == self.folded_role
 
     def missing(self, worker: Worker) -> list[str]:
-        """The certifications that `worker` does not hold, as the spec spells them."""
+        """Return the certifications that `worker` does not hold, as the spec spells them."""
         held_by = {fold(each) for each in worker.certifications}
         return [each for each in self.certifications if fold(each) not in held_by]
 
@@ -212,7 +212,7 @@ def distance_km(one: tuple[float, float], other: tuple[float, float]) -> float:
 
 
 def read_instant(text: str) -> datetime | None:
-    """The instant that an RFC 3339 text with an offset names; None where the text is none."""
+    """Return the instant that an RFC 3339 text with an offset names; None where the text is none."""
     # fromisoformat takes more than RFC 3339: week dates, no seconds, a space for the T.
     if not text or not _INSTANT.fullmatch(text):
         return None

@@ -69,8 +69,8 @@ class JsonSchemaValidator:
 
     @staticmethod
     def read_spec(message: JsonSchemaSpec) -> Spec:
-        """The spec, where its text is JSON and may be a schema: whether it is one, shows when it is compiled. Raises
-        Fault (BAD_REQUEST).
+        """Return the spec, where its text is JSON and may be a schema: whether it is one, shows when it is compiled.
+        Raises Fault (BAD_REQUEST).
         """
         if not message.schema_json:
             raise bad_request(Violation(_FIELD, "a JSON Schema is required"))
@@ -141,7 +141,7 @@ class JsonSchemaValidator:
 
 
 def _no_schema(value: dict[str, JsonValue]) -> str:
-    """What `value` is, where it is something around a schema, or has no keyword and so would accept anything."""
+    """Return what `value` is, where it is something around a schema, or has no keyword and so would accept anything."""
     for names, inner, what in _WRAPPERS:
         if inner in value and value.keys() <= names and isinstance(value[inner], (dict, bool)):
             return f'this is {what}, not a JSON Schema; give what stands in its "{inner}"'
@@ -161,7 +161,7 @@ class _Process:
         self._in = self._out = -1
 
     def ask(self, request: bytes, timeout_s: float) -> dict[str, Any]:
-        """The answer to `request`. Raises TimeoutError, or EOFError where the process died of it."""
+        """Return the answer to `request`. Raises TimeoutError, or EOFError where the process died of it."""
         if self._process is None:
             self._start()
         ends_at = time.monotonic() + timeout_s

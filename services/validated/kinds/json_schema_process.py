@@ -58,7 +58,7 @@ class Schemas:
         self._kept: OrderedDict[str, Any] = OrderedDict()
 
     def compiled(self, schema: Any) -> Any:
-        """A validator. Raises ValueError where `schema` cannot be used; its text says why."""
+        """Return a validator. Raises ValueError where `schema` cannot be used; its text says why."""
         key = json.dumps(schema, sort_keys=True)
         validator = self._kept.pop(key, None)
         if validator is None:
@@ -98,7 +98,7 @@ def _compile(schema: Any) -> Any:
 
 
 def _beyond_regex(schema: Any, path: list[Any]) -> str:
-    """What a pattern that was refused has that no pattern may have; empty where it is something else."""
+    """Return what a pattern that was refused has that no pattern may have; empty where it is something else."""
     if "pattern" not in path[-1:] and "patternProperties" not in path[-2:-1]:
         return ""
     pattern: Any = path[-1]
@@ -119,7 +119,7 @@ def _beyond_regex(schema: Any, path: list[Any]) -> str:
 
 
 def check(schemas: Schemas, request: dict[str, Any]) -> dict[str, Any]:
-    """The answer to one request."""
+    """Return the answer to one request."""
     try:
         validator = schemas.compiled(request["spec"]["schema"])
     except ValueError as error:
@@ -149,7 +149,8 @@ def check(schemas: Schemas, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reasons(error: Any, depth: int) -> Iterator[tuple[Any, str]]:
-    """What is wrong where `error` says it: of alternatives that all fail, what is wrong with the one that fits best."""
+    """Yield what is wrong where `error` says it: of alternatives that all fail, what is wrong with the one that fits
+    best."""
     branches = [branch for branch in getattr(error.kind, "context", None) or () if branch]
     if not branches or depth == _BRANCH_DEPTH_MAX:
         yield error, _problem_of(error)
@@ -170,7 +171,7 @@ def _reasons(error: Any, depth: int) -> Iterator[tuple[Any, str]]:
 
 
 def _types_at(branch: list[Any], depth_of_value: int, depth: int = 0) -> list[str]:
-    """The types that a branch asks of the value itself, where it is of another."""
+    """Return the types that a branch asks of the value itself, where it is of another."""
     for error in branch:
         if len(error.instance_path) != depth_of_value:
             continue

@@ -93,7 +93,7 @@ class Mentions:
 
 
 async def search(prompt: str) -> Mentions:
-    """The search of `prompt`, off the loop where it is long. It ends soon after the call that awaits it has."""
+    """Return the search of `prompt`, off the loop where it is long. It ends soon after the call that awaits it has."""
     if len(prompt) <= _INLINE_CHARS_MAX:
         return Mentions(prompt)
     stop = threading.Event()

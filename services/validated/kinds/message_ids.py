@@ -112,7 +112,7 @@ def _forms(text: str) -> Collection[str]:
 
 
 def _shape(text: str) -> str:
-    """The text with each letter as A and each digit as 9: what the ids of one roster have in common."""
+    """Return the text with each letter as A and each digit as 9: what the ids of one roster have in common."""
     return "".join("9" if each.isdigit() else "A" if each.isalpha() else each for each in text)
 
 

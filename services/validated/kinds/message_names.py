@@ -80,7 +80,7 @@ class Bounds:
         return True
 
     def end_view(self) -> None:
-        """The next view begins."""
+        """End this view: the next one begins."""
         self._taken = dict.fromkeys(self._taken, _PLACES_MAX)
 
 
@@ -95,7 +95,7 @@ class NameSearch:
         self._runs = list(self._find(bounds))
 
     def name_keys(self) -> Iterator[str]:
-        """The keys of all runs."""
+        """Return the keys of all runs."""
         return (run.key for run in self._runs)
 
     def named(self, bearers: Mapping[str, Sequence[Worker]]) -> dict[str, str]:

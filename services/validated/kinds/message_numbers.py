@@ -54,7 +54,7 @@ class NumberSearch:
         self._ends = {digits[-_DIGITS_MIN:] for digits in self._own}
 
     def foreign(self, view: str) -> list[str]:
-        """The numbers of `view` that are nobody's who may be named, as they stand; distinct."""
+        """Return the numbers of `view` that are nobody's who may be named, as they stand; distinct."""
         found: dict[str, None] = {}
         masked = self._masked(view)
         for match in _RUN.finditer(masked):
@@ -84,7 +84,8 @@ class NumberSearch:
         return " | " if good else text
 
     def _strange(self, run: str) -> list[str]:
-        """What is left of `run` without the numbers that may be named, where that is long enough to be a number."""
+        """Return what is left of `run` without the numbers that may be named, where that is long enough to be a
+        number."""
         groups = list(_GROUP.finditer(run))
         free: list[tuple[int, int]] = []
         at = begin = 0

@@ -36,8 +36,8 @@ _NO_CASED_PART: Final = regex.compile(r"[^\p{L}\p{N}]|[\u02bb\u02bc]")
 
 
 def views(text: str) -> list[str]:
-    """The text as it stands, and as it is shown where its markup is; distinct. Compatible forms of letters and digits
-    are the plain ones, nothing is invisible, and lines end with a line feed.
+    """Return the text as it stands, and as it is shown where its markup is; distinct. Compatible forms of letters and
+    digits are the plain ones, nothing is invisible, and lines end with a line feed.
     """
     text = unescaped(text)
     made = dict.fromkeys((_plain(text),))
@@ -49,7 +49,7 @@ def views(text: str) -> list[str]:
 
 
 def unescaped(text: str) -> str:
-    """The text without HTML's entities, also where they were made twice."""
+    """Return the text without HTML's entities, also where they were made twice."""
     for _ in range(3):
         before, text = text, html.unescape(text)
         if text == before:
@@ -89,7 +89,7 @@ class Word(NamedTuple):
 
 
 def words(view: str) -> list[Word]:
-    """The words of a view."""
+    """Return the words of a view."""
     return list(_words(view))
 
 

@@ -62,7 +62,7 @@ class Shortage:
         self._holders += len(shut_out) + sum(self._terms.has_role(found.worker) for found in others)
 
     def findings(self, count: int) -> list[Finding]:
-        """What is said where `count` qualify."""
+        """Return what is said where `count` qualify."""
         there = self._there + count
         findings = [Finding("COUNT", _PATH, shortage_text(self._terms, count, nobody_there=not there))]
         role = quoted(self._terms.role)

@@ -44,8 +44,8 @@ class Spec:
 
 
 def read_spec(request: BriefRequest | ValidateRequest, kinds: Mapping[str, Any]) -> Spec:
-    """The spec that `request` holds. `kinds` are those of the deployment, by name: a kind whose name is a member of
-    ``oneof spec`` has ``read_spec``, which takes the member's message.
+    """Return the spec that `request` holds. `kinds` are those of the deployment, by name: a kind whose name is a member
+    of ``oneof spec`` has ``read_spec``, which takes the member's message.
 
     Raises Fault: UNKNOWN_KIND (the violation on `kind` lists what is known), KIND_SPEC_MISMATCH, or BAD_REQUEST with a
     violation for every field that cannot be used.
@@ -73,14 +73,15 @@ def read_spec(request: BriefRequest | ValidateRequest, kinds: Mapping[str, Any])
 
 
 def usable(kind: str, message: Any, violations: Sequence[Violation]) -> Spec:
-    """The spec of a kind's own member of ``oneof spec``. Raises Fault (BAD_REQUEST) with all that is wrong with it."""
+    """Return the spec of a kind's own member of ``oneof spec``. Raises Fault (BAD_REQUEST) with all that is wrong with
+    it."""
     if violations:
         raise bad_request(*violations)
     return Spec(kind, message)
 
 
 def parsed(field: str, text: str) -> JsonValue:
-    """The JSON of a request's `field`. Raises Fault (BAD_REQUEST)."""
+    """Return the JSON of a request's `field`. Raises Fault (BAD_REQUEST)."""
     try:
         # One level less than the limit: a session's row embeds the value in the spec object.
         return parse_json(text, depth_max=99)

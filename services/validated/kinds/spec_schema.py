@@ -23,8 +23,8 @@ _TYPES: Final = {
 
 
 def schema_of_message(message: type[Message], required: Collection[str] = ()) -> str:
-    """The schema (2020-12, canonical JSON) of a message's ProtoJSON with proto field names. Proto knows no `required`:
-    the kind names those fields that its rules do not let be empty.
+    """Return the schema (2020-12, canonical JSON) of a message's ProtoJSON with proto field names. Proto knows no
+    `required`: the kind names those fields that its rules do not let be empty.
     """
     return print_canonical({"$schema": _DIALECT, **_object(message.DESCRIPTOR, required)})
 

@@ -106,7 +106,7 @@ class _Search:
         self._given: set[str] = set()
 
     def nearest(self, wanted: Wanted) -> list[_Near]:
-        """The nearest to `wanted` of those who qualify, at most five; fewer where the time is up."""
+        """Return the nearest to `wanted` of those who qualify, at most five; fewer where the time is up."""
         count = len(self._candidates.worker_ids)
         nearest = self._pick(wanted, min(_FIRST, count))
         if nearest is None:
@@ -119,7 +119,8 @@ class _Search:
         return Suggestion(near[1], near[2].name, self._facts.text_of(near[2]) or "")
 
     def shortage(self) -> str:
-        """That fewer qualify than are asked for; empty where they do not, or where it is not known in time."""
+        """Return the words that fewer qualify than are asked for; empty where they do not, or where it is not known in
+        time."""
         worker_ids, _, found_at, is_whole = self._candidates
         if not is_whole:
             return ""

@@ -41,7 +41,7 @@ class Callers:
         now_s: Callable[[], float] = time.time,
         budgets: Budgets | None = None,
     ) -> None:
-        """Raises OSError or ValueError where the file, or a file that it names, cannot be used."""
+        """Raise OSError or ValueError where the file, or a file that it names, cannot be used."""
         self._service = service
         self._table = table
         self._now_s = now_s
@@ -73,7 +73,7 @@ class Callers:
         return frozenset(self._directory.callers)
 
     def guard(self, method: str, handler: Any, refuse: Refuse) -> Any:
-        """The handler of a method of health or reflection, for those who may ask it."""
+        """Return the handler of a method of health or reflection, for those who may ask it."""
         is_open = self._table.health if method.startswith("/grpc.health.") else self._table.reflection
         if is_open == "open":
             return handler

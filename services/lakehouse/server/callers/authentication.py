@@ -67,7 +67,7 @@ class Directory:
                 self._by_token[self._keyed(digest)] = (digest, caller)
 
     def by_authorization(self, value: str) -> Caller:
-        """The caller of an `authorization` value. Raises UnknownCredential."""
+        """Return the caller of an `authorization` value. Raises UnknownCredential."""
         if len(value) > TOKEN_CHARS_MAX + len(_BEARER):
             raise UnknownCredential("token too long")
         # Before anything else: nearly every call has a token that was seen before.
@@ -91,7 +91,7 @@ class Directory:
         return entry[0]
 
     def by_certificate(self, context: AuthContext) -> Caller:
-        """The caller of a connection's client certificate, which the handshake has verified. Raises
+        """Return the caller of a connection's client certificate, which the handshake has verified. Raises
         UnknownCredential: without a certificate, and where its names are nobody's or those of several callers."""
         pem = next(iter(context.get("x509_pem_cert", ())), b"")
         if not pem:

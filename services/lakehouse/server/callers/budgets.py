@@ -61,7 +61,8 @@ class Reservation:
         self._ended = False
 
     def charge(self, tokens: int, nano_usd: int | None) -> None:
-        """A model call has used this; `nano_usd` is None where its price is not known, and nothing is charged then."""
+        """Charge what a model call has used; `nano_usd` is None where its price is not known, and nothing is charged
+        then."""
         account = self._budgets.today(self._account)
         if nano_usd is None and tokens and self._policy.nano_usd_per_day is not None:
             self._budgets.unpriced += 1
@@ -75,7 +76,7 @@ class Reservation:
         return _reached(spent.tokens, policy.tokens_per_day) or _reached(spent.nano_usd, policy.nano_usd_per_day)
 
     def end(self) -> None:
-        """The session is over; call it however it ended. What it still held is free."""
+        """End the session's hold; call it however the session ended. What it still held is free."""
         if not self._ended:
             self._ended = True
             self._hold(_NOTHING)
@@ -145,14 +146,14 @@ class Budgets:
         return 0 if account is None else account.in_flight
 
     def today(self, account: _Account) -> _Account:
-        """The account, emptied where its day is over. A clock that is set back empties nothing."""
+        """Return the account, emptied where its day is over. A clock that is set back empties nothing."""
         day = self._day()
         if day > account.day:
             account.day, account.spent = day, _NOTHING
         return account
 
     def _hold(self, account: _Account, policy: Policy) -> Spent:
-        """What a session would hold. Raises Fault where the day has no room for it."""
+        """Return what a session would hold. Raises Fault where the day has no room for it."""
         hold = Spent(
             policy.session_tokens_reserved if policy.tokens_per_day is not None else 0,
             policy.session_nano_usd_reserved if policy.nano_usd_per_day is not None else 0,

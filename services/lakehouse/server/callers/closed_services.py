@@ -18,7 +18,7 @@ class Refuse(Protocol):
 
 
 def known_alone(handler: Any, check: Callable[[Any], Awaitable[None]]) -> Any:
-    """The handler behind `check`, which ends the call of whoever is not known.
+    """Return the handler behind `check`, which ends the call of whoever is not known.
 
     Raises TypeError for a shape that neither of the two services has.
     """

@@ -29,7 +29,7 @@ class CallerCounts(Collector):
         self.file_is_broken = False
 
     def keep(self, callers: Collection[str]) -> None:
-        """These are listed now."""
+        """Keep what is listed now."""
         self._listed = callers
 
     def called(self, caller: str) -> None:

@@ -28,7 +28,7 @@ _LIMIT_MAX: Final = 2**53
 
 
 def is_caller_name(text: str) -> bool:
-    """True for 1 to 64 characters of `[A-Za-z0-9._-]`, the first a letter or a digit."""
+    """Return True for 1 to 64 characters of `[A-Za-z0-9._-]`, the first a letter or a digit."""
     return _NAME.fullmatch(text) is not None
 
 
@@ -192,7 +192,7 @@ class CallersFile(Table):
         return self
 
     def _shared(self) -> Iterator[str]:
-        """A problem for each way of being known that two callers have. What a token's is, is not repeated."""
+        """Yield a problem for each way of being known that two callers have. What a token's is, is not repeated."""
         known: dict[object, str] = {}
         for name, caller in self.callers.items():
             ways: list[tuple[str, object]] = [("certificate name", each) for each in caller.certificates]
@@ -204,7 +204,7 @@ class CallersFile(Table):
                     yield f"callers.{name} and callers.{other} have the same {way[0]}"
 
     def policy_of(self, caller: str) -> Policy:
-        """What this caller may."""
+        """Return what this caller may."""
         table = self.callers[caller]
         grants = [table, *(self.groups[group] for group in table.groups)]
         reserved = {
@@ -233,12 +233,12 @@ def _least_grounding(values: Sequence[GroundingMax | None]) -> GroundingMax | No
 
 
 def _least(values: Sequence[int | None]) -> int | None:
-    """The caller's own, which stands first, else the least of its groups'."""
+    """Return the caller's own, which stands first, else the least of its groups'."""
     return values[0] if values[0] is not None else min((value for value in values if value is not None), default=None)
 
 
 def read_callers_file(file: Path) -> CallersFile:
-    """The file. Raises ValueError with all that is wrong with it, and OSError."""
+    """Return the file. Raises ValueError with all that is wrong with it, and OSError."""
     with file.open("rb") as opened:
         data = opened.read(FILE_BYTES_MAX + 1)
     if len(data) > FILE_BYTES_MAX:

@@ -47,7 +47,7 @@ def looks_like_jwt(token: str) -> bool:
 
 
 def verify(token: str, sources: Mapping[str, KeySource]) -> Verified:
-    """`sources` by the claim `iss`. Raises UnknownCredential."""
+    """Return `sources` by the claim `iss`. Raises UnknownCredential."""
     try:
         return _verify(token, sources)
     except UnknownCredential:
@@ -108,5 +108,5 @@ def _subject(claims: Mapping[str, Any], claim: str) -> str:
 
 
 def by_issuer(sources: Sequence[KeySource]) -> dict[str, KeySource]:
-    """Sources by the claim that their tokens bear."""
+    """Return sources by the claim that their tokens bear."""
     return {source.table.issuer: source for source in sources}

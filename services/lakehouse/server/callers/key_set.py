@@ -35,7 +35,7 @@ class KeySet:
             self._named[algorithm, key_id] = key
 
     def find(self, algorithm: str, key_id: str | None) -> PublicKey | None:
-        """The key that a token names. One that names none is verified by the only key of its algorithm."""
+        """Return the key that a token names. One that names none is verified by the only key of its algorithm."""
         if key_id is not None:
             return self._named.get((algorithm, key_id))
         keys = self._all.get(algorithm, [])
@@ -43,7 +43,7 @@ class KeySet:
 
 
 def read_key_set(data: bytes, algorithms: Iterable[str]) -> KeySet:
-    """The keys for these algorithms; whatever else a set holds is passed over.
+    """Return the keys for these algorithms; whatever else a set holds is passed over.
 
     Raises ValueError where it is no key set, where it has no such key, or holds a private one.
     """

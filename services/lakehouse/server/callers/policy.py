@@ -37,7 +37,7 @@ class ModelPattern:
 
     @classmethod
     def parse(cls, text: str) -> ModelPattern:
-        """Raises ValueError where the text is no pattern."""
+        """Raise ValueError where the text is no pattern."""
         provider, slash, model = text.partition("/")
         if text == ANY:
             provider, slash, model = ANY, "/", ANY
@@ -116,6 +116,6 @@ def not_allowed(denied: str) -> Fault:
 
 
 def check_kind(caller: Caller | None, kind: str) -> None:
-    """Raises Fault where the caller may not ask for this kind. None: callers are off."""
+    """Raise Fault where the caller may not ask for this kind. None: callers are off."""
     if caller is not None and not caller.may_ask_kind(kind):
         raise not_allowed("kind")

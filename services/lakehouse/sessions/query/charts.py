@@ -39,7 +39,7 @@ class Series:
 
 
 def stacked_bars(title: str, labels: Sequence[str], series: Sequence[Series], *, show: Format) -> str:
-    """A bar a label, the series on top of each other, the first one lowest."""
+    """Return a bar a label, the series on top of each other, the first one lowest."""
     top = _axis_top(max((sum(part.values[i] or 0 for part in series) for i in range(len(labels))), default=0))
     frame = _Frame(len(labels), top)
     marks: list[str] = []
@@ -59,7 +59,7 @@ def stacked_bars(title: str, labels: Sequence[str], series: Sequence[Series], *,
 
 
 def rate_lines(title: str, labels: Sequence[str], series: Sequence[Series], *, show: Format) -> str:
-    """A line a series of rates (0 to 1) over the labels, broken where there is no value."""
+    """Return a line a series of rates (0 to 1) over the labels, broken where there is no value."""
     highest = max((value for part in series for value in part.values if value is not None), default=0)
     frame = _Frame(len(labels), next(top for top in _RATE_TOPS if top >= highest))
     radius = 3 if len(labels) <= _LARGE_DOTS_MAX else 1.7
@@ -78,7 +78,7 @@ def rate_lines(title: str, labels: Sequence[str], series: Sequence[Series], *, s
 
 
 def ranked_bars(title: str, rows: Sequence[tuple[str, float]], *, colour: str, show: Format) -> str:
-    """A horizontal bar a row, its name above it and its value at its end. ``colour``: a class of the page."""
+    """Return a horizontal bar a row, its name above it and its value at its end. ``colour``: a class of the page."""
     top = max((value for _, value in rows), default=0) or 1
     height = max(1, len(rows)) * _BAR_HEIGHT * 1.6
     out = [f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">']
@@ -95,7 +95,7 @@ def ranked_bars(title: str, rows: Sequence[tuple[str, float]], *, colour: str, s
 
 
 def legend(names: Sequence[str], colours: str) -> str:
-    """The series' names beside their colours, in order; ``colours``: ``s`` or ``l``."""
+    """Return the series' names beside their colours, in order; ``colours``: ``s`` or ``l``."""
     entries = "".join(f'<li><i class="{colours}{number}"></i>{escape(name)}</li>' for number, name in enumerate(names))
     return f'<ul class="legend">{entries}</ul>'
 
@@ -141,7 +141,7 @@ def _chart(title: str, frame: _Frame, labels: Sequence[str], marks: list[str], s
 
 
 def _runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
-    """The stretches of values without a gap, as (place, value); those of one value are only a dot."""
+    """Return the stretches of values without a gap, as (place, value); those of one value are only a dot."""
     runs: list[list[tuple[int, float]]] = [[]]
     for place, value in enumerate(values):
         if value is None:
@@ -152,7 +152,7 @@ def _runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
 
 
 def _axis_top(highest: float) -> float:
-    """A round number at or above ``highest`` whose quarters are round, too."""
+    """Return a round number at or above ``highest`` whose quarters are round, too."""
     if highest <= 4:
         return 4.0
     unit = 10.0 ** floor(log10(highest))

@@ -49,7 +49,7 @@ class LogFollower:
             self._fd = -1
 
     def poll(self) -> Iterator[bytes]:
-        """Yields the new lines, without LF and without blank ones; the last line of a file that was rotated away even
+        """Yield the new lines, without LF and without blank ones; the last line of a file that was rotated away even
         if it is torn. Raises OSError where the log cannot be opened; a path without a file is waited for."""
         while True:
             if self._fd < 0 and not self._open():

@@ -49,7 +49,7 @@ class SessionFilter:
     until: datetime | None = None
 
     def where(self) -> tuple[str, list[object]]:
-        """SQL after WHERE over ``facts`` or ``sessions``, and its parameters."""
+        """Return SQL after WHERE over ``facts`` or ``sessions``, and its parameters."""
         conditions: list[str] = ["true"]
         parameters: list[object] = []
         for condition, value in (
@@ -66,7 +66,7 @@ class SessionFilter:
         return " AND ".join(conditions), parameters
 
     def fits(self, row: dict[str, Any], moment: datetime | None) -> bool:
-        """What ``where`` says, of a row and its timestamp."""
+        """Return what ``where`` says, of a row and its timestamp."""
         return (
             all(
                 value is None or row.get(key) == value
@@ -109,7 +109,7 @@ class SessionSummary:
 def list_sessions(
     reader: SessionReader, wanted: SessionFilter, *, limit: int, progress: Progress | None = None
 ) -> list[SessionSummary]:
-    """The newest ``limit`` sessions that fit, newest first. Raises QueryRefusedError, OSError.
+    """Return the newest ``limit`` sessions that fit, newest first. Raises QueryRefusedError, OSError.
 
     Files are read from the newest row backwards, until none can hold a newer one than those found. Rows stand in the
     order in which they were appended, and a sweep appends rows of earlier ends: plain files are read on for
@@ -157,7 +157,7 @@ def _age(session: SessionSummary) -> tuple[str, str]:
 
 
 def _add_compressed(reader: SessionReader, segment: Segment, newest: _Newest, progress: Progress | None) -> None:
-    """Adds all of a segment, or nothing where it is damaged: what is compressed can be read from its front alone."""
+    """Add all of a segment, or nothing where it is damaged: what is compressed can be read from its front alone."""
     before = newest.found
     try:
         for line in read_lines(segment, progress):
@@ -197,7 +197,7 @@ class _Newest:
         return moment < since or (len(self._heap) >= self._limit and moment < self._heap[0][0][0])
 
     def add(self, line: bytes) -> bool:
-        """Takes a line. False for one that can be no row but one that is older than all that is wanted."""
+        """Take a line. False for one that can be no row but one that is older than all that is wanted."""
         head = _HEAD.match(line)
         if head is not None and (head[1] < self._since or head[1] < self._oldest):
             return False
@@ -275,8 +275,8 @@ def find_rows(reader: SessionReader, identifier: str, progress: Progress | None 
 
 
 def _escapes(identifier: str) -> list[re.Pattern[bytes]]:
-    """What stands in every line that has this id, or one of the names under which ids stand, in another spelling: one
-    of these."""
+    """Return what stands in every line that has this id, or one of the names under which ids stand, in another
+    spelling: one of these."""
     if not (identifier.isascii() and identifier.isprintable()):
         return [_ESCAPE, _SOLIDUS_ESCAPE]
     return [_ASCII_ESCAPE, _SOLIDUS_ESCAPE] if "/" in identifier else [_ASCII_ESCAPE]

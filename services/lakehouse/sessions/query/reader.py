@@ -42,7 +42,7 @@ class SessionReader:
     """
 
     def __init__(self, log_path: str | os.PathLike[str], *, progress: QueryProgress | None = None) -> None:
-        """Raises SessionLogUnavailableError."""
+        """Raise SessionLogUnavailableError."""
         self.snapshot: Snapshot = open_snapshot(log_path)
         self._progress = progress
         self._folder = tempfile.mkdtemp(prefix="lakehouse-sessions-")
@@ -119,7 +119,7 @@ class SessionReader:
     def _run(
         self, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object]
     ) -> duckdb.DuckDBPyConnection:
-        """Runs the query in a thread of its own: DuckDB does not see a Ctrl-C in the one that waits for it."""
+        """Run the query in a thread of its own: DuckDB does not see a Ctrl-C in the one that waits for it."""
         outcome: Future[duckdb.DuckDBPyConnection] = Future()
 
         def execute() -> None:
@@ -168,7 +168,7 @@ class SessionReader:
         return [source_of(segment, Path(self._folder), advance) for segment in self.snapshot.segments]
 
     def _leave_out_damaged(self) -> bool:
-        """Drops compressed files that do not decompress to their end; True when there were some."""
+        """Drop compressed files that do not decompress to their end; True when there were some."""
         damage = {segment: reason for segment in self.snapshot.segments if (reason := _damage(segment))}
         if damage and self._connection is not None:
             self._connection.close()
@@ -177,11 +177,11 @@ class SessionReader:
         return bool(damage)
 
     def notice(self, text: str) -> None:
-        """Adds a warning: of something that an answer does not say."""
+        """Add a warning: of something that an answer does not say."""
         self.snapshot = replace(self.snapshot, notices=(*self.snapshot.notices, text))
 
     def leave_out(self, damage: dict[Segment, str]) -> None:
-        """Closes damaged segments, each with its reason, and warns of them."""
+        """Close damaged segments, each with its reason, and warn of them."""
         if not damage:
             return
         self.snapshot = replace(

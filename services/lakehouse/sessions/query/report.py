@@ -23,7 +23,7 @@ _HEADS: Final = (
 
 
 def render_report(stats: SessionStats, wanted: SessionFilter, *, source: str, made_at: datetime) -> str:
-    """The page. ``source`` names the log in it; ``made_at`` is aware. Every text from the log is escaped."""
+    """Return the page. ``source`` names the log in it; ``made_at`` is aware. Every text from the log is escaped."""
     periods = _periods(stats)
     body = [
         f"<header><h1>Sessions</h1><p>{escape(_subtitle(stats, wanted, source, made_at))}</p></header>",

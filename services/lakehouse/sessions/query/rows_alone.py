@@ -14,8 +14,8 @@ from lakehouse.sessions.store.segments import Segment
 
 
 def source_of(segment: Segment, folder: Path, progress: Progress | None = None) -> JsonSource:
-    """The segment's own file where every line of it is read alike, which takes one look at each line; else a copy of
-    its rows alone, in ``folder``.
+    """Return the segment's own file where every line of it is read alike, which takes one look at each line; else a
+    copy of its rows alone, in ``folder``.
 
     A damaged segment is its own file: who reads it will find the damage. Raises OSError.
     """

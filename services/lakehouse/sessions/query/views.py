@@ -120,7 +120,7 @@ class JsonSource:
 
 
 def connect(snapshot: Snapshot, sources: Sequence[JsonSource], *, spill_folder: str) -> duckdb.DuckDBPyConnection:
-    """A connection with the views over the snapshot's Parquet and ``sources``, which must stay as long.
+    """Return a connection with the views over the snapshot's Parquet and ``sources``, which must stay as long.
 
     Its queries read these files and nothing else: other files, settings and extensions are locked away.
     ``spill_folder``: where DuckDB may put what exceeds its memory, at most ``SPILL_BYTES_MAX``; need not exist.
@@ -156,8 +156,8 @@ def connect(snapshot: Snapshot, sources: Sequence[JsonSource], *, spill_folder: 
 
 
 def facts_from_lines(source: str, text: str) -> str:
-    """A query for the columns of ``facts`` and for ``line``, ``torn`` and ``reading``, from a query that has those
-    three and the valid JSON of a row, or NULL, in the column named by ``text``."""
+    """Return a query for the columns of ``facts`` and for ``line``, ``torn`` and ``reading``, from a query that has
+    those three and the valid JSON of a row, or NULL, in the column named by ``text``."""
     kinds = ", ".join(f'"{name}" {_READ_AS.get(name, kind)}' for name, kind in FACT_COLUMNS.items())
     columns = ", ".join(
         'try_cast(r."timestamp" AS TIMESTAMP) AS "timestamp"' if name == "timestamp" else f'r."{name}" AS "{name}"'
@@ -209,7 +209,7 @@ def _view_statements(snapshot: Snapshot, sources: Sequence[JsonSource]) -> Itera
 
 
 def stored_rows(files: Iterable[os.PathLike[str]]) -> str:
-    """A query for all columns of Parquet files of the archive, one at least; ``file`` is each row's file.
+    """Return a query for all columns of Parquet files of the archive, one at least; ``file`` is each row's file.
 
     The empty part gives files of before a key its column, and a struct of before a field the field: both as NULL."""
     return (
@@ -220,7 +220,7 @@ def stored_rows(files: Iterable[os.PathLike[str]]) -> str:
 
 
 def _json_sources(read: Sequence[JsonSource], wanted: dict[str, str]) -> dict[str, str]:
-    """A query for each compression in use, by the name of its view."""
+    """Return a query for each compression in use, by the name of its view."""
     columns = ", ".join(f"\"{name}\": '{_READ_AS.get(name, kind)}'" for name, kind in wanted.items())
     sources = {}
     for compression, word in _COMPRESSION_WORDS.items():

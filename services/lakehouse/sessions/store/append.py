@@ -43,7 +43,7 @@ class LogPosition:
 
 
 def head_of(fd: int) -> str:
-    """Returns what ``LogPosition.head`` says of an open file. Raises OSError."""
+    """Return what ``LogPosition.head`` says of an open file. Raises OSError."""
     head = os.pread(fd, HEAD_BYTES, 0)
     return f"{zlib.crc32(head):08x}" if len(head) == HEAD_BYTES else "-"
 
@@ -55,7 +55,7 @@ class LogFile:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, synced: bool = True) -> None:
-        """``synced``: the owner calls ``take_unsynced`` now and then; False where nobody wants an fsync."""
+        """Take ``synced``: the owner calls ``take_unsynced`` now and then; False where nobody wants an fsync."""
         self.path = os.fspath(path)
         self._synced = synced
         self._fd = -1
@@ -76,7 +76,7 @@ class LogFile:
         return self._unsynced or bool(self._retired)
 
     def position(self) -> LogPosition:
-        """Returns where the log ends now. One ``stat``, no lock, never raises; callable from any thread."""
+        """Return where the log ends now. One ``stat``, no lock, never raises; callable from any thread."""
         try:
             found = os.stat(self.path, follow_symlinks=False)  # noqa: PTH116  Path costs 3 us a call
         except OSError:
@@ -86,7 +86,7 @@ class LogFile:
         return LogPosition(found.st_dev, found.st_ino, found.st_size, head if same else "-")
 
     def try_lock(self) -> bool:
-        """Locks the file that the path names now, opening or creating it. Never waits.
+        """Lock the file that the path names now, opening or creating it. Never waits.
 
         Returns False where another process holds the lock. Raises OSError where the path cannot be opened: ENOENT
         (no folder), EACCES, ELOOP (a symlink), EROFS, ENOSPC, and EISDIR or EINVAL for what is not a regular file.
@@ -114,7 +114,7 @@ class LogFile:
         return False
 
     def append(self, line: bytes) -> None:
-        """Appends one LF-ended line; the lock must be held. Raises OSError, and then no byte of the line stays.
+        """Append one LF-ended line; the lock must be held. Raises OSError, and then no byte of the line stays.
 
         A line that a full disk cut short is truncated away rather than left for the next writer's LF: every retry
         would otherwise leave another torn row and eat the room that the retry waits for. That is safe since we hold
@@ -144,7 +144,7 @@ class LogFile:
         fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def take_unsynced(self) -> list[int]:
-        """Returns descriptors for the caller to fsync and close, rotated files first, and forgets what was unsynced.
+        """Return descriptors for the caller to fsync and close, rotated files first, and forgets what was unsynced.
 
         They are duplicates: an fsync takes long, and the file may be rotated and closed meanwhile. Raises OSError.
         """
@@ -198,5 +198,5 @@ def _check_regular(found: os.stat_result, path: str) -> None:
 
 
 def folder_of(log_path: str) -> Path:
-    """Returns the folder in which the log, its rotated files and its journals stand."""
+    """Return the folder in which the log, its rotated files and its journals stand."""
     return Path(log_path).parent

@@ -128,7 +128,7 @@ class Archive:
         return self.days / f"{day}{_MANIFEST}"
 
     def merged_days(self) -> list[str]:
-        """The days that have a manifest. Raises OSError."""
+        """Return the days that have a manifest. Raises OSError."""
         paths = (path for path, _ in regular_files(self.days))
         return sorted(path.stem for path in paths if path.suffix == _MANIFEST and _DAY.fullmatch(path.stem))
 
@@ -143,7 +143,7 @@ class Archive:
         return self.claimed / f"{segment}{LOG_EXTENSION}{suffix}"
 
     def parse_claimed(self, name: str) -> tuple[str, LogName] | None:
-        """The segment of a file in ``claimed``; None for a name that ``claimed_path`` does not make."""
+        """Return the segment of a file in ``claimed``; None for a name that ``claimed_path`` does not make."""
         base, compression = split_compression(name)
         segment = base.removesuffix(LOG_EXTENSION)
         if compression == "other" or segment == base or not _SEGMENT.fullmatch(segment):
@@ -158,16 +158,16 @@ class Archive:
                 yield claim[0], path
 
     def placed_files(self, segment: str) -> Iterator[Path]:
-        """The Parquet files of a segment, named by a manifest or not."""
+        """Return the Parquet files of a segment, named by a manifest or not."""
         return self.folder.glob(f"day=*/{segment}-*{_PARQUET}")
 
     def committed(self) -> frozenset[str]:
-        """The segments that have a manifest. Raises OSError."""
+        """Return the segments that have a manifest. Raises OSError."""
         paths = (path for path, _ in regular_files(self.manifests))
         return frozenset(path.stem for path in paths if path.suffix == _MANIFEST and _SEGMENT.fullmatch(path.stem))
 
     def read_manifest(self, segment: str) -> Manifest:
-        """Raises ArchiveDamagedError, OSError."""
+        """Raise ArchiveDamagedError, OSError."""
         path = self.manifest_path(segment)
         with self.parsed(path, MANIFEST_SCHEMA) as values:
             files = tuple(known(ParquetFile, file) for file in values.pop("files"))
@@ -178,8 +178,8 @@ class Archive:
 
     @contextmanager
     def parsed(self, path: Path, schema: str) -> Iterator[dict[str, Any]]:
-        """What a manifest holds, without its schema. Raises OSError, and ArchiveDamagedError, also for what does not
-        fit within the block."""
+        """Yield what a manifest holds, without its schema. Raises OSError, and ArchiveDamagedError, also for what does
+        not fit within the block."""
         with path.open("rb") as file:
             data = file.read(_MANIFEST_BYTES_MAX)
         try:
@@ -197,7 +197,7 @@ class Archive:
         return self.manifest_path(segment).stat().st_mtime
 
     def check_file(self, path: str, size_bytes: int) -> None:
-        """Raises ArchiveDamagedError unless a Parquet file stands with its size."""
+        """Raise ArchiveDamagedError unless a Parquet file stands with its size."""
         try:
             size = (self.folder / path).stat().st_size
         except FileNotFoundError:
@@ -208,12 +208,13 @@ class Archive:
 
 
 def known(kind: type[_T], values: dict[str, Any]) -> _T:
-    """A dataclass of the keys that it knows; later versions may write more. Raises TypeError where one is missing."""
+    """Return a dataclass of the keys that it knows; later versions may write more. Raises TypeError where one is
+    missing."""
     return kind(**{field.name: values[field.name] for field in fields(kind) if field.name in values})
 
 
 def new_segment() -> str:
-    """A name for the next segment: when it was taken, and what no other one has."""
+    """Return a name for the next segment: when it was taken, and what no other one has."""
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:12]}"
 
 
@@ -228,5 +229,5 @@ def merged_name(day: str) -> str:
 
 
 def day_of_path(path: str) -> str:
-    """The day in whose folder a Parquet file stands, of its path relative to the archive's folder."""
+    """Return the day in whose folder a Parquet file stands, of its path relative to the archive's folder."""
     return path.partition("/")[0].removeprefix("day=")

@@ -86,7 +86,7 @@ class ArchiveView:
 
 
 def read_day(archive: Archive, day: str) -> DayManifest:
-    """The merged files of a day; none where it has no manifest. Raises ArchiveDamagedError, OSError."""
+    """Return the merged files of a day; none where it has no manifest. Raises ArchiveDamagedError, OSError."""
     path = archive.day_path(day)
     try:
         with archive.parsed(path, DAY_SCHEMA) as values:
@@ -111,7 +111,7 @@ def read_day(archive: Archive, day: str) -> DayManifest:
 
 
 def read_archive(archive: Archive, segments: AbstractSet[str]) -> ArchiveView:
-    """What counts of these committed segments. Never raises: what cannot be read is said in ``unreadable``.
+    """Return what counts of these committed segments. Never raises: what cannot be read is said in ``unreadable``.
 
     Files go as soon as nobody reads, so that it is asked within ``reading`` by whoever opens them.
     """
@@ -168,7 +168,7 @@ def read_archive(archive: Archive, segments: AbstractSet[str]) -> ArchiveView:
 
 
 def segment_files(archive: Archive, segment: str) -> list[Path]:
-    """The files in which a committed segment's rows stand; a merged one holds those of others too.
+    """Return the files in which a committed segment's rows stand; a merged one holds those of others too.
 
     Raises ArchiveDamagedError where one is missing, OSError.
     """
@@ -189,7 +189,7 @@ def segment_files(archive: Archive, segment: str) -> list[Path]:
 
 @contextmanager
 def reading(archive: Archive) -> Iterator[None]:
-    """Keeps every Parquet file that counts now in its place, for a moment. Raises ArchiveBusyError, OSError."""
+    """Keep every Parquet file that counts now in its place, for a moment. Raises ArchiveBusyError, OSError."""
     fd = hold_archive(archive)
     try:
         yield
@@ -203,7 +203,7 @@ class ArchiveBusyError(OSError):
 
 
 def hold_archive(archive: Archive) -> int | None:
-    """A descriptor that keeps every Parquet file that counts from now on in its place until it is closed, or its
+    """Return a descriptor that keeps every Parquet file that counts from now on in its place until it is closed, or its
     process ends; None where there is no archive. Raises ArchiveBusyError, OSError."""
     try:
         fd = os.open(archive.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

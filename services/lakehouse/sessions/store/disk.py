@@ -13,18 +13,18 @@ FOLDER_MODE: Final = 0o750
 
 
 def identity_of(status: os.stat_result) -> tuple[int, int]:
-    """What a file keeps under every name: its device and inode."""
+    """Return what a file keeps under every name: its device and inode."""
     return status.st_dev, status.st_ino
 
 
 def open_to_read(path: str | os.PathLike[str]) -> int:
-    """Returns a descriptor. Raises OSError: ENOENT, EACCES, ELOOP for a symlink."""
+    """Return a descriptor. Raises OSError: ENOENT, EACCES, ELOOP for a symlink."""
     # O_NONBLOCK: opening must not hang on a FIFO that someone put there. It has no effect on a regular file.
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
 def regular_files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yields what stands in a folder but hidden files, folders and symlinks; nothing where there is no such folder.
+    """Yield what stands in a folder but hidden files, folders and symlinks; nothing where there is no such folder.
 
     Raises OSError.
     """
@@ -44,7 +44,7 @@ def regular_files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Makes the names in a folder survive a power cut. Raises OSError."""
+    """Make the names in a folder survive a power cut. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -53,7 +53,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Puts a file into place in one instant, whole, and lets it survive a power cut; a kill leaves the old one, or
+    """Put a file into place in one instant, whole, and let it survive a power cut; a kill leaves the old one, or
     none, and a hidden file beside it. Raises OSError."""
     temporary = path.with_name(f".{path.stem}.new")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)

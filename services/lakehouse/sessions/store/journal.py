@@ -40,7 +40,7 @@ _UUID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 def new_owner() -> str:
-    """What one process's journal and its spill have in common."""
+    """Return what one process's journal and its spill have in common."""
     return str(uuid.uuid4())
 
 
@@ -56,7 +56,7 @@ def spill_path(spill_dir: str, log_path: str, owner: str) -> str:
 
 
 def owner_of(path: str) -> str:
-    """The owner of a journal or a spill that was listed."""
+    """Return the owner of a journal or a spill that was listed."""
     found = re.search(_UUID, os.path.basename(path))  # noqa: PTH119  string work, no file
     return found[0] if found else ""
 
@@ -141,7 +141,7 @@ def end_line(number: int, row: bytes) -> bytes:
 
 
 def parse_journal_line(line: bytes) -> JournalLine:
-    """What an LF-ended line holds; rows and attempts are not looked into. Raises ValueError."""
+    """Return what an LF-ended line holds; rows and attempts are not looked into. Raises ValueError."""
     letter, number_text, rest = line.split(b" ", 2)
     number = int(number_text)
     if letter == b"B":

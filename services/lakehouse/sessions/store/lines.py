@@ -110,8 +110,8 @@ def read_lines(segment: Segment, progress: Progress | None = None, *, start: int
 
 
 def read_blocks(segment: Segment, progress: Progress | None = None) -> Iterator[bytes]:
-    """The text in pieces of whole lines of about a megabyte, for a search of bytes; a line that is longer than any row
-    is left out. Raises SegmentDamagedError after the lines before the damage, OSError."""
+    """Yield the text in pieces of whole lines of about a megabyte, for a search of bytes; a line that is longer than
+    any row is left out. Raises SegmentDamagedError after the lines before the damage, OSError."""
     rest: list[bytes] = []
     rest_bytes, skipping = 0, False
     try:
@@ -135,8 +135,8 @@ def read_blocks(segment: Segment, progress: Progress | None = None) -> Iterator[
 
 
 def read_backwards(segment: Segment) -> Iterator[bytes]:
-    """The lines of a plain segment that are not blank, without LF, the last one first; one that is longer than any row
-    is left out. Raises OSError."""
+    """Yield the lines of a plain segment that are not blank, without LF, the last one first; one that is longer than
+    any row is left out. Raises OSError."""
     position, rest = segment.size_bytes, b""
     size = _TAIL_BYTES
     while position > 0:
@@ -152,7 +152,7 @@ def read_backwards(segment: Segment) -> Iterator[bytes]:
 
 
 def check_whole(segment: Segment) -> None:
-    """Reads a compressed segment to its end. Raises SegmentDamagedError, OSError."""
+    """Read a compressed segment to its end. Raises SegmentDamagedError, OSError."""
     if segment.compression != "none":
         for _ in read_lines(segment):
             pass
@@ -165,7 +165,8 @@ def is_cut(segment: Segment) -> bool:
 
 
 def last_lines(segments: tuple[Segment, ...], count: int) -> list[bytes]:
-    """The last ``count`` lines of all segments that are not blank, in order. Plain files are read from their ends."""
+    """Return the last ``count`` lines of all segments that are not blank, in order. Plain files are read from their
+    ends."""
     found: deque[bytes] = deque()
     for segment in reversed(segments):
         wanted = count - len(found)

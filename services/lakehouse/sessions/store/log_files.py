@@ -45,7 +45,7 @@ class LogFiles:
 
 
 def list_log_files(log_path: Path) -> LogFiles:
-    """Lists the log whose live file has this path; empty where there is no such folder.
+    """List the log whose live file has this path; empty where there is no such folder.
 
     It looks at places in the order in which rows move: beside the log, claimed, committed. What moves on between two
     looks is seen twice and counted once; what is renamed within one of them may be missed, so that who needs all lists

@@ -59,7 +59,7 @@ def parse_log_name(log_name: str, name: str) -> LogName | None:
 
 
 def may_be_mistaken(log_name: str, name: str) -> bool:
-    """True for what does not belong to the log and looks as if: a copy, a backup, another way of rotating."""
+    """Return True for what does not belong to the log and looks as if: a copy, a backup, another way of rotating."""
     if parse_log_name(log_name, name) is not None:
         return False
     stem, extension = os.path.splitext(log_name)  # noqa: PTH122  string work, no file
@@ -68,7 +68,7 @@ def may_be_mistaken(log_name: str, name: str) -> bool:
 
 
 def split_compression(name: str) -> tuple[str, Compression]:
-    """The name without its compression's suffix, and the compression."""
+    """Return the name without its compression's suffix, and the compression."""
     base, suffix = os.path.splitext(name)  # noqa: PTH122  string work, no file
     if suffix in COMPRESSION_SUFFIXES:
         return base, COMPRESSION_SUFFIXES[suffix]
@@ -76,7 +76,7 @@ def split_compression(name: str) -> tuple[str, Compression]:
 
 
 def names_of_same_rows(name: str) -> list[str]:
-    """What a file would be called whose rows are this one's, in another compression or in none."""
+    """Return what a file would be called whose rows are this one's, in another compression or in none."""
     base, _ = split_compression(name)
     return [other for suffix in ("", *COMPRESSION_SUFFIXES, *_SUFFIXES_NOT_READ) if (other := base + suffix) != name]
 

@@ -20,8 +20,8 @@ _FETCH_ROWS: Final = 512
 def connect_bare(
     spill_folder: str | os.PathLike[str], *, memory_bytes: int = MEMORY_BYTES
 ) -> duckdb.DuckDBPyConnection:
-    """A connection without views, of one thread and ``memory_bytes``; what exceeds them goes to ``spill_folder``,
-    which need not exist."""
+    """Return a connection without views, of one thread and ``memory_bytes``; what exceeds them goes to
+    ``spill_folder``, which need not exist."""
     import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
 
     return duckdb.connect(
@@ -37,7 +37,7 @@ def connect_bare(
 
 
 def stored_lines(connection: duckdb.DuckDBPyConnection, files: Iterable[Path]) -> Iterator[tuple[bytes, bool]]:
-    """Yields (a line's exact bytes, whether it is torn) from Parquet files, in their order. Raises duckdb.Error."""
+    """Yield (a line's exact bytes, whether it is torn) from Parquet files, in their order. Raises duckdb.Error."""
     for path in files:
         result = connection.execute(f"SELECT line, torn FROM read_parquet({quoted(path)}, hive_partitioning = false)")
         while rows := result.fetchmany(_FETCH_ROWS):
@@ -56,7 +56,7 @@ def stored_segment_lines(connection: duckdb.DuckDBPyConnection, path: Path) -> I
 
 
 def lines_of_sessions(files: Sequence[Path], session_ids: Sequence[str]) -> Iterator[bytes]:
-    """The lines of the rows with these session ids. Raises OSError where a file is missing or cannot be read."""
+    """Yield the lines of the rows with these session ids. Raises OSError where a file is missing or cannot be read."""
     import duckdb  # noqa: PLC0415  80 ms and 50 MB, for the few who ask
 
     if not files or not session_ids:
@@ -78,5 +78,5 @@ def lines_of_sessions(files: Sequence[Path], session_ids: Sequence[str]) -> Iter
 
 
 def quoted(path: str | os.PathLike[str]) -> str:
-    """A path as an SQL text."""
+    """Return a path as an SQL text."""
     return "'" + os.fspath(path).replace("'", "''") + "'"

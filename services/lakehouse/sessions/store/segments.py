@@ -110,7 +110,7 @@ class Snapshot:
 
 
 def open_snapshot(log_path: str | os.PathLike[str]) -> Snapshot:
-    """Opens the log whose live file has this path; that file need not exist where rotated files or Parquet do.
+    """Open the log whose live file has this path; that file need not exist where rotated files or Parquet do.
 
     Raises:
         SessionLogUnavailableError: nothing is there, it may not be read, or the log rotates too fast to be listed.
@@ -172,8 +172,8 @@ def _snapshot(
 
 
 def rotated_files(log_path: str | os.PathLike[str]) -> tuple[FoundFile, ...]:
-    """The rotated and claimed files of a log, however many, oldest first. None is opened; what is renamed meanwhile
-    may be missed.
+    """Return the rotated and claimed files of a log, however many, oldest first. None is opened; what is renamed
+    meanwhile may be missed.
 
     Raises:
         SessionLogUnavailableError: nothing is there, or the folder may not be read.
@@ -210,7 +210,7 @@ def _absent(log_path: Path, notices: tuple[str, ...]) -> SessionLogUnavailableEr
 
 
 def segment_of(path: Path, fd: int, compression: Compression, *, live: bool = False, quiet: bool = True) -> Segment:
-    """The open file as it is now. Raises OSError."""
+    """Return the open file as it is now. Raises OSError."""
     status = os.fstat(fd)
     return Segment(
         path=path,
@@ -268,7 +268,7 @@ def _open(file: FoundFile) -> Segment:
 
 
 def _wait_quiet(fd: int) -> bool:
-    """Takes the lock under which rows are written, shared, within half a second: no writer is within a row then.
+    """Take the lock under which rows are written, shared, within half a second: no writer is within a row then.
 
     It is held for one fstat; a writer that finds it taken tries again and keeps its row queued.
     """

@@ -31,7 +31,7 @@ class SegmentRefusedError(Exception):
 
 
 def refuse_unless_settled(path: Path, settle_s: float) -> None:
-    """Looks at a rotated file where it stands. Raises SegmentRefusedError, OSError."""
+    """Look at a rotated file where it stands. Raises SegmentRefusedError, OSError."""
     fd = open_to_read(path)
     try:
         _refuse_fresh(os.fstat(fd).st_mtime, settle_s)
@@ -55,7 +55,7 @@ def _refuse_fresh(modified_unix_s: float, settle_s: float) -> None:
 
 @contextlib.contextmanager
 def closed_segment(path: Path, settle_s: float) -> Iterator[Segment]:
-    """The claimed file, once no writer can append to it any more.
+    """Yield the claimed file, once no writer can append to it any more.
 
     Writers lock it, see that its path is another file's by now, and let go; the lock is not kept, since they would
     wait for it instead of moving on to the live file.
@@ -82,7 +82,7 @@ def closed_segment(path: Path, settle_s: float) -> Iterator[Segment]:
 
 
 def refuse_while_unsettled(archive: Archive) -> None:
-    """Refuses while a journal is left whose sessions nobody is giving their rows.
+    """Refuse while a journal is left whose sessions nobody is giving their rows.
 
     A locked journal is a living process's, or is being swept. Both may be compacted beside: a sweep looks for a row
     first in the rotated files, then in the claimed ones, then in Parquet, which is the way that rows go, and until

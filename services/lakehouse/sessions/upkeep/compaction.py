@@ -77,7 +77,7 @@ class _Run:
 
 
 def duckdb_bytes(memory_bytes: int) -> int:
-    """What is left to DuckDB of what the process may take."""
+    """Return what is left to DuckDB of what the process may take."""
     return max(memory_bytes - _PYTHON_BYTES, _DUCKDB_BYTES_MIN)
 
 
@@ -90,7 +90,7 @@ def compact(
     on_start: OnStart = lambda _name, _size_bytes: None,
     on_step: OnStep = lambda _step, _segment: None,
 ) -> Iterator[SegmentOutcome]:
-    """Compacts every closed segment, oldest first, and yields what became of each.
+    """Compact every closed segment, oldest first, and yield what became of each.
 
     A file last written less than ``settle_s`` ago is left for the next run: its last writer may still have to note
     that its row stands. ``memory_bytes``: what the process takes, about; two rows of ``ROW_BYTES_MAX`` take more.
@@ -280,7 +280,7 @@ def _commit(archive: Archive, manifest: Manifest) -> None:
 
 
 def _remove_committed(archive: Archive, on_step: OnStep) -> None:
-    """Removes claimed files whose manifest was committed by a run that ended before it removed them."""
+    """Remove claimed files whose manifest was committed by a run that ended before it removed them."""
     committed = archive.committed()
     for name, path in archive.claimed_files():
         if name in committed:
@@ -291,7 +291,7 @@ def _remove_committed(archive: Archive, on_step: OnStep) -> None:
 
 
 def _clear_building(archive: Archive) -> None:
-    """Removes what a run that ended before its commit has left: of no segment that has a manifest."""
+    """Remove what a run that ended before its commit has left: of no segment that has a manifest."""
     for folder in archive.building.iterdir():
         shutil.rmtree(folder, ignore_errors=True)
     committed = archive.committed()

@@ -32,7 +32,7 @@ class ContentTally:
         self._sum = (self._sum + int.from_bytes(digest, "big")) % _MODULUS
 
     def add_content(self, lines: int, content: str) -> None:
-        """Takes what another tally has counted. Raises ValueError for a content that is none."""
+        """Take what another tally has counted. Raises ValueError for a content that is none."""
         self.lines += lines
         self._sum = (self._sum + int(content, 16)) % _MODULUS
 
@@ -42,13 +42,13 @@ class ContentTally:
 
 
 def timestamp_of(line: bytes) -> object:
-    """What a line that is an object, of whatever schema, has as ``timestamp``."""
+    """Return what a line that is an object, of whatever schema, has as ``timestamp``."""
     value = parse_json(line, bytes_max=ROW_BYTES_MAX, depth_max=ROW_DEPTH_MAX)
     return value.get("timestamp") if isinstance(value, dict) else None
 
 
 def day_of(timestamp: object) -> str:
-    """The UTC day (``YYYY-MM-DD``) of a row's timestamp, or ``unknown``."""
+    """Return the UTC day (``YYYY-MM-DD``) of a row's timestamp, or ``unknown``."""
     if not isinstance(timestamp, str) or len(timestamp) > 64:
         return UNKNOWN_DAY
     return _day(timestamp[:10]) if timestamp[10:11] == "T" and timestamp.endswith("Z") else _shifted_day(timestamp)

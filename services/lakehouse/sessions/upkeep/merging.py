@@ -74,7 +74,7 @@ def merge_days(
     on_start: OnStart = lambda _name, _size_bytes: None,
     on_step: OnMergeStep = lambda _step, _day: None,
 ) -> Iterator[MergeOutcome]:
-    """Merges what is small, oldest day first, and yields what became of each day that had something to merge.
+    """Merge what is small, oldest day first, and yield what became of each day that had something to merge.
 
     Where a file or a manifest is missing or damaged nothing is merged and nothing removed. ``memory_bytes``: as in
     ``compact``. Raises CompactionRefusedError while a compaction or another merge runs, OSError.
@@ -185,7 +185,7 @@ def _merge(
 
 
 def _noted(archive: Archive, connection: duckdb.DuckDBPyConnection, files: Sequence[StandingFile]) -> tuple[Part, ...]:
-    """The parts of what is merged, each with its content. Raises duckdb.Error, OSError."""
+    """Return the parts of what is merged, each with its content. Raises duckdb.Error, OSError."""
     parts: list[Part] = []
     for file in files:
         if all(part.content for part in file.parts):
@@ -224,7 +224,7 @@ def _write(archive: Archive, connection: duckdb.DuckDBPyConnection, files: Seque
 
 
 def _check(connection: duckdb.DuckDBPyConnection, target: Path, parts: Sequence[Part]) -> None:
-    """Raises _MergeRefusedError unless the file holds of each segment the lines of its parts, duckdb.Error."""
+    """Raise _MergeRefusedError unless the file holds of each segment the lines of its parts, duckdb.Error."""
     wanted: dict[str, ContentTally] = {}
     for part in parts:
         wanted.setdefault(part.segment, ContentTally()).add_content(part.lines, part.content)
@@ -241,7 +241,7 @@ def _check(connection: duckdb.DuckDBPyConnection, target: Path, parts: Sequence[
 
 
 def _remove_merged_away(archive: Archive, view: ArchiveView, on_step: OnMergeStep) -> None:
-    """Removes the files whose rows count elsewhere by now, and merged files of a run that ended before its commit,
+    """Remove the files whose rows count elsewhere by now, and merged files of a run that ended before its commit,
     unless somebody reads."""
     standing = {file.path for file in view.files}
     parts = (part.path for file in view.files for part in file.parts)

@@ -144,7 +144,7 @@ class ParquetWriter:
                 lines.close()
 
     def add(self, line: bytes) -> None:
-        """Takes one line that is not blank, torn ones too. Raises OSError, duckdb.Error."""
+        """Take one line that is not blank, torn ones too. Raises OSError, duckdb.Error."""
         try:
             row = read_row_line(line)
         except RowBreach as breach:
@@ -173,7 +173,7 @@ class ParquetWriter:
         return staged
 
     def flush(self) -> None:
-        """Writes what is staged. Raises OSError, duckdb.Error."""
+        """Write what is staged. Raises OSError, duckdb.Error."""
         for day, staged in sorted(self._staged.items()):
             for lines in staged.files:
                 lines.close()
@@ -196,7 +196,7 @@ class ParquetWriter:
         self._written.append(_Written(name, staged.lines, size, staged.check))
 
     def read_back(self) -> tuple[tuple[ParquetFile, ...], ContentTally]:
-        """The written files, and the tally of what they hold.
+        """Return the written files, and the tally of what they hold.
 
         Raises OSError, duckdb.Error, ValueError when a file holds other lines than were handed in.
         """
@@ -215,7 +215,7 @@ class ParquetWriter:
 
 
 def write_parquet(connection: duckdb.DuckDBPyConnection, query: str, target: Path, rows_a_group: int) -> int:
-    """Writes the rows of a query and lets the file survive a power cut. Returns its size in bytes. Raises OSError,
+    """Write the rows of a query and let the file survive a power cut. Returns its size in bytes. Raises OSError,
     duckdb.Error."""
     connection.execute(
         f"COPY ({query}) TO {quoted(target)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {rows_a_group})"

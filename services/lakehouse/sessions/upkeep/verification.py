@@ -86,7 +86,7 @@ def verify_log(
     progress: Progress | None = None,
     on_start: OnStart = lambda _description, _size_bytes: None,
 ) -> Verification:
-    """Reads the whole log line by line, and a second time where ids are repeated.
+    """Read the whole log line by line, and a second time where ids are repeated.
 
     ``recall_hours``: how long iterate answers a repeated id with what it has; a row of the same id and ``try`` that
     ended later is no duplicate. Memory: eight bytes a row, and a tuple for each row of a repeated id. Raises OSError.
@@ -138,7 +138,7 @@ def _segment_lines(segment: Segment, check: _Check | None, progress: Progress | 
 def _archived_lines(
     snapshot: Snapshot, check: _Check | None, progress: Progress | None
 ) -> Iterator[tuple[_Place, bytes]]:
-    """The lines of the Parquet files; notes the segments of which they are no longer what was compacted."""
+    """Yield the lines of the Parquet files; note the segments of which they are no longer what was compacted."""
     if not snapshot.parquet:
         return
     import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
@@ -229,7 +229,7 @@ class _Check:
         self._keys = array("q")
 
     def check(self, place: _Place, data: bytes) -> None:
-        """Counts one line that is not too long; blank ones are legal and not counted."""
+        """Count one line that is not too long; blank ones are legal and not counted."""
         try:
             row = read_row_line(data)
         except RowBreach as breach:

@@ -27,7 +27,7 @@ class Choices:
         """The schema of an element; None where the declared one does not say it plainly: then there are no choices."""
 
     def of(self, row: Row) -> Node | None:
-        """The schema of an element that names `row`; None where no artifact can."""
+        """Return the schema of an element that names `row`; None where no artifact can."""
         element = self.element
         if element is None:
             return None
@@ -56,7 +56,7 @@ class Choices:
         return {**element, "properties": {**element.get("properties", {}), **properties}, "required": list(required)}
 
     def schema(self, choices: Sequence[Node], terms: Terms, *, named: int) -> Node | None:
-        """The whole schema with these choices, of which the prompt names the first `named`."""
+        """Return the whole schema with these choices, of which the prompt names the first `named`."""
         return self._narrowed(self._schema.value, self._reference.steps, choices, terms, named)
 
     def _element(self, node: Any, steps: Sequence[str | None]) -> Node | None:
@@ -74,7 +74,7 @@ class Choices:
         return None if below is None else self._element(below, steps[1:])
 
     def _typed(self, node: Any, wanted: str) -> Node | None:
-        """A node that only objects (or arrays) fit."""
+        """Return a node that only objects (or arrays) fit."""
         found = self._schema.resolved(node)
         if found is None:
             return None
@@ -119,7 +119,7 @@ class Choices:
         return self._written(name, element.get("additionalProperties", True), row, column)
 
     def _written(self, name: str, node: Any, row: Row, column: str) -> Any:
-        """The value of a column in a form that its schema accepts."""
+        """Return the value of a column in a form that its schema accepts."""
         held = row.values[column]
         for value in (None,) if held is None else written(held):
             if node is True or node == {} or (node is not False and self._accepts(name, node, value)):

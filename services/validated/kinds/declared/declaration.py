@@ -113,7 +113,7 @@ class DeclarationError(Exception):
 
 
 def read_declaration(path: Path) -> tuple[Declaration, str]:
-    """The declaration in the file, and its text. Raises DeclarationError."""
+    """Return the declaration in the file, and its text. Raises DeclarationError."""
     try:
         with path.open("rb") as file:
             data = file.read(FILE_BYTES_MAX + 1)
@@ -150,7 +150,7 @@ def read_declaration(path: Path) -> tuple[Declaration, str]:
 
 
 def _steps(values: Any, where: Sequence[Any]) -> list[Any]:
-    """The steps of `where` that lead into `values`: pydantic names the alternatives of a union as well."""
+    """Return the steps of `where` that lead into `values`: pydantic names the alternatives of a union as well."""
     steps: list[Any] = []
     for step in where:
         if isinstance(values, Mapping) and step in values:
@@ -165,7 +165,7 @@ def _steps(values: Any, where: Sequence[Any]) -> list[Any]:
 
 
 def line_of(text: str, where: Sequence[Any]) -> int:
-    """The line of a key in the text of a file, as near as can be said; 1 where it stands nowhere."""
+    """Return the line of a key in the text of a file, as near as can be said; 1 where it stands nowhere."""
     lines = text.splitlines()
     start = 0
     rest = list(where)

@@ -126,7 +126,7 @@ class Judgement:
         return texts
 
     def _find(self, texts: Sequence[str]) -> tuple[Row | None, bool]:
-        """The row of a key; and whether several are alike where none is the same to the letter."""
+        """Return the row of a key; and whether several are alike where none is the same to the letter."""
         row = self._index.row(FIELD.join(texts))
         if row is not None or self._reference.rule.compare == "exact":
             return row, False
@@ -215,7 +215,7 @@ class Judgement:
         return pointer((*path, *self._reference.key_path))
 
     def _used(self, artifact: JsonValue) -> set[str]:
-        """The keys that the artifact has already: no suggestion where each may stand once."""
+        """Return the keys that the artifact has already: no suggestion where each may stand once."""
         if not self._reference.rule.unique:
             return set()
         quiet = Findings(0)
@@ -274,7 +274,7 @@ class Judgement:
 
 
 def facts_of(row: Row, visible: Sequence[str]) -> dict[str, JsonValue]:
-    """What a model may see of a row."""
+    """Return what a model may see of a row."""
     return {name: written(held)[0] for name in visible if (held := row.values[name]) is not None}
 
 

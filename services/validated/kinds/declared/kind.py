@@ -154,7 +154,7 @@ class DeclaredKind:
         return judgements
 
     def _read_spec(self, spec: Spec) -> _Asked:
-        """Raises Fault (BAD_REQUEST)."""
+        """Raise Fault (BAD_REQUEST)."""
         text = spec.text or "{}"
         asked = self._asked.get(text)
         if asked is None:
@@ -184,7 +184,7 @@ class DeclaredKind:
             raise self._refusal((name,), str(error)) from None
 
     def _spec_names(self) -> frozenset[str] | None:
-        """The names that a spec may have; None where any."""
+        """Return the names that a spec may have; None where any."""
         schema = self._spec_schema
         if schema is None:
             return None

@@ -64,7 +64,7 @@ class Pool:
         return Drawn(first, min(len(named), limit), list(strangers)[:_STRANGERS_MAX], total, is_whole)
 
     def shortage(self, total: int, needed: int, at: str) -> list[Finding]:
-        """What is said where only `total` qualify. Names no row."""
+        """Return what is said where only `total` qualify. Names no row."""
         qualify = "row qualifies" if total == 1 else "rows qualify"
         text = f"only {total} {qualify} in {self._reference.dataset}, {needed} needed: no answer can pass"
         findings = [Finding("COUNT", at, text)]
@@ -80,7 +80,7 @@ class Pool:
         return findings
 
     def _named(self, prompt: str) -> Iterator[tuple[str, Row]]:
-        """The rows whose key the prompt holds; keys of several columns are not looked for."""
+        """Yield the rows whose key the prompt holds; keys of several columns are not looked for."""
         if len(self._reference.key) != 1:
             return
         folded = self._reference.rule.compare == "folded"

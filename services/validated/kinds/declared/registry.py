@@ -19,7 +19,7 @@ _FILES_MAX = 200
 
 
 def declared_names(folder: Path) -> Sequence[Path]:
-    """The files of `folder` that declare kinds. Raises DeclarationError."""
+    """Return the files of `folder` that declare kinds. Raises DeclarationError."""
     try:
         paths = sorted(each for each in folder.iterdir() if each.suffix == ".toml" and not each.name.startswith("."))
     except OSError as error:
@@ -30,7 +30,7 @@ def declared_names(folder: Path) -> Sequence[Path]:
 
 
 def check_name(path: Path, taken: Mapping[str, object]) -> None:
-    """Raises DeclarationError where the file's name is no name of a kind."""
+    """Raise DeclarationError where the file's name is no name of a kind."""
     name = path.stem
     if not KIND_NAME.fullmatch(name):
         text = "a kind is called by its file: lower-case letters, digits, _ and -, a letter first; rename the file"
@@ -45,7 +45,7 @@ class Kinds:
     def __init__(
         self, fixed: Mapping[str, Validator], folder: Path | None, datasets: Datasets, limits: LimitsTable
     ) -> None:
-        """Raises DeclarationError where a declaration cannot be used."""
+        """Raise DeclarationError where a declaration cannot be used."""
         self._fixed = fixed
         self._folder = folder
         self._datasets = datasets
@@ -85,7 +85,7 @@ class Kinds:
 
 
 def check_kinds(folder: Path, datasets: Datasets, limits: LimitsTable) -> Iterator[str]:
-    """What is wrong with the declarations of a folder. Reads no dataset. Raises DeclarationError."""
+    """Yield what is wrong with the declarations of a folder. Reads no dataset. Raises DeclarationError."""
     for path in declared_names(folder):
         try:
             check_name(path, KINDS)

@@ -36,7 +36,7 @@ class DeclaredSchema:
     """One schema, compiled."""
 
     def __init__(self, given: str | dict[str, Any]) -> None:
-        """Raises SchemaError."""
+        """Raise SchemaError."""
         try:
             text = given if isinstance(given, str) else print_canonical(given)
             value = parse_json(text, bytes_max=_TEXT_BYTES_MAX, depth_max=90)
@@ -71,14 +71,14 @@ class DeclaredSchema:
             findings.add("SCHEMA", "", "does not fit the schema")
 
     def problems(self, artifact: JsonValue, problems_max: int) -> list[tuple[Sequence[str | int], str]]:
-        """What is wrong with `artifact`, each with its path."""
+        """Return what is wrong with `artifact`, each with its path."""
         request = {"spec": {"schema": self.value}, "artifact": artifact, "errors_max": problems_max}
         errors: list[tuple[Sequence[str | int], str]] = check(self._schemas, request)["errors"]
         return errors
 
     def resolved(self, node: Any) -> dict[str, Any] | None:
-        """A node of this schema with its own reference followed; None where it is no object, or has more than the
-        reference.
+        """Return a node of this schema with its own reference followed; None where it is no object, or has more than
+        the reference.
         """
         for _ in range(_DEPTH_MAX):
             if not isinstance(node, dict):
@@ -91,7 +91,7 @@ class DeclaredSchema:
         return None
 
     def sub_schema(self, node: dict[str, Any]) -> DeclaredSchema | None:
-        """A node of this schema as one of its own."""
+        """Return a node of this schema as one of its own."""
         defs = {"$defs": self.value["$defs"]} if "$defs" in self.value else {}
         return DeclaredSchema({**defs, **node}) if node else None
 

@@ -58,7 +58,7 @@ class Rule(NamedTuple):
         return any(equal(each, held, folded=folded) for each in self.values)
 
     def words(self) -> str:
-        """What is demanded, for people and models."""
+        """Return what is demanded, for people and models."""
         ops = {
             "equals": "must be", "not_equals": "must not be", "at_least": "must be at least",
             "at_most": "must be at most", "one_of": "must be one of", "contains": "must contain",
@@ -80,7 +80,7 @@ class Terms(NamedTuple):
     missed: WeakKeyDictionary[DatasetIndex, dict[str, list[Rule]]]
 
     def missed_by(self, index: DatasetIndex) -> dict[str, list[Rule]]:
-        """What the rows of `index` that were looked at do not meet, by key: the same each time."""
+        """Return what the rows of `index` that were looked at do not meet, by key: the same each time."""
         found = self.missed.get(index)
         if found is None:
             found = self.missed[index] = {}
@@ -126,7 +126,7 @@ class BoundReference:
         return (self.key[0][0],) if len(self.key) == 1 and self.key[0][0] else ()
 
     def terms(self, spec: JsonValue) -> Terms:
-        """What `spec` demands. Raises Fault (BAD_REQUEST) where a value of it does not fit its column."""
+        """Return what `spec` demands. Raises Fault (BAD_REQUEST) where a value of it does not fit its column."""
         rules: list[Rule] = []
         violations: list[Violation] = []
         for condition in self.rule.require:
@@ -201,7 +201,7 @@ class BoundReference:
 
 
 def spec_value(spec: JsonValue, path: str) -> JsonValue:
-    """What stands at "spec.a.b"; None where nothing does."""
+    """Return what stands at "spec.a.b"; None where nothing does."""
     value = spec
     for name in path.split(".")[1:]:
         value = value.get(name) if isinstance(value, dict) else None
@@ -229,7 +229,7 @@ def _check_spec(where: tuple[str | int, ...], path: str, spec_names: frozenset[s
 
 
 def _steps(at: str) -> tuple[str | None, ...]:
-    """The steps of a pointer; None is each element of an array."""
+    """Return the steps of a pointer; None is each element of an array."""
     if at and not at.startswith("/"):
         raise UnusableReferenceError(("at",), 'must be empty or begin with "/", such as "/lines/*"')
     raw = at.split("/")[1:]

@@ -62,7 +62,7 @@ def equal(value: Value, held: Value, *, folded: bool = False, tolerance: Decimal
 
 
 def key_text(column_type: str, value: object) -> str | None:
-    """The text by which an index knows a value of a key; None where no row can have it."""
+    """Return the text by which an index knows a value of a key; None where no row can have it."""
     read = typed(column_type, value)
     if isinstance(read, int):
         return str(read) if abs(read) < 10**18 else None
@@ -72,7 +72,7 @@ def key_text(column_type: str, value: object) -> str | None:
 
 
 def written(value: Value) -> Sequence[JsonValue]:
-    """The forms in which JSON can hold a column's value without loss, the plainest first."""
+    """Return the forms in which JSON can hold a column's value without loss, the plainest first."""
     if isinstance(value, Decimal):
         if value == value.to_integral_value():
             return (int(value), str(value))
