@@ -19,6 +19,8 @@ _COMMANDS = {
     "tail": "sessions_query",
     "verify": "sessions_upkeep",
     "compact": "sessions_upkeep",
+    "publish": "sessions_publish",
+    "erase": "sessions_erase",
     "report": "sessions_figures",
     "replay": "sessions_replay",
 }

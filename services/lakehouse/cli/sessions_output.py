@@ -22,6 +22,7 @@ from uuid import UUID
 import click
 
 from lakehouse.cli.exit_status import SystemFault, WrongRequest
+from lakehouse.sessions.lake.errors import LakeUnavailableError, PublishRefusedError
 from lakehouse.sessions.query.reader import QueryRefusedError, SessionReader
 from lakehouse.sessions.store.names import DEFAULT_LOG_PATH
 from lakehouse.sessions.store.segments import SessionLogUnavailableError
@@ -35,6 +36,14 @@ _R = TypeVar("_R")
 
 CELL_CHARS_MAX: Final = 200
 _GAP: Final = 2
+# Errors whose message says what to do.
+_WITH_ADVICE: Final = (
+    SessionLogUnavailableError,
+    QueryRefusedError,
+    CompactionRefusedError,
+    LakeUnavailableError,
+    PublishRefusedError,
+)
 
 # Control characters but tab and line feed, C1 ones, and the marks that turn the direction of text: a model's answer
 # must not move the cursor, set a title or hide what stands beside it.
@@ -77,7 +86,7 @@ def one_line_errors(function: Callable[_P, _R]) -> Callable[_P, _R]:
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
             return function(*args, **kwargs)
-        except (SessionLogUnavailableError, QueryRefusedError, CompactionRefusedError) as error:
+        except _WITH_ADVICE as error:
             # A query that is refused is the person's, a log that is not there the machine's.
             raise (WrongRequest if isinstance(error, QueryRefusedError) else SystemFault)(str(error)) from None
         except BrokenPipeError:

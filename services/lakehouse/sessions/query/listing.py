@@ -139,7 +139,7 @@ def list_sessions(
         if progress is not None:
             progress(segment.size_bytes)
     found = newest.found
-    if reader.snapshot.parquet_files:
+    if reader.has_archive:
         where, parameters = wanted.where()
         _, rows = reader.query_archive(
             "SELECT timestamp, session_id, trace_id, kind, provider, model, final_verdict, error.reason, iterations,"

@@ -43,13 +43,21 @@ class SessionReader:
 
     def __init__(self, log_path: str | os.PathLike[str], *, progress: QueryProgress | None = None) -> None:
         """Raise SessionLogUnavailableError."""
-        self.snapshot: Snapshot = open_snapshot(log_path)
+        self._open(open_snapshot(log_path), progress)
+
+    def _open(self, snapshot: Snapshot, progress: QueryProgress | None) -> None:
+        self.snapshot = snapshot
         self._progress = progress
         self._folder = tempfile.mkdtemp(prefix="lakehouse-sessions-")
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._archive: duckdb.DuckDBPyConnection | None = None
         self._done = 0.0
         """How much of the running answer had been done when its query began."""
+
+    @property
+    def has_archive(self) -> bool:
+        """Whether ``query_archive`` has anything to read."""
+        return bool(self.snapshot.parquet_files)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -30,6 +30,10 @@ class SegmentRefusedError(Exception):
     """One segment stays as it is, readable where it stands."""
 
 
+class SegmentYoungError(SegmentRefusedError):
+    """It was written just now: the next run takes it."""
+
+
 def refuse_unless_settled(path: Path, settle_s: float) -> None:
     """Look at a rotated file where it stands. Raises SegmentRefusedError, OSError."""
     fd = open_to_read(path)
@@ -50,7 +54,7 @@ def refuse_unless_settled(path: Path, settle_s: float) -> None:
 def _refuse_fresh(modified_unix_s: float, settle_s: float) -> None:
     age_s = time.time() - modified_unix_s
     if age_s < settle_s:
-        raise SegmentRefusedError(f"it was written {age_s:.0f} s ago: run again in {settle_s - age_s:.0f} s")
+        raise SegmentYoungError(f"it was written {age_s:.0f} s ago: run again in {settle_s - age_s:.0f} s")
 
 
 @contextlib.contextmanager

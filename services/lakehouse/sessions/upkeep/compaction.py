@@ -31,6 +31,7 @@ from lakehouse.sessions.store.segments import Segment, rotated_files
 from lakehouse.sessions.upkeep.closing import (
     CompactionRefusedError,
     SegmentRefusedError,
+    SegmentYoungError,
     alone,
     closed_segment,
     refuse_unless_settled,
@@ -66,6 +67,8 @@ class SegmentOutcome:
     parquet_bytes: int = 0
     reason: str = ""
     """Why it was not compacted and what to do."""
+    young: bool = False
+    """It was not since it was written just now: the next run takes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,7 @@ def _claim_and_compact(
             raise
         raise CompactionRefusedError(f"{archive.folder} must be on the same file system as the log") from None
     except SegmentRefusedError as refusal:
-        return SegmentOutcome(source=path.name, segment=None, compacted=False, reason=str(refusal))
+        return _refused(path.name, None, refusal)
     fsync_folder(archive.claimed)
     fsync_folder(path.parent)
     on_step("claimed", name)
@@ -173,7 +176,7 @@ def _compact_claimed(
             segment = stack.enter_context(closed_segment(path, run.settle_s))
             manifest = _build(archive, segment, name, source, run, progress, on_step)
         except SegmentRefusedError as refusal:
-            return SegmentOutcome(source=source, segment=name, compacted=False, reason=str(refusal))
+            return _refused(source, name, refusal)
         _place(archive, manifest)
         on_step("placed", name)
         if os.fstat(segment.fd).st_size != segment.size_bytes:
@@ -193,6 +196,11 @@ def _compact_claimed(
         source_bytes=manifest.source_bytes,
         parquet_bytes=sum(file.size_bytes for file in manifest.files),
     )
+
+
+def _refused(source: str, segment: str | None, refusal: SegmentRefusedError) -> SegmentOutcome:
+    young = isinstance(refusal, SegmentYoungError)
+    return SegmentOutcome(source=source, segment=segment, compacted=False, reason=str(refusal), young=young)
 
 
 def _build(
