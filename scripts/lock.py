@@ -23,6 +23,8 @@ LOCKS = {
     "bench.txt": ["requirements/bench.in"],
 }
 
+CONSTRAINED = ("dev.txt", "server.txt", "lake.txt", "lowest.txt")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Resolve the locks in requirements/.")
@@ -37,7 +39,7 @@ def main() -> None:
             *("pip", "compile", "--quiet", "--generate-hashes", "--universal", "--python-version", "3.11"),
             *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"),
             *(("--upgrade",) if arguments.upgrade else ()),
-            *(("-c", "requirements/constraints.in") if lock in ("dev.txt", "server.txt", "lake.txt", "lowest.txt") else ()),
+            *(("-c", "requirements/constraints.in") if lock in CONSTRAINED else ()),
             *sources,
             *("-o", f"requirements/{lock}"),
         ]

@@ -4,7 +4,6 @@ A key that a row gains is a column that the table gains: nothing is listed here 
 stand ``segment`` (the compacted segment that a row came in) and ``host`` (whose log it was).
 """
 
-# ruff: noqa: S608 - the texts put into SQL are this module's own and quoted file names; values are parameters
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping

@@ -32,8 +32,8 @@ class LakeConfig(Table):
     """The catalog's name. PyIceberg's own configuration of it counts as well, where this table is silent:
     ``PYICEBERG_CATALOG__LAKEHOUSE__…`` and ``.pyiceberg.yaml``."""
     catalog_uri: SecretStr = SecretStr("")
-    """Where the catalog is (``postgresql+psycopg://…``, ``https://…`` for a REST catalog). It may hold a password and so
-    comes by the environment or a file. Empty: SQLite in the warehouse, where that is a folder, for the machines that
+    """Where the catalog is (``postgresql+psycopg://…``, ``https://…`` for a REST catalog). It may hold a password and
+    so comes by the environment or a file. Empty: SQLite in the warehouse, where that is a folder, for the machines that
     have it."""
     catalog_uri_file: Path | None = None
     """The file that holds it in its place."""

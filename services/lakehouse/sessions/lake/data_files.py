@@ -1,7 +1,7 @@
 """Rows into data files of the table, a file for each day of each piece.
 
-The files are written by Arrow itself, with the table's field ids in them: PyIceberg's own writer, and its reader, turn a
-list of structs that is null into an empty one, and whether a gate was asked at all (``findings``) is told by that.
+The files are written by Arrow itself, with the table's field ids in them: PyIceberg's own writer, and its reader, turn
+a list of structs that is null into an empty one, which would say of a gate that was never asked that it found nothing.
 """
 
 from __future__ import annotations

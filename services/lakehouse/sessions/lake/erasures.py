@@ -52,7 +52,9 @@ def erasures_of(properties: Mapping[str, str]) -> list[Erasure]:
                 values["session_sha256"] = tuple(values.get("session_sha256") or ())
                 found.append(known(Erasure, values))
             except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"the table's property {name} cannot be read ({error}): a newer lakehouse wrote it") from None
+                raise ValueError(
+                    f"the table's property {name} cannot be read ({error}): a newer lakehouse wrote it"
+                ) from None
     return found
 
 

@@ -88,9 +88,11 @@ class Publications:
 
     def writes(self) -> set[str]:
         """Return the names by which begun files in the table's folder are known. Raises OSError."""
-        with contextlib.suppress(FileNotFoundError, ArchiveDamagedError):
-            with self._archive.parsed(self._folder / _WRITES, WRITES_SCHEMA) as values:
-                return {str(each) for each in values["writes"]}
+        with (
+            contextlib.suppress(FileNotFoundError, ArchiveDamagedError),
+            self._archive.parsed(self._folder / _WRITES, WRITES_SCHEMA) as values,
+        ):
+            return {str(each) for each in values["writes"]}
         return set()
 
     def note_writes(self, writes: Iterable[str]) -> None:

@@ -1,10 +1,10 @@
 """A log's compacted segments into the table, each there once, whatever is killed, retried or done twice.
 
 What decides is the table alone. A publisher looks which segments stand in it (by the snapshots' properties, and by the
-column ``segment`` where snapshots are gone), writes files with the rows of the others, and commits them on the condition
-that the table is still at the snapshot that he looked at. If it is not, or if nobody knows whether the commit has
-landed, he looks again. So neither two publishers of one segment nor a lost answer nor a kill at any instruction can put
-a row there twice or leave one out; the publish lock beside the log only saves two of them the work.
+column ``segment`` where snapshots are gone), writes files with the rows of the others, and commits them on the
+condition that the table is still at the snapshot that he looked at. If it is not, or if nobody knows whether the
+commit has landed, he looks again. So neither two publishers of one segment nor a lost answer nor a kill at any
+instruction can put a row there twice or leave one out; the publish lock beside the log only saves two of them the work.
 
 Marks beside the log say what was seen in the table, so that a segment is not looked for each time. Files that a try
 wrote in vain are known by their names, which are noted before they are written, and removed once a later commit has
@@ -19,12 +19,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from lakehouse.sessions.lake.columns import SEGMENT
 from lakehouse.sessions.lake.data_files import DataFileWriter
 from lakehouse.sessions.lake.erasures import Erasure, erasures_of
-from lakehouse.sessions.lake.errors import LakeUnavailableError
+from lakehouse.sessions.lake.errors import LakeUnavailableError, PublishRefusedError
 from lakehouse.sessions.lake.publications import Mark, Publications
 from lakehouse.sessions.lake.segment_rows import SegmentRows
 from lakehouse.sessions.lake.table import LakeTable, attempts
@@ -79,6 +79,10 @@ def publish(
         return
     publications = Publications(archive)
     with publications.locked():
+        if archive.erasing.exists():
+            raise PublishRefusedError(
+                f"an erasure of {archive.log_path} was interrupted: run the same `lakehouse sessions erase` again first"
+            )
         table = attempts(lake.load_to_write)
         on_step("looked")
         published = publications.published(str(table.metadata.table_uuid))
@@ -194,7 +198,7 @@ class _Publisher:
 
 def segments_in(table: Table, wanted: Iterable[str]) -> set[str]:
     """Return which of these segments have rows in the table, or had before somebody erased them."""
-    from pyiceberg.expressions import In  # noqa: PLC0415
+    from pyiceberg import expressions  # noqa: PLC0415
     from pyiceberg.table.snapshots import ancestors_of  # noqa: PLC0415
 
     missing, found = set(wanted), set()
@@ -206,8 +210,10 @@ def segments_in(table: Table, wanted: Iterable[str]) -> set[str]:
         seen += 1
     missing -= found
     # Each snapshot has the next number: fewer of them are here where some have expired.
-    if missing and seen != table.metadata.last_sequence_number:
-        scan = table.scan(row_filter=In(SEGMENT, missing), selected_fields=(SEGMENT,))
+    newest = table.metadata.current_snapshot()
+    if missing and newest is not None and seen != newest.sequence_number:
+        made: Any = expressions  # their types are those of a model's fields, not of what they take
+        scan = table.scan(row_filter=made.In(SEGMENT, missing), selected_fields=(SEGMENT,))
         for batch in scan.to_arrow_batch_reader():
             found |= set(batch.column(SEGMENT).to_pylist()) & missing
     return found

@@ -49,7 +49,7 @@ class TableFiles:
     def register(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Let a connection read the files."""
         if self.file_system is not None:
-            connection.register_filesystem(self.file_system)  # type: ignore[arg-type]  # fsspec has no types
+            connection.register_filesystem(self.file_system)
 
     def statements(self) -> Iterator[str]:
         """Yield the statements that make the views."""
@@ -73,8 +73,8 @@ def table_files(table: Table) -> TableFiles:
     for task in table.scan().plan_files():
         if task.delete_files:
             raise LakeUnavailableError(
-                "another engine has marked rows of the table as deleted, in files of their own, which are not read here:"
-                " have it rewrite the table's data files (Spark: CALL system.rewrite_data_files)"
+                "another engine has marked rows of the table as deleted, in files of their own, which are not read"
+                " here: have it rewrite the table's data files (Spark: CALL system.rewrite_data_files)"
             )
         scheme, netloc, path = _location(task.file.file_path)
         if scheme == "file":

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from lakehouse.sessions.lake.columns import HOST, SEGMENT, in_utc, table_values
 from lakehouse.sessions.lake.erasures import Erasure, not_erased
@@ -35,13 +35,13 @@ class SegmentRows:
         view = read_archive(archive, archive.committed())
         whole = {manifest.segment for manifest in view.manifests}
         if not names <= whole:
-            raise ArchiveDamagedError("; ".join(view.unreadable[:3]) or f"{sorted(names - whole)[0]} is not whole")
+            raise ArchiveDamagedError("; ".join(view.unreadable[:3]) or f"{min(names - whole)} is not whole")
         self._folder = archive.folder
         self._files = [file for file in view.files if any(part.segment in names for part in file.parts)]
         self._connection = connect_bare(archive.building / "spill-publish", memory_bytes=MEMORY_BYTES)
         self._connection.execute(MACROS)
 
-    def __enter__(self) -> SegmentRows:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -103,5 +103,5 @@ def _batches(relation: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
     with warnings.catch_warnings():
         # It advises against parameters, which is the safe way to hand values over.
         warnings.simplefilter("ignore")
-        reader = relation.to_arrow_reader(_BATCH_ROWS)
+        reader: Any = relation.to_arrow_reader(_BATCH_ROWS)
     yield from (batch for batch in reader if batch.num_rows)

@@ -54,14 +54,14 @@ class LakeTable:
         self.config = config
         if not config.warehouse and not config.has_own_catalog and not _known_to_pyiceberg(config.catalog):
             raise LakeUnavailableError(
-                "no lake table is configured: set LAKE_WAREHOUSE, or `warehouse` in [lake] of the configuration file, to"
-                " a folder (/srv/lake) or a bucket (s3://bucket/lake)"
+                "no lake table is configured: set LAKE_WAREHOUSE, or `warehouse` in [lake] of the configuration file,"
+                " to a folder (/srv/lake) or a bucket (s3://bucket/lake)"
             )
         if config.is_remote and not config.has_own_catalog and not _known_to_pyiceberg(config.catalog):
             raise LakeUnavailableError(
                 f"{config.warehouse} needs a catalog that every machine reaches: set LAKE_CATALOG_URI (or"
-                " catalog_uri_file), such as postgresql+psycopg://user@host/catalog, or https://… of a REST catalog; for"
-                " one machine alone sqlite:////var/lib/lakehouse/catalog.sqlite"
+                " catalog_uri_file), such as postgresql+psycopg://user@host/catalog, or https://… of a REST catalog;"
+                " for one machine alone sqlite:////var/lib/lakehouse/catalog.sqlite"
             )
         # It warns of each commit that is tried again, and of each file of an older try that is gone already.
         logging.getLogger("pyiceberg").setLevel(logging.ERROR)
@@ -128,17 +128,16 @@ class LakeTable:
         namespace = self.name.rpartition(".")[0]
         with contextlib.suppress(NamespaceAlreadyExistsError):
             catalog.create_namespace(namespace)
-        with contextlib.suppress(TableAlreadyExistsError):
-            with catalog.create_table_transaction(self.name, schema=arrow_schema(), properties=_PROPERTIES) as making:
-                with making.update_spec() as spec:
-                    spec.add_field("timestamp", DayTransform(), DAY)
+        making = catalog.create_table_transaction(self.name, schema=arrow_schema(), properties=_PROPERTIES)
+        with contextlib.suppress(TableAlreadyExistsError), making, making.update_spec() as spec:
+            spec.add_field("timestamp", DayTransform(), DAY)
         return self.load()
 
 
 def require_packages() -> None:
     """Raise LakeUnavailableError where the extra ``lake`` is not installed."""
     try:
-        import pyarrow  # noqa: PLC0415, F401
+        import pyarrow as pa  # noqa: PLC0415, F401
         import pyiceberg.catalog  # noqa: PLC0415, F401
     except ModuleNotFoundError as error:
         raise LakeUnavailableError(
@@ -196,8 +195,8 @@ def _check_partitions(table: Table) -> None:
     source = table.schema().find_field("timestamp").field_id
     if [(str(field.transform), field.source_id) for field in fields] != [("day", source)]:
         raise LakeUnavailableError(
-            f"{'.'.join(table.name())} is not partitioned by the day of `timestamp` alone: publish to a table of its own"
-            " ([lake] table)"
+            f"{'.'.join(table.name())} is not partitioned by the day of `timestamp` alone: publish to a table of its"
+            " own ([lake] table)"
         )
 
 

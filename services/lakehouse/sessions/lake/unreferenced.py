@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -44,7 +45,7 @@ def referenced(table: Table) -> set[str]:
 
 
 def remove_unreferenced(
-    table: Table, ours: Set[str], *, were_named: Set[str] = frozenset(), older_s: float = math.inf
+    table: Table, ours: AbstractSet[str], *, were_named: AbstractSet[str] = frozenset(), older_s: float = math.inf
 ) -> Removal:
     """Remove the files in the table's folders that no snapshot names and that are known to be nobody's: those whose
     names hold one of ``ours`` (names of writes that have ended), those of ``were_named`` (locations that snapshots

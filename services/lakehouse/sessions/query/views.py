@@ -234,14 +234,15 @@ def _attempts_view(query: str, more: str = "") -> str:
     return f"CREATE VIEW attempts AS SELECT {_KEY_COLUMNS}{more}, {names} FROM ({query})"
 
 
-def stored_rows(files: Iterable[os.PathLike[str]]) -> str:
+def stored_rows(files: Iterable[os.PathLike[str]], *, numbered: bool = False) -> str:
     """Return a query for all columns of Parquet files of the archive, one at least; ``file`` is each row's file.
+    ``numbered``: and ``file_row_number`` its place there, from 0.
 
     The empty part gives files of before a key its column, and a struct of before a field the field: both as NULL."""
     return (
         f"{_no_rows({**FACT_COLUMNS, 'reading': 'VARCHAR', 'segment': 'VARCHAR'})} UNION ALL BY NAME SELECT * FROM"
         f" read_parquet({_texts(map(os.fspath, files))}, hive_partitioning = false, union_by_name = true,"
-        " filename = 'file')"
+        f" filename = 'file'{', file_row_number = true' if numbered else ''})"
     )
 
 

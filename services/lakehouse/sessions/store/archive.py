@@ -8,7 +8,9 @@ Beside ``sessions.jsonl`` stands the folder ``sessions.parquet``::
     _days/YYYY-MM-DD.json                   which of the day's files stand merged in which
     _claimed/<segment>.jsonl[.gz|.zst]      a rotated file that a compaction took and has not finished
     _building/<segment>/                    Parquet in the making
-    _lock                                   held by the running compaction
+    _published/                             what of it stands in the table of all replicas; see ``lake.publications``
+    _erasing                                there while an erasure works
+    _lock, _publish_lock                    held by the running compaction or erasure, and by the running publisher
 
 A Parquet file counts if and only if a manifest names it and no day's manifest says that it stands merged in another,
 and a claimed file counts if and only if its segment has no manifest: renaming the manifest into place is the one
@@ -116,6 +118,11 @@ class Archive:
     @property
     def lock(self) -> Path:
         return self.folder / "_lock"
+
+    @property
+    def erasing(self) -> Path:
+        """There while an erasure works, or after one that was interrupted."""
+        return self.folder / "_erasing"
 
     def manifest_path(self, segment: str) -> Path:
         return self.manifests / f"{segment}{_MANIFEST}"

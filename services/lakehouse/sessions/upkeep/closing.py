@@ -112,13 +112,18 @@ def refuse_while_unsettled(archive: Archive) -> None:
 
 
 @contextlib.contextmanager
-def alone(archive: Archive) -> Iterator[None]:
+def alone(archive: Archive, *, erases: bool = False) -> Iterator[None]:
+    """Keep every other compaction, merge and erasure of the archive away. Raises CompactionRefusedError, OSError."""
     fd = os.open(archive.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CompactionRefusedError(f"another compaction of {archive.log_path} is running") from None
+        if archive.erasing.exists() and not erases:
+            raise CompactionRefusedError(
+                f"an erasure of {archive.log_path} was interrupted: run the same `lakehouse sessions erase` again first"
+            )
         yield
     finally:
         os.close(fd)
