@@ -16,6 +16,7 @@ from lakehouse.cli.exit_status import SystemFault
 from lakehouse.cli.sessions_lake import config_option, open_lake
 from lakehouse.cli.sessions_output import json_option, log_option, one_line_errors, plural, print_json, safe
 from lakehouse.cli.sessions_query import Moment
+from lakehouse.sessions.lake.errors import LakeUnavailableError
 from lakehouse.sessions.store.archive import Archive, ArchiveDamagedError
 
 if TYPE_CHECKING:
@@ -72,7 +73,10 @@ def erase(
         erasing = Erasing(caller=caller, session_ids=session_ids, before=before)
     except ValueError as error:
         raise click.UsageError(f"{error} (--caller, --session, --before)") from None
-    lake = None if no_table else open_lake(config)
+    try:
+        lake = None if no_table else open_lake(config)
+    except LakeUnavailableError as error:
+        raise SystemFault(f"{error}; or give --no-table where nothing was ever published") from None
     spill_dir = spill_dir or _configured_spill_dir(config)
     _settle(log_path, spill_dir)
     try:

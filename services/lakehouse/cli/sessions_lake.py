@@ -45,6 +45,37 @@ def config_option(function: Callable[_P, _R]) -> Callable[_P, _R]:
     )(function)
 
 
+def retention_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Add `--retention-days`."""
+    return click.option(
+        "--retention-days",
+        type=click.FloatRange(min=0, min_open=True),
+        envvar="LAKEHOUSE_RETENTION_DAYS",
+        show_envvar=True,
+        help="Then remove compacted rows of days (UTC) that are older than that. Default: none is.",
+    )(function)
+
+
+def check_retention(retention_days: float | None, recall_hours: float) -> None:
+    """Raise click's error where rows would go that iterate still answers from."""
+    if retention_days is not None and retention_days * 24 <= recall_hours:
+        raise click.UsageError(
+            f"--retention-days {retention_days:g} must be more than --recall-hours {recall_hours:g}: iterate answers a"
+            " repeated call from the rows of that time"
+        )
+
+
+def table_option(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Add `--table` as `in_table`, and `--config`."""
+    option = click.option(
+        "--table",
+        "in_table",
+        is_flag=True,
+        help="Read the table of all replicas, not the log: what was published, with the column `host`.",
+    )
+    return option(config_option(function))
+
+
 def open_lake(config: Path | None) -> LakeTable:
     """Return the configured table, which need not exist yet. Raises LakeUnavailableError, click's errors."""
     from lakehouse.sessions.lake.config import load_lake_config  # noqa: PLC0415  for who publishes or reads the table

@@ -12,7 +12,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -30,6 +30,8 @@ from lakehouse.sessions.upkeep.closing import CompactionRefusedError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from lakehouse.sessions.lake.table import LakeTable
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -135,10 +137,17 @@ def progress_display(description: str) -> Iterator[ProgressDisplay]:
 
 @contextmanager
 def open_reader(
-    log_path: Path, description: str = "Reading the session log"
+    log_path: Path, description: str = "Reading the session log", *, lake: LakeTable | None = None
 ) -> Iterator[tuple[SessionReader, ProgressDisplay]]:
-    """Yield the log for questions; warnings of what could not be read go to stderr at the end."""
-    with progress_display(description) as display, SessionReader(log_path, progress=display.fraction) as reader:
+    """Yield the log for questions, or the table; warnings of what could not be read go to stderr at the end."""
+    with ExitStack() as held:
+        display = held.enter_context(progress_display(description))
+        if lake is None:
+            reader = held.enter_context(SessionReader(log_path, progress=display.fraction))
+        else:
+            from lakehouse.sessions.lake.reading import TableReader  # noqa: PLC0415  for who reads the table
+
+            reader = held.enter_context(TableReader(lake, progress=display.fraction))
         try:
             yield reader, display
         finally:

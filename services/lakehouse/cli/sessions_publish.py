@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lakehouse.cli.exit_status import SystemFault
-from lakehouse.cli.sessions_lake import Duration, config_option, open_lake
+from lakehouse.cli.sessions_lake import Duration, check_retention, config_option, open_lake, retention_options
 from lakehouse.cli.sessions_output import json_option, log_option, one_line_errors, plural, print_json
 from lakehouse.sessions.lake.errors import LakeUnavailableError, PublishRefusedError
+from lakehouse.sessions.record import RECALL_HOURS
+from lakehouse.sessions.store.archive import ArchiveDamagedError
 from lakehouse.sessions.store.segments import SessionLogUnavailableError
 from lakehouse.sessions.upkeep.closing import CompactionRefusedError
 
@@ -32,6 +34,8 @@ class _Round:
     """Segments."""
     published: list[dict[str, Any]] = field(default_factory=list)
     rows: int = 0
+    expired: int = 0
+    """Rows that are older than they are kept, out of the table."""
     left: list[str] = field(default_factory=list)
     """What was not done, in a sentence each."""
 
@@ -53,6 +57,14 @@ class _Round:
     show_default=True,
     help="Leave files that were written less than so many seconds ago.",
 )
+@click.option(
+    "--recall-hours",
+    type=click.FloatRange(min=0),
+    default=RECALL_HOURS,
+    show_default=True,
+    help="iterate's recall_hours.",
+)
+@retention_options
 @json_option
 @one_line_errors
 def publish(
@@ -61,6 +73,8 @@ def publish(
     every_s: float | None,
     rotate_after_s: float | None,
     settle_s: float,
+    recall_hours: float,
+    retention_days: float | None,
     *,
     as_json: bool,
 ) -> None:
@@ -73,9 +87,10 @@ def publish(
     Exit status 1: something was left as it is; the reason says what to do. With --every, what goes wrong is said and
     tried again with the next round.
     """
+    check_retention(retention_days, recall_hours)
     lake = open_lake(config)
     if every_s is None:
-        done = _round(log_path, lake, rotate_after_s, settle_s)
+        done = _round(log_path, lake, rotate_after_s, settle_s, retention_days)
         _print(done, as_json=as_json, quiet=False)
         if done.left:
             raise click.exceptions.Exit(1)
@@ -90,7 +105,7 @@ def publish(
     while True:
         began = time.monotonic()
         try:
-            done = _round(log_path, lake, rotate_after_s, settle_s)
+            done = _round(log_path, lake, rotate_after_s, settle_s, retention_days)
         except (SystemFault, LakeUnavailableError, PublishRefusedError, SessionLogUnavailableError, OSError) as error:
             text = error.message if isinstance(error, SystemFault) else str(error)
             done = _Round(left=[text])
@@ -98,7 +113,9 @@ def publish(
         stop.wait(max(0.0, every_s - (time.monotonic() - began)))
 
 
-def _round(log_path: Path, lake: LakeTable, rotate_after_s: float | None, settle_s: float) -> _Round:
+def _round(
+    log_path: Path, lake: LakeTable, rotate_after_s: float | None, settle_s: float, retention_days: float | None
+) -> _Round:
     import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
 
     from lakehouse.sessions.lake.publishing import publish as publish_log  # noqa: PLC0415  what this needs alone
@@ -128,9 +145,28 @@ def _round(log_path: Path, lake: LakeTable, rotate_after_s: float | None, settle
             done.published.append(asdict(batch))
             if batch.reason:
                 done.left.append(batch.reason)
+        if retention_days is not None:
+            done.expired = _expire(log_path, lake, retention_days, done)
     except duckdb.Error as error:
         raise SystemFault(f"DuckDB failed, and no row was removed: {error}") from None
     return done
+
+
+def _expire(log_path: Path, lake: LakeTable, retention_days: float, done: _Round) -> int:
+    """Return how many rows went out of the table."""
+    from lakehouse.sessions.lake.erasing import expire_days  # noqa: PLC0415  for who has a retention
+    from lakehouse.sessions.upkeep.retention import drop_days, first_kept_day  # noqa: PLC0415
+
+    before = first_kept_day(retention_days)
+    try:
+        drop_days(log_path, before)
+    except (PublishRefusedError, CompactionRefusedError, ArchiveDamagedError) as error:
+        done.left.append(f"older rows: {error}")
+    table = expire_days(lake, before)
+    if table is None:
+        return 0
+    done.left += table.not_reached
+    return table.rows
 
 
 def _print(done: _Round, *, as_json: bool, quiet: bool) -> None:
@@ -144,5 +180,7 @@ def _print(done: _Round, *, as_json: bool, quiet: bool) -> None:
     segments = sum(len(batch["segments"]) for batch in done.published if not batch["reason"])
     if segments:
         click.echo(f"{plural(segments, 'segment')} published, {plural(done.rows, 'row')} added")
-    elif not quiet:
+    if done.expired:
+        click.echo(f"{plural(done.expired, 'row')} older than they are kept removed from the table")
+    if not segments and not quiet:
         click.echo("Nothing to publish: every compacted segment is in the table.")

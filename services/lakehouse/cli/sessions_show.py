@@ -10,6 +10,7 @@ from urllib.parse import quote
 import click
 
 from lakehouse.cli.exit_status import Negative
+from lakehouse.cli.sessions_lake import open_lake, table_option
 from lakehouse.cli.sessions_output import log_option, one_line_errors, open_reader, plural, safe
 from lakehouse.sessions.query.listing import find_rows
 from lakehouse.sessions.row_lines import read_row_line
@@ -28,6 +29,7 @@ _COLOURS: Final = {
 @click.command("show", short_help="One session, whole.")
 @click.argument("identifier", metavar="SESSION_ID|TRACE_ID")
 @log_option
+@table_option
 @click.option(
     "--langfuse-host",
     envvar=["LANGFUSE_BASE_URL", "LANGFUSE_HOST"],
@@ -39,14 +41,22 @@ _COLOURS: Final = {
 @click.option("--json", "as_json", is_flag=True, help="Print the row, to the byte as the log has it.")
 @one_line_errors
 def show(
-    identifier: str, log_path: Path, langfuse_host: str | None, langfuse_project: str | None, *, as_json: bool
+    identifier: str,
+    log_path: Path,
+    config: Path | None,
+    langfuse_host: str | None,
+    langfuse_project: str | None,
+    *,
+    in_table: bool,
+    as_json: bool,
 ) -> None:
     """Show the session with this session id, trace id or caller's trace string: the request, each attempt with its
     answer and findings, the verdict.
 
     A trace can hold several sessions: all are shown, oldest first, twenty at most.
     """
-    with open_reader(log_path, f"Looking for {identifier}") as (reader, display):
+    lake = open_lake(config) if in_table else None
+    with open_reader(log_path, f"Looking for {identifier}", lake=lake) as (reader, display):
         display.start(f"Looking for {identifier}", reader.snapshot.size_bytes)
         found: list[bytes] = []
         for line in find_rows(reader, identifier, display.advance):
@@ -55,8 +65,8 @@ def show(
                 break
     if not found:
         raise Negative(
-            f"no session with the id or trace id {identifier!r} is in {log_path}: `lakehouse sessions ls` shows the"
-            " newest"
+            f"no session with the id or trace id {identifier!r} is in {lake.name if lake is not None else log_path}:"
+            " `lakehouse sessions ls` shows the newest"
         )
     if len(found) > SESSIONS_MAX:
         click.echo(f"Warning: more than {SESSIONS_MAX} sessions; the others are not shown", err=True)

@@ -19,6 +19,9 @@ RAW_BYTES_MAX: Final = 256 * 1024
 # raw, an escape being at most six bytes), and a bound on a foreign line's memory.
 ROW_BYTES_MAX: Final = 64 * 1024 * 1024
 
+# How long a session is known by its id, unless configured otherwise.
+RECALL_HOURS: Final = 24.0
+
 FinalVerdict = Literal["accepted", "max_iter_exhausted", "infra_error"]
 AttemptVerdict = Literal["accepted", "rejected", "unparsable", "infra_error"]
 Where = Literal["iterate", "chatd", "validated"]

@@ -109,17 +109,17 @@ def erase_from_table(
     return done
 
 
-def expire_days(lake: LakeTable, before: date, writes: AbstractSet[str]) -> TableErasure | None:
-    """Erase the rows of days before this one, for a retention; as ``erase_from_table``.
+def expire_days(lake: LakeTable, before: date) -> TableErasure | None:
+    """Remove the rows of days before this one, whoever published them; None where there are none.
 
-    Whole files go where all their rows do; the table's readers lose its older snapshots.
+    The table's older snapshots go with them. Raises LakeUnavailableError.
     """
     moment = datetime(before.year, before.month, before.day)  # noqa: DTZ001  naive UTC
     rows = Rows(before=moment)
     table = attempts(lake.load_or_none)
     if table is None or not any(_files(table, rows)):
         return None
-    return erase_from_table(lake, rows, None, writes)
+    return erase_from_table(lake, rows, None, frozenset())
 
 
 def _replace_files(table: Table, rows: Rows, erasure: Erasure | None, done: TableErasure, *, dry_run: bool) -> None:
@@ -130,6 +130,10 @@ def _replace_files(table: Table, rows: Rows, erasure: Erasure | None, done: Tabl
     writer = DataFileWriter(table, uuid.uuid4())
     made: list[DataFile] = []
     for file in _files(table, rows):
+        if rows.before is not None and erasure is None and _is_before(file, rows.before):
+            done.rows += file.record_count
+            gone.append(file)
+            continue
         stored = _stored(table, file)
         going = rows.in_arrow(stored)
         fitting = stored.filter(going)
@@ -154,6 +158,12 @@ def _replace_files(table: Table, rows: Rows, erasure: Erasure | None, done: Tabl
             for file in made:
                 overwrite.append_data_file(file)
     change.commit_transaction()
+
+
+def _is_before(file: DataFile, moment: datetime) -> bool:
+    """Whether a whole file is, as its partition says; one without a moment is not."""
+    day = file.partition[0] if len(file.partition) == 1 else None
+    return isinstance(day, int) and date(1970, 1, 1).toordinal() + day < moment.date().toordinal()
 
 
 def _files(table: Table, rows: Rows) -> Iterator[DataFile]:

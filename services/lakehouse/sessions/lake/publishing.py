@@ -79,7 +79,7 @@ def publish(
         return
     publications = Publications(archive)
     with publications.locked():
-        if archive.erasing.exists():
+        if archive.erasure_interrupted:
             raise PublishRefusedError(
                 f"an erasure of {archive.log_path} was interrupted: run the same `lakehouse sessions erase` again first"
             )

@@ -118,9 +118,8 @@ class TableReader(SessionReader):
             )
         return self._connection
 
-    def find_rows(self, identifier: str) -> Iterator[bytes]:
-        """Yield the rows of the sessions with this session id, trace id or caller's trace string, oldest first, as the
-        log's contract spells them. Raises QueryRefusedError."""
+    def find_by_id(self, identifier: str) -> Iterator[bytes]:
+        """Yield the rows as the log's contract spells them. Raises QueryRefusedError."""
         names, rows = self.query(
             f"SELECT {_ROW_COLUMNS} FROM sessions"
             " WHERE session_id = $1 OR trace_id = $1 OR caller_trace = $1 ORDER BY sessions.timestamp",

@@ -59,6 +59,11 @@ class SessionReader:
         """Whether ``query_archive`` has anything to read."""
         return bool(self.snapshot.parquet_files)
 
+    def find_by_id(self, identifier: str) -> Iterator[bytes] | None:
+        """Return the rows with this session id, trace id or caller's trace string, oldest first; None where they are to
+        be looked for in the files of a log."""
+        return None
+
     @property
     def warnings(self) -> tuple[str, ...]:
         return self.snapshot.warnings

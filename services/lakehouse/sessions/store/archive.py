@@ -46,6 +46,8 @@ _T = TypeVar("_T", bound=_Dataclass)
 
 MANIFEST_SCHEMA: Final = "session.segment.v1"
 UNKNOWN_DAY: Final = "unknown"
+RETENTION: Final = b"retention"
+"""The text of ``Archive.erasing`` while days are dropped."""
 
 _PARQUET: Final = ".parquet"
 _MANIFEST: Final = ".json"
@@ -121,8 +123,13 @@ class Archive:
 
     @property
     def erasing(self) -> Path:
-        """There while an erasure works, or after one that was interrupted."""
+        """There while an erasure or a retention works, or after one that was interrupted; its text says which."""
         return self.folder / "_erasing"
+
+    @property
+    def erasure_interrupted(self) -> bool:
+        """Whether rows may stand here that somebody wants erased. What a retention has left, the next one ends."""
+        return self.erasing.exists() and self.erasing.read_bytes() != RETENTION
 
     def manifest_path(self, segment: str) -> Path:
         return self.manifests / f"{segment}{_MANIFEST}"

@@ -120,7 +120,7 @@ def alone(archive: Archive, *, erases: bool = False) -> Iterator[None]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CompactionRefusedError(f"another compaction of {archive.log_path} is running") from None
-        if archive.erasing.exists() and not erases:
+        if archive.erasure_interrupted and not erases:
             raise CompactionRefusedError(
                 f"an erasure of {archive.log_path} was interrupted: run the same `lakehouse sessions erase` again first"
             )

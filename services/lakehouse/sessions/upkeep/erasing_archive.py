@@ -43,13 +43,16 @@ _NOTHING: Final = ContentTally()
 class ArchiveEraser:
     """Erases from one archive; a context manager. Whoever makes it holds the archive's lock and its folder."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, *, purpose: bytes = b"erasure") -> None:
         """Raise ArchiveDamagedError where anything is missing: what cannot be read cannot be looked through."""
         self._archive = archive
+        self._purpose = purpose
         view = read_archive(archive, archive.committed())
         if view.unreadable:
             raise ArchiveDamagedError("; ".join(view.unreadable[:3]))
         self._files = view.files
+        self.written: list[str] = []
+        """Names of the files that were written anew."""
         # What an interrupted run has left is put right by the next.
         self._changed = archive.erasing.exists()
         self._connection = connect_bare(archive.building / "spill-erase")
@@ -101,6 +104,7 @@ class ArchiveEraser:
             total.add(counts)
             if going:
                 self._replace(file, going)
+                self.written.append(Path(file.path).name)
         self._settle_manifests()
         return total
 
@@ -195,7 +199,8 @@ class ArchiveEraser:
     def _put(self, file: StandingFile, made: StandingFile | None) -> None:
         """Let a file take another's place, or nothing, and remove that one."""
         if not self._changed:
-            self._archive.erasing.touch()
+            # From here on until `finish` manifests and files may differ.
+            self._archive.erasing.write_bytes(self._purpose)
             self._changed = True
         if file.merged:
             kept = [each for each in read_day(self._archive, file.day).files if each.path != file.path]

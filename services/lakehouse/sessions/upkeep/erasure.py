@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -71,11 +72,15 @@ def refuse_while_open(log_path: Path, spill_dir: str) -> None:
 
 
 @contextlib.contextmanager
-def erasing_alone(archive: Archive) -> Iterator[None]:
-    """Keep compactions and readers away from the archive. Raises PublishRefusedError, CompactionRefusedError."""
+def erasing_alone(archive: Archive, *, retention: bool = False) -> Iterator[None]:
+    """Keep compactions and readers away from the archive.
+
+    Raises PublishRefusedError, CompactionRefusedError: the latter for a ``retention`` also where an erasure was
+    interrupted.
+    """
     archive.folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
     deadline = time.monotonic() + _WAIT_S
-    with alone(archive, erases=True):
+    with alone(archive, erases=not retention):
         while True:
             with unread(archive) as alone_here:
                 if alone_here:
@@ -133,6 +138,7 @@ def erase_from_log(
             done.in_lines.torn += gone
             done.files += [path.name] if gone else []
         done.in_parquet = eraser.erase(parquet, erasing, lines, on_file=on_file)
+        done.files += eraser.written
         done.removed = [*eraser.finish(), *_remove_leftovers(archive)]
     refuse_while_open(log_path, spill_dir)
     return done
@@ -183,7 +189,7 @@ def _number(line: bytes) -> bytes:
 
 def _remove_leftovers(archive: Archive) -> list[str]:
     """Remove what an earlier run of anything has left: claimed files whose rows stand in Parquet, files that were being
-    written anew."""
+    written anew, the index of recalls."""
     removed = []
     committed = archive.committed()
     for segment, path in list(archive.claimed_files()):
@@ -191,6 +197,11 @@ def _remove_leftovers(archive: Archive) -> list[str]:
             segment_files(archive, segment)
             path.unlink()
             removed.append(path.name)
+    # It is made again from the log by the next iterate.
+    index = archive.log_path.with_name(f".{archive.log_path.name}.index")
+    if index.is_dir():
+        shutil.rmtree(index)
+        removed.append(index.name)
     folders = (archive.log_path.parent, archive.claimed)
     for path in [path for folder in folders if folder.is_dir() for path in folder.glob(".*.erasing")]:
         if path.name.startswith(f".{archive.log_path.stem}") or path.parent == archive.claimed:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from lakehouse.sessions.record import parse_rfc3339
+from lakehouse.sessions.record import RECALL_HOURS, parse_rfc3339
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.row_lines import RowLine, read_row_line
 from lakehouse.sessions.row_reading import RowBreach, decode_row
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     import duckdb
 
 ProblemKind = Literal["blank", "torn", "duplicate", "reused", "foreign", "invalid", "not_canonical", "unreadable"]
-
-RECALL_HOURS: Final = 24.0
 
 OnStart = Callable[[str, int], None]
 """Called before each reading of the log with what it is for and how many bytes it reads."""
