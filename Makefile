@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 # A person at a terminal sees how far an installation is.
 QUIET := $(shell test -t 2 || echo --quiet)
 UV := $(VENV)/bin/uv
+# What shares servers stays together (tests/conftest.py). More workers than four ask more of a machine than they spare.
+IN_PARALLEL := -n auto --maxprocesses 4 --dist loadgroup
 
 .PHONY: help setup demo up test check coverage test-lowest format protos parity locks bench conformance clean
 
@@ -29,8 +31,8 @@ demo: $(STAMP) ## One session end to end: a phantom worker is caught and correct
 up: $(STAMP) ## The three services on this machine; Ctrl-C stops them
 	@$(BIN)/lakehouse up
 
-test: $(STAMP) ## All tests
-	$(BIN)/pytest
+test: $(STAMP) ## All tests, a file a core
+	$(BIN)/pytest $(IN_PARALLEL)
 
 coverage: $(STAMP) ## Which lines the tests run, the services' processes included; .work/coverage/html has the pages
 	@mkdir -p .work/coverage
@@ -45,7 +47,7 @@ test-lowest: $(STAMP) ## All tests with the lowest releases that pyproject.toml 
 	@$(UV) pip install --quiet --python .venv-lowest/bin/python --require-hashes -r requirements/dev.txt
 	@$(UV) pip install --quiet --python .venv-lowest/bin/python --require-hashes -r requirements/lowest.txt
 	@$(UV) pip install --quiet --python .venv-lowest/bin/python --no-deps --no-build-isolation -e .
-	.venv-lowest/bin/pytest $(LOWEST_TESTS)
+	.venv-lowest/bin/pytest $(IN_PARALLEL) $(LOWEST_TESTS)
 
 check: $(STAMP) ## Lint, format, types, protos
 	$(BIN)/ruff check

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,13 +34,21 @@ GRPC_FILES = {"__main__.py", "servicer.py", "hops.py"}
 WITHOUT_SWITCHES = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")}
 
 
-def imports(file: Path) -> Iterator[str]:
+@cache
+def syntax(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@cache
+def imports(file: Path) -> list[str]:
     """Every module that a file imports, at any depth of its code."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    found: list[str] = []
+    for node in ast.walk(syntax(file)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module
+            found.append(node.module)
+    return found
 
 
 def modules(folder: Path) -> list[Path]:
@@ -235,7 +244,7 @@ def private_imports(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
 
 
 def test_private_names_of_other_packages_stand_in_one_file() -> None:
-    trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in modules(SERVICES)}
+    trees = {file: syntax(file) for file in modules(SERVICES)}
     own = set().union(*map(defined_names, trees.values()))
 
     found = {file: names for file, tree in trees.items() if (names := [*private_names_of_others(tree, own)])}
@@ -310,20 +319,21 @@ FILE_NAME_PATTERNS = {
 OTHER_FILES = ("validated/datasets/", "lakehouse/cli/roster.py")
 
 
-def spelled_strings(file: Path) -> Iterator[str]:
-    """Every string literal of a file but its docstrings, the constant parts of f-strings among them."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+@cache
+def spelled_strings(file: Path) -> list[str]:
+    """Return every string literal of a file but its docstrings, the constant parts of f-strings among them."""
+    tree = syntax(file)
     prose = {
         node.value
         for node in ast.walk(tree)
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
     }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and node not in prose:
-            if isinstance(node.value, str):
-                yield node.value
-            elif isinstance(node.value, bytes):
-                yield node.value.decode(errors="replace")
+    literals = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and node not in prose]
+    return [
+        value.decode(errors="replace") if isinstance(value, bytes) else value
+        for value in literals
+        if isinstance(value, str | bytes)
+    ]
 
 
 @pytest.mark.parametrize(("pattern", "owner"), FILE_NAME_PATTERNS.items())
@@ -376,7 +386,7 @@ def test_no_kind_is_named_outside_validated() -> None:
     found = {
         (str(file.relative_to(SERVICES)), name)
         for file in modules(SERVICES)
-        for name in named_kinds(ast.parse(file.read_text(encoding="utf-8")))
+        for name in named_kinds(syntax(file))
         if not file.is_relative_to(SERVICES / "validated")
         if not str(file.relative_to(SERVICES)).startswith((*MAY_NAME_A_KIND, *OTHER_WORDS.get(name, ())))
     }
@@ -405,7 +415,7 @@ def test_a_kind_is_named_in_its_file_and_in_one_line() -> None:
         found = {
             str(file.relative_to(SERVICES / "validated"))
             for file in modules(SERVICES / "validated")
-            if name in named_kinds(ast.parse(file.read_text(encoding="utf-8")))
+            if name in named_kinds(syntax(file))
         }
         assert found <= {f"kinds/{name}.py", "kinds/__init__.py"}, name
         assert (kinds / f"{name}.py").exists()

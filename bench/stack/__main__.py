@@ -147,7 +147,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--latency-ms", type=int, nargs="+", default=list(job.LATENCIES_MS), choices=job.LATENCIES_MS)
     everybody = ",".join(("floor", "ours", *PEERS))
-    parser.add_argument("--only", default=everybody, help="some of the default, with commas; or grounding")
+    parser.add_argument("--only", default=everybody, help="some of the default, with commas; or grounding, callers")
     parser.add_argument(
         "--before", type=Path, help="root of another checkout with its own .venv: ours, as it was there"
     )

@@ -10,6 +10,7 @@ from lakehouse.server.grpc_switches import set_grpc_switches
 if __name__ == "__main__":
     set_grpc_switches()  # before the imports below bring grpc
 
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -47,17 +48,26 @@ class Callers:
         target = command["target"]
         stub = self._stubs.get(target)
         if stub is None:
-            channel = grpc.aio.insecure_channel(target, (("grpc.enable_retries", 0),))
+            channel = _channel(target, command)
             stub = self._stubs[target] = iterate_pb2_grpc.IterateServiceStub(channel)
         message = request(command["latency_ms"], command.get("grounding", "NONE"))
         attempts = command.get("attempts", 2)
+        metadata = (("authorization", f"Bearer {command['token']}"),) if "token" in command else ()
 
         async def session() -> None:
-            response = await stub.Iterate(message, timeout=TIMEOUT_S)
+            response = await stub.Iterate(message, timeout=TIMEOUT_S, metadata=metadata)
             if response.WhichOneof("outcome") != "accepted" or len(response.attempts) != attempts:
                 raise AssertionError(f"not the job: {str(response)[:300]}")
 
         return session
+
+
+def _channel(target: str, command: dict[str, Any]) -> grpc.aio.Channel:
+    options = (("grpc.enable_retries", 0),)
+    if "tls" not in command:
+        return grpc.aio.insecure_channel(target, options)
+    ca, key, certificate = (Path(file).read_bytes() for file in command["tls"])
+    return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(ca, key, certificate), options)
 
 
 async def main() -> None:

@@ -7,14 +7,18 @@ import contextlib
 import json
 import os
 import sys
+import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tests" / "support"))
+
 from bench.stack import job
 from bench.stack.proc import children
+from caller_ground import Ground
 
 _START_S = 120.0
 # LiteLLM's proxy does not start without a long one.
@@ -69,8 +73,8 @@ class Field:
     _load: Runner | None = None
 
     async def start(self, names: tuple[str, ...], before: Path | None = None) -> list[Variant]:
-        """Return the variants of `names`: ours, floor, grounding, instructor, pydantic-ai, litellm; and ours as a
-        checkout, `before`, has it. Raises StartError."""
+        """Return the variants of `names`: ours, floor, grounding, callers, the peers; and ours as
+        a checkout, `before`, has it. Raises StartError."""
         self.model = await self._fake("model")
         self._load = await self._runner([sys.executable, "-m", "bench.stack.load"], {})
         variants: list[Variant] = []
@@ -80,6 +84,8 @@ class Field:
             variants += [await self.ours(log=log, traced=traced) for traced in (False, True) for log in (False, True)]
         if "grounding" in names:
             variants += await self._grounded()
+        if "callers" in names:
+            variants += await self._callers_known()
         if before:
             for log, traced in ((False, False), (True, False), (True, True)):
                 name = f"before, log {_on(log)}, tracing {_on(traced)}"
@@ -141,6 +147,29 @@ class Field:
             name = f"ours, grounding {grounding.lower()}"
             variant = await self.ours(log=True, traced=False, name=name, environ=environ)
             variant.command |= {"grounding": grounding, "attempts": attempts}
+            variants.append(variant)
+        return variants
+
+    async def _callers_known(self) -> list[Variant]:
+        """Ours with its log, by who calls: nobody in particular or a known caller, by a JWT over plain text (iterate
+        alone knows callers), and by a certificate over mTLS on every hop (all three do)."""
+        folder = self.folder / "callers"
+        folder.mkdir()
+        ground = Ground(folder)
+        environ = ground.environ()
+        files = {name: value for name, value in environ.items() if name.endswith("_CALLERS__FILE")}
+        mtls = {name: value for name, value in environ.items() if name not in files}
+        tls = {"tls": [str(folder / name) for name in ("ca.pem", "client.key", "client.pem")]}
+        jwt = {"token": ground.signer.token(exp=int(time.time()) + 86_400)}
+        variants = []
+        for name, added, command in (
+            ("callers off", {}, {}),
+            ("callers by JWT", {"ITERATE_CALLERS__FILE": files["ITERATE_CALLERS__FILE"]}, jwt),
+            ("mTLS, callers off", mtls, tls),
+            ("mTLS, callers by certificate", environ, tls),
+        ):
+            variant = await self.ours(log=True, traced=False, name=f"ours, {name}", environ=added)
+            variant.command |= command
             variants.append(variant)
         return variants
 

@@ -63,7 +63,7 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         )
         # An older validator says nothing before the answer.
         make = getattr(validator, "brief", None)
-        brief = Brief() if make is None else await self._bounded(call, span, partial(make, spec, task))
+        brief = Brief() if make is None else await self._bounded(call, span, partial(make, spec, task), refuses=True)
         version = self._versions.stated(brief.roster)
         call.facts.update(brief_facts(brief, version))
         brief_ended(span, brief)
@@ -134,8 +134,9 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
         except JsonBreach as breach:
             raise bad_request(Violation(field, breach.problem)) from None
 
-    async def _bounded(self, call: Call, span: Span, work: Callable[[], Awaitable[T]]) -> T:
-        """Return what a kind answers, in the time that the caller gives; `span` ends where it does not."""
+    async def _bounded(self, call: Call, span: Span, work: Callable[[], Awaitable[T]], *, refuses: bool = False) -> T:
+        """Return what a kind answers, in the time that the caller gives; `span` ends where it does not. With `refuses`
+        a request that cannot be used begins no session, and its span is left out: a tree without a top."""
         try:
             try:
                 async with asyncio.timeout(call.seconds_left()):
@@ -146,7 +147,9 @@ class ValidateServicer(validated_pb2_grpc.ValidateServiceServicer):
                 _log.warning("roster unavailable", problem=str(error), trace_id=call.trace.trace_id)
                 raise Fault(Reason.ROSTER_UNAVAILABLE, where=WHERE) from None
         except BaseException as error:
-            span.end(level="ERROR", status_message=call.fault_of(error).message)
+            fault = call.fault_of(error)
+            if not (refuses and fault.reason is Reason.BAD_REQUEST):
+                span.end(level="ERROR", status_message=fault.message)
             raise
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 from caller_credentials import Authority, Signer, dns, issuer_table, key_set, sha256
 from click.testing import CliRunner, Result
+from rosters import small_table
+from validated_server import serving
 
 from lakehouse.cli.callers import command
+from lakehouse.cli.kinds import command as kinds_command
 
 TOKEN = "opaque-" + "k" * 40
 SIGNER = Signer("one")
@@ -87,3 +91,30 @@ def test_whoami_says_why_a_credential_is_nobodys_and_does_not_repeat_it(file: Pa
         assert result.exit_code == 1
         assert result.stdout == f"nobody: {problem}\n"
     assert run("whoami", file).exit_code == 2
+
+
+async def test_a_command_shows_the_token_of_its_file_and_without_one_says_what_to_give(tmp_path: Path) -> None:
+    callers = tmp_path / "callers.toml"
+    callers.write_text(f'[callers.desk]\nrpcs = ["ListKinds"]\nkinds = ["*"]\ntokens_sha256 = ["{sha256(TOKEN)}"]\n')
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    (tmp_path / "other").write_text("o" * 40)
+    (tmp_path / "two").write_text(f"{TOKEN} {TOKEN}")
+
+    async with serving(roster=small_table(tmp_path), callers={"file": callers}) as client:
+
+        async def kinds(*arguments: str) -> Result:
+            return await asyncio.to_thread(
+                CliRunner().invoke, kinds_command, ["ls", "--address", client.address, *arguments]
+            )
+
+        known = await kinds("--token-file", str(tmp_path / "token"))
+        nobody = await kinds()
+        other = await kinds("--token-file", str(tmp_path / "other"))
+        two = await kinds("--token-file", str(tmp_path / "two"))
+
+    assert (known.exit_code, "json_schema" in known.stdout) == (0, True), known.output
+    assert "give --token-file, or --cert and --key" in nobody.stderr
+    assert "does not know the credential that was sent" in other.stderr
+    assert two.exit_code == 2
+    assert "must hold one token and nothing else" in two.stderr
+    assert TOKEN not in known.output + nobody.output + other.output + two.output

@@ -191,7 +191,9 @@ async def test_where_too_few_qualify_no_model_is_asked_and_one_row_says_why(
     assert [span.name for span in tree.spans] == ["iterate.fill", "brief"]
 
 
-async def test_a_schema_that_is_none_is_refused_before_a_model_is_asked(stack: Any, client: AsyncIterateClient) -> None:
+async def test_a_schema_that_is_none_is_refused_before_a_model_is_asked(
+    stack: Any, client: AsyncIterateClient, make_request: Request
+) -> None:
     stack.endpoint.requests.clear()
     rows = len(stack.rows())
     for grounding in (iterate_pb2.GROUNDING_NONE, iterate_pb2.GROUNDING_CANDIDATES):
@@ -208,6 +210,13 @@ async def test_a_schema_that_is_none_is_refused_before_a_model_is_asked(stack: A
         assert [each.field for each in caught.value.violations] == ["json_schema.schema_json"]
 
     assert (len(stack.rows()), stack.endpoint.requests) == (rows, [])
+    # What validated says of a later session has everything before it behind it.
+    later = await client.iterate(make_request(), timeout_s=30)
+    await asyncio.to_thread(
+        stack.receiver.wait_for,
+        lambda receiver: (found := receiver.tree(later.trace_id)) and "brief" in [span.name for span in found.spans],
+        15,
+    )
     assert stack.receiver.tree("7c" * 16) is None
 
 

@@ -25,10 +25,13 @@ from lakehouse.errors import Fault, Reason
 from lakehouse.sessions.record import SessionAttemptRecord
 from lakehouse.trace_context import TraceContext
 from lakehouse.tracing import Tracing, TracingConfig
-from lakehouse.validated.v1.validated_pb2 import Finding
+from lakehouse.validated.v1.validated_pb2 import Finding, Suggestion
 
 TRACE = TraceContext("0af7651916cd43dd8448eb211c80319c")
-PHANTOM = Finding(code="PHANTOM_WORKER", path="/workers/0/worker_id", message="W-9 is not in the roster")
+BO = Suggestion(worker_id="W-2", name="Bo Yu", facts_json='{"name":"Bo Yu","worker_id":"W-2"}')
+PHANTOM = Finding(
+    code="PHANTOM_WORKER", path="/workers/0/worker_id", message="W-9 is not in the roster", suggestions=[BO]
+)
 
 Step = str | ModelAnswer | BaseException | Callable[[], Any]
 

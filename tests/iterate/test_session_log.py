@@ -7,13 +7,16 @@ import contextlib
 import fcntl
 import os
 import stat
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
+import iterate
 from iterate.session_log.fsync import FsyncPolicy
 from iterate.session_log.journal import Journal
 from iterate.session_log.logger import OpenSession, SessionLogConfig, SessionLogger, SessionLogUnavailable
@@ -22,6 +25,7 @@ from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.row_reading import decode_row
 from lakehouse.sessions.store.append import LogFile
 
+ITERATE = str(Path(iterate.__file__).parent)
 ATTEMPT = SessionAttemptRecord(iteration=1, provider="scripted", model="m", verdict="accepted", raw="{}")
 
 
@@ -129,9 +133,16 @@ async def test_the_event_loops_thread_makes_no_call_that_a_disk_can_hold_up(
 
 
 def noted(call: Callable[..., object], thread: int, calls: list[str]) -> Callable[..., object]:
+    """Return `call`; that `thread` made it for iterate is noted in `calls`, with who asked. A test's own machinery
+    may look at files whenever it likes."""
+
     def wrapper(*arguments: object, **named: object) -> object:
         if threading.get_ident() == thread:
-            calls.append(call.__name__)
+            asking: FrameType | None = sys._getframe(1)
+            while asking is not None and not asking.f_code.co_filename.startswith(ITERATE):
+                asking = asking.f_back
+            if asking is not None:
+                calls.append(f"{call.__name__} by {asking.f_code.co_filename}:{asking.f_lineno}")
         return call(*arguments, **named)
 
     return wrapper

@@ -234,8 +234,9 @@ async def test_the_retriever_span_says_what_was_asked_and_who_was_found(tmp_path
                 await client.brief("json_schema", metadata=metadata, schema_json='{"type": 7}')
         tree = receiver.tree(trace_id)
     assert tree is not None
-    brief, failed = sorted((node.span for node in tree.tops), key=lambda span: span.start_unix_ns)
-    assert {(span.name, span.type, span.parent_span_id) for span in (brief, failed)} == {("brief", "retriever", parent)}
+    # The refused one began no session.
+    (brief,) = [node.span for node in tree.tops]
+    assert (brief.name, brief.type, brief.parent_span_id) == ("brief", "retriever", parent)
     shown = json.loads(str(brief.attributes["langfuse.observation.input"]))
     assert shown == {
         "kind": "fill", "candidates_max": 50, "prompt": "Omar Khan", "spec": {"count": 2, "role": "forklift operator"},
@@ -249,7 +250,19 @@ async def test_the_retriever_span_says_what_was_asked_and_who_was_found(tmp_path
     metadata_of = "langfuse.observation.metadata."
     assert str(brief.attributes[metadata_of + "roster_version"]).strip('"') == version
     assert brief.level not in ("WARNING", "ERROR")
-    assert failed.level == "ERROR"
+
+
+async def test_the_retriever_span_of_a_roster_that_is_away_is_an_error(tmp_path: Path) -> None:
+    trace_id = "0af7651916cd43dd8448eb211c80319d"
+    with TraceReceiver() as receiver:
+        tracing = {"host": receiver.url, "public_key": "pk-lf-1", "secret_key": "sk-lf-1"}
+        async with serving(roster=small_table(tmp_path, path=tmp_path / "away.csv"), tracing=tracing) as client:
+            with pytest.raises(Fault):
+                await client.brief("fill", metadata=trace_metadata(trace_id, "b7ad6b7169203331", "s-1"), **SPEC)
+        tree = receiver.tree(trace_id)
+    assert tree is not None
+    (failed,) = [node.span for node in tree.tops]
+    assert (failed.name, failed.level) == ("brief", "ERROR")
 
 
 @pytest.mark.skipif(not POSTGRES, reason="LAKEHOUSE_TEST_POSTGRES is not set")

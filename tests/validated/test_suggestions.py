@@ -128,10 +128,13 @@ async def cut(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FillVal
     crowd = [{**people()[0], "worker_id": f"A-{number:06d}", "name": f"Crowd {number}"} for number in range(40)]
     folder = tmp_path_factory.mktemp("roster")
     table = small_table(folder, path=write_csv(folder / "crowd.csv", [*crowd, *people()]))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index, "_POOL_ROWS_MAX", 3)
-        async with FileRoster(table, near_ms=5000).open() as roster:
-            yield FillValidator(Tools(roster, LIMITS))
+    async with FileRoster(table, near_ms=5000).open() as roster:
+        gate = FillValidator(Tools(roster, LIMITS))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(index, "_POOL_ROWS_MAX", 3)
+            # The roster keeps what was drawn; the bound itself goes back at once, since others have rosters, too.
+            await judge(gate, {"workers": [{"worker_id": "W-999999", "name": "Nobody Atall"}]}, **SPEC)
+        yield gate
 
 
 @pytest.mark.parametrize(("worker_id", "name"), MISSPELT_ANA)

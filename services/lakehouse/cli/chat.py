@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import click
 from google.protobuf import json_format
 
 from lakehouse.chatd.v1 import chatd_pb2
-from lakehouse.cli.connection import TlsFlags, checked_address, tls_options
+from lakehouse.cli.connection import Connection, checked_address, connection_options
 from lakehouse.cli.exit_status import Interrupted, of_fault, statuses
 from lakehouse.clients import ChatClient
 from lakehouse.errors import Fault, Reason
@@ -26,7 +25,7 @@ from lakehouse.errors import Fault, Reason
     callback=checked_address,
     help="chatd.",
 )
-@tls_options
+@connection_options
 @click.option("--provider", default="", help="Provider or route of chatd.")
 @click.option("--model", default="", help="Model, as the provider spells it.")
 @click.option("--system", default="", help="Instructions that go before the prompt.")
@@ -45,12 +44,9 @@ def command(
     max_tokens: int | None,
     timeout_s: float,
     as_json: bool,
-    ca: Path | None,
-    cert: Path | None,
-    key: Path | None,
+    connection: Connection,
 ) -> None:
     """Ask a model. PROMPT is the question; - or nothing reads it from standard input."""
-    tls = TlsFlags(ca, cert, key)
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
         raise click.UsageError("the prompt is empty")
@@ -67,14 +63,14 @@ def command(
     except ValueError as error:
         raise click.UsageError(f"the request does not fit CompleteRequest: {error}") from None
     try:
-        with ChatClient(address, credentials=tls.credentials()) as client:
+        with ChatClient(address, credentials=connection.credentials(), token=connection.token()) as client:
             if as_json:
                 _print_json(client.complete(request, timeout_s=timeout_s))
             else:
                 _print_live(client, request, timeout_s)
     except Fault as fault:
         hint = f"\nIs chatd running on {address}?" if fault.reason is Reason.CHATD_UNREACHABLE else ""
-        if problem := tls.explain(fault, address):
+        if problem := connection.explain(fault, address):
             hint = f"\n{problem}"
         raise of_fault(fault, f"{fault}{hint}") from None
     except KeyboardInterrupt:

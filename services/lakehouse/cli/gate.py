@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-import grpc
 from click.core import ParameterSource
 from google.protobuf.message import Message
 
-from lakehouse.cli.connection import TlsFlags, checked_address, tls_options
+from lakehouse.cli.connection import Connection, checked_address, connection_options
 from lakehouse.cli.exit_status import SystemFault, of_fault
 from lakehouse.cli.stack import Stack, StackError
 from lakehouse.clients import ValidateClient
@@ -36,7 +35,7 @@ _SERVER_OPTIONS: Final = (
         callback=checked_address,
         help=f"A running validated (default: {ADDRESS}).",
     ),
-    tls_options,
+    connection_options,
     click.option("--roster", type=click.Path(path_type=Path), help="Start a validated of our own on this roster."),
     click.option("--timeout", "timeout_s", type=float, default=30.0, show_default=True, help="Deadline, seconds."),
     click.option("--json", "as_json", is_flag=True, help="Print the response as one JSON object and nothing else."),
@@ -72,7 +71,7 @@ class Validated:
 
     address: str | None
     roster: Path | None
-    tls: TlsFlags
+    connection: Connection
 
     def _is_address_typed(self) -> bool:
         # What the environment says gives way to what is typed.
@@ -86,7 +85,7 @@ class Validated:
         try:
             if self.roster is not None:
                 return asyncio.run(_with_roster(self.roster, call))
-            return _at(self.address or ADDRESS, call, self.tls.credentials())
+            return _at(self.address or ADDRESS, call, self.connection)
         except Fault as fault:
             raise self._failed(fault) from None
         except StackError as error:
@@ -95,7 +94,7 @@ class Validated:
     def _failed(self, fault: Fault) -> click.ClickException:
         text = str(fault)
         address = self.address or ADDRESS
-        if self.roster is None and (problem := self.tls.explain(fault, address)):
+        if self.roster is None and (problem := self.connection.explain(fault, address)):
             text += f"\n{problem}"
         elif self.roster is None and fault.reason is Reason.VALIDATED_UNREACHABLE:
             text += f"\nnobody listens on {address}: start the services with `lakehouse up`, or give --roster FILE"
@@ -108,10 +107,8 @@ def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a decorator that gives a command `validated`, `timeout_s` and `as_json`."""
 
     @functools.wraps(function)
-    def with_validated(
-        *, address: str | None, roster: Path | None, ca: Path | None, cert: Path | None, key: Path | None, **rest: Any
-    ) -> Any:
-        return function(validated=Validated(address, roster, TlsFlags(ca, cert, key)), **rest)
+    def with_validated(*, address: str | None, roster: Path | None, connection: Connection, **rest: Any) -> Any:
+        return function(validated=Validated(address, roster, connection), **rest)
 
     return with_options(*_SERVER_OPTIONS)(with_validated)  # type: ignore[no-any-return]
 
@@ -162,8 +159,8 @@ def _fields_of(member: Any) -> Collection[str]:
     return () if member.message_type is None else member.message_type.fields_by_name.keys()
 
 
-def _at(address: str, call: Callable[[ValidateClient], T], credentials: grpc.ChannelCredentials | None = None) -> T:
-    with ValidateClient(address, credentials=credentials) as client:
+def _at(address: str, call: Callable[[ValidateClient], T], connection: Connection) -> T:
+    with ValidateClient(address, credentials=connection.credentials(), token=connection.token()) as client:
         return call(client)
 
 
@@ -174,7 +171,7 @@ async def _with_roster(roster: Path, call: Callable[[ValidateClient], T]) -> T:
         await stack.start_service("validated")
         if causes := stack.causes["validated"]:
             raise StackError("\n".join(causes))
-        return await asyncio.to_thread(_at, stack.addresses["validated"], call)
+        return await asyncio.to_thread(_at, stack.addresses["validated"], call, Connection())
     finally:
         await stack.stop()
 

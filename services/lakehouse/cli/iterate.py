@@ -11,7 +11,7 @@ from typing import Any
 import click
 from google.protobuf import json_format
 
-from lakehouse.cli.connection import TlsFlags, checked_address, tls_options
+from lakehouse.cli.connection import Connection, checked_address, connection_options
 from lakehouse.cli.exit_status import NOT_ACCEPTED, Interrupted, SystemFault, of_fault, statuses
 from lakehouse.cli.progress import show
 from lakehouse.cli.terminal import terminal
@@ -33,7 +33,7 @@ from lakehouse.trace_context import normalise_trace_id, trace_metadata
     callback=checked_address,
     help="iterate.",
 )
-@tls_options
+@connection_options
 @click.option("--kind", help="Which validator decides: a name that `lakehouse kinds` lists.")
 @click.option("--prompt", help="The task in words; - reads standard input.")
 @click.option("--spec", help="The kind's spec: JSON, or @FILE (JSON or TOML).")
@@ -58,9 +58,7 @@ def command(
     trace_id: str | None,
     timeout_s: float,
     as_json: bool,  # noqa: FBT001  click passes it by name
-    ca: Path | None,
-    cert: Path | None,
-    key: Path | None,
+    connection: Connection,
     **flags: Any,
 ) -> None:
     """Run a session and watch it.
@@ -71,7 +69,6 @@ def command(
       lakehouse iterate --kind fill --prompt "Fill 3 forklift operators in Toledo for Saturday" \\
         --spec '{"role": "forklift operator", "count": 3, "city": "Toledo", "state": "OH"}'
     """
-    tls = TlsFlags(ca, cert, key)
     if grounding is not None:
         flags["grounding"] = f"GROUNDING_{grounding.upper()}"
     request = _request(request_file, prompt=prompt, spec=spec, **flags)
@@ -82,14 +79,14 @@ def command(
     console = terminal(sys.stderr if as_json else sys.stdout)
     response = None
     try:
-        with IterateClient(address, credentials=tls.credentials()) as client:
+        with IterateClient(address, credentials=connection.credentials(), token=connection.token()) as client:
             for event in client.stream_iterate(request, timeout_s=timeout_s, metadata=metadata):
                 if not as_json:
                     show(event, console)
                 if event.HasField("response"):
                     response = event.response
     except Fault as fault:
-        raise _failed(fault, address, tls) from None
+        raise _failed(fault, address, connection) from None
     except KeyboardInterrupt:
         raise Interrupted("interrupted: the session was cancelled") from None
     if response is None:
@@ -178,9 +175,9 @@ def _object(text: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _failed(fault: Fault, address: str, tls: TlsFlags) -> click.ClickException:
+def _failed(fault: Fault, address: str, connection: Connection) -> click.ClickException:
     hint = ""
-    if problem := tls.explain(fault, address):
+    if problem := connection.explain(fault, address):
         hint = f"\n{problem}"
     elif fault.reason is None and fault.code == "UNAVAILABLE":
         hint = f"\nIs a stack running at {address}? `lakehouse up` starts one."
