@@ -163,6 +163,12 @@ def _remote(table: Table, scheme: str, netloc: str) -> object:
     from fsspec.implementations.arrow import ArrowFSWrapper  # noqa: PLC0415
     from pyiceberg.io.pyarrow import PyArrowFileIO  # noqa: PLC0415
 
-    wrapped = ArrowFSWrapper(PyArrowFileIO(table.io.properties).fs_by_scheme(scheme, netloc), skip_instance_cache=True)
-    wrapped.protocol = _SCHEME
-    return wrapped
+    class TableFileSystem(ArrowFSWrapper):  # type: ignore[misc]  # fsspec has no types
+        protocol = _SCHEME
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            return path.removeprefix(f"{_SCHEME}://")
+
+    system = PyArrowFileIO(table.io.properties).fs_by_scheme(scheme, netloc)
+    return TableFileSystem(system, skip_instance_cache=True)

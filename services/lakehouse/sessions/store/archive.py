@@ -152,6 +152,10 @@ class Archive:
             if _MERGED.fullmatch(path.name):
                 yield path.relative_to(self.folder)
 
+    def files_of_days(self) -> list[Path]:
+        """Return every file in the days' folders, named by a manifest or not, sorted."""
+        return sorted(self.folder.glob(f"day=*/*{_PARQUET}"))
+
     def claimed_path(self, segment: str, compression: Compression) -> Path:
         suffix = next((suffix for suffix, kind in COMPRESSION_SUFFIXES.items() if kind == compression), "")
         return self.claimed / f"{segment}{LOG_EXTENSION}{suffix}"

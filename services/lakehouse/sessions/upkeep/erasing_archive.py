@@ -122,7 +122,7 @@ class ArchiveEraser:
         standing = {file.path for file in view.files}
         removed = []
         if not view.unreadable:
-            for path in sorted(self._archive.folder.glob("day=*/*.parquet")):
+            for path in self._archive.files_of_days():
                 if str(path.relative_to(self._archive.folder)) not in standing:
                     path.unlink()
                     removed.append(path.name)
