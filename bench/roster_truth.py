@@ -139,7 +139,7 @@ async def _table(  # noqa: PLR0912  a case of its own for each way to be wrong
                     people = {key: (name, False) for key, (name, _) in people.items()}
             for client in ("ACME", "big  box"):
                 try:
-                    answer = await roster.look_up(Question(list(people), (), SHIFT, client))
+                    answer = await roster.look_up(Question(list(people), None, SHIFT, client))
                 except RosterUnavailable as error:
                     outcomes["tables refused"] += 1
                     if not altered and any(each in change for each in HARMLESS):

@@ -5,9 +5,10 @@ grpc reads its switches when it is first imported.
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from lakehouse.server.grpc_switches import set_grpc_switches
 
@@ -20,13 +21,19 @@ os.environ.pop("COLUMNS", None)
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)
 
-# Their files share servers that take long to start: one worker has them all.
-_TOGETHER = {"conformance", "parity"}
+# Their files share servers that take long to start.
+_TOGETHER = {"tests/conformance", "tests/parity"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Name what stays in one worker (`--dist loadgroup`): a file, whose tests share servers, or a folder."""
-    for item in items:
-        place = item.path.relative_to(Path(__file__).parent)
-        group = place.parts[0] if place.parts[0] in _TOGETHER else str(place)
-        item.add_marker(pytest.mark.xdist_group(group))
+class _ByServers(LoadFileScheduling):  # type: ignore[misc] # xdist ships no types
+    """What shares servers stays in one worker: a file's tests, and those of some folders."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        folder = "/".join(file.split("/")[:2])
+        return folder if folder in _TOGETHER else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    """See pytest-xdist. Called where there are workers."""
+    return _ByServers(config, log)

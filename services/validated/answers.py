@@ -103,7 +103,7 @@ def brief_response(brief: Brief, version: StatedVersion | None) -> validated_pb2
         instructions=brief.instructions,
         form_schema_json=brief.form_schema_json,
         candidates_schema_json=brief.candidates_schema_json,
-        candidates_json=candidates_json(brief.candidates),
+        candidates_json=brief.candidates_json or candidates_json(brief.candidates),
         candidates_total=brief.candidates_total,
         candidates_total_is_floor=brief.candidates_total_is_floor,
         datasets=_datasets(brief.datasets),

@@ -34,8 +34,8 @@ class LossyS3:
         return {
             "s3.endpoint": f"http://127.0.0.1:{self.port}",
             "s3.region": "us-east-1",
-            "s3.connect-timeout": "5",
-            "s3.request-timeout": "20",
+            "s3.connect-timeout": "30",
+            "s3.request-timeout": "60",
         }
 
     def loses(self) -> bool:
@@ -91,7 +91,11 @@ def _make_bucket(state: LossyS3) -> None:
 
     state.is_lossy = False
     system = S3FileSystem(
-        endpoint_override=f"127.0.0.1:{state.port}", scheme="http", region="us-east-1", allow_bucket_creation=True
+        endpoint_override=f"127.0.0.1:{state.port}",
+        scheme="http",
+        region="us-east-1",
+        allow_bucket_creation=True,
+        request_timeout=60,
     )
     system.create_dir(BUCKET)
     state.is_lossy = True

@@ -100,7 +100,7 @@ async def test_people_who_all_become_inactive_and_refusals_that_go_are_a_loss_as
         write_csv(table.do_not_send_path, lines)
         write_csv(table.path, [{**person, "active": "false"} for person in people()])
         await until(lambda: roster.counts()["load_failures"] == 2)
-        assert (await roster.look_up(Question(("W-000001",), (), None, "C9"))).found["W-000001"].do_not_send
+        assert (await roster.look_up(Question(("W-000001",), None, None, "C9"))).found["W-000001"].do_not_send
         assert (await roster.look_up(ANA)).found["W-000001"].worker.active
 
 

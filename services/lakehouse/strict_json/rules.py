@@ -73,7 +73,9 @@ def check_depth(text: str, depth_max: int) -> None:
     """
     if text.count("[") + text.count("{") <= depth_max:
         return
-    brackets = rest = _STRING.sub(b"", text.encode()).translate(None, _NOT_BRACKETS)
+    # Without an escape every other quotation mark ends a string.
+    outside = _STRING.sub(b"", text.encode()) if "\\" in text else "".join(text.split('"')[::2]).encode()
+    brackets = rest = outside.translate(None, _NOT_BRACKETS)
     for _ in range(min(depth_max, _PEELED_MAX)):
         rest = _INNERMOST.sub(b"", rest)
         if not rest:

@@ -30,7 +30,9 @@ _INLINE_IDS_MAX = 200
 # One or two people are looked for in some 0.3 ms. A thread would hold the interpreter no shorter, and be waited for.
 _INLINE_WANTED_MAX = 2
 _INLINE_ROWS_MAX = 100_000
-# So many words of a prompt are looked up, and so many workers of a draw looked at, in about a millisecond.
+# So long a text is searched for names, so many words of it are looked up, and so many workers of a draw are looked at,
+# in a millisecond or two: a thread would let nobody else in sooner.
+_INLINE_CHARS_MAX = 5_000
 _INLINE_NAMED_MAX = 600
 _INLINE_EXAMINED_MAX = 300
 
@@ -50,8 +52,9 @@ class FileAnswer:
         """Answer the question."""
         index, question = self._index, self._question
         self.found = index.found(question.worker_ids, question.shift, question.client_id)
-        if question.names:
-            self.namesakes = [worker for key in question.names for worker in index.bearers(key)]
+        if question.names is not None:
+            keys = question.names.keys(index.begins_a_name)
+            self.namesakes = [worker for key in keys for worker in index.bearers(key)]
 
     async def near(self, wanted: Sequence[Wanted], criteria: Criteria) -> Candidates:
         """See Answer."""
@@ -92,7 +95,7 @@ class FileRoster(LoadedFiles[RosterIndex]):
     async def look_up(self, question: Question) -> FileAnswer:
         """See WorkerLookup."""
         answer = FileAnswer(self._open_loaded(), question, near_ms=self._near_ms)
-        if len(question.worker_ids) + len(question.names) <= _INLINE_IDS_MAX:
+        if len(question.worker_ids) <= _INLINE_IDS_MAX and _chars(question) <= _INLINE_CHARS_MAX:
             answer.read()
         else:
             await asyncio.to_thread(answer.read)
@@ -104,10 +107,12 @@ class FileRoster(LoadedFiles[RosterIndex]):
         index, question = loaded.index, draw.question
 
         def named() -> list[Found]:
-            worker_ids = dict.fromkeys(question.worker_ids) | index.namesakes(question.names)
+            worker_ids = dict.fromkeys(question.worker_ids)
+            if question.names is not None:
+                worker_ids |= index.namesakes(question.names.keys(index.begins_a_name))
             return list(index.found(worker_ids, question.shift, question.client_id).values())
 
-        if len(question.worker_ids) + len(question.names) <= _INLINE_NAMED_MAX:
+        if len(question.worker_ids) <= _INLINE_NAMED_MAX and _chars(question) <= _INLINE_CHARS_MAX:
             found = named()
         else:
             found = await asyncio.to_thread(named)
@@ -126,3 +131,7 @@ class FileRoster(LoadedFiles[RosterIndex]):
         if "do_not_send" in report["rows"]:
             sizes["do-not-send lines"] = report["rows"]["do_not_send"]
         return sizes
+
+
+def _chars(question: Question) -> int:
+    return 0 if question.names is None else question.names.chars

@@ -27,9 +27,8 @@ _POOLS_KEPT: Final = 32
 _FRAMES_KEPT: Final = 16
 # Ready-made workers: who was named or suggested lately is likely to be again.
 _FOUND_KEPT: Final = 4096
-# Whether a name begins so: 4 letters tell most words from names.
-_START_CHARS: Final = 4
-_STARTS_KEPT: Final = 50_000
+_STARTS_KEPT: Final = 20_000
+_HEAD_CHARS: Final = 2
 # Bearers of one name key that are looked at, and of all keys of a draw.
 _BEARERS_MAX: Final = 64
 _NAMESAKES_MAX: Final = 256
@@ -70,6 +69,7 @@ class RosterIndex:
         self._pools_lock = threading.Lock()
         self._kept: dict[str, Found] = {}
         self._starts: dict[str, bool] = {}
+        self._heads: dict[str, bool] = {}
 
     def has(self, worker_id: str) -> bool:
         """Whether somebody has this id, compared by code points."""
@@ -99,10 +99,14 @@ class RosterIndex:
         for worker_id in worker_ids:
             kept = self._kept.get(worker_id)
             if kept is None:
+                # A prompt has hundreds of words that could be ids: nearly all of them begin like none.
+                if not self._heads.get(worker_id[:_HEAD_CHARS], True):
+                    continue
                 # `_get` in place: an artifact names many.
                 key = _key(worker_id)
                 record = get(key, None, workers) if key else None
                 if record is None:
+                    self._note_head(worker_id[:_HEAD_CHARS])
                     continue
                 kept = _new(Found, (_worker(worker_id, record), None, False))
                 if keep:
@@ -115,6 +119,29 @@ class RosterIndex:
                 self._kept.clear()
             self._kept.update(fresh)
         return found
+
+    def begins_a_name(self, start: str) -> bool:
+        """Whether somebody's name key begins with `start`."""
+        # Texts have thousands of words, and the same again and again; nearly all of them begin like nobody's name.
+        known = self._starts.get(start)
+        if known is None:
+            begins = start[:NAME_KEY_CHARS].encode(errors="replace")
+            with self._transaction().cursor(self._maps["names"]) as cursor:
+                known = cursor.set_range(begins or b"\x00") and cursor.key().startswith(begins)
+            if len(start) <= NAME_KEY_CHARS:
+                if len(self._starts) >= _STARTS_KEPT:
+                    self._starts.clear()
+                self._starts[start] = known
+        return known
+
+    def _note_head(self, head: str) -> None:
+        """Remember whether an id begins with `head`."""
+        if head not in self._heads:
+            if len(self._heads) >= _STARTS_KEPT:
+                self._heads.clear()
+            start = head.encode(errors="replace")
+            with self._transaction().cursor(self._maps["workers"]) as cursor:
+                self._heads[head] = cursor.set_range(start or b"\x00") and cursor.key().startswith(start)
 
     def bearers(self, key: str) -> list[Worker]:
         """Workers whose name has the name key `key`, one for each spelling; of many the first are looked at."""
@@ -131,8 +158,6 @@ class RosterIndex:
             return dict.fromkeys(itertools.islice(found, _NAMESAKES_MAX))
 
     def _bearers(self, cursor: Any, key: str) -> Iterator[Worker]:
-        if not self._begins_a_name(cursor, key[:_START_CHARS]):
-            return
         start = key[:NAME_KEY_CHARS].encode(errors="replace") + b"\x00"
         if len(start) > KEY_BYTES_MAX or not cursor.set_range(start):
             return
@@ -142,16 +167,6 @@ class RosterIndex:
             worker = self.worker(value.decode())
             if worker is not None and name_key(worker.name) == key:
                 yield worker
-
-    def _begins_a_name(self, cursor: Any, start: str) -> bool:
-        # A prompt has thousands of runs of words that could be names; nearly all of them begin like nobody's.
-        known = self._starts.get(start)
-        if known is None:
-            if len(self._starts) >= _STARTS_KEPT:
-                self._starts.clear()
-            begins = start.encode(errors="replace")
-            known = self._starts[start] = cursor.set_range(begins or b"\x00") and cursor.key().startswith(begins)
-        return known
 
     def near_ids(self, worker_id: str, count: int) -> tuple[list[str], list[str]]:
         """Up to `count` ids before, and from, the place where `worker_id` stands or would stand: they begin alike."""

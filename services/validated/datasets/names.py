@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import regex
@@ -57,6 +57,11 @@ def name_key(text: str) -> str:
         return text.lower().translate(_NO_ASCII_PART)
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold()).translate(_LATIN)
     return _NO_PART.sub("", folded)
+
+
+def beginnings(names: Iterable[str]) -> set[str]:
+    """Return all that the keys of `names` begin with."""
+    return {key[:length] for key in map(name_key, names) for length in range(len(key) + 1)}
 
 
 def name_keys(texts: Sequence[str]) -> list[str]:

@@ -29,6 +29,7 @@ from validated.datasets.postgres_rows import (
     FoundById,
     first_line,
     found_of,
+    keys_of,
     parameters_of,
     version_of,
 )
@@ -140,13 +141,13 @@ class PostgresRoster:
 
     async def look_up(self, question: Question) -> PostgresAnswer:
         """See WorkerLookup."""
+        names = frozenset(await keys_of(question))
         rows, statements = await self.ask(
-            lambda it: (it.by_id_and_name if question.names else it.by_id, parameters_of(question, it))
+            lambda it: (it.by_id_and_name if names else it.by_id, parameters_of(question, it, names))
         )
         version = version_of(rows, statements)
         answer = PostgresAnswer(self._advice, question, version)
         asked = frozenset(question.worker_ids)
-        names = frozenset(question.names)
         by_id = FoundById()
         for row in rows:
             found = found_of(row[2:])
@@ -166,7 +167,7 @@ class PostgresRoster:
         """See WorkerLookup. One statement, and a short one before it where names are asked for; another one, of all
         that can fit, where too few qualify by the first.
         """
-        work = PostgresDraw(draw, qualifies, await self._advice.ids_of(draw.question.names))
+        work = PostgresDraw(draw, qualifies, await self._advice.ids_of(await keys_of(draw.question)))
         drawn = work.drawn(*await self.ask(work.near_at_hand))
         if len(drawn.qualified) < draw.needed:
             try:

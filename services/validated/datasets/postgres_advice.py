@@ -80,7 +80,7 @@ class PostgresAdvice:
         try:
             async with asyncio.timeout(self._near_ms / 1000), self._pool.connection() as connection:
                 statements = await self._prepared(connection)
-                parameters = parameters_of(Question((), names), statements)
+                parameters = parameters_of(Question(()), statements, names)
                 rows = await (await connection.execute(statements.ids_of_names, parameters)).fetchall()
         except TimeoutError:
             self._names_after = time.monotonic() + _NAMES_AGAIN_S

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -20,11 +21,17 @@ _log = structlog.get_logger()
 _WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
-def parameters_of(question: Question, statements: Statements) -> dict[str, Any]:
+async def keys_of(question: Question) -> Sequence[str]:
+    """Return the keys of all runs of words that may be a name: how the names of a table begin is not known here."""
+    return await asyncio.to_thread(question.names.keys, lambda _: True) if question.names is not None else ()
+
+
+def parameters_of(question: Question, statements: Statements, keys: Collection[str] = ()) -> dict[str, Any]:
+    """`keys` are the name keys whose bearers are wanted."""
     client = storable_text(question.client_id)
     return {
         "ids": ids_of(question.worker_ids, statements),
-        "names": list(dict.fromkeys(map(table_key, question.names))),
+        "names": list(dict.fromkeys(map(table_key, keys))),
         "start": question.shift.start if question.shift else None,
         "end": question.shift.end if question.shift else None,
         # As `fold` folds it, and as PostgreSQL's lower() does.

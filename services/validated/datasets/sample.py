@@ -28,6 +28,7 @@ _SPLIT_FROM: Final = 300
 _REST_MAX: Final = 256
 EXAMINED_MAX: Final = 20_000
 """Workers that one draw looks at, about 5 microseconds each."""
+_LISTED_MAX: Final = 1024
 _PLACE_CHARS: Final = 48
 _FIELD: Final = FIELD.encode()
 _ITEM: Final = ITEM.encode()
@@ -42,6 +43,8 @@ class Frame(NamedTuple):
     """How many workers there are up to the end of each chunk."""
     is_whole: bool
     """Whether there are no others."""
+    worker_ids: Sequence[str] = ()
+    """All of them in their order, where they are few."""
 
     @property
     def size(self) -> int:
@@ -61,7 +64,11 @@ def read_frame(transaction: Any, places_map: Any, role: str, places: Sequence[tu
     for key, size in chunks.items():
         if not size:
             chunks[key] = transaction.get(key, db=places_map).count(_ITEM) + 1
-    return Frame(list(chunks), list(accumulate(chunks.values())), is_whole)
+    frame = Frame(list(chunks), list(accumulate(chunks.values())), is_whole)
+    if frame.size > _LISTED_MAX:
+        return frame
+    people = (person for key in chunks for person in transaction.get(key, db=places_map).split(_ITEM))
+    return frame._replace(worker_ids=[_id_of(person) for person in people])
 
 
 def _prefixes(cursor: Any, role: str, city: str, state: str) -> Iterator[bytes]:
@@ -139,17 +146,17 @@ class IndexDraw:
         return True
 
     def _next_ids(self, count: int) -> list[str]:
-        return [self._id_at(self._next_position()) for _ in range(count)]
-
-    def _next_position(self) -> int:
-        """Return the next position of a shuffled range: Fisher and Yates's, of which only what was moved is held."""
-        here = self._taken
-        # Not randrange: Python does not promise that it gives the same in another version.
-        there = here + int(self._random.random() * (self._frame.size - here))
-        self._taken += 1
-        position = self._moved.get(there, there)
-        self._moved[there] = self._moved.pop(here, here)
-        return position
+        """Return those at the next positions of a range that Fisher and Yates shuffle: only what was moved is held."""
+        size, moved, draw, listed = self._frame.size, self._moved, self._random.random, self._frame.worker_ids
+        ids: list[str] = []
+        for here in range(self._taken, self._taken + count):
+            # Not randrange: Python does not promise that it gives the same in another version.
+            there = here + int(draw() * (size - here))
+            position = moved.get(there, there)
+            moved[there] = moved.pop(here, here)
+            self._taken += 1
+            ids.append(listed[position] if listed else self._id_at(position))
+        return ids
 
     def _id_at(self, position: int) -> str:
         at = bisect_right(self._frame.ends, position)
@@ -166,4 +173,8 @@ class IndexDraw:
             person = self._index.chunk(self._frame.chunks[at]).split(_ITEM, before + 1)[before]
         else:
             person = self._index.chunk(self._frame.chunks[at]).rsplit(_ITEM, after)[-after]
-        return person.partition(_FIELD)[0].decode()
+        return _id_of(person)
+
+
+def _id_of(person: bytes) -> str:
+    return person.partition(_FIELD)[0].decode()

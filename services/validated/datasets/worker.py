@@ -66,13 +66,26 @@ class RosterVersion:
     """RFC 3339, UTC."""
 
 
+class Names(Protocol):
+    """Texts in which full names are looked for."""
+
+    @property
+    def chars(self) -> int:
+        """How long they are: a thousand take less than a millisecond."""
+
+    def keys(self, begins: Callable[[str], bool]) -> Sequence[str]:
+        """Return the distinct keys (``name_key``) of the runs of words that may be somebody's name. `begins` says
+        whether the key of a name begins so; what begins like no name is left out.
+        """
+
+
 class Question(NamedTuple):
     """What one validation wants to know; it is asked once, so that one version answers all of it."""
 
     worker_ids: Sequence[str]
     """Distinct; compared by code points."""
-    names: Sequence[str] = ()
-    """Distinct keys of full names (``name_key``) whose bearers are wanted too (``Answer.namesakes``)."""
+    names: Names | None = None
+    """Where there are full names whose bearers are wanted too (``Answer.namesakes``)."""
     shift: Shift | None = None
     client_id: str = ""
 
@@ -118,7 +131,7 @@ class Draw(NamedTuple):
     """Who is looked for before an answer: a sample of those who qualify, and whoever is named."""
 
     question: Question
-    """Who is named, by id or by a name's key, and the shift and the client that all are held against."""
+    """Who is named, by id or by name, and the shift and the client that all are held against."""
     criteria: Criteria
     certifications: Sequence[str]
     """Folded. A backend that has to leave somebody out may look first at those who seem to hold them."""

@@ -21,23 +21,22 @@ def limit_of(candidates_max: int, needed: int) -> int:
     return min(2 * needed, _RAISED_MAX) if needed <= _RAISED_MAX else 0
 
 
-def fitting(candidates: Iterable[Facts], bytes_max: int) -> list[Facts]:
-    """As many of `candidates` as have room in `bytes_max` of JSON: an artifact of them is then no larger."""
-    kept: list[Facts] = []
-    for facts in candidates:
-        # Brackets and commas count as well.
-        bytes_max -= len(print_canonical(facts).encode()) + 1
-        if bytes_max < 0:
-            break
-        kept.append(facts)
-    return kept
+def fitting(candidates: Iterable[Facts], bytes_max: int) -> tuple[list[Facts], str]:
+    """Return as many of `candidates` as have room in `bytes_max` of JSON, and that JSON: no artifact of them is
+    larger.
+    """
+    kept = list(candidates)
+    text = candidates_json(kept)
+    size = len(text.encode())
+    while size > bytes_max:
+        size -= len(print_canonical(kept.pop()).encode()) + 1
+        text = ""
+    return kept, text or candidates_json(kept)
 
 
-def candidates_json(candidates: Iterable[Facts]) -> str:
+def candidates_json(candidates: Sequence[Facts]) -> str:
     """Return the candidates as canonical JSON; empty where there are none."""
-    # One by one: whether a text is too deep is looked at in long ones alone, which takes as long as all of this.
-    texts = [print_canonical(facts) for facts in candidates]
-    return f"[{','.join(texts)}]" if texts else ""
+    return print_canonical(list(candidates)) if candidates else ""
 
 
 def worker_list(items: dict[str, JsonValue], needed: int) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Final
 
 from lakehouse.errors import Violation
 from lakehouse.strict_json.parser import JsonValue, print_canonical
 from lakehouse.validated.v1.validated_pb2 import EmailSpec
-from validated.datasets.names import name_key
+from validated.datasets.names import beginnings, name_key
 from validated.datasets.worker import Answer, Question, Worker, place_in_draw
 from validated.findings import Findings, pointer, quoted
 from validated.kinds.candidates import exact_object, fitting
@@ -68,16 +68,17 @@ class EmailValidator:
         if not task.candidates_max:
             return form
         answer = await self._roster.look_up(Question(tuple(dict.fromkeys(terms.worker_ids))))
-        mentions = await search(task.prompt)
-        named, _ = those_who(mentions.among(list(answer.found.values())), lambda _: True)
+        async with search(task.prompt) as mentions:
+            named, _ = those_who(mentions.among(list(answer.found.values())), lambda _: True)
         drawn = sorted(answer.found, key=lambda each: place_in_draw(task.seed, each))
         first = dict.fromkeys((*recipients[: bool(terms.to_worker_id)], *named, *drawn))
         shown = filter(None, (self._facts.of(answer.found[each].worker) for each in first if each in answer.found))
-        candidates = fitting(islice(shown, task.candidates_max), self._limits.artifact_bytes_max)
+        candidates, text = fitting(islice(shown, task.candidates_max), self._limits.artifact_bytes_max)
         known = [each for each in recipients if each in answer.found]
         return form._replace(
             candidates_schema_json=_form(terms, known) if known and candidates else "",
             candidates=candidates,
+            candidates_json=text,
             candidates_total=len(answer.found),
             roster=answer.version,
         )
@@ -92,8 +93,7 @@ class EmailValidator:
         cut = {name: texts.get(name, "")[: limits[name]] for name in _TEXTS}
         parts = await asyncio.to_thread(lambda: [_Part(name, cut[name], terms.worker_ids) for name in _TEXTS])
         asked = dict.fromkeys((*terms.worker_ids, *filter(None, (to,)), *(id_ for part in parts for id_ in part.ids())))
-        keys = dict.fromkeys(key for part in parts for key in part.name_keys())
-        answer = await self._roster.look_up(Question(worker_ids=tuple(asked), names=tuple(keys)))
+        answer = await self._roster.look_up(Question(tuple(asked), _Names(parts, terms.allowed_names)))
         _judge_recipient(to, terms, answer, findings)
         fill = _Fill(terms, answer, self._region)
         named = [to] if to else []
@@ -121,10 +121,6 @@ class _Part:
         """Every word that may be an id."""
         return (text for search in self._searches for text in search.candidates)
 
-    def name_keys(self) -> Iterable[str]:
-        """Return the keys of every run of words that may be a name."""
-        return (key for names in self.names for key in names.name_keys())
-
     def ids_of(self, answer: Answer, own_ids: frozenset[str]) -> tuple[dict[str, None], dict[str, None]]:
         """Return the ids of the roster that stand here, and what is written like one and is none."""
         known = dict.fromkeys(text for text in self.ids() if text in answer.found)
@@ -132,6 +128,23 @@ class _Part:
             text for search in self._searches for text in search.phantoms(answer.found.keys(), own_ids)
         )
         return known, made_up
+
+
+class _Names:
+    """See Names. Those that are allowed are looked for as well: they need not stand in the roster."""
+
+    def __init__(self, parts: Sequence[_Part], allowed: Iterable[str]) -> None:
+        self._searches = [search for part in parts for search in part.names]
+        self._allowed = beginnings(allowed)
+        self.chars = sum(len(view) for part in parts for view in part.views)
+
+    def keys(self, begins: Callable[[str], bool]) -> Sequence[str]:
+        """See Names."""
+
+        def begins_a_name(start: str) -> bool:
+            return begins(start) or start in self._allowed
+
+        return tuple(dict.fromkeys(key for search in self._searches for key in search.read(begins_a_name)))
 
 
 class _Fill:

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Collection
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from lakehouse.strict_json.parser import JsonValue, print_canonical
 from validated.datasets.worker import Worker
@@ -21,6 +21,12 @@ _PAIR_CHARS_MAX: Final = 200
 _KEPT_MAX: Final = 4096
 
 
+class _Kept(NamedTuple):
+    worker: Worker
+    facts: dict[str, JsonValue] | None
+    text: str | None
+
+
 class Facts:
     """The facts of one deployment."""
 
@@ -31,13 +37,16 @@ class Facts:
         self._texts = [name for name in _TEXTS if name in names]
         self._certifications = "certifications" in names
         self._region = region
-        self._kept: dict[str, tuple[Worker, str | None]] = {}
+        self._kept: dict[str, _Kept] = {}
 
     def of(self, worker: Worker) -> dict[str, JsonValue] | None:
         """Return the facts of `worker`; a fact that holds a phone number is left out. None where the name holds one, or
         the id is one: then nothing can be said of him. None also where no artifact can name him, since id or name is
         empty or longer than any file of a roster may have it.
         """
+        return self._of(worker).facts
+
+    def _read(self, worker: Worker) -> dict[str, JsonValue] | None:
         if not (0 < len(worker.worker_id) <= _PAIR_CHARS_MAX and 0 < len(worker.name) <= _PAIR_CHARS_MAX):
             return None
         private = self.private(worker)
@@ -69,15 +78,19 @@ class Facts:
         return self._is_private("", text)
 
     def text_of(self, worker: Worker) -> str | None:
-        """Return the facts as canonical JSON; None as in `of`. Remembered: who was suggested lately is likely to be
-        again."""
+        """Return the facts as canonical JSON; None as in `of`."""
+        return self._of(worker).text
+
+    def _of(self, worker: Worker) -> _Kept:
+        # Who was shown lately is likely to be again.
         kept = self._kept.get(worker.worker_id)
-        if kept is None or kept[0] is not worker:
-            facts = self.of(worker)
+        if kept is None or kept.worker is not worker:
+            facts = self._read(worker)
             if len(self._kept) >= _KEPT_MAX:
                 self._kept.clear()
-            kept = self._kept[worker.worker_id] = (worker, None if facts is None else print_canonical(facts))
-        return kept[1]
+            kept = _Kept(worker, facts, None if facts is None else print_canonical(facts))
+            self._kept[worker.worker_id] = kept
+        return kept
 
     def _is_private(self, own: str, text: str) -> bool:
         return _holds_number(text, self._region) or _holds(own, text)

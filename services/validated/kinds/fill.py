@@ -69,9 +69,9 @@ class FillValidator:
         if not task.candidates_max:
             return form
         limit = limit_of(task.candidates_max, needed)
-        mentions = await search(task.prompt)
-        draw = _draw(terms, task, mentions, max(limit, needed))
-        drawn = await self._roster.draw(draw, terms.met_by)
+        async with search(task.prompt) as mentions:
+            draw = _draw(terms, task, mentions, max(limit, needed))
+            drawn = await self._roster.draw(draw, terms.met_by)
         named, strangers = those_who(mentions.among(drawn.named), terms.met_by)
         qualified = named | {found.worker.worker_id: found for found in drawn.qualified}
         total = len(qualified)
@@ -86,8 +86,8 @@ class FillValidator:
             findings = await self._shortage(terms, draw, drawn, total)
             brief = brief._replace(infeasible=True, findings=findings)
         shown = filter(None, (self._facts.of(found.worker) for found in qualified.values()))
-        candidates = fitting(islice(shown, limit), self._limits.artifact_bytes_max - 100)
-        brief = brief._replace(candidates=candidates)
+        candidates, text = fitting(islice(shown, limit), self._limits.artifact_bytes_max - 100)
+        brief = brief._replace(candidates=candidates, candidates_json=text)
         if len(candidates) < needed:
             return brief
         named_first = sum(facts["worker_id"] in named for facts in candidates)
@@ -105,7 +105,7 @@ class FillValidator:
         ]
         distinct = dict.fromkeys(worker_ids)
         distinct.pop("", None)
-        answer = await self._roster.look_up(Question(tuple(distinct), (), terms.shift, terms.client_id))
+        answer = await self._roster.look_up(Question(tuple(distinct), None, terms.shift, terms.client_id))
         judgement = FillJudgement(terms, answer.found, findings, self._facts)
         if len(elements) <= _INLINE_WORKERS_MAX:
             judgement.judge(artifact, elements, worker_ids)
@@ -123,7 +123,7 @@ class FillValidator:
         await asyncio.to_thread(shortage.add, drawn.others)
         if terms.places:
             # Nobody who is named: the count alone is asked for.
-            question = draw.question._replace(worker_ids=(), names=())
+            question = draw.question._replace(worker_ids=(), names=None)
             criteria = draw.criteria._replace(places=())
             wider = draw._replace(question=question, criteria=criteria, wanted=_ELSEWHERE_MAX, needed=0)
             # It only says why: a brief that is made does not fail by it.
@@ -135,7 +135,7 @@ class FillValidator:
 
 def _draw(terms: FillTerms, task: Task, mentions: Mentions, wanted: int) -> Draw:
     return Draw(
-        question=Question(mentions.worker_ids, mentions.name_keys, terms.shift, terms.client_id),
+        question=Question(mentions.worker_ids, mentions, terms.shift, terms.client_id),
         criteria=terms.criteria(),
         certifications=terms.folded_certifications,
         seed=task.seed,

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import structlog
 
-from validated.datasets.names import name_key
+from validated.datasets.names import beginnings, name_key
 from validated.datasets.worker import Found
 from validated.kinds.message_ids import IdSearch
-from validated.kinds.message_names import Bounds, NameSearch
+from validated.kinds.message_names import NameSearch
 from validated.kinds.message_text import views
+from validated.kinds.name_runs import Bounds
 from validated.kinds.validator import PROMPT_CHARS_MAX
 
 _log = structlog.get_logger()
-# Above it the search takes milliseconds: it runs in a thread, so that other calls are served meanwhile.
-_INLINE_CHARS_MAX: Final = 1000
+# Above it a search takes several milliseconds: it runs in a thread, so that other calls are served meanwhile.
+_INLINE_CHARS_MAX: Final = 5000
 # Compatible forms may be longer than what they are of.
 _VIEW_CHARS_MAX: Final = PROMPT_CHARS_MAX
 # Marks at the end of a word that may be the last of an id.
@@ -43,41 +45,53 @@ class Mentions:
     def __init__(self, prompt: str, stop: threading.Event | None = None) -> None:
         """`stop` ends the search early: what is found by then is of no use to anybody."""
         shown = list(dict.fromkeys(view[:_VIEW_CHARS_MAX] for view in views(prompt[:PROMPT_CHARS_MAX])))
+        self.chars = sum(map(len, shown))
+        self._stop = stop
         self._ids: dict[str, None] = {}
         for view in shown:
-            if stop is not None and stop.is_set():
+            if self._is_stopped():
                 break
             search = IdSearch(view, ())
-            self._ids |= dict.fromkeys(
-                text
-                for text in search.candidates
-                if not text.isdecimal() or len(text) >= _BARE_DIGITS_MIN or search.is_said(text)
+            self._ids.update(
+                dict.fromkeys(
+                    [
+                        text
+                        for text in search.candidates
+                        if not text.isdecimal() or len(text) >= _BARE_DIGITS_MIN or search.is_said(text)
+                    ]
+                )
             )
             # An id may hold marks that end a word elsewhere.
-            for word in view.split():
+            for word in dict.fromkeys(view.split()):
+                if word.isascii() and word.isalnum():
+                    continue
                 for text in _bare(word):
                     if 2 <= len(text) <= 200 and not text.isdecimal():
                         self._ids.setdefault(text)
-        bounds = Bounds(stop)
-        self._names: list[NameSearch] = []
-        for view in shown:
-            self._names.append(NameSearch(view, bounds))
-            bounds.end_view()
-        if bounds.cut and not (stop is not None and stop.is_set()):
-            _log.warning("prompt searched in part for names", words_left_out=bounds.cut)
+        self._names = list(map(NameSearch, () if self._is_stopped() else shown))
+        self._is_read = False
 
     @property
     def worker_ids(self) -> Sequence[str]:
         """Every word that may be an id, distinct."""
         return tuple(self._ids)
 
-    @property
-    def name_keys(self) -> Sequence[str]:
-        """The keys of every run of words that may be a name, distinct."""
-        return tuple(dict.fromkeys(key for search in self._names for key in search.name_keys()))
+    def keys(self, begins: Callable[[str], bool]) -> Sequence[str]:
+        """See Names."""
+        bounds = Bounds(self._stop)
+        keys: dict[str, None] = {}
+        for search in self._names:
+            keys.update(dict.fromkeys(search.read(begins, bounds)))
+            bounds.end_view()
+        if bounds.cut and not self._is_stopped():
+            _log.warning("prompt searched in part for names", words_left_out=bounds.cut)
+        self._is_read = True
+        return tuple(keys)
 
     def among(self, known: Sequence[Found]) -> list[Mention]:
         """Who of `known` is named: by ids first, then by names, in the order of the prompt."""
+        if not self._is_read:
+            self.keys(beginnings(found.worker.name for found in known).__contains__)
         by_id = {found.worker.worker_id: found for found in known}
         mentions = [Mention(text, (by_id[text],)) for text in self._ids if text in by_id]
         bearers: dict[str, list[Found]] = {}
@@ -91,14 +105,16 @@ class Mentions:
         mentions += [Mention(words, tuple(bearers[key])) for key, words in named.items()]
         return mentions
 
+    def _is_stopped(self) -> bool:
+        return self._stop is not None and self._stop.is_set()
 
-async def search(prompt: str) -> Mentions:
-    """Return the search of `prompt`, off the loop where it is long. It ends soon after the call that awaits it has."""
-    if len(prompt) <= _INLINE_CHARS_MAX:
-        return Mentions(prompt)
+
+@contextlib.asynccontextmanager
+async def search(prompt: str) -> AsyncIterator[Mentions]:
+    """Search `prompt`, off the loop where it is long; with the block the search ends, wherever it is."""
     stop = threading.Event()
     try:
-        return await asyncio.to_thread(Mentions, prompt, stop)
+        yield Mentions(prompt) if len(prompt) <= _INLINE_CHARS_MAX else await asyncio.to_thread(Mentions, prompt, stop)
     finally:
         stop.set()
 

@@ -8,15 +8,24 @@ the roster has them as an id and nothing beside them says that they are somethin
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Collection, Iterator
+from itertools import accumulate, compress
+from operator import not_
 from typing import Final
 
 import regex
 
-_PARTS: Final = regex.compile(r"(?<!\w)[^\W_]+(?:[-_./#\u2010-\u2015\u2212][^\W_]+)*(?!\w)|[^\W_]+")
+_PARTS: Final = regex.compile(r"((?<!\w)[^\W_]+(?:[-_./#\u2010-\u2015\u2212][^\W_]+)*(?!\w)|[^\W_]+)")
+_ASCII_PARTS: Final = re.compile(
+    r"((?<![A-Za-z0-9_])[A-Za-z0-9]+(?:[-_./#][A-Za-z0-9]+)*(?![A-Za-z0-9_])|[A-Za-z0-9]+)"
+)
 _PART: Final = regex.compile(r"[^\W_]+")
 _SEPARATOR: Final = regex.compile(r"[-_./#\u2010-\u2015\u2212]")
 _PARTS_MAX: Final = 5
+_CHARS_MAX: Final = 200
+# Where a word stands of which nothing depends on that.
+_ANYWHERE: Final = (0, 0)
 _DASH: Final = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"))
 _SHAPES_MAX: Final = 20
 _SAID_TO_BE: Final = regex.compile(
@@ -30,7 +39,8 @@ _ELSE_BEFORE: Final = regex.compile(
     r"ext|extension|route|rt|highway|hwy|exit|mile|zip|code|pin|"
     r"jan\w*|feb\w*|mar\w*|apr\w*|may|june?|july?|aug\w*|sep\w*|oct\w*|nov\w*|dec\w*)\.?\s{1,2}(?:\#\s?)?"
     r"|(?:\d{1,2}(?:st|nd|rd|th)?),?\s)$",
-    regex.IGNORECASE,
+    # From the end, where it has to match: thirty times as fast.
+    regex.IGNORECASE | regex.REVERSE,
 )
 _ELSE_AFTER: Final = regex.compile(
     r"\s?(?:[-\u2010-\u2015/:.,]\s?\d|-[A-Z]\d|%|(?:hours?|hrs?|h|am|pm|miles?|km|lbs?|kg|ft|dollars|usd|eur|people|units|pallets|"
@@ -45,43 +55,58 @@ _ELSE_AFTER: Final = regex.compile(
 class IdSearch:
     """The candidates of one view."""
 
-    def __init__(self, view: str, own_ids: Collection[str], *, skip: Collection[tuple[int, int]] = ()) -> None:
+    def __init__(self, view: str, own_ids: Collection[str]) -> None:
         self._view = view
         self._shapes = frozenset(map(_shape, own_ids))
-        self._skip = skip
         self._found: dict[str, tuple[int, int]] = {}
-        self.candidates = dict.fromkeys(self._find(own_ids))
-
-    def _find(self, own_ids: Collection[str]) -> Iterator[str]:
-        for match in _PARTS.finditer(self._view):
-            parts = list(_PART.finditer(match[0]))
-            offset = match.start()
-            for first, part in enumerate(parts):
-                for last in parts[first : first + _PARTS_MAX]:
-                    text = match[0][part.start() : last.end()]
-                    for form in _forms(text):
-                        yield from self._note(form, offset + part.start(), offset + last.end())
-        # An id may have a space in it.
-        for one, other in itertools.pairwise(_PARTS.finditer(self._view)):
-            text = self._view[one.start() : other.end()]
-            if other.start() - one.end() == 1 and any(map(str.isdigit, text)) and not text.replace(" ", "").isdecimal():
-                yield from self._note(text, one.start(), other.end())
+        self._find()
         for shape in itertools.islice({_shape(each) for each in own_ids if not each.isalnum()}, _SHAPES_MAX):
-            for match in regex.finditer(_pattern(shape), self._view, overlapped=True):
-                yield from self._note(match[0], match.start(), match.end())
+            for found in regex.finditer(_pattern(shape), view, overlapped=True):
+                self._note(found[0], found.start(), found.end())
 
-    def _note(self, text: str, start: int, end: int) -> Iterator[str]:
-        if len(text) < 2 or len(text) > 200:
+    @property
+    def candidates(self) -> Collection[str]:
+        """What may be an id, distinct."""
+        return self._found.keys()
+
+    def _find(self) -> None:
+        # What stands before, between and behind the words has the even places.
+        parts = (_ASCII_PARTS if self._view.isascii() else _PARTS).split(self._view)
+        ends = list(accumulate(map(len, parts)))
+        texts, gaps = parts[1::2], parts[2:-1:2]
+        # Most are letters alone: they are read in one way, whatever stands beside them.
+        odd = [*compress(range(len(texts)), map(not_, map(str.isalpha, texts)))]
+        first = 0
+        for at in odd:
+            self._found.update(dict.fromkeys(texts[first:at], _ANYWHERE))
+            self._note_parts(texts[at], ends[2 * at])
+            first = at + 1
+        self._found.update(dict.fromkeys(texts[first:], _ANYWHERE))
+        for text in [text for text in self._found if not 2 <= len(text) <= _CHARS_MAX]:
+            del self._found[text]
+        # An id may have a space in it, and a digit.
+        pairs = {at for word in odd for at in (word - 1, word) if 0 <= at < len(gaps) and len(gaps[at]) == 1}
+        for at in sorted(pairs.union(compress(range(len(gaps)), map(str.isdigit, gaps)))):
+            text = "".join(parts[2 * at + 1 : 2 * at + 4])
+            if len(gaps[at]) == 1 and any(map(str.isdigit, text)) and not text.replace(" ", "").isdecimal():
+                self._note(text, ends[2 * at], ends[2 * at + 3])
+
+    def _note_parts(self, text: str, offset: int) -> None:
+        parts = list(_PART.finditer(text))
+        for first, part in enumerate(parts):
+            for last in parts[first : first + _PARTS_MAX]:
+                for form in _forms(text[part.start() : last.end()]):
+                    self._note(form, offset + part.start(), offset + last.end())
+
+    def _note(self, text: str, start: int, end: int) -> None:
+        if not 2 <= len(text) <= _CHARS_MAX:
             return
         if text.isdecimal():
             before, after = self._view[max(0, start - 40) : start], self._view[end : end + 60]
             said = _SAID_TO_BE.search(before) is not None
             if not said and (_ELSE_BEFORE.search(before) or _ELSE_AFTER.match(after)):
                 return
-        elif not any(map(str.isdigit, text)) and any(a <= start and end <= b for a, b in self._skip):
-            return
         self._found.setdefault(text, (start, end))
-        yield text
 
     def is_said(self, text: str) -> bool:
         """Whether a word such as "ID" or "worker" before the candidate `text` says that it is one."""

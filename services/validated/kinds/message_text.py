@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+import re
 import unicodedata
-from collections.abc import Iterator
+from functools import cached_property, lru_cache
+from itertools import accumulate
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
@@ -19,11 +21,14 @@ _BLOCK_TAG: Final = regex.compile(
 )
 _TAG: Final = regex.compile(r"</?[A-Za-z][^<>]{0,500}>")
 _LINK_TARGET: Final = regex.compile(r"\]\([^()\n]{0,500}\)|\]\[[^\[\]\n]{0,100}\]")
+_MARKS: Final = "*_~`\\"
 _EMPHASIS: Final = regex.compile(r"[*_~`\\]+|(?<=\p{L})-\n(?=\p{L})")
 # Letters of scripts that put no space between words: each is a word, and more of them make a name.
 _UNSPACED: Final = r"\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Bopomofo}\p{Tibetan}"
 # What `_plain` makes of ASCII: spaces of all sorts are one sort, what prints nothing is gone.
 _ASCII_SHOWN: Final = {code: " " if chr(code).isspace() else None for code in (*range(32), 127) if code != ord("\n")}
+# The same of ASCII, of which no letter is a mark.
+_ASCII_WORD: Final = re.compile("([A-Za-z0-9]+(?:['`][A-Za-z0-9]+)*)")
 # UAX 29's words, except that they end at a dot and an underscore, too: addresses are made of names.
 _WORD: Final = regex.compile(
     rf"(?V1)[{_UNSPACED}]\p{{M}}*"
@@ -32,6 +37,7 @@ _WORD: Final = regex.compile(
 )
 _UNSPACED_WORD: Final = regex.compile(rf"[{_UNSPACED}]")
 _POSSESSIVE: Final = regex.compile("['\u2019\u2018\u02bc\u2032\u00b4`\uff07]s$", regex.IGNORECASE)
+_KEPT_CHARS_MAX: Final = 32
 _NO_CASED_PART: Final = regex.compile(r"[^\p{L}\p{N}]|[\u02bb\u02bc]")
 
 
@@ -42,9 +48,14 @@ def views(text: str) -> list[str]:
     text = unescaped(text)
     made = dict.fromkeys((_plain(text),))
     shown = unquote(text) if "%" in text else text
-    shown = _LINK_TARGET.sub("]", _TAG.sub("", _BLOCK_TAG.sub("\n", shown)))
+    if "<" in shown:
+        shown = _TAG.sub("", _BLOCK_TAG.sub("\n", shown))
+    if "]" in shown:
+        shown = _LINK_TARGET.sub("]", shown)
     made[_plain(shown)] = None
-    made[_plain(_EMPHASIS.sub("", _LINE_END.sub("\n", shown)))] = None
+    if "-" in shown or any(mark in shown for mark in _MARKS):
+        shown = _EMPHASIS.sub("", _lines(shown))
+        made[_plain(shown)] = None
     return list(made)
 
 
@@ -58,7 +69,7 @@ def unescaped(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    text = _LINE_END.sub("\n", text)
+    text = _lines(text)
     if not text.isascii():
         text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
         text = _INVISIBLE.sub("", text)
@@ -66,47 +77,107 @@ def _plain(text: str) -> str:
         return text
     if text.isascii():
         return text.translate(_ASCII_SHOWN)
-    kept = (" " if each.isspace() and each != "\n" else each for each in text if each.isprintable() or each.isspace())
-    return "".join(kept)
+    odd = [each for each in set(text) if not each.isprintable() and each != "\n"]
+    return text.translate({ord(each): " " if each.isspace() else None for each in odd}) if odd else text
+
+
+def _lines(text: str) -> str:
+    return text if text.isascii() and "\r" not in text else _LINE_END.sub("\n", text)
 
 
 class Word(NamedTuple):
-    """One word of a view."""
+    """One word, wherever it stands."""
 
     text: str
-    start: int
-    end: int
     key: str
     owner_key: str
     """The key without a possessive "'s"; `key` where there is none."""
     weight: float
     """Six words make the longest name that is looked for; of a script without spaces it may have more letters."""
-
-    @property
-    def is_capital(self) -> bool:
-        """Whether it begins with a capital, or is of a script that has none."""
-        return not self.text[0].islower()
+    is_capital: bool
+    """Whether it begins with a capital, or is of a script that has none."""
 
 
-def words(view: str) -> list[Word]:
-    """Return the words of a view."""
-    return list(_words(view))
+class Words:
+    """The words of a view, in order."""
+
+    def __init__(self, view: str) -> None:
+        self._view = view
+        # What stands before, between and behind the words has the even places.
+        self._parts: list[str]
+        if view.isascii():
+            self._parts = _ASCII_WORD.split(view)
+            self.distinct = {text: _known(text) for text in set(self._parts[1::2])}
+        else:
+            self.distinct = {}
+            self._parts = self._spelt(view)
+        self.texts = self._parts[1::2]
+        """Of each word."""
+        self.words = [*map(self.distinct.__getitem__, self.texts)]
+        self.gaps = self._parts[2:-1:2]
+        """What stands behind each word but the last."""
+
+    def start(self, at: int) -> int:
+        """Return where in the view word `at` begins."""
+        return self._ends[2 * at]
+
+    def end(self, at: int) -> int:
+        """Return where it ends."""
+        return self._ends[2 * at + 1]
+
+    def written(self, first: int, last: int) -> str:
+        """Return what stands from word `first` to word `last`."""
+        return self._view[self.start(first) : self.end(last)]
+
+    @cached_property
+    def weights(self) -> list[float]:
+        """The weight of all words before each one, and of all."""
+        return list(accumulate([word.weight for word in self.words], initial=0.0))
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(map(len, self._parts)))
+
+    def _spelt(self, view: str) -> list[str]:
+        parts: list[str] = []
+        end = 0
+        for match in _WORD.finditer(view):
+            text = match[0]
+            word = self.distinct.get(text) or _known(text)
+            # Marks alone are no word.
+            if word.key:
+                self.distinct[text] = word
+                parts += (view[end : match.start()], text)
+                end = match.end()
+        return [*parts, view[end:]]
 
 
-def _words(view: str) -> Iterator[Word]:
-    for match in _WORD.finditer(view):
-        text = match[0]
+def words(text: str) -> list[Word]:
+    """Return the words of a text."""
+    return Words(text).words
+
+
+def _word(text: str) -> Word:
+    if text.isascii() and text.isalnum():
+        key = owner = text.lower()
+    else:
         key = name_key(text)
-        if not key:
-            continue
         owner = name_key(_POSSESSIVE.sub("", text)) if len(text) > 2 and not text.isalnum() else key
-        weight = 1.0
-        if len(key) == 1:
-            # Letters that stand apart may be a name that is spaced out.
-            weight = 0.4
-        if not text.isascii() and _UNSPACED_WORD.match(text):
-            weight = 0.25 if "\u0e00" <= text < "\u1800" else 0.75
-        yield Word(text, match.start(), match.end(), key, owner, weight)
+    weight = 1.0
+    if len(key) == 1:
+        # Letters that stand apart may be a name that is spaced out.
+        weight = 0.4
+    if not text.isascii() and _UNSPACED_WORD.match(text):
+        weight = 0.25 if "\u0e00" <= text < "\u1800" else 0.75
+    return Word(text, key, owner, weight, not text[0].islower())
+
+
+def _known(text: str) -> Word:
+    # The words of a language come again and again.
+    return _kept_word(text) if len(text) <= _KEPT_CHARS_MAX else _word(text)
+
+
+_kept_word = lru_cache(maxsize=8192)(_word)
 
 
 def cased(text: str) -> str:

@@ -75,6 +75,8 @@ class Brief(NamedTuple):
     findings: Sequence[Finding] = ()
     roster: RosterVersion | None = None
     datasets: Sequence[DatasetVersion] = ()
+    candidates_json: str = ""
+    """`candidates` as canonical JSON; it is made where it is empty."""
 
 
 class Validator(Protocol):

@@ -114,11 +114,12 @@ class DeclaredKind:
         visible = self._visible[self._shown]
         # A row that the schema lets no artifact name is no candidate.
         rows = [row for row in drawn.rows if self._choices.element is None or self._choices.of(row) is not None][:limit]
-        facts = fitting((facts_of(row, visible) for row in rows), self._limits.artifact_bytes_max - 100)
+        facts, text = fitting((facts_of(row, visible) for row in rows), self._limits.artifact_bytes_max - 100)
         strangers = "".join(f' "{quoted(each)}" does not qualify: do not name it.' for each in drawn.strangers)
         brief = form._replace(
             instructions=form.instructions + strangers,
             candidates=facts,
+            candidates_json=text,
             candidates_total=drawn.total,
             candidates_total_is_floor=not drawn.is_whole,
             datasets=(DatasetVersion(reference.dataset, version.version),),
