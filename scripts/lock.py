@@ -16,9 +16,19 @@ LOCKS = {
     "uv.txt": ["requirements/uv.in"],
     "server.txt": ["pyproject.toml", "--extra", "server"],
     "lake.txt": ["pyproject.toml", "--extra", "server", "--extra", "lake"],
-    "dev.txt": ["pyproject.toml", "--extra", "server", "--extra", "lake", "--group", "dev"],
+    "dev.txt": ["pyproject.toml", "--extra", "server", "--extra", "page", "--extra", "lake", "--group", "dev"],
     # The lowest releases that pyproject.toml allows: `make test-lowest` shows that the floors are true.
-    "lowest.txt": ["pyproject.toml", "--extra", "server", "--extra", "lake", "--resolution", "lowest-direct"],
+    "lowest.txt": [
+        "pyproject.toml",
+        "--extra",
+        "server",
+        "--extra",
+        "page",
+        "--extra",
+        "lake",
+        "--resolution",
+        "lowest-direct",
+    ],
     "conformance.txt": ["requirements/conformance.in"],
     "bench.txt": ["requirements/bench.in"],
 }

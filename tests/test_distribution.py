@@ -51,6 +51,8 @@ def test_stubs_protos_types_and_the_example_roster_are_in_it(wheel: zipfile.ZipF
     assert "lakehouse/py.typed" in names
     assert "lakehouse/examples/roster/workers.csv" in names
     assert "chatd/providers/default_script.toml" in names
+    viewer = "lakehouse/sessions/query/viewer"
+    assert {f"{viewer}/templates/base.html", f"{viewer}/assets/page.css", f"{viewer}/assets/live.js"} <= names
 
 
 def test_nothing_but_the_four_packages_is_installed(wheel: zipfile.ZipFile) -> None:

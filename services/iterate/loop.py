@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from iterate.answer import Unparsable, read_artifact
 from iterate.attempt import Attempt, Draft, Judgement, ModelAnswer, error_record
 from iterate.brief import Brief
 from iterate.conversation import Conversation, Turn
@@ -22,6 +21,7 @@ from iterate.span_texts import attempt_input, attempt_output
 from iterate.task import ModelTarget, Task
 from lakehouse.errors import Fault, Reason
 from lakehouse.sessions.record import ErrorRecord, SessionAttemptRecord
+from lakehouse.strict_json.answer import Unparsable, read_artifact
 from lakehouse.trace_context import TraceContext
 from lakehouse.tracing import Span
 

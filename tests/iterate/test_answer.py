@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iterate.answer import Unparsable, read_artifact
+from lakehouse.strict_json.answer import Unparsable, read_artifact
 
 BYTES_MAX = 256 * 1024
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from session_rows import record, write_segment
 
 from lakehouse.sessions.query import listing
-from lakehouse.sessions.query.listing import SessionFilter, find_rows, list_sessions
+from lakehouse.sessions.query.listing import find_rows, list_sessions
 from lakehouse.sessions.query.reader import SessionReader
+from lakehouse.sessions.query.session_filter import SessionFilter
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.store import lines
 from lakehouse.sessions.store.segments import Segment, open_snapshot

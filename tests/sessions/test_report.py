@@ -12,10 +12,10 @@ from session_rows import UNREACHABLE, attempt, record, write_segment
 
 from lakehouse.sessions.query import charts
 from lakehouse.sessions.query.charts import Series, ranked_bars, rate_lines, stacked_bars
-from lakehouse.sessions.query.listing import SessionFilter
 from lakehouse.sessions.query.reader import SessionReader
 from lakehouse.sessions.query.report import PERIODS_MAX, render_report
-from lakehouse.sessions.query.stats import session_stats
+from lakehouse.sessions.query.session_filter import SessionFilter
+from lakehouse.sessions.query.stats import finding_counts, session_stats
 from lakehouse.sessions.record import SessionRecord
 from lakehouse.sessions.row import encode_row
 
@@ -27,7 +27,8 @@ def page(folder: Path, *records: SessionRecord, wanted: SessionFilter = ALL) -> 
     live = write_segment(folder / "sessions.jsonl", b"".join(map(encode_row, records)))
     with SessionReader(live) as reader:
         found = session_stats(reader, wanted, period="day")
-    return render_report(found, wanted, source="the log", made_at=MADE)
+        findings = finding_counts(reader, wanted, period="day")
+    return render_report(found, findings, wanted, source="the log", made_at=MADE)
 
 
 def test_the_page_loads_nothing_and_runs_nothing(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_every_chart_is_well_formed(tmp_path: Path) -> None:
 
     drawn = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
 
-    assert len(drawn) == 6
+    assert len(drawn) == 9
     for svg in drawn:
         assert ET.fromstring(svg).attrib["aria-label"]
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from session_rows import PHANTOM, UNREACHABLE, attempt, record, write_segment
 
-from lakehouse.sessions.query.listing import SessionFilter, find_rows, list_sessions, parse_moment
+from lakehouse.sessions.query.listing import find_rows, list_sessions
 from lakehouse.sessions.query.reader import SessionReader
+from lakehouse.sessions.query.session_filter import SessionFilter, parse_moment
 from lakehouse.sessions.query.stats import SessionStats, session_stats
 from lakehouse.sessions.record import ErrorRecord, FindingRecord, SessionRecord
 from lakehouse.sessions.row import encode_row

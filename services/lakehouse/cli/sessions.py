@@ -22,6 +22,7 @@ _COMMANDS = {
     "publish": "sessions_publish",
     "erase": "sessions_erase",
     "report": "sessions_figures",
+    "serve": "sessions_serve",
     "replay": "sessions_replay",
 }
 

@@ -13,8 +13,8 @@ from lakehouse.cli.exit_status import SystemFault
 from lakehouse.cli.sessions_lake import open_lake, table_option
 from lakehouse.cli.sessions_output import json_option, log_option, one_line_errors, open_reader, print_json, print_table
 from lakehouse.cli.sessions_query import filter_options
-from lakehouse.sessions.query.listing import SessionFilter
-from lakehouse.sessions.query.stats import SessionStats, Slice, session_stats
+from lakehouse.sessions.query.session_filter import SessionFilter
+from lakehouse.sessions.query.stats import SessionStats, Slice, finding_counts, session_stats
 
 # The figures of one group of sessions, as `_print_slices` gives them.
 _FIGURES = (
@@ -172,7 +172,8 @@ def report(
     with open_reader(log_path) as (reader, _):
         click.echo(f"reading {reader.snapshot.size_bytes / 1e6:.1f} MB of {log_path} …", err=True)
         found = session_stats(reader, wanted, period=period)
-    page = render_report(found, wanted, source=str(log_path), made_at=datetime.now(UTC))
+        findings = finding_counts(reader, wanted, period=period)
+    page = render_report(found, findings, wanted, source=str(log_path), made_at=datetime.now(UTC))
     if to_stdout:
         click.echo(page)
         return

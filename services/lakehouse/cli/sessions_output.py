@@ -7,7 +7,6 @@ import csv
 import functools
 import json
 import os
-import re
 import shutil
 import sys
 import textwrap
@@ -23,6 +22,7 @@ import click
 
 from lakehouse.cli.exit_status import SystemFault, WrongRequest
 from lakehouse.sessions.lake.errors import LakeUnavailableError, PublishRefusedError
+from lakehouse.sessions.query.inert_text import escaped, one_line
 from lakehouse.sessions.query.reader import QueryRefusedError, SessionReader
 from lakehouse.sessions.store.names import DEFAULT_LOG_PATH
 from lakehouse.sessions.store.segments import SessionLogUnavailableError
@@ -47,14 +47,10 @@ _WITH_ADVICE: Final = (
     PublishRefusedError,
 )
 
-# Control characters but tab and line feed, C1 ones, and the marks that turn the direction of text: a model's answer
-# must not move the cursor, set a title or hide what stands beside it.
-_UNSAFE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
 
 def safe(text: str) -> str:
-    """Text of a model or a caller for a terminal: what could steer it is shown as an escape."""
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    """Return the text of a model or a caller for a terminal: what could steer it is shown as an escape."""
+    return escaped(text)
 
 
 def plural(count: object, noun: str) -> str:
@@ -235,8 +231,7 @@ def _line(cells: Sequence[str], widths: Sequence[int], names: Sequence[str], rig
 
 
 def _cell(value: object) -> str:
-    text = safe(_flat(value)).replace("\n", "\\n").replace("\t", "\\t")
-    return text if len(text) <= CELL_CHARS_MAX else text[: CELL_CHARS_MAX - 1] + "…"
+    return one_line(_flat(value), CELL_CHARS_MAX)
 
 
 def _flat(value: object) -> str:

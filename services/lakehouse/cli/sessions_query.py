@@ -27,7 +27,8 @@ from lakehouse.cli.sessions_output import (
     print_table,
     safe,
 )
-from lakehouse.sessions.query.listing import SessionFilter, list_sessions, parse_moment
+from lakehouse.sessions.query.listing import list_sessions
+from lakehouse.sessions.query.session_filter import SessionFilter, parse_moment
 from lakehouse.sessions.row_lines import read_row_line
 from lakehouse.sessions.row_reading import RowBreach
 

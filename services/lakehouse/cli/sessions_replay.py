@@ -1,138 +1,183 @@
-"""``lakehouse sessions replay``: run a recorded session again, against today's validators and roster."""
+"""``lakehouse sessions replay``: run recorded sessions again, against today's validators and roster."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
-import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
-from lakehouse.cli.exit_status import NOT_ACCEPTED, Negative, SystemFault, statuses
-from lakehouse.cli.sessions_output import log_option, one_line_errors, open_reader, plural, safe
-from lakehouse.cli.stack import StackError, free_port_binds, running_stack
-from lakehouse.clients import AsyncIterateClient
-from lakehouse.errors import Fault
-from lakehouse.iterate.v1 import iterate_pb2
+from lakehouse.cli.exit_status import NOT_ACCEPTED, SYSTEM_FAULT, Negative, SystemFault, statuses
+from lakehouse.cli.replay_comparison import Replayed
+from lakehouse.cli.replay_report import SHOWN_MAX, ReplayReport
+from lakehouse.cli.replay_run import CONCURRENCY_MAX, Gate, replay_rows
+from lakehouse.cli.sessions_output import (
+    log_option,
+    one_line_errors,
+    open_reader,
+    plural,
+    print_json,
+    print_table,
+    safe,
+)
+from lakehouse.cli.sessions_query import filter_options
+from lakehouse.cli.stack import StackError
+from lakehouse.sessions.query.fitting_rows import fitting_rows
 from lakehouse.sessions.query.listing import find_rows
-from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord
+from lakehouse.sessions.query.session_filter import SessionFilter
 from lakehouse.sessions.row_reading import RowBreach, decode_row
-from lakehouse.sessions.store.names import LOG_NAME
-from lakehouse.spec_member import SpecError, set_spec
-
-_SESSION_S = 120.0
-_PROVIDER = "session-replay"
 
 
 @click.command(
     "replay",
-    short_help="Run a recorded session against today's gate.",
-    epilog=statuses("the verdicts are the same", "they differ, or there is nothing to replay"),
+    short_help="Run recorded sessions against today's gate.",
+    epilog=statuses("all verdicts are the same", "some differ, or there is nothing to replay"),
 )
-@click.argument("session_id")
+@click.argument("session_id", required=False)
 @log_option
+@click.option("--all", "is_all", is_flag=True, help="All sessions that fit the filters: a regression run of the gate.")
+@filter_options
+@click.option("--limit", type=click.IntRange(1, 100_000), help="With --all: the newest so many.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, CONCURRENCY_MAX),
+    default=4,
+    show_default=True,
+    help="With --all: sessions at a time.",
+)
+@click.option(
+    "--junit",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --all: write JUnit XML here, a test case a session.",
+)
 @click.option(
     "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TOML of today's validated."
 )
 @click.option("--roster", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Today's roster file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as one JSON object.")
 @one_line_errors
-def replay(session_id: str, log_path: Path, config: Path | None, roster: Path | None, *, as_json: bool) -> None:
-    """Run a recorded session again and compare its verdicts with those of then.
+def replay(
+    session_id: str | None,
+    log_path: Path,
+    verdict: str | None,
+    kind: str | None,
+    model: str | None,
+    caller: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int | None,
+    concurrency: int,
+    junit: Path | None,
+    config: Path | None,
+    roster: Path | None,
+    *,
+    is_all: bool,
+    as_json: bool,
+) -> None:
+    """Run a recorded session again, or with --all every one that fits, and compare the verdicts with those of then.
 
     A stack of its own starts on free ports: chatd answers with what the row recorded, validated judges with today's
-    rules and roster (of --config or --roster), and nothing is written to the log.
+    rules and roster (of --config or --roster), and nothing is written to the log. No brief is given, a session that
+    nobody could fill today is judged as well, and so is an answer that came before.
+
+    \b
+    lakehouse sessions replay SESSION_ID --roster today.csv
+    lakehouse sessions replay --all --since 7d --kind fill --junit replay.xml
+
+    With --all the sessions that differ are shown, with the findings of then and now. Skipped is what has no answer that
+    the gate had judged. Sessions that a fault kept from being judged make the exit status 3, unless others differ.
     """
-    record, line = _find(log_path, session_id)
-    answered = [attempt for attempt in record.attempts if attempt.error is None or attempt.error.where != "chatd"]
-    if not answered:
-        raise Negative(f"session {session_id} has no recorded answer: there is nothing to run again")
-    request = _request(record, len(answered))
+    wanted = SessionFilter(verdict=verdict, kind=kind, model=model, caller=caller, since=since, until=until)
+    gate = Gate(config, roster)
+    if is_all == (session_id is not None):
+        raise click.UsageError("name one SESSION_ID, or --all")
+    if session_id is not None:
+        if wanted.given or limit is not None or junit is not None:
+            raise click.UsageError("filters, --limit and --junit go with --all")
+        _replay_one(log_path, session_id, gate, as_json=as_json)
+    else:
+        _replay_all(log_path, wanted, limit, gate, concurrency, junit, as_json=as_json)
+
+
+def _replay_one(log_path: Path, session_id: str, gate: Gate, *, as_json: bool) -> None:
+    results: list[Replayed] = []
+    _run(iter([_find(log_path, session_id)]), gate, 1, results.append)
+    [result] = results
+    if result.outcome in ("skipped", "refused"):
+        raise Negative(f"session {session_id} cannot be run again: {result.reason}")
+    if result.outcome == "failed":
+        raise SystemFault(result.reason)
+    click.echo(json.dumps(result.as_json(), ensure_ascii=False) if as_json else render(result))
+    sys.exit(0 if result.outcome == "same" else NOT_ACCEPTED)
+
+
+def _replay_all(
+    log_path: Path,
+    wanted: SessionFilter,
+    limit: int | None,
+    gate: Gate,
+    concurrency: int,
+    junit: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    if junit is not None and not junit.parent.is_dir():
+        raise SystemFault(f"{junit}: there is no folder {junit.parent}")
+    with ReplayReport() as report, open_reader(log_path) as (reader, display):
+        display.start("Replaying", reader.snapshot.size_bytes)
+        with contextlib.closing(fitting_rows(reader, wanted, limit=limit, progress=display.advance)) as lines:
+            _run(lines, gate, concurrency, report.add)
+        if junit is not None:
+            report.write_junit(junit)
+        if as_json:
+            print_json(report.as_json())
+        else:
+            _print(report)
+        if report.differing:
+            sys.exit(NOT_ACCEPTED)
+        if report.counts["failed"]:
+            sys.exit(SYSTEM_FAULT)
+        if not report.compared:
+            raise Negative("nothing was judged again: no session that fits has an answer that the gate had judged")
+
+
+def _print(report: ReplayReport) -> None:
+    table = report.table()
+    if table:
+        print_table(("session", "ended", "kind", "model", "then  →  now"), table)
+        click.echo()
+    if len(report.shown) == SHOWN_MAX:
+        click.echo(f"The first {SHOWN_MAX} sessions that are not the same; --junit has all.")
+    click.echo(report.summary())
+
+
+def _run(lines: Iterator[bytes], gate: Gate, concurrency: int, on_replayed: Callable[[Replayed], None]) -> None:
     try:
-        response = asyncio.run(_run(request, line, config, roster))
-    except (StackError, Fault) as error:
+        asyncio.run(replay_rows(lines, gate, concurrency=concurrency, on_replayed=on_replayed))
+    except StackError as error:
         raise SystemFault(str(error)) from None
-    compared = compare(record, response)
-    click.echo(json.dumps(compared, ensure_ascii=False) if as_json else render(compared))
-    sys.exit(0 if compared["same"] else NOT_ACCEPTED)
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """What the gate said of one attempt."""
-
-    verdict: str
-    codes: tuple[str, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        return {"verdict": self.verdict, "findings": list(self.codes)}
-
-
-def compare(record: SessionRecord, response: iterate_pb2.IterateResponse) -> dict[str, Any]:
-    """Attempt by attempt, what was said then and what is said now; None where that run did not get so far."""
-    then = [_then(attempt) for attempt in record.attempts]
-    now = [_now(attempt) for attempt in response.attempts]
-    rows = []
-    for index in range(max(len(then), len(now))):
-        old = then[index] if index < len(then) else None
-        new = now[index] if index < len(now) else None
-        rows.append(
-            {
-                "iteration": index + 1,
-                "then": old.as_json() if old else None,
-                "now": new.as_json() if new else None,
-                "same": old == new,
-            }
-        )
-    final = response.WhichOneof("outcome") or ""
-    return {
-        "session_id": record.session_id,
-        "final_verdict": {"then": record.final_verdict, "now": final},
-        "roster": {
-            "then": next((attempt.roster for attempt in reversed(record.attempts) if attempt.roster), None),
-            "now": next((attempt.roster for attempt in reversed(response.attempts) if attempt.roster), None),
-        },
-        "attempts": rows,
-        "same": record.final_verdict == final and all(row["same"] for row in rows),
-    }
-
-
-def render(compared: dict[str, Any]) -> str:
+def render(result: Replayed) -> str:
     """Return the comparison for a person."""
-    lines = [f"session {compared['session_id']}, replayed"]
-    for row in compared["attempts"]:
-        mark = " " if row["same"] else "≠"
-        lines.append(f"{mark} attempt {row['iteration']}: {_judgement(row['then'])}  →  {_judgement(row['now'])}")
-    final, roster = compared["final_verdict"], compared["roster"]
-    lines.append(f"  verdict: {final['then']}  →  {final['now']}")
-    if roster["then"] != roster["now"]:
-        lines.append(f"  roster: {roster['then']}  →  {roster['now']}")
-    differing = sum(not row["same"] for row in compared["attempts"])
-    lines.append("the same" if compared["same"] else f"different: {plural(differing, 'attempt')}")
+    lines = [f"session {result.session_id}, replayed"]
+    lines += [f"{' ' if attempt.is_same else '≠'} {attempt}" for attempt in result.attempts]
+    lines.append(f"  verdict: {result.then}  →  {result.now}")
+    if result.roster_then != result.roster_now:
+        lines.append(f"  roster: {result.roster_then}  →  {result.roster_now}")
+    differing = sum(not attempt.is_same for attempt in result.attempts)
+    lines.append("the same" if result.outcome == "same" else f"different: {plural(differing, 'attempt')}")
     return safe("\n".join(lines))
 
 
-def _judgement(judged: dict[str, Any] | None) -> str:
-    if judged is None:
-        return "not reached"
-    codes = ", ".join(judged["findings"])
-    return f"{judged['verdict']} ({codes})" if codes else str(judged["verdict"])
-
-
-def _then(attempt: SessionAttemptRecord) -> _Judged:
-    return _Judged(attempt.verdict, tuple(finding.code for finding in attempt.findings or ()))
-
-
-def _now(attempt: iterate_pb2.Attempt) -> _Judged:
-    verdict = iterate_pb2.Verdict.Name(attempt.verdict).removeprefix("VERDICT_").lower()
-    return _Judged(verdict, tuple(finding.code for finding in attempt.findings))
-
-
-def _find(log_path: Path, session_id: str) -> tuple[SessionRecord, bytes]:
+def _find(log_path: Path, session_id: str) -> bytes:
+    """Return the session's row; the last one where the id was used again."""
+    found: bytes | None = None
     with open_reader(log_path, f"Looking for {session_id}") as (reader, display):
         display.start(f"Looking for {session_id}", reader.snapshot.size_bytes)
         for line in find_rows(reader, session_id, display.advance):
@@ -141,50 +186,7 @@ def _find(log_path: Path, session_id: str) -> tuple[SessionRecord, bytes]:
             except RowBreach as breach:
                 raise Negative(f"the row of {session_id} cannot be read: {breach.problem}") from None
             if record.session_id == session_id:
-                return record, line
+                found = line
+    if found is not None:
+        return found
     raise Negative(f"no session {session_id!r} in {log_path}: `lakehouse sessions ls` shows the newest")
-
-
-def _request(record: SessionRecord, iterations: int) -> iterate_pb2.IterateRequest:
-    request = iterate_pb2.IterateRequest(
-        kind=record.kind,
-        prompt=record.prompt,
-        provider=_PROVIDER,
-        model=record.session_id,
-        max_iterations=iterations,
-        grounding=iterate_pb2.GROUNDING_NONE,
-    )
-    if record.spec is None:
-        return request
-    try:
-        set_spec(request, record.kind, record.spec)
-    except SpecError as error:
-        raise Negative(f"the row's spec is not one of today's {record.kind}: {error}") from None
-    return request
-
-
-async def _run(
-    request: iterate_pb2.IterateRequest, line: bytes, config: Path | None, roster: Path | None
-) -> iterate_pb2.IterateResponse:
-    with tempfile.TemporaryDirectory(prefix="lakehouse-replay-") as folder:
-        recorded = Path(folder) / LOG_NAME
-        await asyncio.to_thread(recorded.write_bytes, line.rstrip(b"\n") + b"\n")
-        prefix = f"CHATD_PROVIDERS__{_PROVIDER.upper()}"
-        environ = {
-            **free_port_binds(),
-            f"{prefix}__TYPE": "replay",
-            f"{prefix}__SESSION_LOG": str(recorded),
-            "CHATD_DEFAULT_PROVIDER": _PROVIDER,
-            "ITERATE_SESSION_LOG_PATH": "",
-            "ITERATE_MAX_ITERATIONS_CAP": "100",
-            # The recorded answers are judged as they are, all of them.
-            "ITERATE_ON_INFEASIBLE": "ask",
-            "ITERATE_ON_NO_PROGRESS": "continue",
-        }
-        if roster is not None:
-            environ["VALIDATED_ROSTER__PATH"] = str(roster)
-        async with (
-            running_stack(on_log=lambda *_: None, environ=environ, config=config) as stack,
-            AsyncIterateClient(stack.addresses["iterate"]) as client,
-        ):
-            return await client.iterate(request, timeout_s=_SESSION_S)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 import click
 
 from lakehouse.cli.exit_status import Negative
 from lakehouse.cli.sessions_lake import open_lake, table_option
 from lakehouse.cli.sessions_output import log_option, one_line_errors, open_reader, plural, safe
+from lakehouse.cli.trace_link import langfuse_link, langfuse_options
 from lakehouse.sessions.query.listing import find_rows
 from lakehouse.sessions.row_lines import read_row_line
 
@@ -30,14 +30,7 @@ _COLOURS: Final = {
 @click.argument("identifier", metavar="SESSION_ID|TRACE_ID")
 @log_option
 @table_option
-@click.option(
-    "--langfuse-host",
-    envvar=["LANGFUSE_BASE_URL", "LANGFUSE_HOST"],
-    help="Langfuse's base URL: links the trace. [env: LANGFUSE_BASE_URL, LANGFUSE_HOST]",
-)
-@click.option(
-    "--langfuse-project", envvar="LANGFUSE_PROJECT_ID", show_envvar=True, help="The project's id, for the link."
-)
+@langfuse_options
 @click.option("--json", "as_json", is_flag=True, help="Print the row, to the byte as the log has it.")
 @one_line_errors
 def show(
@@ -76,18 +69,7 @@ def show(
         else:
             if place:
                 click.echo()
-            click.echo(render(line, langfuse_link(langfuse_host, langfuse_project, line)))
-
-
-def langfuse_link(host: str | None, project: str | None, line: bytes) -> str | None:
-    """Return the trace's page; without a project id Langfuse looks the project up itself."""
-    trace_id = read_row_line(line).trace_id
-    if not host or not trace_id:
-        return None
-    trace = quote(trace_id, safe="")
-    if project:
-        return f"{host.rstrip('/')}/project/{quote(project, safe='')}/traces/{trace}"
-    return f"{host.rstrip('/')}/trace/{trace}"
+            click.echo(render(line, langfuse_link(langfuse_host, langfuse_project, read_row_line(line).trace_id)))
 
 
 def render(line: bytes, link: str | None) -> str:

@@ -38,7 +38,9 @@ class Series:
     values: Sequence[float | None]
 
 
-def stacked_bars(title: str, labels: Sequence[str], series: Sequence[Series], *, show: Format) -> str:
+def stacked_bars(
+    title: str, labels: Sequence[str], series: Sequence[Series], *, show: Format, colours: str = "s"
+) -> str:
     """Return a bar a label, the series on top of each other, the first one lowest."""
     top = _axis_top(max((sum(part.values[i] or 0 for part in series) for i in range(len(labels))), default=0))
     frame = _Frame(len(labels), top)
@@ -52,10 +54,10 @@ def stacked_bars(title: str, labels: Sequence[str], series: Sequence[Series], *,
         for number, part in enumerate(series):
             value = part.values[place] or 0
             if value:
-                marks.append(f'<rect class="s{number}" {frame.column(place, base, base + value)}/>')
+                marks.append(f'<rect class="{colours}{number}" {frame.column(place, base, base + value)}/>')
                 base += value
         marks.append("</g>")
-    return _chart(title, frame, labels, marks, show) + legend([part.name for part in series], "s")
+    return _chart(title, frame, labels, marks, show) + legend([part.name for part in series], colours)
 
 
 def rate_lines(title: str, labels: Sequence[str], series: Sequence[Series], *, show: Format) -> str:

@@ -8,12 +8,13 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 
 from lakehouse.sessions.query.reader import SessionReader
+from lakehouse.sessions.query.session_filter import OTHER_SPELLINGS, SessionFilter, timestamp_text
 from lakehouse.sessions.record import SCHEMA
 from lakehouse.sessions.row_lines import read_row_line
 from lakehouse.sessions.row_reading import RowBreach
@@ -21,7 +22,6 @@ from lakehouse.sessions.store.lines import Progress, SegmentDamagedError, read_b
 from lakehouse.sessions.store.parquet_rows import quoted
 from lakehouse.sessions.store.segments import Segment
 
-_RELATIVE: Final = re.compile(r"([0-9]{1,6})([mhdw])")
 # How much text that is too old is looked through for rows that are not: what a sweep appends ended earlier than the
 # rows before it.
 _OLDER_BYTES_MAX: Final = 256 * 1024**2
@@ -34,52 +34,12 @@ _ASCII_ESCAPE: Final = re.compile(rb"\\u00[2-7]")
 _SOLIDUS_ESCAPE: Final = re.compile(rb"\\/")
 _ESCAPE: Final = re.compile(rb"\\u")
 _CLOCK_SLACK_S: Final = 60.0
-_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionFilter:
-    """What sessions must have; None lets all pass. ``since`` counts, ``until`` does not; both naive UTC."""
-
-    verdict: str | None = None
-    kind: str | None = None
-    model: str | None = None
-    caller: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-
-    def where(self) -> tuple[str, list[object]]:
-        """Return SQL after WHERE over ``facts`` or ``sessions``, and its parameters."""
-        conditions: list[str] = ["true"]
-        parameters: list[object] = []
-        for condition, value in (
-            ("final_verdict = ?", self.verdict),
-            ("kind = ?", self.kind),
-            ("model = ?", self.model),
-            ("caller = ?", self.caller),
-            ("timestamp >= ?", self.since),
-            ("timestamp < ?", self.until),
-        ):
-            if value is not None:
-                conditions.append(condition)
-                parameters.append(value)
-        return " AND ".join(conditions), parameters
-
-    def fits(self, row: dict[str, Any], moment: datetime | None) -> bool:
-        """Return what ``where`` says, of a row and its timestamp."""
-        return (
-            all(
-                value is None or row.get(key) == value
-                for key, value in (
-                    ("final_verdict", self.verdict),
-                    ("kind", self.kind),
-                    ("model", self.model),
-                    ("caller", self.caller),
-                )
-            )
-            and (self.since is None or (moment is not None and moment >= self.since))
-            and (self.until is None or (moment is not None and moment < self.until))
-        )
+_REPORTED_BYTES: Final = 1 << 20
+_SUMMARY_COLUMNS: Final = (
+    "timestamp, session_id, trace_id, kind, provider, model, final_verdict, error.reason, iterations,"
+    " grounded_in_roster, caller, input_tokens, output_tokens, duration_ms"
+)
+_SUMMARY_WIDTH: Final = _SUMMARY_COLUMNS.count(",") + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +66,26 @@ class SessionSummary:
         return asdict(self)
 
 
+Place = tuple[str, str]
+"""Where a session stands among all, newest first: its timestamp ("" where it has none) and its id."""
+
+
 def list_sessions(
-    reader: SessionReader, wanted: SessionFilter, *, limit: int, progress: Progress | None = None
+    reader: SessionReader,
+    wanted: SessionFilter,
+    *,
+    limit: int,
+    before: Place | None = None,
+    progress: Progress | None = None,
 ) -> list[SessionSummary]:
-    """Return the newest ``limit`` sessions that fit, newest first. Raises QueryRefusedError, OSError.
+    """Return the newest ``limit`` sessions that fit, newest first; with ``before``, of those behind that place. Raises
+    QueryRefusedError, OSError.
 
     Files are read from the newest row backwards, until none can hold a newer one than those found. Rows stand in the
     order in which they were appended, and a sweep appends rows of earlier ends: plain files are read on for
     ``_OLDER_BYTES_MAX`` of rows that are too old, all together, and the reader warns where there is more.
     """
-    newest = _Newest(wanted, limit)
+    newest = _Newest(wanted, limit, before)
     older_bytes = 0
     for segment in reversed(reader.snapshot.segments):
         if newest.is_older(segment.modified_unix_s + _CLOCK_SLACK_S):
@@ -123,7 +93,7 @@ def list_sessions(
         if segment.compression != "none":
             _add_compressed(reader, segment, newest, progress)
             continue
-        for line in read_backwards(segment):
+        for line in _reported(read_backwards(segment), progress):
             if newest.add(line):
                 continue
             older_bytes += len(line)
@@ -136,23 +106,71 @@ def list_sessions(
                 break
         if older_bytes > _OLDER_BYTES_MAX:
             break
-        if progress is not None:
-            progress(segment.size_bytes)
     found = newest.found
     if reader.has_archive:
-        where, parameters = wanted.where()
-        _, rows = reader.query_archive(
-            "SELECT timestamp, session_id, trace_id, kind, provider, model, final_verdict, error.reason, iterations,"
-            " grounded_in_roster, caller, input_tokens, output_tokens, duration_ms"
-            f" FROM facts WHERE {where} ORDER BY timestamp DESC NULLS LAST, session_id DESC LIMIT ?",
-            [*parameters, limit],
-        )
-        found += [SessionSummary(timestamp_text(row[0]), *row[1:]) for row in rows]
-    found.sort(key=_age, reverse=True)
+        found += _newest_compacted(reader, wanted, limit, before)
+    found.sort(key=place_of, reverse=True)
     return found[:limit]
 
 
-def _age(session: SessionSummary) -> tuple[str, str]:
+def _reported(lines: Iterator[bytes], progress: Progress | None) -> Iterator[bytes]:
+    """Yield the lines, and say how many bytes were looked through, a piece at a time and at the end."""
+    looked = 0
+    for line in lines:
+        yield line
+        looked += len(line) + 1
+        if looked >= _REPORTED_BYTES and progress is not None:
+            progress(looked)
+            looked = 0
+    if progress is not None:
+        progress(looked)
+
+
+def _newest_compacted(
+    reader: SessionReader, wanted: SessionFilter, limit: int, before: Place | None
+) -> list[SessionSummary]:
+    """As ``list_sessions``, of the Parquet files."""
+    found: list[SessionSummary] = []
+    with_text = wanted.text is not None
+    # A text is looked for by DuckDB in what may have it, and in that by the one reading of a row.
+    columns = f"{_SUMMARY_COLUMNS}{', text' if with_text else ''}"
+    while len(found) < limit:
+        where, parameters = wanted.where()
+        if with_text:
+            spelled = " OR ".join(f"contains(text, '{escape}')" for escape in OTHER_SPELLINGS)
+            where += f" AND (contains(lower(text), ?) OR {spelled})"
+            parameters.append(wanted.text_in_json)
+        if before is not None:
+            condition, values = _behind(before)
+            where += f" AND {condition}"
+            parameters += values
+        _, rows = reader.query_archive(
+            f"SELECT {columns} FROM {'parquet_rows' if with_text else 'facts'} WHERE {where}"
+            " ORDER BY timestamp DESC NULLS LAST, session_id DESC LIMIT ?",
+            [*parameters, limit],
+        )
+        count = 0
+        for row in rows:
+            count += 1
+            session = SessionSummary(timestamp_text(row[0]), *row[1:_SUMMARY_WIDTH])
+            before = place_of(session)
+            if not with_text or wanted.fits(json.loads(row[_SUMMARY_WIDTH]), row[0]):
+                found.append(session)
+        if count < limit or not with_text:
+            break
+    return found[:limit]
+
+
+def _behind(place: Place) -> tuple[str, list[object]]:
+    timestamp, session_id = place
+    if not timestamp:
+        return "timestamp IS NULL AND session_id < ?", [session_id]
+    moment = moment_of(timestamp)
+    return "(timestamp IS NULL OR (timestamp, session_id) < (?::TIMESTAMP, ?))", [moment, session_id]
+
+
+def place_of(session: SessionSummary) -> Place:
+    """Return where the session stands among all."""
     return session.timestamp or "", session.session_id or ""
 
 
@@ -170,10 +188,11 @@ def _add_compressed(reader: SessionReader, segment: Segment, newest: _Newest, pr
 class _Newest:
     """The newest sessions that fit, of those seen."""
 
-    def __init__(self, wanted: SessionFilter, limit: int) -> None:
+    def __init__(self, wanted: SessionFilter, limit: int, before: Place | None) -> None:
         self._wanted = wanted
         self._limit = limit
-        self._heap: list[tuple[tuple[str, str], int, SessionSummary]] = []
+        self._before = before
+        self._heap: list[tuple[Place, int, SessionSummary]] = []
         self._seen = 0
         self._oldest = b""
         """The timestamp before which nothing is wanted any more."""
@@ -185,7 +204,7 @@ class _Newest:
 
     @found.setter
     def found(self, sessions: list[SessionSummary]) -> None:
-        self._heap = [(_age(session), place, session) for place, session in enumerate(sessions)]
+        self._heap = [(place_of(session), place, session) for place, session in enumerate(sessions)]
         self._seen = len(sessions)
         heapq.heapify(self._heap)
         self._note_oldest()
@@ -201,20 +220,26 @@ class _Newest:
         head = _HEAD.match(line)
         if head is not None and (head[1] < self._since or head[1] < self._oldest):
             return False
+        if not self._wanted.may_fit(line) or (
+            self._before is not None and head is not None and head[1].decode() > self._before[0]
+        ):
+            return True
         try:
             row = json.loads(read_row_line(line).text)
         except RowBreach:
             return True
-        moment = _moment(row["timestamp"])
+        moment = moment_of(row["timestamp"])
         text = timestamp_text(moment)
         full = len(self._heap) >= self._limit
         too_old = self._wanted.since is not None and moment is not None and moment < self._wanted.since
         if too_old or (full and (text or "", row["session_id"]) < self._heap[0][0]):
             return False
+        if self._before is not None and (text or "", row["session_id"]) >= self._before:
+            return True
         if self._wanted.fits(row, moment):
-            session = _summary(row, text)
+            session = summary_of(row)
             self._seen += 1
-            entry = (_age(session), self._seen, session)
+            entry = (place_of(session), self._seen, session)
             (heapq.heappushpop if full else heapq.heappush)(self._heap, entry)
             self._note_oldest()
         return True
@@ -223,7 +248,7 @@ class _Newest:
         self._oldest = self._heap[0][0][0].encode() if len(self._heap) >= self._limit else b""
 
 
-def _moment(timestamp: str) -> datetime | None:
+def moment_of(timestamp: str) -> datetime | None:
     """Naive UTC, as the column ``timestamp``; None for what is none."""
     try:
         moment = datetime.fromisoformat(timestamp)
@@ -232,9 +257,10 @@ def _moment(timestamp: str) -> datetime | None:
         return None
 
 
-def _summary(row: dict[str, Any], timestamp: str | None) -> SessionSummary:
+def summary_of(row: dict[str, Any]) -> SessionSummary:
+    """Return the line of a row as ``read_row_line`` reads it."""
     return SessionSummary(
-        timestamp,
+        timestamp_text(moment_of(row["timestamp"])),
         row["session_id"],
         row["trace_id"],
         row["kind"],
@@ -307,22 +333,3 @@ def _is_of(line: bytes, identifier: str) -> bool:
     except RowBreach:
         return False
     return identifier in (row.session_id, row.trace_id, row.caller_trace)
-
-
-def timestamp_text(moment: datetime | None) -> str | None:
-    """As in a row: RFC 3339, UTC, six fractional digits, ``Z``."""
-    return None if moment is None else moment.isoformat(timespec="microseconds") + "Z"
-
-
-def parse_moment(text: str, *, now: datetime) -> datetime:
-    """Naive UTC of ``2026-11-24``, of an RFC 3339 time (UTC without a zone), or of ``90m``, ``24h``, ``7d``, ``2w``
-    before ``now`` (aware). Raises ValueError, which says what is accepted."""
-    match = _RELATIVE.fullmatch(text)
-    try:
-        moment = now - timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else datetime.fromisoformat(text)
-        return (moment.astimezone(UTC) if moment.tzinfo else moment).replace(tzinfo=None)
-    except (ValueError, OverflowError):
-        raise ValueError(
-            f"{text!r:.60} is no time: give a date (2026-11-24), an RFC 3339 time (2026-11-24T10:00:00Z) or an age"
-            " (90m, 24h, 7d, 2w)"
-        ) from None

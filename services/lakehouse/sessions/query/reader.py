@@ -146,8 +146,9 @@ class SessionReader:
         try:
             while not wait((outcome,), timeout=_PROGRESS_INTERVAL_S).done:
                 percent = connection.query_progress()
-                if self._progress is not None and percent >= 0:
-                    self._progress(self._done + (1 - self._done) * min(1.0, percent / 100))
+                # Called where DuckDB does not know how far it is, too: what waits may give up.
+                if self._progress is not None:
+                    self._progress(self._done + (1 - self._done) * min(1.0, max(0.0, percent) / 100))
         except BaseException:
             connection.interrupt()
             raise

@@ -6,7 +6,7 @@ from typing import Final
 
 STYLE: Final = """
 :root{--page:#f6f7f9;--card:#fff;--text:#1b1f24;--dim:#5c6670;--rule:#e1e5ea;
---s0:#2f7d57;--s1:#d9902f;--s2:#b3392f;
+--s0:#2f7d57;--s1:#b3701b;--s2:#b3392f;
 --l0:#1b1f24;--l1:#3d6fb8;--l2:#c2578f;--l3:#2a9aa8;--l4:#7a52a8;--l5:#8a7a2c}
 @media (prefers-color-scheme:dark){:root{--page:#14171a;--card:#1d2125;--text:#e7eaed;--dim:#98a2ad;--rule:#30363d;
 --s0:#5fb98a;--s1:#e8b05c;--s2:#ec7468;

@@ -7,6 +7,7 @@ Definitions, the same in ``stats``, its JSON and the report:
 - tokens per accepted artifact: all tokens of all sessions of the group, failed ones too, by accepted sessions;
 - cost: of the sessions whose every attempt has a price (``priced``), in 10^-9 US dollars;
 - cost per accepted artifact: that sum, failed sessions too, by the accepted among them;
+- accepted at attempt n: the sessions that ended so, of those that made an n-th attempt;
 - periods are UTC days, or ISO weeks named by their Monday, of the session's end; ``model`` is the one asked for.
 
 A rate without anything to divide by is None.
@@ -20,8 +21,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
-from lakehouse.sessions.query.listing import SessionFilter
 from lakehouse.sessions.query.reader import SessionReader
+from lakehouse.sessions.query.session_filter import SessionFilter
 
 Period = Literal["day", "week"]
 
@@ -39,6 +40,21 @@ SELECT strftime(date_trunc('{{period}}', timestamp), '%Y-%m-%d') AS period, kind
     coalesce(sum(duration_ms), 0)::BIGINT,
     coalesce(sum(cost_nano_usd), 0), count(cost_nano_usd)
 FROM facts WHERE {{where}} GROUP BY ALL
+"""
+
+CODES_MAX: Final = 5
+ATTEMPTS_MAX: Final = 100
+
+_FINDINGS_QUERY: Final = f"""
+WITH counts AS MATERIALIZED (
+    SELECT period, code, count(*) AS findings FROM (
+        SELECT coalesce(strftime(date_trunc('{{period}}', timestamp), '%Y-%m-%d'), '') AS period,
+            unnest(flatten(list_transform(attempts, lambda a: list_transform(a.findings, lambda f: f.code)))) AS code
+        FROM facts WHERE {{where}}) GROUP BY ALL),
+most AS (
+    SELECT code, sum(findings) AS total FROM counts GROUP BY code ORDER BY total DESC, code LIMIT {CODES_MAX})
+SELECT period, coalesce(most.code, ''), sum(findings)::BIGINT FROM counts LEFT JOIN most USING (code)
+GROUP BY period, most.code, most.total ORDER BY period, most.total DESC NULLS LAST, most.code
 """
 
 
@@ -172,6 +188,29 @@ class AttemptsBar:
     infra_errors: int
 
 
+@dataclass(frozen=True, slots=True)
+class AttemptStep:
+    """How many sessions made an attempt of this number, and how many were accepted at it."""
+
+    iteration: int
+    """From 1."""
+    sessions: int
+    accepted: int
+
+    @property
+    def acceptance_rate(self) -> float:
+        return self.accepted / self.sessions
+
+
+@dataclass(frozen=True, slots=True)
+class FindingCount:
+    period: str
+    """"" where rows have no timestamp."""
+    code: str
+    """"" sums up all codes but the most frequent."""
+    findings: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStats:
     period: Period
@@ -184,6 +223,20 @@ class SessionStats:
     attempts: list[AttemptsBar] = field(default_factory=list)
     causes: list[Cause] = field(default_factory=list)
     """Of the infra errors, most frequent first."""
+
+    @property
+    def by_attempt(self) -> list[AttemptStep]:
+        """Of each number of an attempt that was made, from 1."""
+        return [
+            AttemptStep(
+                number,
+                sum(
+                    bar.accepted + bar.exhausted + bar.infra_errors for bar in self.attempts if bar.iterations >= number
+                ),
+                sum(bar.accepted for bar in self.attempts if bar.iterations == number),
+            )
+            for number in range(1, min(ATTEMPTS_MAX, max((bar.iterations for bar in self.attempts), default=0)) + 1)
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -220,6 +273,14 @@ def session_stats(reader: SessionReader, wanted: SessionFilter, *, period: Perio
         attempts=_attempts_bars(groups),
         causes=_causes(groups),
     )
+
+
+def finding_counts(reader: SessionReader, wanted: SessionFilter, *, period: Period) -> list[FindingCount]:
+    """Count the findings of all attempts by period and code, oldest period first, the most frequent code first; beyond
+    ``CODES_MAX`` codes the others together. One scan of the log. Raises QueryRefusedError."""
+    where, parameters = wanted.where()
+    _, rows = reader.query(_FINDINGS_QUERY.format(period=period, where=where), parameters)
+    return [FindingCount(*row) for row in rows]
 
 
 def _slices(groups: Iterable[_Group], key: Callable[[_Group], tuple[str, str, str, str]]) -> list[Slice]:
