@@ -18,12 +18,15 @@ from lakehouse.sessions.lake.errors import LakeUnavailableError
 from lakehouse.sessions.lake.publishing import publish
 from lakehouse.sessions.lake.reading import TableReader, table_files
 from lakehouse.sessions.lake.table import LakeTable
-from lakehouse.sessions.query.listing import SessionFilter, find_rows, list_sessions
+from lakehouse.sessions.lake.table_source import TableSource
+from lakehouse.sessions.query.listing import find_rows, list_sessions
 from lakehouse.sessions.query.reader import QueryRefusedError, SessionReader
+from lakehouse.sessions.query.session_filter import SessionFilter
 from lakehouse.sessions.query.stats import session_stats
+from lakehouse.sessions.query.viewer.source import LogSource
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.store.archive import Archive
-from lakehouse.sessions.store.segments import open_snapshot
+from lakehouse.sessions.store.segments import SessionLogUnavailableError, open_snapshot
 from lakehouse.sessions.upkeep.compaction import compact
 from lakehouse.sessions.upkeep.erasing_archive import ArchiveEraser
 from lakehouse.sessions.upkeep.merging import merge_days
@@ -71,6 +74,28 @@ def test_the_newest_sessions_and_the_figures_are_the_same(readers: tuple[Session
 
     assert list_sessions(of_table, wanted, limit=7) == list_sessions(of_log, wanted, limit=7)
     assert session_stats(of_table, wanted, period="day") == session_stats(of_log, wanted, period="day")
+
+
+@pytest.mark.parametrize("text", ["café RÉSUMÉ", "W-9 is not", '"try":2', "1e21", "nowhere at all", '"quoted"'])
+def test_a_text_is_found_in_the_same_sessions(readers: tuple[SessionReader, TableReader], text: str) -> None:
+    of_log, of_table = readers
+    wanted = SessionFilter(text=text)
+
+    assert list_sessions(of_table, wanted, limit=100) == list_sessions(of_log, wanted, limit=100)
+
+
+def test_the_pages_show_the_table_as_they_show_a_log(published: tuple[Path, LakeTable]) -> None:
+    live, lake = published
+    of_log, of_table = LogSource(live, question_s=60), TableSource(lake, question_s=60)
+
+    assert of_table.newest(SessionFilter(), limit=9, before=None) == of_log.newest(
+        SessionFilter(), limit=9, before=None
+    )
+    assert of_table.figures(SessionFilter(), period="day").stats == of_log.figures(SessionFilter(), period="day").stats
+    assert of_table.rows("session-0003") == of_log.rows("session-0003")
+    assert of_table.follow() is None
+    with pytest.raises(SessionLogUnavailableError, match="sessions publish"):
+        TableSource(lake_at(live.parent / "none"), question_s=60).rows("x")
 
 
 @pytest.mark.parametrize("session", [record(3), *UNUSUAL], ids=lambda session: session.session_id)

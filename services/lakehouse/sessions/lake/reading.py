@@ -58,6 +58,9 @@ class TableFiles:
         facts = as_sessions(self.columns, FACT_COLUMNS)
         yield f"CREATE VIEW facts AS SELECT {facts}, {SEGMENT}, {HOST} FROM ({self._stored()})"
         yield attempts_of_sessions(SEGMENT, HOST)
+        # As of the archive's files: for who looks for a text.
+        text = f"CAST(to_json({{{_TEXT_FIELDS}}}) AS VARCHAR)"
+        yield f"CREATE VIEW parquet_rows AS SELECT *, {text} AS text FROM sessions"
 
     def _stored(self) -> str:
         if not self.paths:
@@ -101,6 +104,10 @@ class TableReader(SessionReader):
         self._open(Snapshot(log_path=Path(lake.name), segments=(), manifests=()), progress)
 
     @property
+    def contents(self) -> tuple[object, ...]:
+        return self._files.paths
+
+    @property
     def has_archive(self) -> bool:
         return True
 
@@ -129,6 +136,9 @@ class TableReader(SessionReader):
             yield _line(dict(zip(names, row, strict=True)))
 
 
+_TEXT_FIELDS: Final = ", ".join(
+    f'"{name}": CAST("{name}" AS JSON)' if name in ("spec", "artifact") else f'"{name}": "{name}"' for name in COLUMNS
+)
 _ROW_COLUMNS: Final = ", ".join(
     "strftime(timestamp, '%Y-%m-%dT%H:%M:%S.%fZ') AS timestamp" if name == "timestamp" else f'"{name}"'
     for name in COLUMNS

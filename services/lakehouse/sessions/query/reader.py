@@ -55,6 +55,13 @@ class SessionReader:
         """How much of the running answer had been done when its query began."""
 
     @property
+    def contents(self) -> tuple[object, ...]:
+        """What differs where the rows may differ."""
+        snapshot = self.snapshot
+        segments = tuple((each.identity, each.size_bytes, each.modified_unix_s) for each in snapshot.segments)
+        return segments, tuple((file.path, file.size_bytes) for file in snapshot.parquet)
+
+    @property
     def has_archive(self) -> bool:
         """Whether ``query_archive`` has anything to read."""
         return bool(self.snapshot.parquet_files)
