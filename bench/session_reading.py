@@ -189,7 +189,7 @@ def measure(folder: Path, count: int, long_rows: int, files: int) -> None:
         if phase == "compacted":
             show("compact", "", "-c", COMPACT_ALONE, str(live))
         elif phase == "merged":
-            show("merge", "", *cli, "compact", *log)
+            show("merge", "", *cli, "compact", "--recall-hours", "0", *log)
         if phase != "JSONL":
             parquet = sum(1 for _ in folder.glob("*.parquet/day=*/*.parquet"))
             print(f"{'':<24}{parquet} Parquet files, {size_mib(folder):.0f} MiB on disk")

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the image and runs the stack of docker-compose.yml on this machine's container engine, as an operator would:
-# readiness, a grounded session, its row, metrics, a second chatd that gets its share, a stop that drains, and away again.
+# readiness, a grounded session, its row, metrics, a second chatd that gets its share, three iterates with one log, a stop
+# that drains, and away again.
 #
 #   deploy/compose_check.sh               ours
 #   deploy/compose_check.sh --langfuse    Langfuse's stack too (pulls some 3 GB)
@@ -32,7 +33,15 @@ fi
 scratch=$(mktemp -d)
 project=lakehouse-check-$$
 image=$project
-LAKEHOUSE_PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+# Three ports in a row, one for each iterate.
+LAKEHOUSE_PORT=$(python3 -c '
+import contextlib, socket
+for first in range(20000, 30000, 3):
+    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+        for port in range(first, first + 3):
+            stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        print(f"{first}-{first + 2}")
+        break')
 export LAKEHOUSE_PORT
 profile=
 : >"$scratch/env"
@@ -98,6 +107,7 @@ now_ms() { python3 -c 'import time; print(int(time.monotonic() * 1000))'; }
 containers() { compose ps --quiet "$1"; }
 inside() { within 120 docker exec "$(containers iterate | head -n 1)" "$@"; }
 ask() { inside lakehouse iterate --kind fill --prompt "Fill 3 forklift operators in Toledo for Saturday" --spec "$spec" --json "$@"; }
+published() { compose port iterate 50051; } # where this machine reaches the first iterate
 spec='{"role": "forklift operator", "count": 3, "city": "Toledo", "state": "OH"}'
 
 # --- the image ---
@@ -152,12 +162,14 @@ claim "a session is accepted, through the CLI in the image" ask --session-id che
 claim "validated's brief offers candidates of the roster" says 0 '"candidates_total": *[1-9]' \
     inside lakehouse brief --address validated:50051 --kind fill --spec "$spec" --prompt "Fill it" --json
 claim "its row is in the log, accepted" says 0 '"final_verdict":"accepted".*"grounded_in_roster":true' inside lakehouse sessions show check-1 --json
+claim "and says what the brief gave" says 0 '"brief":{"grounding":"candidates","candidates":[1-9][0-9]*,"candidates_total":[1-9]' \
+    inside lakehouse sessions show check-1 --json
 claim "the log is whole" inside lakehouse sessions verify
 grpcurl=$(command -v grpcurl || echo .tools/bin/grpcurl)
 if [ -x "$grpcurl" ]; then
     claim "a session is accepted, by grpcurl on the published port" says 0 '"accepted"' within 60 "$grpcurl" -plaintext -d \
         "{\"kind\": \"fill\", \"prompt\": \"Fill 3 forklift operators\", \"session_id\": \"check-2\", \"fill\": $spec}" \
-        "127.0.0.1:$LAKEHOUSE_PORT" lakehouse.iterate.v1.IterateService/Iterate
+        "$(published)" lakehouse.iterate.v1.IterateService/Iterate
 else
     skipped "grpcurl on the published port: there is no grpcurl on this machine"
 fi
@@ -170,19 +182,20 @@ claim "validated's metrics are there" says 0 '^lakehouse_build_info{.*validated'
 
 # --- a second chatd ---
 claim "up --scale chatd=2" compose up --detach --no-build --no-recreate --scale chatd=2 --wait --wait-timeout 120
-answered() { # how many Complete calls a container has answered
-    metrics "$(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$1")" |
-        sed -n 's/^grpc_server_handled_total{.*"OK".*"Complete".*} \([0-9]*\).*/\1/p' | head -n 1
+address_of() { docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$1"; }
+handled() { # handled METHOD CONTAINER: how many of these calls it has answered
+    metrics "$(address_of "$2")" |
+        sed -n 's/^grpc_server_handled_total{.*"OK".*"'"$1"'".*} \([0-9]*\).*/\1/p' | head -n 1
 }
 one=$(containers chatd | sed -n 1p)
 other=$(containers chatd | sed -n 2p)
-before_one=$(answered "$one") before_other=$(answered "$other")
+before_one=$(handled Complete "$one") before_other=$(handled Complete "$other")
 started=$(now_ms)
 sent=0 refused=0
 while [ $(($(now_ms) - started)) -lt 120000 ]; do
     sent=$((sent + 1))
     ask >"$scratch/out" 2>&1 || refused=$((refused + 1))
-    now_one=$(answered "$one") now_other=$(answered "$other")
+    now_one=$(handled Complete "$one") now_other=$(handled Complete "$other")
     [ "${now_one:-0}" -gt "${before_one:-0}" ] && [ "${now_other:-0}" -gt "${before_other:-0}" ] && break
 done
 figures="${before_one:-0} to ${now_one:-0} and ${before_other:-0} to ${now_other:-0} calls, $sent sessions, $(($(now_ms) - started)) ms"
@@ -193,12 +206,31 @@ else
 fi
 if [ "$refused" -eq 0 ]; then ok "none of these sessions failed"; else wrong "$refused of $sent sessions failed" "$scratch/out"; fi
 
+# --- three iterates ---
+claim "up --scale iterate=3, on three ports and one volume" \
+    compose up --detach --no-build --no-recreate --scale chatd=2 --scale iterate=3 --wait --wait-timeout 120
+sent=0 refused=0 shared=
+started=$(now_ms)
+while [ $(($(now_ms) - started)) -lt 120000 ]; do
+    sent=$((sent + 1))
+    ask --address dns:///iterate:50051 --session-id "many-$sent" >"$scratch/out" 2>&1 || refused=$((refused + 1))
+    shared=
+    for each in $(containers iterate); do shared="$shared $(handled StreamIterate "$each")"; done
+    case " $shared " in *"  "* | *" 0 "*) ;; *) [ "$(echo "$shared" | wc -w)" -eq 3 ] && [ "$sent" -ge 10 ] && break ;; esac
+done
+shares=$(for each in $shared; do [ "$each" -gt 0 ] && echo "$each"; done | wc -l)
+if [ "$shares" -eq 3 ]; then ok "each of the three runs sessions:$shared"; else wrong "each of the three runs sessions:$shared of $sent"; fi
+if [ "$refused" -eq 0 ]; then ok "none of $sent sessions failed"; else wrong "$refused of $sent sessions failed" "$scratch/out"; fi
+claim "one log has them all" says 0 "^$((sent - refused))\$" inside lakehouse sessions sql \
+    "SELECT count(*) FROM sessions WHERE session_id LIKE 'many-%' AND final_verdict = 'accepted'" --csv
+claim "and is whole" inside lakehouse sessions verify
+
 # --- the end ---
-container=$(containers iterate)
+container=$(containers iterate | head -n 1)
 ask --provider slow --session-id check-slow >"$scratch/slow" 2>&1 &
 asking=$!
 tries=0
-until metrics iterate 2>/dev/null | grep -q '^lakehouse_session_log_sessions_open [1-9]' || [ $tries -ge 30 ]; do tries=$((tries + 1)); done
+until metrics "$(address_of "$container")" 2>/dev/null | grep -q '^lakehouse_session_log_sessions_open [1-9]' || [ $tries -ge 30 ]; do tries=$((tries + 1)); done
 started=$(now_ms)
 claim "stop, while a session runs" within 60 docker stop -t 30 "$container"
 took=$(($(now_ms) - started))
@@ -206,7 +238,7 @@ wait $asking 2>/dev/null
 status=$(docker inspect -f '{{.State.ExitCode}}' "$container")
 if [ "$status" -eq 0 ] && [ $took -lt 30000 ]; then ok "iterate ended by itself after $took ms (exit status 0)"; else wrong "iterate ended after $took ms with $status"; fi
 # The process that asked lived in the same container and went with it: the log says how the session ended.
-claim "iterate starts again" compose up --detach --no-build --no-recreate --scale chatd=2 --wait --wait-timeout 120
+claim "iterate starts again" compose up --detach --no-build --no-recreate --scale chatd=2 --scale iterate=3 --wait --wait-timeout 120
 claim "the session that ran was answered, not cut" says 0 '"final_verdict":"accepted"' inside lakehouse sessions show check-slow --json
 claim "the rows of before are still there" inside lakehouse sessions show check-1 --json
 claim "and the log is whole" inside lakehouse sessions verify

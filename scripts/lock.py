@@ -31,6 +31,8 @@ LOCKS = {
     ],
     "conformance.txt": ["requirements/conformance.in"],
     "bench.txt": ["requirements/bench.in"],
+    # The schemas of Kubernetes, for tests/test_kubernetes.py: in an environment of their own, .tools/kubernetes.
+    "kubernetes.txt": ["requirements/kubernetes.in"],
 }
 
 CONSTRAINED = ("dev.txt", "server.txt", "lake.txt", "lowest.txt")

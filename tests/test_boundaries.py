@@ -22,11 +22,15 @@ NAMES = ("iterate", "chatd", "validated")
 CLIENT_HALF = (
     "trace_context.py",
     "errors.py",
+    "channels.py",
     "clients.py",
+    "iterate_clients.py",
+    "repeated_calls.py",
     "spec_member.py",
     "message_fields.py",
     "near_names.py",
     "private_names.py",
+    "renewed_channel.py",
 )
 CLIENT_MAY_LOAD = {"grpc", "google", "lakehouse"}
 # Edges to gRPC: everything else in a service is domain code.

@@ -22,13 +22,13 @@ LATENCIES_MS = (0, 50)
 
 
 @cache
-def prompt() -> str:
-    """Return what the caller asks, exactly PROMPT_BYTES of UTF-8: the task, then notes as long as people write them."""
+def prompt(size: int = PROMPT_BYTES) -> str:
+    """Return what the caller asks, exactly `size` bytes of UTF-8: the task, then notes as long as people write them."""
     draw = random.Random(7)
     words = ["".join(draw.choices("etaoinshrdlucmfwyp", k=draw.randint(2, 9))) for _ in range(400)]
     task = f"Fill {COUNT} {ROLE}s in {CITY}, {STATE} for Saturday's early shift. Notes of the client:\n"
     notes = " ".join(draw.choices(words, k=PROMPT_BYTES // 3))
-    return (task + notes)[:PROMPT_BYTES]
+    return (task + notes)[:size]
 
 
 @cache

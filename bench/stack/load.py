@@ -24,13 +24,15 @@ from lakehouse.validated.v1 import validated_pb2
 TIMEOUT_S = 60
 
 
-def request(latency_ms: int, grounding: str = "NONE") -> iterate_pb2.IterateRequest:
+def request(
+    latency_ms: int, grounding: str = "NONE", prompt_bytes: int = job.PROMPT_BYTES
+) -> iterate_pb2.IterateRequest:
     """Return the job as a request, by default as the peers do it: told nothing. The provider is the fake model with
     that latency."""
     return iterate_pb2.IterateRequest(
         kind="fill",
         fill=validated_pb2.FillSpec(role=job.ROLE, count=job.COUNT, city=job.CITY, state=job.STATE),
-        prompt=job.prompt(),
+        prompt=job.prompt(prompt_bytes),
         provider=f"fake{latency_ms}",
         max_iterations=2,
         grounding=f"GROUNDING_{grounding}",
@@ -50,7 +52,8 @@ class Callers:
         if stub is None:
             channel = _channel(target, command)
             stub = self._stubs[target] = iterate_pb2_grpc.IterateServiceStub(channel)
-        message = request(command["latency_ms"], command.get("grounding", "NONE"))
+        prompt_bytes = command.get("prompt_bytes", job.PROMPT_BYTES)
+        message = request(command["latency_ms"], command.get("grounding", "NONE"), prompt_bytes)
         attempts = command.get("attempts", 2)
         metadata = (("authorization", f"Bearer {command['token']}"),) if "token" in command else ()
 

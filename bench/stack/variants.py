@@ -10,7 +10,7 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,14 +140,15 @@ class Field:
     async def _grounded(self) -> list[Variant]:
         """Ours with its log, by what the model gets to know: with the candidates its first answer is accepted. What the
         brief itself costs is the difference of grounding none and `before`, of a checkout without briefs."""
+        # A brief that is late on a busy machine would make another job of it.
+        environ = {"ITERATE_BRIEF_MS_MAX": "20000"}
+        ours = await self.ours(log=True, traced=False, name="ours, grounding", environ=environ)
         variants = []
-        for grounding, attempts in (("NONE", 2), ("FORM", 2), ("CANDIDATES", 1)):
-            # A brief that is late on a busy machine would make another job of it.
-            environ = {"ITERATE_BRIEF_MS_MAX": "20000"}
-            name = f"ours, grounding {grounding.lower()}"
-            variant = await self.ours(log=True, traced=False, name=name, environ=environ)
-            variant.command |= {"grounding": grounding, "attempts": attempts}
-            variants.append(variant)
+        for prompt_bytes in (300, job.PROMPT_BYTES):
+            for grounding, attempts in (("NONE", 2), ("FORM", 2), ("CANDIDATES", 1)):
+                command = {"grounding": grounding, "attempts": attempts, "prompt_bytes": prompt_bytes}
+                name = f"ours, grounding {grounding.lower()}, prompt {prompt_bytes} B"
+                variants.append(replace(ours, name=name, command={**ours.command, **command}))
         return variants
 
     async def _callers_known(self) -> list[Variant]:

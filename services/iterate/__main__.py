@@ -17,6 +17,7 @@ import grpc
 from iterate.config import IterateConfig, advice
 from iterate.hops import ChatHop, GateHop, hop_tls
 from iterate.limits import Limits
+from iterate.recall.recall import Recall
 from iterate.servicer import IterateServicer
 from iterate.session import Sessions
 from iterate.session_log.config import session_log_missing
@@ -43,6 +44,7 @@ _VALIDATE_SERVICE = validated_pb2.DESCRIPTOR.services_by_name["ValidateService"]
 async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Registration]:
     """Everything that iterate needs, open for the time of the block."""
     ended = runtime.metrics.series("lakehouse_sessions", "kind", "final_verdict")
+    asked_again = runtime.metrics.series("lakehouse_sessions_asked_again", "fate")
     findings = runtime.metrics.series("lakehouse_session_findings", "code")
 
     def count(record: SessionRecord) -> None:
@@ -66,6 +68,11 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
         runtime.metrics.export("lakehouse_session_log", log.counts, gauges=GAUGES)
         await log.start()
         stack.push_async_callback(log.close)
+        recall = None
+        if config.session_log_path and config.recall_hours:
+            recall = Recall(config, log)
+            recall.start()
+            stack.push_async_callback(recall.close)
         if day_use is not None:
             await stack.enter_async_context(day_use.restored())
         chat = await stack.enter_async_context(AsyncChatClient(config.chatd, credentials=credentials))
@@ -95,7 +102,9 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
             log=log,
             tracing=tracing,
             daemon=config.daemon,
+            recall=recall,
             on_end=count,
+            on_asked_again=lambda fate: asked_again.add((fate,)),
             limits=Limits(
                 chat_ms_min=config.chat_ms_min,
                 validate_ms_max=config.validate_ms_max,
@@ -108,6 +117,7 @@ async def compose(config: IterateConfig, runtime: Runtime) -> AsyncIterator[Regi
                 stops_repeats=config.on_no_progress == "stop",
             ),
         )
+        stack.push_async_callback(sessions.close)
         servicer = IterateServicer(sessions=sessions, config=config, callers=runtime.callers)
         yield Registration(
             service_names=(iterate_pb2.DESCRIPTOR.services_by_name["IterateService"].full_name,),

@@ -21,12 +21,14 @@ from lakehouse.sessions.record import (
     Where,
 )
 from lakehouse.sessions.row import cut_raw
-from lakehouse.strict_json.parser import JsonBreach, canonicalize
-from lakehouse.validated.v1.validated_pb2 import Finding
+from lakehouse.strict_json.parser import JsonBreach, canonicalize, print_canonical
+from lakehouse.validated.v1.validated_pb2 import Finding, Suggestion
 
 AnswerEnd = Literal["whole", "cut_short", "filtered", "refused", "malformed"]
 """How an answer ended: by the model; by the token limit; by the endpoint's filter; as a refusal; as output that the
 endpoint itself calls invalid."""
+NAMED_FACTS: Final = tuple(field.name for field in Suggestion.DESCRIPTOR.fields if field.name != "facts_json")
+"""The facts of a suggestion that have a field of their own as well."""
 _CUT_SHORT: Final = "it was cut off at the token limit"
 
 
@@ -164,12 +166,14 @@ def finding_records(findings: Iterable[Finding]) -> tuple[FindingRecord, ...]:
 
 
 def _facts(finding: Finding) -> tuple[str, ...] | None:
-    """Return what would pass in its place: of each suggestion that has facts, these, as the row's own canonical
-    text."""
+    """Return what would pass in its place: of each suggestion its facts, as the row's own canonical text."""
     facts = []
     for each in finding.suggestions:
         with contextlib.suppress(JsonBreach):
-            facts.append(canonicalize(each.facts_json))
+            if each.facts_json:
+                facts.append(canonicalize(each.facts_json))
+            elif any((named := {name: getattr(each, name) for name in NAMED_FACTS}).values()):
+                facts.append(print_canonical(named))  # of a validated that is older than facts
     return tuple(each for each in facts if each.startswith("{")) or None
 
 

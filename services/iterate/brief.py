@@ -25,8 +25,16 @@ from lakehouse.trace_context import TraceContext
 _CANDIDATES_SHARE: Final = 0.75
 # The share of the session's time that the brief may take at most: the rest is for the model.
 _SESSION_SHARE: Final = 1 / 3
+# CALLER_NOT_ALLOWED: Validate would refuse as well, after a model call that was paid for.
 _ENDING_REASONS: Final = frozenset(
-    {Reason.VALIDATED_UNREACHABLE, Reason.OVERLOADED, Reason.SHUTTING_DOWN, Reason.BUG, Reason.CALLER_GONE}
+    {
+        Reason.VALIDATED_UNREACHABLE,
+        Reason.OVERLOADED,
+        Reason.SHUTTING_DOWN,
+        Reason.BUG,
+        Reason.CALLER_GONE,
+        Reason.CALLER_NOT_ALLOWED,
+    }
 )
 # Of statuses without a reason of ours: what a bug or the call's own end looks like, and the two that `ask_brief` names.
 _ENDING_CODES: Final = frozenset({"INTERNAL", "UNKNOWN", "CANCELLED", "INVALID_ARGUMENT", "UNIMPLEMENTED"})

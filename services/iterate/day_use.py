@@ -78,17 +78,20 @@ class DayUse:
     def _recovered(self, record: SessionRecord) -> None:
         costs = (each.cost_nano_usd for each in record.attempts)
         tokens = sum(each.input_tokens + each.output_tokens for each in record.attempts)
-        if record.caller is None or parse_rfc3339(record.timestamp) / 1e6 < self._today_s():
+        day = int(parse_rfc3339(record.timestamp) / 1e6 // DAY_S)
+        if record.caller is None or day < self._today():
             return
         if self._is_new(record.session_id, record.try_number or 1):
             use = {record.caller: Spent(tokens, sum(cost or 0 for cost in costs))}
-            self._loop.call_soon_threadsafe(self._budgets.restore, use)
+            self._loop.call_soon_threadsafe(self._budgets.restore, use, day)
 
     def _read(self) -> None:
         use: dict[str, Spent] = {}
         problems: list[str] = []
+        # Midnight may come while the log is read: what was used before it counts for nothing then.
+        today = self._today()
         try:
-            self._add_log(use, problems)
+            self._add_log(today, use, problems)
         except SessionLogUnavailableError as error:
             # Nothing there is how a log begins.
             _log.info("no use of today in the session log", why=str(error)[:300])
@@ -97,17 +100,17 @@ class DayUse:
         if problems:
             _log.error("callers' use of today is not known whole: budgets begin with what was read", problems=problems)
         try:
-            self._loop.call_soon_threadsafe(self._finish, use)
+            self._loop.call_soon_threadsafe(self._finish, today, use)
         except RuntimeError:
             return  # the loop is closed: the process ends
 
-    def _finish(self, use: dict[str, Spent]) -> None:
-        self._budgets.restore(use)
+    def _finish(self, day: int, use: dict[str, Spent]) -> None:
+        self._budgets.restore(use, day)
         self._budgets.restoring = False
         self._done.set()
 
-    def _add_log(self, use: dict[str, Spent], problems: list[str]) -> None:
-        today_s = self._today_s()
+    def _add_log(self, today: int, use: dict[str, Spent], problems: list[str]) -> None:
+        today_s = float(today * DAY_S)
         until_s = time.monotonic() + READ_S_MAX
         with SessionReader(self._log_path) as reader:
             problems += reader.warnings
@@ -132,8 +135,8 @@ class DayUse:
             self._seen.add((session_id, try_number))
             return len(self._seen) > before
 
-    def _today_s(self) -> float:
-        return self._now_s() // DAY_S * DAY_S
+    def _today(self) -> int:
+        return int(self._now_s() // DAY_S)
 
 
 def _rows(reader: SessionReader, today_s: float, problems: list[str]) -> Iterator[dict[str, Any]]:
@@ -163,11 +166,13 @@ def _rows_of_lines(lines: Iterable[bytes], today_s: float, older_max: int | None
     for line in lines:
         try:
             found = read_row_line(line)
-            is_of_today = parse_rfc3339(found.timestamp) / 1e6 >= today_s
+            unix_s = parse_rfc3339(found.timestamp) / 1e6
         except (RowBreach, ValueError):
             continue
-        if is_of_today:
+        if unix_s >= today_s:
             older = 0
-            yield json.loads(found.text)
+            # What a clock that ran ahead has stamped is of no day that is today.
+            if unix_s < today_s + DAY_S:
+                yield json.loads(found.text)
         elif older_max is not None and (older := older + 1) >= older_max:
             return

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+import structlog
+
 from iterate.attempt import AnswerEnd, Judgement, ModelAnswer
 from iterate.brief import Brief
 from iterate.config import HopTlsTable
@@ -13,7 +15,7 @@ from iterate.knowledge import Knowledge
 from iterate.task import ModelTarget, Task
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.clients import AsyncChatClient, AsyncValidateClient
-from lakehouse.errors import Fault, Violation
+from lakehouse.errors import Fault, Reason, Violation
 from lakehouse.server.tls import ChannelTls
 from lakehouse.sessions.record import DatasetRecord
 from lakehouse.settings import ConfigError
@@ -33,6 +35,8 @@ def hop_tls(tls: HopTlsTable | None) -> ChannelTls | None:
     except ValueError as error:
         raise ConfigError([f"hop_tls: {error}"]) from None
 
+
+_log = structlog.get_logger()
 
 _ROLES = {
     "system": chatd_pb2.ROLE_SYSTEM,
@@ -87,6 +91,7 @@ class ChatHop:
         try:
             response = await self._client.complete(request, timeout_s=timeout_s, metadata=metadata)
         except Fault as fault:
+            _raise_where_not_listed(fault, Reason.CHATD_UNREACHABLE)
             passed_over = len(task.escalation) - len(fallbacks)
             fault.violations = tuple(_violation_of_session(each, passed_over) for each in fault.violations)
             raise
@@ -124,9 +129,12 @@ class GateHop:
             seed=task.session_id,
         )
         task.spec.copy_to(request)
-        response = await self._client.brief(
-            request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id, task.caller)
-        )
+        metadata = forward_metadata(trace, span_id, task.session_id, task.caller)
+        try:
+            response = await self._client.brief(request, timeout_s=timeout_s, metadata=metadata)
+        except Fault as fault:
+            _raise_where_not_listed(fault, Reason.VALIDATED_UNREACHABLE)
+            raise
         return Knowledge(
             instructions=response.instructions,
             form_schema_json=response.form_schema_json,
@@ -145,9 +153,12 @@ class GateHop:
         """Return the gate's judgement of `artifact`, canonical JSON text. Raises Fault."""
         request = validated_pb2.ValidateRequest(kind=task.kind, artifact_json=artifact)
         task.spec.copy_to(request)
-        response = await self._client.validate(
-            request, timeout_s=timeout_s, metadata=forward_metadata(trace, span_id, task.session_id, task.caller)
-        )
+        metadata = forward_metadata(trace, span_id, task.session_id, task.caller)
+        try:
+            response = await self._client.validate(request, timeout_s=timeout_s, metadata=metadata)
+        except Fault as fault:
+            _raise_where_not_listed(fault, Reason.VALIDATED_UNREACHABLE)
+            raise
         return Judgement(
             # Both have to say so: a verdict that contradicts its findings must not let an artifact through.
             passed=response.passed and not response.findings,
@@ -157,6 +168,18 @@ class GateHop:
             roster=response.roster.version if response.HasField("roster") else None,
             datasets=tuple(DatasetRecord(each.name, each.version) for each in response.datasets) or None,
         )
+
+
+def _raise_where_not_listed(fault: Fault, unreachable: Reason) -> None:
+    """Raise Fault where the hop knows iterate not, or does not serve it: that is the operator's to mend. The caller,
+    whose credential may well be right, must not hear that it is wrong."""
+    is_denied = fault.reason is Reason.CALLER_NOT_ALLOWED and fault.metadata.get("denied") == "rpc"
+    if is_denied or fault.reason is Reason.CALLER_UNKNOWN:
+        advice = (
+            "name iterate's certificate in its callers' file, with may_name_callers and the rpcs that iterate calls"
+        )
+        _log.error("a service refuses iterate's calls", service=fault.where, reason=fault.reason, advice=advice)
+        raise Fault(unreachable, where=fault.where) from None
 
 
 def _target(target: ModelTarget) -> chatd_pb2.Target:

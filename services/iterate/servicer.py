@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,33 +12,29 @@ from iterate.attempt import Attempt, ModelAnswer
 from iterate.brief import Brief
 from iterate.config import IterateConfig
 from iterate.permission import permitted
-from iterate.session import SessionEnd, Sessions
+from iterate.response import attempt_of, brief_of, response_of
+from iterate.session import Sessions
 from iterate.spec import read_spec
 from iterate.task import Grounding, ModelTarget, Task, new_session_id
 from lakehouse.errors import Fault, Reason, Violation, bad_request
 from lakehouse.iterate.v1 import iterate_pb2, iterate_pb2_grpc
 from lakehouse.server.call import Call, current_call
 from lakehouse.server.callers.policy import Caller
+from lakehouse.sessions.record import ErrorRecord, SessionRecord
 from lakehouse.sessions.row import cut_raw
 from lakehouse.trace_context import SESSION_ID_HEADER, TRACE_ID_HEADER, is_valid_session_id
-from lakehouse.validated.v1.validated_pb2 import DatasetVersion
 
 if TYPE_CHECKING:
     from lakehouse.server.callers.access import Callers
     from lakehouse.server.callers.budgets import Reservation
 
-_VERDICTS = {
-    "accepted": iterate_pb2.VERDICT_ACCEPTED,
-    "rejected": iterate_pb2.VERDICT_REJECTED,
-    "unparsable": iterate_pb2.VERDICT_UNPARSABLE,
-    "infra_error": iterate_pb2.VERDICT_INFRA_ERROR,
-}
 # GROUNDING_UNSPECIFIED is the deployment's default.
 _GROUNDINGS: Mapping[int, Grounding] = {
     iterate_pb2.GROUNDING_NONE: "none",
     iterate_pb2.GROUNDING_FORM: "form",
     iterate_pb2.GROUNDING_CANDIDATES: "candidates",
 }
+_SESSION_ID_RULE = "must be 1 to 128 of the characters A-Z a-z 0-9 . _ -"
 _NAME_CHARS_MAX = 200
 # As many as chatd takes as `fallbacks`.
 _ESCALATION_MAX = 8
@@ -62,6 +59,23 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
         response = await self._run(request.request, context, stream=True)
         await _write(context, iterate_pb2.StreamIterateResponse(response=response), current_call())
 
+    async def GetSession(  # noqa: N802  gRPC's name
+        self, request: iterate_pb2.GetSessionRequest, context: Any
+    ) -> iterate_pb2.GetSessionResponse:
+        call = current_call()
+        if not is_valid_session_id(request.session_id):
+            raise bad_request(Violation("session_id", _SESSION_ID_RULE))
+        call.session_id = request.session_id
+        caller = call.caller.name if call.caller is not None else None
+        record = await self._sessions.find(request.session_id, caller, self._deadline_s(call))
+        call.facts["final_verdict"] = record.final_verdict
+        # The session's own trace, on a status as well.
+        call.trace = call.trace._replace(trace_id=record.trace_id)
+        if record.error is not None:
+            raise _recorded_fault(record.error)
+        await _sent(context.send_initial_metadata(_ids_of(record)), call)
+        return iterate_pb2.GetSessionResponse(response=response_of(record, recalled=True))
+
     async def _run(
         self, request: iterate_pb2.IterateRequest, context: Any, *, stream: bool
     ) -> iterate_pb2.IterateResponse:
@@ -69,25 +83,29 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
         task = self._task(request, call.caller)
         call.session_id = request.session_id
         call.facts["kind"] = task.kind[:64]
-        left_s = call.seconds_left()
-        deadline_s = time.monotonic() + (self._config.session_ms_max / 1000 if left_s is None else left_s)
+        deadline_s = self._deadline_s(call)
 
-        async def on_begun() -> None:
+        async def on_begun(record: SessionRecord) -> None:
             # Not before: nobody holds the id of a session that leaves no row.
-            call.session_id = task.session_id
+            call.session_id = record.session_id
             call.session_begun = True
-            metadata = ((TRACE_ID_HEADER, call.trace.trace_id), (SESSION_ID_HEADER, task.session_id))
-            await _sent(context.send_initial_metadata(metadata), call)
+            await _sent(context.send_initial_metadata(_ids_of(record)), call)
 
         listener = _Events(context, call, task, deadline_s) if stream else None
         end = await self._sessions.run(task, call, listener, deadline_s, on_begun, self._reserve(call))
         record = end.record
         call.facts.update(final_verdict=record.final_verdict, iterations=record.iterations)
+        if end.recalled:
+            call.facts["recalled"] = True
         if record.brief is not None:
             call.facts.update(grounding=record.brief.grounding, brief_ms=record.brief.brief_ms)
             if record.brief.degraded:
                 call.facts["degraded"] = True
-        return _response(end)
+        return response_of(record, recalled=end.recalled)
+
+    def _deadline_s(self, call: Call) -> float:
+        left_s = call.seconds_left()
+        return time.monotonic() + (self._config.session_ms_max / 1000 if left_s is None else left_s)
 
     def _reserve(self, call: Call) -> Callable[[], Reservation] | None:
         caller, callers = call.caller, self._callers
@@ -107,6 +125,7 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
         max_iterations_asked = request.max_iterations if request.HasField("max_iterations") else None
         task = Task(
             session_id=request.session_id or new_session_id(),
+            request_digest=_digest(request) if request.session_id else None,
             kind=request.kind,
             spec=spec,
             prompt=request.prompt,
@@ -122,6 +141,26 @@ class IterateServicer(iterate_pb2_grpc.IterateServiceServicer):
         return permitted(task, caller, grounding_asked=grounding_asked, max_iterations_asked=max_iterations_asked)
 
 
+def _digest(request: iterate_pb2.IterateRequest) -> str:
+    """Return what two requests have in common that ask for the same: all but the id, as sent."""
+    asked = iterate_pb2.IterateRequest()
+    asked.CopyFrom(request)
+    asked.session_id = ""
+    asked.DiscardUnknownFields()
+    return f"sha256:{hashlib.sha256(asked.SerializeToString(deterministic=True)).hexdigest()[:32]}"
+
+
+def _ids_of(record: SessionRecord) -> tuple[tuple[str, str], ...]:
+    return ((TRACE_ID_HEADER, record.trace_id), (SESSION_ID_HEADER, record.session_id))
+
+
+def _recorded_fault(error: ErrorRecord) -> Fault:
+    """Return the status with which a session ended, as its row has it."""
+    if error.reason in Reason.__members__:
+        return Fault(Reason(error.reason), where=error.where)
+    return Fault(Reason.BUG, where=error.where)
+
+
 def _violations(request: iterate_pb2.IterateRequest, config: IterateConfig) -> list[Violation]:
     found = []
 
@@ -135,7 +174,7 @@ def _violations(request: iterate_pb2.IterateRequest, config: IterateConfig) -> l
     if request.HasField("max_iterations") and not 1 <= request.max_iterations <= config.max_iterations_cap:
         refuse("max_iterations", f"is {request.max_iterations}; it must be 1 to {config.max_iterations_cap}")
     if request.session_id and not is_valid_session_id(request.session_id):
-        refuse("session_id", "must be 1 to 128 of the characters A-Z a-z 0-9 . _ -")
+        refuse("session_id", _SESSION_ID_RULE)
     if request.HasField("temperature") and not 0 <= request.temperature <= 2:
         refuse("temperature", "must be 0 to 2")
     if request.HasField("max_tokens") and not 1 <= request.max_tokens <= 1_000_000:
@@ -160,7 +199,8 @@ class _Events:
         self._deadline_s = deadline_s
 
     async def briefed(self, brief: Brief) -> None:
-        await self._send(iterate_pb2.StreamIterateResponse(brief=_brief(brief)))
+        facts = brief.knowledge.candidates_json if brief.candidates else ""
+        await self._send(iterate_pb2.StreamIterateResponse(brief=brief_of(brief.record), candidates_json=facts))
 
     async def attempt_started(self, iteration: int, target: ModelTarget) -> None:
         await self._send(
@@ -188,7 +228,7 @@ class _Events:
         )
 
     async def attempt_finished(self, attempt: Attempt) -> None:
-        await self._send(iterate_pb2.StreamIterateResponse(attempt_finished=_attempt(attempt)))
+        await self._send(iterate_pb2.StreamIterateResponse(attempt_finished=attempt_of(attempt.record)))
 
     async def _send(self, event: iterate_pb2.StreamIterateResponse) -> None:
         # A caller that stops reading must not hold the session past its end.
@@ -209,66 +249,3 @@ async def _sent(sending: Awaitable[None], call: Call) -> None:
         await sending
     except Exception as error:
         raise call.fault_of(error) from error
-
-
-def _response(end: SessionEnd) -> iterate_pb2.IterateResponse:
-    record = end.record
-    response = iterate_pb2.IterateResponse(
-        session_id=record.session_id,
-        trace_id=record.trace_id,
-        attempts=[_attempt(each) for each in end.attempts],
-        input_tokens=record.input_tokens,
-        output_tokens=record.output_tokens,
-        duration_ms=record.duration_ms,
-    )
-    if record.cost_nano_usd is not None:
-        response.cost_nano_usd = record.cost_nano_usd
-    if record.grounded_in_roster is not None:
-        response.grounded_in_roster = record.grounded_in_roster
-    if record.final_verdict == "accepted":
-        response.accepted.artifact_json = record.artifact or ""
-    else:
-        response.max_iter_exhausted.artifact_json = record.artifact or ""
-        response.max_iter_exhausted.token_budget_spent = record.token_budget_spent
-        response.max_iter_exhausted.no_progress = record.no_progress
-        response.max_iter_exhausted.infeasible = record.is_infeasible
-    if end.brief is not None:
-        response.brief.CopyFrom(_brief(end.brief))
-    return response
-
-
-def _brief(brief: Brief) -> iterate_pb2.Brief:
-    record = brief.record
-    return iterate_pb2.Brief(
-        grounding=f"GROUNDING_{record.grounding.upper()}",
-        candidates=record.candidates,
-        candidates_total=record.candidates_total,
-        candidates_total_is_floor=record.candidates_total_is_floor,
-        infeasible=record.infeasible,
-        degraded=record.degraded,
-        findings=brief.knowledge.findings if record.infeasible else (),
-        roster=record.roster or "",
-        brief_ms=record.brief_ms,
-    )
-
-
-def _attempt(attempt: Attempt) -> iterate_pb2.Attempt:
-    record = attempt.record
-    return iterate_pb2.Attempt(
-        iteration=record.iteration,
-        provider=record.provider,
-        model=record.model,
-        verdict=_VERDICTS[record.verdict],
-        raw=record.raw,
-        raw_truncated=record.raw_truncated,
-        findings=attempt.findings,
-        parse_problem=record.parse_problem,
-        input_tokens=record.input_tokens,
-        output_tokens=record.output_tokens,
-        chat_ms=record.chat_ms,
-        validate_ms=record.validate_ms,
-        roster=record.roster or "",
-        datasets=[DatasetVersion(name=each.name, version=each.version) for each in record.datasets or ()],
-        span_id=record.span_id or "",
-        cost_nano_usd=record.cost_nano_usd,
-    )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 from iterate.span_texts import outcome_text, request_text
 from lakehouse.sessions.record import SessionRecord, parse_rfc3339
 from lakehouse.trace_context import TraceContext
 from lakehouse.tracing import Span, Tracing
 from lakehouse.tracing.span import MetadataValue
-from lakehouse.wall_clock import ClockAnchor
+from lakehouse.wall_clock import ClockAnchor, StoppedClock
 
 
 def start_session_trace(tracing: Tracing, begun: SessionRecord, context: TraceContext, clock: ClockAnchor) -> Span:
@@ -80,6 +78,6 @@ def trace_recovered_session(
     What was sent already replaces itself, since ids and beginning are the same. Any thread may call it.
     """
     duration_ns = (parse_rfc3339(record.timestamp) - begun_unix_us) * 1_000
-    clock = ClockAnchor(begun_unix_us * 1_000, time.monotonic_ns() - duration_ns)
+    clock = StoppedClock.lasted(begun_unix_us * 1_000, duration_ns)
     context = TraceContext(trace_id=record.trace_id, parent_span_id=parent_span_id, caller_trace=record.caller_trace)
     end_session_trace(tracing, start_session_trace(tracing, record, context, clock), record)

@@ -38,6 +38,10 @@ class Task:
     max_tokens: int | None = None
     caller: str | None = None
     """Who asks, where callers are known."""
+    request_digest: str | None = None
+    """Of the request as it was sent, where its caller gave the id; None where the id is ours."""
+    try_number: int = 1
+    """Which use of its id the session is."""
 
     def target_of(self, turn: int) -> ModelTarget:
         """Whose turn the `turn`-th is (from 1): that of attempt `turn`, unless a target was passed over."""

@@ -29,7 +29,9 @@ class Reason(StrEnum):
     CALLER_UNKNOWN = "CALLER_UNKNOWN"
     CALLER_NOT_ALLOWED = "CALLER_NOT_ALLOWED"
     CALLER_QUOTA = "CALLER_QUOTA"
+    SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
     SESSION_ID_IN_FLIGHT = "SESSION_ID_IN_FLIGHT"
+    SESSION_ID_TAKEN = "SESSION_ID_TAKEN"
     PROVIDER_AUTH = "PROVIDER_AUTH"
     PROVIDER_QUOTA = "PROVIDER_QUOTA"
     MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
@@ -43,10 +45,12 @@ class Reason(StrEnum):
     CIRCUIT_OPEN = "CIRCUIT_OPEN"
     ROSTER_UNAVAILABLE = "ROSTER_UNAVAILABLE"
     SESSION_LOG_UNAVAILABLE = "SESSION_LOG_UNAVAILABLE"
+    RECALL_NOT_READY = "RECALL_NOT_READY"
     SHUTTING_DOWN = "SHUTTING_DOWN"
     PROVIDER_FAILED = "PROVIDER_FAILED"
     PROVIDER_BAD_ANSWER = "PROVIDER_BAD_ANSWER"
     SESSION_NOT_LOGGED = "SESSION_NOT_LOGGED"
+    PROCESS_DIED = "PROCESS_DIED"
     DEADLINE = "DEADLINE"
     PROVIDER_TIMEOUT = "PROVIDER_TIMEOUT"
     CALLER_GONE = "CALLER_GONE"
@@ -71,7 +75,11 @@ _MEANINGS: Final[Mapping[Reason, _Meaning]] = {
     Reason.CALLER_UNKNOWN: _Meaning("UNAUTHENTICATED", "The caller is not known here: send a valid credential."),
     Reason.CALLER_NOT_ALLOWED: _Meaning("PERMISSION_DENIED", "The caller is known and is not allowed to ask for this."),
     Reason.CALLER_QUOTA: _Meaning("RESOURCE_EXHAUSTED", "The caller has used what it is allowed to for now.", 1000),
-    Reason.SESSION_ID_IN_FLIGHT: _Meaning("ALREADY_EXISTS", "A session with this id is running now."),
+    Reason.SESSION_NOT_FOUND: _Meaning("NOT_FOUND", "No session of this id is known here."),
+    Reason.SESSION_ID_IN_FLIGHT: _Meaning("ALREADY_EXISTS", "A session with this id is running now.", 1000),
+    Reason.SESSION_ID_TAKEN: _Meaning(
+        "ALREADY_EXISTS", "This id is another request's: a session was asked for with it, and not by this request."
+    ),
     Reason.PROVIDER_AUTH: _Meaning("FAILED_PRECONDITION", "The model endpoint refused chatd's credentials."),
     Reason.PROVIDER_QUOTA: _Meaning("FAILED_PRECONDITION", "The account at the model endpoint has no quota left."),
     Reason.MODEL_NOT_FOUND: _Meaning("FAILED_PRECONDITION", "The model endpoint does not know this model."),
@@ -85,12 +93,16 @@ _MEANINGS: Final[Mapping[Reason, _Meaning]] = {
     Reason.CIRCUIT_OPEN: _Meaning("UNAVAILABLE", "The model endpoint failed too often and is being left alone.", 5000),
     Reason.ROSTER_UNAVAILABLE: _Meaning("UNAVAILABLE", "The ground-truth roster cannot be read.", 2000),
     Reason.SESSION_LOG_UNAVAILABLE: _Meaning("UNAVAILABLE", "The session log does not take this session's row.", 2000),
+    Reason.RECALL_NOT_READY: _Meaning(
+        "UNAVAILABLE", "It is not known yet whether a session of this id was answered before.", 1000
+    ),
     Reason.SHUTTING_DOWN: _Meaning("UNAVAILABLE", "The service is shutting down.", 1000),
     Reason.PROVIDER_FAILED: _Meaning("ABORTED", "The model endpoint failed; the call may have been billed."),
     Reason.PROVIDER_BAD_ANSWER: _Meaning("ABORTED", "The model endpoint's answer could not be read; it may be billed."),
     Reason.SESSION_NOT_LOGGED: _Meaning(
         "ABORTED", "The session ended, but its row was not logged in time; its model calls may have been billed."
     ),
+    Reason.PROCESS_DIED: _Meaning("ABORTED", "The process that ran this session ended before the session did."),
     Reason.DEADLINE: _Meaning("DEADLINE_EXCEEDED", "The time for this request ran out."),
     Reason.PROVIDER_TIMEOUT: _Meaning("DEADLINE_EXCEEDED", "The model endpoint did not answer in time."),
     Reason.CALLER_GONE: _Meaning("CANCELLED", "The caller went away."),

@@ -26,3 +26,16 @@ class ClockAnchor(NamedTuple):
     def unix_ns_now(self) -> int:
         """Return the present wall time, by the same rule."""
         return self.unix_ns_at(time.monotonic_ns())
+
+
+class StoppedClock(ClockAnchor):
+    """Of what is over: the monotonic clock stands at 0 and its beginning lies before that, so that now is its end."""
+
+    @classmethod
+    def lasted(cls, unix_ns: int, duration_ns: int) -> Self:
+        """Return the clock of what began at `unix_ns`."""
+        return cls(unix_ns, -duration_ns)
+
+    def unix_ns_now(self) -> int:
+        """Return when it ended."""
+        return self.unix_ns_at(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,10 @@ from validated.datasets.columns import WORKER_COLUMNS
 Name = Annotated[str, Field(min_length=1, max_length=63)]
 CandidateFact = Literal["worker_id", "name", "role", "city", "state", "certifications"]
 CANDIDATE_FACTS: Final[tuple[CandidateFact, ...]] = get_args(CandidateFact)
+
+
+# Python has them among its encodings; they write something else than texts of files.
+_NO_FILES_ENCODING: Final = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7", "undefined")
 
 
 class PostgresTable(Table):
@@ -112,7 +117,7 @@ class FilesTable(Table):
     @classmethod
     def _known(cls, encoding: str) -> str:
         try:
-            "".encode(encoding)
+            "".encode("" if codecs.lookup(encoding).name in _NO_FILES_ENCODING else encoding)
         except LookupError:
             raise ValueError(f'"{encoding}" is no encoding of texts; use utf-8, cp1252, iso-8859-1, …') from None
         return encoding

@@ -59,6 +59,12 @@ def kinds(pieces: list[tuple[str, str]]) -> tuple[str, str]:
         *((word, "CONTENT_FILTER") for word in ("BLOCKLIST", "SPII", "guardrail_intervened", "sensitive")),
         *((word, "MALFORMED") for word in ("MALFORMED_FUNCTION_CALL", "malformed_model_output")),
         *((word, "TOOL_CALLS") for word in ("tool_calls", "function_call", "tool_use", "TOOL_CALL")),
+        *((word, "LENGTH") for word in ("maxTokens", "max_model_len_tokens", "contextOverflow", "exceeds_max_tokens")),
+        *(
+            (word, "CONTENT_FILTER")
+            for word in ("ContentFilter", "contentFiltered", "output_moderation", "TOXIC_FILTER")
+        ),
+        ("endTurn", "STOP"),
         ("refusal", "REFUSAL"),
         *((word, "UNSPECIFIED") for word in ("OTHER", "load", "unload", "FINISH_REASON_UNSPECIFIED", "never heard of")),
     ],
@@ -72,7 +78,9 @@ async def test_every_vendors_finish_reason_is_read(word: str, expected: str, ope
         assert chatd_pb2.FinishReason.Name(response.finish_reason) == f"FINISH_REASON_{expected}"
 
 
-@pytest.mark.parametrize("word", ["SAFETY", "PROHIBITED_CONTENT", "content_filter", "guardrail_intervened"])
+@pytest.mark.parametrize(
+    "word", ["SAFETY", "PROHIBITED_CONTENT", "content_filter", "guardrail_intervened", "ContentFilter"]
+)
 async def test_a_filter_that_leaves_nothing_is_content_filtered(word: str, openai_chatd: Any) -> None:
     whole = respond(200, completion(None, finish_reason=word))
     answered, pieces, streamed = await both_ways(openai_chatd, whole, [delta_event(word), DONE])
@@ -120,6 +128,70 @@ async def test_choices_in_one_event_are_told_apart_too(openai_chatd: Any) -> Non
         _, response = await chatd.stream()
 
     assert response.text == "right"
+
+
+async def test_an_index_that_is_a_float_counts(openai_chatd: Any) -> None:
+    wrong = {"index": 1.0, "message": {"content": "WRONG"}, "delta": {"content": "WRONG"}, "finish_reason": "stop"}
+    right = {"index": 0.0, "message": {"content": "right"}, "delta": {"content": "right"}, "finish_reason": "stop"}
+    answered, _, streamed = await both_ways(
+        openai_chatd, respond(200, {"choices": [wrong, right]}), [chunk_of(wrong), chunk_of(right), DONE]
+    )
+
+    assert answered.text == streamed.text == "right"
+
+
+@pytest.mark.parametrize("odd", ["NaN", "Infinity", "-Infinity"])
+async def test_what_is_no_number_changes_nothing_beside_the_answer(odd: str, openai_chatd: Any) -> None:
+    choice = f'"finish_reason":"stop","logprobs":{{"content":[{{"logprob": {odd}}}]}}'
+    whole = respond(200, f'{{"choices":[{{"message":{{"content":"Hello NaN."}},{choice}}}]}}')
+    answered, _, streamed = await both_ways(
+        openai_chatd, whole, [event(f'{{"choices":[{{"delta":{{"content":"Hello NaN."}},{choice}}}]}}'), DONE]
+    )
+
+    assert answered.text == streamed.text == "Hello NaN."
+
+
+@pytest.mark.parametrize("nothing", ["null", "[]"])
+async def test_an_event_that_holds_nothing_keeps_the_stream_open(nothing: str, openai_chatd: Any) -> None:
+    pieces = [
+        event(nothing),
+        delta_event(content="Hel"),
+        event(nothing),
+        delta_event(content="lo"),
+        delta_event("stop"),
+        DONE,
+    ]
+    async with openai_chatd([fakes.stream(*pieces)]) as (chatd, _):
+        _, response = await chatd.stream()
+
+    assert response.text == "Hello"
+
+
+@pytest.mark.parametrize(
+    "late", [b"event: error\ndata:\n\n", b"event: error\n\n", b"<html><title>502</title></html>\n\n"]
+)
+async def test_an_error_without_words_ends_the_stream_as_one_with_words(late: bytes, openai_chatd: Any) -> None:
+    async with openai_chatd([fakes.stream(delta_event(content="Hel"), late, DONE)]) as (chatd, _):
+        _, fault = await chatd.stream()
+
+    assert (fault.reason, fault.code) == ("PROVIDER_FAILED", "ABORTED")
+
+
+@pytest.mark.parametrize("name", ["reasoning_text", "reasoning_content", "thinking"])
+async def test_an_answer_in_the_reasoning_alone_is_read_by_any_of_its_names(name: str, openai_chatd: Any) -> None:
+    async with openai_chatd([respond(200, completion(None, **{name: JSON}))]) as (chatd, _):
+        response = await chatd.ask()
+
+    assert (response.text, response.text_from_reasoning) == (JSON, True)
+
+
+async def test_a_tool_call_without_its_list_is_one(openai_chatd: Any) -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "one", "arguments": "{}"}}
+    whole = respond(200, completion(None, finish_reason="tool_calls", tool_calls=call))
+    answered, _, streamed = await both_ways(openai_chatd, whole, [delta_event("tool_calls", tool_calls=call), DONE])
+
+    for response in (answered, streamed):
+        assert [(each.id, each.name) for each in response.tool_calls] == [("a", "one")]
 
 
 BOM = b"\xef\xbb\xbf"

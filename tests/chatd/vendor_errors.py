@@ -708,6 +708,32 @@ FOUND = [
     VendorError("Replicate: credit", 402, {
         "title": "Insufficient credit", "detail": "You have insufficient credit to run this model.", "status": 402},
         "PROVIDER_QUOTA"),
+    VendorError("Gemini: depth of a schema", 400, gemini(
+        400, "INVALID_ARGUMENT", "A schema in GenerationConfig in the request exceeds the maximum allowed nesting depth."),
+        "BAD_REQUEST", "response_schema"),
+    VendorError("a bearer token", 400, {"message": "Bearer token is missing or malformed"}, "PROVIDER_AUTH"),
+    VendorError("a token's name", 400, openai("invalid_api_token"), "PROVIDER_AUTH"),
+    VendorError("no credentials", 400, {"detail": "No auth credentials found"}, "PROVIDER_AUTH"),
+    VendorError("a code of camels", 400, {"errorCode": "AUTHENTICATION_ERROR", "message": "x"}, "PROVIDER_AUTH"),
+    VendorError("Anthropic: a workspace's cap", 429, anthropic(
+        "rate_limit_error", "Your workspace has hit its monthly usage cap."), "PROVIDER_QUOTA"),
+    VendorError("an allowance", 429, openai("Monthly token allowance used up"), "PROVIDER_QUOTA"),
+    VendorError("a prepaid balance", 400, openai("prepaid balance depleted"), "PROVIDER_QUOTA"),
+    VendorError("a limit of tokens behind a 500", 500, openai("prompt token count of 5000 exceeds the limit of 4096"),
+                "CONTEXT_TOO_LONG"),
+    VendorError("more than it can take", 400, openai(
+        "The number of tokens in your request (9000) is more than this model can take (8192)"), "CONTEXT_TOO_LONG"),
+    VendorError("llama.cpp: size", 400, openai("context size exceeded"), "CONTEXT_TOO_LONG"),
+    VendorError("words under data", 400, {"status": "error", "data": {"message": "prompt is too long"}},
+                "CONTEXT_TOO_LONG"),
+    VendorError("a moderation of theirs", 400, openai("This request has been blocked by our moderation system"),
+                "CONTENT_FILTERED"),
+    VendorError("Gemini: words that are not borne", 400, gemini(
+        400, "INVALID_ARGUMENT", "The prompt could not be submitted. This prompt contains sensitive words that violate "
+        "Google's Responsible AI practices."), "CONTENT_FILTERED"),
+    VendorError("Apigee: quota", 429, {"fault": {
+        "faultstring": "Rate limit quota violation.", "detail": {"errorcode": "policies.ratelimit.QuotaViolation"}}},
+        "PROVIDER_RATE_LIMITED"),
     VendorError("Hugging Face: busy", 503, {"error": "Model too busy, unable to get response in less than 120 second(s)"},
                 "PROVIDER_UNREACHABLE"),
 ]  # fmt: skip

@@ -38,6 +38,19 @@ def test_candidates_are_a_table_under_the_instructions(roster: str) -> None:
     assert "8 workers" in result.output
 
 
+def test_the_schemas_are_shown_where_they_are_asked_for(roster: str) -> None:
+    result = _run(*FORKLIFT, "--roster", roster, "--schema")
+    assert result.exit_code == 0, result.output
+    _, _, rest = result.output.partition("schema of the form\n")
+    form, _, candidates = rest.partition("\nschema of the candidates\n")
+    assert json.loads(form)["required"] == ["workers"]
+    assert len(json.loads(candidates)["properties"]["workers"]["prefixItems"]) == 2
+    assert "schema of the form" not in _run(*FORKLIFT, "--roster", roster).output
+    assert _run("--kind", "email", "--spec", '{"worker_ids": ["X"]}', "--schema", "--roster", roster).output.endswith(
+        "schema of the candidates\n(none)\n"
+    )
+
+
 def test_one_json_object_holds_the_schemas_as_they_are(roster: str) -> None:
     result = _run(*FORKLIFT, "--candidates", "3", "--seed", "s", "--roster", roster, "--json")
     assert result.exit_code == 0, result.output

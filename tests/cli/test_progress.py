@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 from rich.console import Console
@@ -55,10 +56,34 @@ def test_the_brief_is_said_in_words(brief: Brief, words: str) -> None:
     assert words in shown(brief=brief)
 
 
+def test_an_infeasible_end_says_the_reasons_of_its_findings() -> None:
+    brief = Brief(grounding=GROUNDING_CANDIDATES, infeasible=True, findings=[SHORT, SHORT])
+    response = IterateResponse(max_iter_exhausted=MaxIterExhausted(infeasible=True), brief=brief)
+
+    assert f"no model was asked: {SHORT.message}; {SHORT.message}" in shown(response=response)
+
+
+def test_the_candidates_stand_in_a_table_of_ten_at_most() -> None:
+    brief = Brief(grounding=GROUNDING_CANDIDATES, candidates=50, candidates_total=121)
+    facts = [{"certifications": ["OSHA-10"], "name": f"Ana [{at}]", "worker_id": f"W-{at}"} for at in range(50)]
+    lines = shown(brief=brief, candidates_json=json.dumps(facts)).splitlines()
+
+    assert lines[1].split() == ["worker_id", "name", "certifications"]
+    assert lines[2].split() == ["W-0", "Ana", "[0]", "OSHA-10"]
+    assert len(lines) == 13
+    assert lines[-1] == "… and 40 more"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[1]", "{}", "[{", "null"])
+def test_what_is_no_list_of_facts_is_no_table(text: str) -> None:
+    brief = Brief(grounding=GROUNDING_CANDIDATES, candidates=50, candidates_total=121)
+    assert len(shown(brief=brief, candidates_json=text).splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("outcome", "attempts", "words"),
     [
-        (MaxIterExhausted(infeasible=True), 0, "not accepted: no model was asked, since no answer can pass"),
+        (MaxIterExhausted(infeasible=True), 0, "not accepted: infeasible, no model was asked: no answer can pass"),
         (MaxIterExhausted(no_progress=True), 2, "after 2 attempts: the model gave an answer again"),
         (MaxIterExhausted(token_budget_spent=True), 1, "after 1 attempt: token budget spent"),
         (MaxIterExhausted(), 3, "after 3 attempts: attempts exhausted"),

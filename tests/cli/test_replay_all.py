@@ -111,6 +111,23 @@ def test_a_bug_in_the_gate_fails_the_run_with_the_sessions_that_it_changes(log: 
     assert failed == set(changed)
 
 
+def test_with_ask_a_model_answers_anew_and_outcomes_are_compared(log: Path, tmp_path: Path) -> None:
+    script, config = tmp_path / "script.toml", tmp_path / "today.toml"
+    script.write_text('[[replies]]\ntext = "There is nobody."\n', encoding="utf-8")
+    config.write_text(f'[chatd.providers.mute]\ntype = "scripted"\nscript = "{script}"\n', encoding="utf-8")
+
+    done = replay_all(log, "--config", config, "--ask", "mute/", "--json")
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    said = json.loads(done.stdout)
+    assert {name: said[name] for name in ("same", "different", "skipped", "failed", "refused")} == {
+        "same": 2, "different": 5, "skipped": 2, "failed": 0, "refused": 0,
+    }  # fmt: skip
+    changed = [each for each in said["not_same"] if each["outcome"] == "different"]
+    assert {each["session_id"] for each in changed} == {"compacted", "grounded", "used twice", "live"}
+    assert changed[0]["final_verdict"] == {"then": "accepted", "now": "max_iter_exhausted"}
+
+
 def test_a_run_that_judges_nothing_is_no_success(log: Path) -> None:
     done = CliRunner().invoke(command, ["replay", "--all", "--log", str(log), "--kind", "nobody"])
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from session_rows import PHANTOM, UNREACHABLE, attempt, record, rows, write_log, write_segment
+from session_rows import FULL, PHANTOM, UNREACHABLE, attempt, record, rows, write_log, write_segment
 
 from lakehouse.cli.sessions import command
 from lakehouse.cli.sessions_output import safe
@@ -317,16 +317,27 @@ def test_verify_says_by_its_exit_status_whether_the_log_is_whole(tmp_path: Path)
     assert (found["passed"], found["whole"], found["torn"], found["duplicates"]) == (False, 3, 1, 1)
 
 
+COMPACT = ("compact", "--recall-hours", "0")
+
+
+def test_compact_leaves_the_files_from_which_a_repeated_call_is_answered(live: Path) -> None:
+    result = run(live, "compact")
+
+    assert result.exit_code == 0, "nothing is to be done about it"
+    assert "sessions.jsonl.2.gz: left as it is: a repeated call is answered from it for 2" in result.stdout
+    assert "sessions.jsonl.2.gz: 10 lines" in printed(live, "compact", "--recall-hours", "0.5")
+
+
 def test_compact_tells_what_it_did_and_what_it_left(live: Path) -> None:
     write_segment(live.with_name("sessions.jsonl.3"), rows(60), age_s=1)
 
-    result = run(live, "compact")
+    result = run(live, *COMPACT)
 
     assert result.exit_code == 1
     assert "sessions.jsonl.2.gz: 10 lines" in result.stdout
     assert "sessions.jsonl.3: left as it is: it was written" in result.stdout
-    assert [o["compacted"] for o in json.loads(run(live, "compact", "--settle-s", "0", "--json").stdout)] == [True]
-    assert "Nothing to compact" in printed(live, "compact")
+    assert [o["compacted"] for o in json.loads(run(live, *COMPACT, "--settle-s", "0", "--json").stdout)] == [True]
+    assert "Nothing to compact" in printed(live, *COMPACT)
 
 
 def test_compact_names_the_days_that_it_merged_and_those_that_it_could_not(tmp_path: Path) -> None:
@@ -334,11 +345,11 @@ def test_compact_names_the_days_that_it_merged_and_those_that_it_could_not(tmp_p
     for number in range(3):
         write_segment(tmp_path / f"sessions.jsonl.{number + 1}", rows(number))
 
-    assert "2026-11-20: 3 Parquet files of 3 lines merged into one" in printed(live, "compact")
-    assert "merged" not in printed(live, "compact")
+    assert "2026-11-20: 3 Parquet files of 3 lines merged into one" in printed(live, *COMPACT)
+    assert "merged" not in printed(live, *COMPACT)
     (merged,) = tmp_path.glob("sessions.parquet/day=*/merged-*.parquet")
     merged.unlink()
-    failed = run(live, "compact", "--json")
+    failed = run(live, *COMPACT, "--json")
 
     assert failed.exit_code == 1
     assert json.loads(failed.stdout) == []
@@ -441,3 +452,12 @@ def test_ls_stats_and_report_take_one_callers_sessions_alone(tmp_path: Path) -> 
     assert [each["caller"] for each in listed] == ["scheduler", "scheduler"]
     assert json.loads(printed(live, "ls", "--caller", "nobody", "--json")) == []
     assert '"sessions": 2' in printed(live, "stats", "--caller", "scheduler", "--json")
+
+
+def test_show_gives_the_last_try_of_an_id_and_all_of_them_when_asked(tmp_path: Path) -> None:
+    failed = replace(FULL, session_id="again", attempts=())
+    tries = [encode_row(failed), encode_row(replace(failed, try_number=2)), encode_row(replace(failed, try_number=3))]
+    live = write_segment(tmp_path / "sessions.jsonl", b"".join(tries))
+
+    assert run(live, "show", "again", "--json").stdout.encode() == tries[2]
+    assert run(live, "show", "again", "--json", "--all-tries").stdout.encode() == b"".join(tries)

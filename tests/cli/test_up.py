@@ -31,6 +31,11 @@ from lakehouse.validated.v1.validated_pb2 import FillSpec
 from validated.config import ValidatedTable
 
 LAKEHOUSE = str(Path(sys.executable).parent / "lakehouse")
+EXAMPLE = {
+    "VALIDATED_ROSTER__PATH",
+    "VALIDATED_ROSTER__ASSIGNMENTS_PATH",
+    "VALIDATED_ROSTER__DO_NOT_SEND_PATH",
+}
 ROSTER = Path(__file__).resolve().parents[2] / "examples" / "roster" / "workers.csv"
 HANG_S = 60
 OURS = ("LAKEHOUSE_", "VALIDATED_", "CHATD_", "ITERATE_")
@@ -149,13 +154,17 @@ def test_a_flag_goes_over_the_file_and_over_the_environment(tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("environment", "taken"),
     [
-        ({}, {"VALIDATED_ROSTER__PATH", "ITERATE_SESSION_LOG_PATH"}),
+        ({}, {*EXAMPLE, "ITERATE_SESSION_LOG_PATH"}),
         ({"VALIDATED_ROSTER__PATH": "/mine.csv"}, {"ITERATE_SESSION_LOG_PATH"}),
         ({"VALIDATED_ROSTER": '{"path": "/mine.csv"}'}, {"ITERATE_SESSION_LOG_PATH"}),
         ({"VALIDATED_ROSTER__BACKEND": "postgres"}, {"ITERATE_SESSION_LOG_PATH"}),
-        ({"VALIDATED_ROSTER__POLL_MS": "100"}, {"VALIDATED_ROSTER__PATH", "ITERATE_SESSION_LOG_PATH"}),
-        ({"ITERATE_SESSION_LOG_PATH": "/mine.jsonl"}, {"VALIDATED_ROSTER__PATH"}),
-        ({"ITERATE_SESSION_LOG_PATH": ""}, {"VALIDATED_ROSTER__PATH"}),
+        ({"VALIDATED_ROSTER__POLL_MS": "100"}, {*EXAMPLE, "ITERATE_SESSION_LOG_PATH"}),
+        (
+            {"VALIDATED_ROSTER__DO_NOT_SEND_PATH": "/mine.csv"},
+            {*EXAMPLE, "ITERATE_SESSION_LOG_PATH"} - {"VALIDATED_ROSTER__DO_NOT_SEND_PATH"},
+        ),
+        ({"ITERATE_SESSION_LOG_PATH": "/mine.jsonl"}, EXAMPLE),
+        ({"ITERATE_SESSION_LOG_PATH": ""}, EXAMPLE),
     ],
 )
 def test_a_default_is_taken_where_the_environment_says_nothing(

@@ -20,8 +20,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import jsonschema_rs
 import pytest
 import yaml
+from markdown_blocks import Block, blocks_of, commands
 
 from lakehouse.cli.stack import examples, free_port_binds, running_stack
 from lakehouse.server.callers.file import read_callers_file
@@ -43,35 +45,7 @@ BIN = Path(sys.executable).parent
 RUN_S = 120
 
 
-@dataclass(frozen=True)
-class Block:
-    file: str
-    line: int
-    language: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.language or 'text'}"
-
-
-def blocks() -> list[Block]:
-    found = []
-    for file in FILES:
-        opened: tuple[int, str, list[str]] | None = None
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-            fence = re.match(r"\s*```\s*(\w*)", line)
-            if opened is None and fence:
-                opened = (number, fence[1], [])
-            elif opened is not None and fence:
-                found.append(Block(str(file.relative_to(ROOT)), opened[0], opened[1], "\n".join(opened[2]) + "\n"))
-                opened = None
-            elif opened is not None:
-                opened[2].append(line)
-        assert opened is None, f"{file}: a block is not closed"
-    return found
-
-
-BLOCKS = blocks()
+BLOCKS = [block for file in FILES for block in blocks_of(file, str(file.relative_to(ROOT)))]
 
 
 def of(*languages: str) -> list[Block]:
@@ -123,21 +97,25 @@ def _in_order(wanted: list[str], words: list[str]) -> bool:
 
 
 # A fragment of a compose file goes to --check in tests/test_deploy.py.
-PODS = [block for block in of("yaml") if not block.text.startswith("services:")]
+VALUES = [block for block in of("yaml") if not block.text.startswith("services:")]
 
 
-@pytest.mark.parametrize("block", PODS, ids=str)
-def test_yaml_is_read_and_its_settings_are_known(block: Block) -> None:
+@pytest.mark.parametrize("block", VALUES, ids=str)
+def test_values_of_the_chart_fit_its_schema_and_its_configuration_the_services(block: Block, tmp_path: Path) -> None:
     document = yaml.safe_load(block.text)
+    schema = json.loads((ROOT / "deploy" / "kubernetes" / "values.schema.json").read_text(encoding="utf-8"))
+    jsonschema_rs.validate(schema, document)
 
-    text = json.dumps(document)
-    assert re.findall(r"(?:ITERATE|CHATD|VALIDATED)_\w+", text), "nothing of ours in it"
-    given = {each["name"]: each["value"] for pod in document["containers"] for each in pod["env"]}
-    environ = clean_environ(**given, ITERATE_BIND="127.0.0.1:0")
-    done = subprocess.run([sys.executable, "-m", "iterate", "--check"], env=environ, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    seconds = document["terminationGracePeriodSeconds"]
-    assert int(given["ITERATE_DRAIN_DELAY_MS"]) + int(given["ITERATE_DRAIN_MS"]) < seconds * 1000
+    file = tmp_path / "lakehouse.toml"
+    file.write_text(document["config"], encoding="utf-8")
+    for service in tomllib.loads(document["config"]):
+        environ = clean_environ(**free_port_binds())
+        for each in document[service].get("secretFiles", ()):
+            (tmp_path / each["key"]).write_text("secret\n", encoding="utf-8")
+            environ[each["env"]] = str(tmp_path / each["key"])
+        command = [sys.executable, "-m", service, "--check", "--config", str(file)]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (service, done.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -240,9 +218,10 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"make (demo|test|up)\b", make_target),
     (r"\. \.venv/bin/activate$", "the tests run in such an environment already"),
     (
-        r"docker compose (up|exec)\b|deploy/compose_check\.sh",
+        r"(LAKEHOUSE_PORT=\S+ )?docker compose (up|exec)\b|deploy/compose_check\.sh",
         "needs a container engine; tests/test_deploy.py reads the files",
     ),
+    (r"helm install ", "needs a cluster; tests/test_kubernetes.py renders the chart"),
     (r"python3 deploy/langfuse_env\.py > \.env$", None),
     (r"lakehouse (iterate|brief|sessions(?! serve\b)) ", None),
     (r"lakehouse sessions serve$", "serves until it is stopped: tests/cli/test_sessions_serve.py starts it"),
@@ -251,27 +230,6 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"export LAKEHOUSE_SESSION_LOG=", None),
     (r"python -m lakehouse\.server\.health_probe ", None),
 )
-
-
-def commands(block: Block) -> list[str]:
-    """Return the commands of a shell block: comments are gone, lines that go on are joined."""
-    joined = re.sub(r"\\\n\s*", " ", block.text)
-    found: list[str] = []
-    for written in joined.splitlines():
-        line = re.sub(r"(^|\s)#.*$", "", written).rstrip()
-        if found and _is_open(found[-1]):
-            found[-1] += "\n" + line
-        elif line.strip():
-            found.append(line)
-    return found
-
-
-def _is_open(command: str) -> bool:
-    try:
-        shlex.split(command)
-    except ValueError:
-        return True
-    return False
 
 
 COMMANDS = [(block, command) for block in of("sh") for command in commands(block)]

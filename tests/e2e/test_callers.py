@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import operator
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -108,29 +109,28 @@ async def test_no_call_of_a_right_caller_fails_while_everything_is_replaced(
     ages = {f"{service.upper()}_CONNECTION_AGE_MS": "500" for service in SERVICES}
     async with start_stack(**ground.environ(), **ages) as stack:
         over = asyncio.Event()
-        sessions = 0
+        sessions = [0] * 3
         clients = [
             AsyncIterateClient(stack.address, credentials=ground.credentials(), token=token)
             for token in (ground.token, TOKEN, None)
         ]
 
-        async def work(client: AsyncIterateClient) -> None:
-            nonlocal sessions
+        async def work(number: int, client: AsyncIterateClient) -> None:
             while not over.is_set():
                 response = await client.iterate(make_request(), timeout_s=60)
                 assert response.WhichOneof("outcome") == "accepted"
-                sessions += 1
+                sessions[number] += 1
 
         async def replaced() -> None:
-            """Every service has been asked to look, and some sessions have passed."""
+            """Every service has been asked to look, and some sessions of each caller have passed."""
             for service in SERVICES:
                 stack.stack.processes[service].send_signal(signal.SIGHUP)
-            enough = sessions + 15
+            enough = [each + 5 for each in sessions]
             async with asyncio.timeout(HANG_S):
-                while sessions < enough:
+                while any(map(operator.lt, sessions, enough)):
                     await asyncio.sleep(0.05)
 
-        workers = [asyncio.create_task(work(client)) for client in clients]
+        workers = [asyncio.create_task(work(number, client)) for number, client in enumerate(clients)]
         try:
             await replaced()
             await _replace_keys_and_callers(ground, replaced)

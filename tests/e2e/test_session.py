@@ -102,22 +102,27 @@ async def test_session_ids_sort_by_time(client: AsyncIterateClient, make_request
     assert {uuid.UUID(each).version for each in ids} == {7}
 
 
-async def test_an_id_that_is_running_is_refused_and_free_again_afterwards(
+async def test_an_id_is_its_request_s_while_it_runs_and_after_it_failed_and_a_second_call_waits_with_the_first(
     stack: Any, client: AsyncIterateClient, make_request: Request
 ) -> None:
     stack.endpoint.asked.clear()
-    first = asyncio.create_task(client.iterate(make_request(session_id="twice", model="hang"), timeout_s=30))
+    request = make_request(session_id="twice", model="hang")
+    first = asyncio.create_task(client.iterate(request, timeout_s=30))
     await stack.endpoint.asked.wait()
-    with pytest.raises(Fault) as caught:
+    asked = len(stack.endpoint.requests)
+    with pytest.raises(Fault) as running:
         await client.iterate(make_request(session_id="twice"), timeout_s=30)
+    second = asyncio.create_task(client.iterate(request, timeout_s=30))
     stack.endpoint.release.set()
-    with pytest.raises(Fault):
-        await first
+    failed = await asyncio.gather(first, second, return_exceptions=True)
     stack.endpoint.release.clear()
-    again = await client.iterate(make_request(session_id="twice"), timeout_s=30)
+    with pytest.raises(Fault) as over:
+        await client.iterate(make_request(session_id="twice"), timeout_s=30)
 
-    assert caught.value.reason is Reason.SESSION_ID_IN_FLIGHT
-    assert again.WhichOneof("outcome") == "accepted"
+    assert running.value.reason is over.value.reason is Reason.SESSION_ID_TAKEN
+    assert {str(each) for each in failed} == {str(Fault(Reason.PROVIDER_FAILED))}
+    assert len(stack.endpoint.requests) == asked, "the second call asked no model"
+    assert len(stack.rows("twice")) == 1
 
 
 async def test_the_scripted_model_calls_itself_scripted_wherever_it_shows(

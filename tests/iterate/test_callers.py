@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import structlog
 from caller_credentials import replace_file, sha256
-from fake_hops import FakeChatd, FakeValidated, Served, request, serving
+from fake_hops import FakeChatd, FakeValidated, Served, abort, request, serving
 
 from lakehouse.chatd.v1 import chatd_pb2
-from lakehouse.errors import Fault, Reason
+from lakehouse.errors import STATUS_DETAILS_KEY, Fault, Reason
 from lakehouse.iterate.v1 import iterate_pb2
+from lakehouse.server import watched_files
 from lakehouse.sessions.record import SessionAttemptRecord, SessionRecord, rfc3339
 from lakehouse.sessions.row import encode_row
 from lakehouse.tracing.receiver import TraceReceiver
@@ -142,6 +144,44 @@ async def test_the_caller_stands_in_row_root_log_line_and_hops(tmp_path: Path) -
     assert model.callers == ["scheduler"]
 
 
+@pytest.mark.parametrize("refusing", ["validated", "chatd"])
+@pytest.mark.parametrize("reason", [Reason.CALLER_UNKNOWN, Reason.CALLER_NOT_ALLOWED])
+async def test_a_hop_that_does_not_know_iterate_is_no_fault_of_the_caller(
+    tmp_path: Path, refusing: str, reason: Reason
+) -> None:
+    async def refuse(_: object, context: Any) -> Any:
+        metadata = {"denied": "rpc"} if reason is Reason.CALLER_NOT_ALLOWED else {}
+        status = Fault(reason, metadata=metadata).to_status()
+        code = next(each for each in grpc.StatusCode if each.name == Fault(reason).code)
+        await context.abort(code, status.message, ((STATUS_DETAILS_KEY, status.SerializeToString()),))
+
+    model, gate = Model(), FakeValidated(refuse if refusing == "validated" else no_brief)
+    if refusing == "chatd":
+        model.Complete = refuse  # type: ignore[assignment, method-assign]  # a fake of a fake
+    with structlog.testing.capture_logs() as lines:
+        async with serving(tmp_path, gate, model, **policy(tmp_path, 'kinds = ["*"]\nmodels = ["*"]')) as served:
+            fault = await asked(served)
+            (row,) = served.rows()
+    assert isinstance(fault, Fault)
+    assert (fault.code, fault.where) == ("UNAVAILABLE", refusing)
+    assert row["error"]["reason"] == fault.reason == f"{refusing.upper()}_UNREACHABLE"
+    assert model.asked == []
+    assert any(line["event"] == "a service refuses iterate's calls" for line in lines)
+
+
+async def test_a_kind_that_validated_shuts_out_ends_the_session_before_a_model_is_paid(tmp_path: Path) -> None:
+    async def refuse(_: object, context: Any) -> Any:
+        await abort(context, Reason.CALLER_NOT_ALLOWED)
+
+    model = Model()
+    policies = policy(tmp_path, 'kinds = ["*"]\nmodels = ["*"]')
+    async with serving(tmp_path, FakeValidated(refuse), model, **policies) as served:
+        fault = await asked(served)
+    assert isinstance(fault, Fault)
+    assert (fault.reason, fault.where) == (Reason.CALLER_NOT_ALLOWED, "validated")
+    assert model.asked == []
+
+
 async def test_without_callers_nobody_is_named(tmp_path: Path) -> None:
     model = Model()
     async with serving(tmp_path, FakeValidated(no_brief), model) as served:
@@ -184,6 +224,22 @@ async def test_64_calls_at_once_on_a_day_of_few_tokens_use_no_more_than_those_th
         assert fault.metadata["limit"] == "tokens_per_day"
         assert fault.retry_delay_ms is not None
         assert fault.retry_delay_ms > 1000 or fault.retry_delay_ms <= 86_400_001
+
+
+async def test_who_leaves_the_callers_file_and_comes_back_has_no_second_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched_files, "_POLL_S", 0.01)
+    text = 'kinds = ["*"]\nmodels = ["*"]\ntokens_per_day = 10\nsession_tokens_reserved = 1'
+    async with iterate_of(tmp_path, text) as served:
+        assert not isinstance(await asked(served), Fault)
+        whole = (tmp_path / "callers.toml").read_text()
+        for version in ("[callers.other]", whole):
+            replace_file(tmp_path / "callers.toml", version)
+            while (await asked(served)).reason is not (  # type: ignore[union-attr]
+                Reason.CALLER_QUOTA if version is whole else Reason.CALLER_UNKNOWN
+            ):
+                await asyncio.sleep(0.01)
 
 
 async def test_a_session_that_ends_badly_gives_its_place_back(tmp_path: Path) -> None:
@@ -263,7 +319,14 @@ async def test_of_the_log_the_rows_of_today_count_once_each_wherever_they_stand(
     yesterday = [row_of("a", f"old-{number}", now_s - DAY_S) for number in range(5)]
     log.write_bytes(
         b"".join(
-            [*yesterday, row_of("a", "one", now_s), b"{torn\n", row_of("b", "two", now_s), row_of(None, "x", now_s)]
+            [
+                *yesterday,
+                row_of("a", "one", now_s),
+                b"{torn\n",
+                row_of("b", "two", now_s),
+                row_of(None, "x", now_s),
+                row_of("a", "ahead", now_s + DAY_S),
+            ]
         )
     )
     (tmp_path / "sessions.jsonl.1.gz").write_bytes(

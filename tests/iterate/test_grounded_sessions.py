@@ -183,11 +183,14 @@ async def test_the_prompt_goes_to_the_brief_as_far_as_it_is_read(tmp_path: Path)
 
 async def test_the_first_event_of_a_stream_is_the_brief_and_of_an_ungrounded_one_it_is_not(tmp_path: Path) -> None:
     async with serving(tmp_path, FakeValidated(knows)) as served:
-        events = [
-            [event.WhichOneof("event") async for event in served.client.stream_iterate(each, timeout_s=30)]
+        streams = [
+            [event async for event in served.client.stream_iterate(each, timeout_s=30)]
             for each in (request(), request(grounding=NONE))
         ]
 
+    events = [[event.WhichOneof("event") for event in stream] for stream in streams]
+    shown = [[event.candidates_json for event in stream] for stream in streams]
+    assert shown == [[FACTS_JSON, *[""] * 4], [""] * 4]
     attempt = ["attempt_started", "model_answered", "attempt_finished", "response"]
     assert events == [["brief", *attempt], attempt]
 

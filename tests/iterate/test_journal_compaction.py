@@ -10,7 +10,9 @@ import gzip
 import multiprocessing
 import os
 import signal
+import time
 from collections import Counter
+from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from iterate.session_log.counts import MinuteWarning, SessionLogCounts
 from iterate.session_log.journal import Journal
 from iterate.session_log.sweep import sweep
 from lakehouse.sessions.query.reader import SessionReader
+from lakehouse.sessions.record import rfc3339
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.store import days
 from lakehouse.sessions.store.append import LogFile
@@ -144,6 +147,41 @@ def test_a_sweep_finds_a_row_at_every_step_of_a_merge(
     assert sweep(str(live), counts=SessionLogCounts(), warning=MinuteWarning()) == 0
     assert list_journals(live) == []
     assert _session_ids(live) == Counter(["session-0001", "session-0002", "session-0007"])
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("moved", ["compressed", "compacted"])
+def test_a_clock_that_was_set_back_by_an_hour_hides_no_row(tmp_path: Path, moved: str, ended: bool) -> None:
+    live = tmp_path / "sessions.jsonl"
+    journal, log = Journal(str(live)), LogFile(str(live))
+    journal.open()
+    assert log.try_lock()
+    begun = record(1, timestamp=rfc3339(int(time.time() + 3600) * 1_000_000))
+    row = encode_row(begun)
+    entry = journal.begin(encode_row(replace(begun, attempts=(), duration_ms=0)), log.position())
+    if ended:
+        journal.end(entry, row)
+    log.append(row)
+    log.close()
+    # The owner dies: its file stays, and its lock is free.
+    [path] = list_journals(live)
+    kept = Path(path).read_bytes()
+    journal.done(entry)
+    journal.close()
+
+    written = live.stat()
+    if moved == "compressed":
+        rotated = live.with_name("sessions.jsonl.1.gz")  # another file, with the time of the first, as gzip makes it
+        rotated.write_bytes(gzip.compress(live.read_bytes()))
+        os.utime(rotated, ns=(written.st_atime_ns, written.st_mtime_ns))
+        live.unlink()
+    else:
+        live.rename(live.with_name("sessions.jsonl.1"))
+        list(compact(live, settle_s=0))
+    Path(path).write_bytes(kept)
+
+    assert sweep(str(live), counts=SessionLogCounts(), warning=MinuteWarning()) == 0
+    assert list_journals(live) == []
 
 
 def test_a_session_waits_while_the_parquet_that_may_hold_its_row_is_missing(tmp_path: Path) -> None:

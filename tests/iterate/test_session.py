@@ -15,8 +15,9 @@ import pytest
 from iterate.attempt import Judgement, ModelAnswer
 from iterate.knowledge import Knowledge
 from iterate.limits import Limits
-from iterate.session import SessionEnd, Sessions
+from iterate.session import Sessions
 from iterate.session_log.logger import SessionLogUnavailable
+from iterate.shared_session import SessionEnd
 from iterate.spec import Spec
 from iterate.task import ModelTarget, Task
 from lakehouse.errors import Fault, Reason
@@ -117,7 +118,7 @@ class Caller:
 async def run(
     log: RecordingLog, step: Any = None, caller: Caller | None = None, ids: Fault | None = None, knows: Any = None
 ) -> SessionEnd:
-    async def on_begun() -> None:
+    async def on_begun(_: SessionRecord) -> None:
         log.events.append("ids")
         if ids is not None:
             raise ids
@@ -315,5 +316,5 @@ async def test_where_no_answer_can_pass_there_is_one_row_and_no_model_call() -> 
     assert log.events == ["brief", "begun", "ids", "row", "waited"]
     assert end.record.final_verdict == "max_iter_exhausted"
     assert end.record.is_infeasible
-    assert end.brief is not None
-    assert end.brief.infeasible
+    assert end.record.brief is not None
+    assert end.record.brief.infeasible

@@ -123,6 +123,45 @@ def test_a_day_ends_at_midnight_utc_and_a_clock_set_back_gives_nothing_back() ->
     refusal(budgets, policy)
 
 
+def test_use_that_was_read_before_midnight_counts_for_nothing_after_it() -> None:
+    clock = Clock(20_001 * DAY_S - 1)
+    budgets, policy = budgets_of(clock), Policy(tokens_per_day=10)
+    clock.s += 2
+    budgets.restore({"a": Spent(10, 0)}, 20_000)
+    budgets.reserve("a", policy)
+    budgets.restore({"a": Spent(10, 0)}, 20_001)
+    refusal(budgets, policy)
+
+
+def test_a_clock_that_ran_far_ahead_holds_nobody_beyond_the_next_midnight() -> None:
+    clock = Clock()
+    budgets, policy = budgets_of(clock), Policy(tokens_per_day=10)
+    clock.s += 400 * DAY_S
+    session = budgets.reserve("a", policy)
+    session.charge(10, None)
+    session.end()
+    clock.s -= 400 * DAY_S
+    refusal(budgets, policy)
+    clock.s += DAY_S / 2
+    budgets.reserve("a", policy)
+
+
+def test_accounts_are_forgotten_when_their_day_is_over_and_never_before() -> None:
+    clock = Clock()
+    budgets = budgets_of(clock)
+    idle, minute = Policy(tokens_per_day=10), Policy(sessions_per_minute=1)
+    running = budgets.reserve("running", idle)
+    budgets.reserve("idle", idle).end()
+    clock.s += DAY_S / 2 - 1
+    budgets.reserve("of this minute", minute).end()
+    clock.s += 2
+    budgets.reserve("another", idle)
+    assert set(budgets.accounts()) == {"running", "of this minute", "another"}
+    running.end()
+    with pytest.raises(Fault):
+        budgets.reserve("of this minute", minute)
+
+
 def test_a_restart_in_the_middle_of_the_day_gives_nobody_a_second_budget() -> None:
     clock, policy = Clock(), Policy(tokens_per_day=10, nano_usd_per_day=10)
     restarted = budgets_of(clock)

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
-from caller_credentials import Signer, issuer_table, key_set, sha256
+from caller_credentials import AUDIENCE, ISSUER, Signer, issuer_table, key_set, replace_file, sha256
 from callers_server import serving_callers
 
 from lakehouse.errors import Reason
-from lakehouse.server.callers import key_source
+from lakehouse.server.callers import key_fetch, key_source
 
 TOKEN = "t" * 40
 
@@ -179,3 +184,112 @@ async def test_strange_key_ids_have_the_issuer_asked_now_and_then_and_no_more(
         faults = await asyncio.gather(*(served.call("Iterate", bearer(token)) for token in tokens))
         assert all(fault is not None and fault.reason is Reason.CALLER_UNKNOWN for fault in faults)
         assert issuer.asked - asked <= 2
+
+
+async def test_as_many_calls_as_a_service_takes_may_wait_for_a_key_that_has_just_been_replaced(
+    tmp_path: Path, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_source, "_ASKED_URL_S", 0.5)
+    old, new = Signer("old"), Signer("new")
+    issuer.body = key_set(old).encode()
+    async with serving_callers(callers={"file": callers_file(tmp_path, issuer.url)}) as served:
+        assert await served.call("Iterate", bearer(old.token())) is None
+        issuer.body = key_set(old, new).encode()
+        outcomes = await asyncio.gather(*(served.call("Iterate", bearer(new.token())) for _ in range(200)))
+    assert set(outcomes) == {None}
+
+
+async def test_a_key_that_is_replaced_under_the_id_of_the_old_one_is_fetched_when_it_is_first_used(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    old, new = Signer("the-key"), Signer("the-key")
+    issuer.body = key_set(old).encode()
+    async with serving_callers(callers={"file": callers_file(tmp_path, issuer.url)}) as served:
+        assert await served.call("Iterate", bearer(old.token())) is None
+        issuer.body = key_set(new).encode()
+        assert await served.call("Iterate", bearer(new.token())) is None
+        fault = await served.call("Iterate", bearer(old.token()))
+        assert fault is not None
+        assert fault.reason is Reason.CALLER_UNKNOWN
+
+
+async def test_an_issuer_whose_keys_have_no_ids_may_replace_them_one_beside_the_other(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    signers = [Signer(str(number)) for number in range(6)]
+
+    def published(*of: Signer) -> bytes:
+        return json.dumps({"keys": [{**each.jwk, "kid": None} for each in of]}).encode()
+
+    def token(of: Signer) -> tuple[str, str]:
+        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "svc-scheduler", "exp": int(time.time()) + 600}
+        return bearer(jwt.encode(claims, of.key, "ES256"))
+
+    old, new = signers[:2]
+    issuer.body = published(old)
+    async with serving_callers(callers={"file": callers_file(tmp_path, issuer.url)}) as served:
+        assert await served.call("Iterate", token(old)) is None
+        issuer.body = published(old, new)
+        assert await served.call("Iterate", token(new)) is None
+        assert await served.call("Iterate", token(old)) is None
+        issuer.body = published(new)
+        served.runtime.callers.reload()  # type: ignore[union-attr]
+        while await served.call("Iterate", token(old)) is None:
+            pass
+        assert await served.call("Iterate", token(new)) is None
+        issuer.body = published(*signers)
+        served.runtime.callers.reload()  # type: ignore[union-attr]
+        while await served.call("Iterate", token(new)) is None:
+            pass  # Of so many keys none is tried: each try is a stranger's to have us make.
+
+
+async def test_keys_that_were_read_stay_while_the_callers_file_is_replaced_and_the_issuer_is_down(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    signer = Signer("one")
+    issuer.body = key_set(signer).encode()
+    file = callers_file(tmp_path, issuer.url)
+    async with serving_callers(callers={"file": file}) as served:
+        callers = served.runtime.callers
+        assert callers is not None
+        assert await served.call("Iterate", bearer(signer.token())) is None
+        issuer.status = 503
+        table = "[issuers.corp]\nleeway_s = 10"
+        replace_file(file, file.read_text().replace("[issuers.corp]", table) + "[callers.more]")
+        callers.reload()
+        while "more" not in callers.names():
+            await asyncio.sleep(0.005)
+        assert await served.call("Iterate", bearer(signer.token())) is None
+        # Keys of another place are another issuer's word.
+        replace_file(file, file.read_text().replace("/keys", "/elsewhere") + "\n[callers.last]")
+        callers.reload()
+        while "last" not in callers.names():
+            await asyncio.sleep(0.005)
+        fault = await served.call("Iterate", bearer(signer.token()))
+        assert fault is not None
+        assert fault.reason is Reason.CALLER_UNKNOWN
+
+
+def test_a_url_that_answers_a_byte_at_a_time_is_left_after_the_time_for_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(key_fetch, "_FETCH_TIMEOUT_S", 0.3)
+    over = threading.Event()
+    for head in (b"HTTP/1.1 200 OK\r\nX-Slow: ", b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b""):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            def serve(listener: socket.socket = listener, head: bytes = head) -> None:
+                connection, _ = listener.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.sendall(head)
+                    while not over.wait(0.02):
+                        connection.sendall(b"a")
+
+            server = threading.Thread(target=serve)
+            server.start()
+            began = time.monotonic()
+            with pytest.raises((OSError, ValueError, HTTPException)):
+                key_fetch.fetch(f"http://127.0.0.1:{listener.getsockname()[1]}/keys", None)
+            assert time.monotonic() - began < 3
+            server.join(5)
+            assert not server.is_alive(), "nobody listens any more"

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from caller_credentials import (
 from callers_server import METHODS, Served, serving_callers
 
 from lakehouse.errors import Reason
+from lakehouse.server.callers import key_source
 
 TOKEN = "opaque-" + "k" * 40
 REVOKED = "opaque-" + "r" * 40
@@ -77,6 +78,14 @@ certificates = ["{SPIFFE}", "dns:scheduler.test"]
 [callers.nobody]
 subjects = [{{issuer = "corp", subject = "svc-nobody"}}]
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def looked_at_soon() -> Iterator[None]:
+    """Each signature that does not hold has the keys looked at once more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(key_source, "_ASKED_FILE_S", 0.005)
+        yield
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -15,12 +15,14 @@ import grpc
 import grpc.aio
 import pytest
 import structlog
-from caller_credentials import Authority, dns, replace_file, sha256
+from caller_credentials import Authority, Signer, dns, issuer_table, key_set, replace_file, sha256
 from callers_server import serving_callers
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from lakehouse.errors import Fault, Reason
+from lakehouse.server import watched_files
+from lakehouse.server.callers.key_source import KeySource
 from lakehouse.settings import ConfigError
 
 TOKEN = "t" * 40
@@ -191,6 +193,51 @@ async def test_a_replaced_file_counts_and_a_broken_one_changes_nothing_and_is_re
         assert fault is not None
         assert fault.reason is Reason.CALLER_UNKNOWN
         assert not callers.counts.file_is_broken
+
+
+async def test_a_file_that_names_keys_which_come_later_is_taken_when_they_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched_files, "_POLL_S", 0.01)
+    monkeypatch.setattr(watched_files, "_RETRY_S", 0.05)
+    file, keys = callers_file(tmp_path), tmp_path / "keys.json"
+    async with serving_callers(callers={"file": file}) as served:
+        callers = served.runtime.callers
+        assert callers is not None
+        with structlog.testing.capture_logs() as lines:
+            replace_file(file, text_of(TOKEN) + issuer_table(keys, "ES256") + "[callers.more]")
+            while not callers.counts.file_is_broken:
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(0.2)
+            assert sum("callers file" in line["event"] for line in lines) == 1, "said once"
+            replace_file(keys, key_set(Signer("one")))
+            while "more" not in callers.names():
+                await asyncio.sleep(0.005)
+        assert not callers.counts.file_is_broken
+
+
+async def test_whatever_goes_wrong_with_one_version_of_the_file_the_next_one_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = callers_file(tmp_path)
+    async with serving_callers(callers={"file": file}) as served:
+        callers = served.runtime.callers
+        assert callers is not None
+        with monkeypatch.context() as broken:
+
+            def no_thread(*_: object, **__: object) -> None:
+                raise RuntimeError("can't start new thread")
+
+            broken.setattr(KeySource, "start", no_thread)
+            replace_file(file, text_of(TOKEN) + issuer_table("https://issuer.test/keys", "ES256"))
+            callers.reload()
+            while not callers.counts.file_is_broken:
+                await asyncio.sleep(0.005)
+        replace_file(file, text_of(TOKEN) + "[callers.more]")
+        callers.reload()
+        async with asyncio.timeout(10):
+            while "more" not in callers.names():
+                await asyncio.sleep(0.005)
 
 
 async def test_no_call_of_a_right_caller_fails_while_the_file_is_replaced_again_and_again(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium brings it"
 )
 
+# A machine with other work beside it is slow, not wrong.
+expect.set_options(timeout=30_000)
+
 HOSTILE = (
     "<script>window.ran = 1</script><img src=x onerror='window.ran = 2'><a href='javascript:window.ran = 3'>x</a>"
     "<style>*{display:none}</style><svg onload='window.ran = 4'></svg>\"'> pay \u202eknab\u202c \x1b[2J \u200b"

@@ -190,6 +190,12 @@ async def test_counts_and_places_name_nobody(tmp_path: Path, prompt: str) -> Non
         ({"city": "Paris", "count": 2}, 0, ["COUNT", "WRONG_CITY"], "without it 6 more would qualify"),
         ({"required_certifications": ["OSHA-10"], "count": 3}, 2, ["COUNT", "MISSING_CERTIFICATION"], '"OSHA-10"'),
         ({"required_certifications": ["OSHA-10", "TWIC"], "count": 1}, 0, ["COUNT", "MISSING_CERTIFICATION"], '"TWIC"'),
+        (
+            {"required_certifications": ["OSHA-10", "TWIC"], "count": 1},
+            0,
+            ["COUNT", "MISSING_CERTIFICATION"],
+            "no worker of the roster qualifies under all terms, 1 asked for",
+        ),
         ({"count": 7}, 6, ["COUNT", "INACTIVE_WORKER"], "must be active: without it 1 more would qualify"),
         (
             {
@@ -347,6 +353,39 @@ async def test_a_table_is_drawn_from_by_the_seed_and_is_infeasible_only_where_th
         none = await fill.brief(read("fill", role="pilot", count=2), Task("", 10, "a"))
         assert (none.infeasible, none.candidates_total_is_floor) == (True, False)
         assert [each.code for each in none.findings] == ["COUNT", "WRONG_ROLE"]
+
+
+@pytest.mark.skipif(not POSTGRES, reason="LAKEHOUSE_TEST_POSTGRES is not set")
+@pytest.mark.parametrize(
+    ("spec", "count", "says"),
+    [
+        ({"city": "Toledo"}, 3, "the place (Toledo) shuts most out: without it at least 2 more would qualify"),
+        ({"required_certifications": ["TWIC"]}, 4, 'the certification "TWIC" shuts most out: without it 1 more'),
+        ({"required_certifications": ["OSHA-10"]}, 0, 'the certification "OSHA-10" shuts most out'),
+    ],
+)
+async def test_a_table_says_how_many_qualify_and_which_demand_shuts_most_out(
+    spec: dict[str, Any], count: int, says: str
+) -> None:
+    rows = [
+        {
+            "worker_id": f"W-{at}",
+            "name": f"Ana {at}",
+            "role": "welder",
+            "city": "Toledo" if at < 3 else "Lima",
+            "state": "OH",
+            "active": "true",
+            "certifications": "" if at == 0 else "TWIC",
+            **dict.fromkeys(("latitude", "longitude", "phone"), ""),
+        }
+        for at in range(5)
+    ]
+    async with table_of(rows, [], []) as table, PostgresRoster(table, POSTGRES, near_ms=5000).open() as roster:
+        brief = await FillValidator(Tools(roster, LIMITS)).brief(
+            read("fill", role="welder", count=5, **spec), Task("Ana 1", 10, "a")
+        )
+    assert (brief.infeasible, brief.candidates_total, brief.candidates_total_is_floor) == (True, count, False)
+    assert says in " ".join(each.message for each in brief.findings)
 
 
 @pytest.mark.skipif(not POSTGRES, reason="LAKEHOUSE_TEST_POSTGRES is not set")

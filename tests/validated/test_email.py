@@ -118,6 +118,10 @@ CROWD = [
     ("43604", "Zip Worker", ""),
     ("2026", "Year Worker", ""),
     ("1200", "House Worker", ""),
+    ("W-000017", "\uae40\ucca0\uc218", ""),
+    ("W-000018", "Jean-Luc Picard", ""),
+    ("W-000019", "Maria Jos\u00e9 da Silva Santos Pereira Costa", ""),
+    ("W-000020", "Hope", ""),
 ]
 ROWS = [{"worker_id": worker_id, "name": name, "phone": phone} for worker_id, name, phone in CROWD]
 
@@ -172,6 +176,12 @@ async def _crowd_codes(crowd: EmailValidator, body: str) -> list[str]:
         "\u0e04\u0e38\u0e13\u0e2a\u0e21\u0e0a\u0e32\u0e22 \u0e43\u0e08\u0e14\u0e35\u0e21\u0e32", "LUKASZ ZAK",
         "April Jackson", "Jackson, April will come", "May has the keys", "Silva Omar", "worker 2026", "ID 43604",
         "ask 43604", "badge #1200", "W\u2011000003", "W-000003's", "wait for W-000003.",
+        "Robert Browns shift", "Robert Browns\u2019 shift", "Robert<script>x()</script> Brown", "Robert%2520Brown",
+        "\u202enworB treboR\u202c has keys", "PICARD Jean-Luc", "Picard, Jean-Luc",
+        "Maria Jos\u00e9 da Silva Santos Pereira Costa",
+        "\uae40\ucca0\uc218\ub2d8", "\uae40\ucca0\uc218\uc640 \ud568\uaed8",
+        "\uae40\ucca0\uc218\uc528\uc5d0\uac8c", "Hope has the keys",
+        "W000003", "W 000003", "W-\n000003",
         "W_000003", "W/000003", "w: W.000003,", "o'neil@example.com", "write to <madonna@example.com>",
     ],
 )  # fmt: skip
@@ -182,6 +192,7 @@ async def test_no_way_to_write_a_name_or_an_id_hides_anybody(crowd: EmailValidat
 @pytest.mark.parametrize(
     "body",
     [
+        "call 419.555.0199", "call 4195.550.199", "call 419.5550.199 2026", "20199999", "call 419-555-0199th",
         "call 419\u00b7555\u00b70199", "call 419,555,0199", "call 419<b>555</b>0199", "call 419&#8211;555&#8211;0199",
         "call +1 (419) 555-0199", "call 567-555-0107", "call 1-567-555-0107 ext. 12",
         "call \uff14\uff11\uff195550199", "tel:+14195550199", "SSN 123-45-6789", "account 123456789012",
@@ -202,6 +213,9 @@ async def test_no_way_to_write_a_number_hides_it(crowd: EmailValidator, body: st
         "1200 Main St, Toledo, OH 43604", "43604-1234", "room 1200", "1200 pallets", "$1,200.00",
         "GPS 41.652800, -83.537900", "maps?q=41.652800,-83.537900", "419-555-0107 ext. 12", "(419) 555-0107 x1234",
         "555-0107", "1.419.555.0107", "on 5, 6, 7, 8, 9, 10 and 11 December", "Pat Officer, 419-555-0001", "W-000002",
+        "Hope you are well. Hope this helps", "the Browns", "OSHA 1910.178", "12345 67th Avenue", "20261205",
+        "id=20261205",
+        "05122026", "5. 12. 2026", "41\u00b039'10.1\"N 83\u00b032'16.4\"W", "A123456", "A 123456", "W000001, W 000002",
         "OSHA-10, I-75, Gate A-12", "W_000002", "not.madonna@example.com", "@madonna",
     ],
 )  # fmt: skip

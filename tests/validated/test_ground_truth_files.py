@@ -10,9 +10,13 @@ from typing import Any
 import duckdb
 import pytest
 import zstandard
+from pydantic import ValidationError
 from rosters import load_files, write_csv
 
+from validated.config import RosterTable
 from validated.datasets.build import RosterFiles
+from validated.datasets.columns import WORKERS
+from validated.datasets.header import match
 
 GOOD = "worker_id,name,active\nW-1,Ana Silva,true\nW-2,Omar Khan,false\n"
 ANA = ("W-1", "Ana Silva", True)
@@ -60,6 +64,33 @@ def test_a_column_that_looks_like_active_is_never_passed_over(tmp_path: Path, he
     assert read(path, columns={"active": header}) == [(*ANA[:2], False)]
 
 
+@pytest.mark.parametrize(
+    "header",
+    ["fired", "on_leave", "OnLeave", "separation_date", "TermDate", "date_left", "last_day", "last_date", "retired",
+     "hired", "do_not_use", "DNR", "banned", "void", "A/I", "flag", "until", "removed_at", "tombstone", "__op", "stage",
+     "employment", "ist_aktiv", "ausgeschieden", "\u0441\u0442\u0430\u0442\u0443\u0441", "\u5728\u7c4d",
+     "\uff21\uff23\uff34\uff29\uff36\uff25", "ac\u200btive"],
+)  # fmt: skip
+def test_without_a_column_active_whatever_may_say_it_is_refused_until_it_is_mapped_or_ignored(header: str) -> None:
+    columns = ["worker_id", "name", "role", "city", "state", "certifications", "phone", header, "email"]
+    (column, text), *_ = match(WORKERS, columns, {}, ())[1]
+    assert column in ("active", "state")
+    assert (header if header.isprintable() else ascii(header)[1:-1]) in text
+    assert text.isprintable()
+    assert "roster.ignore_columns" in text
+    assert match(WORKERS, columns, {}, (header,))[1] == []
+    assert match(WORKERS, columns, {"active": header}, ())[1] == []
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["email", "e-mail", "Home Address", "zipcode", "zip_code", "postalCode", "birthDate", "date_of_birth", "hire_date",
+     "notes", "created_at", "updatedAt", "department", "pay_rate", "first_name", "emergency contact phone number"],
+)  # fmt: skip
+def test_a_column_that_is_plainly_about_something_else_needs_no_word(header: str) -> None:
+    assert match(WORKERS, ["worker_id", "name", header], {}, ())[1] == []
+
+
 @pytest.mark.parametrize("header", ["Active", "ACTIVE", "aCtIvE"])
 def test_our_own_name_in_another_case_is_our_column(tmp_path: Path, header: str) -> None:
     assert read(file(tmp_path, f"Worker_ID,NAME,{header}\nW-1,Ana Silva,no\n")) == [(*ANA[:2], False)]
@@ -97,7 +128,7 @@ BAD_ROWS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("short row", GOOD + "W-3,Mia Wong\n", "3 active: has 2 of 3 columns: a short row", {}),
     ("long row", GOOD + "W-3,Wong, Mia,true\n", "3 active: has 4 columns", {}),
     ("footer", GOOD + "Total: 2\n", "3 name: has 1 of 3 columns: a short row, or a footer", {}),
-    ("wide footer", GOOD + "Total,2,\n", "3 active: is empty", {}),
+    ("wide footer", GOOD + "Total,2,\n", "3 worker_id: 'Total' seems to be a footer", {}),
     ("blank line", GOOD + "\nW-3,Mia Wong,true\n", "3 : is a blank line", {}),
     ("trailing delimiter", GOOD + "W-3,Mia Wong,true,\n", "3 active: has 4 columns", {}),
     ("mixed line ends", GOOD + "W-3,Mia Wong,true\r\nW-4,A B,true\n", "3 : ends with '\\r\\n' where", {}),
@@ -117,6 +148,22 @@ BAD_ROWS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("active in German", GOOD + "W-3,Mia Wong,ja\n", "3 active: 'ja' is neither true nor false", {}),
     ("active a date", GOOD + "W-3,Mia Wong,2026-01-01\n", "3 active: '2026-01-01' is neither", {}),
     ("no-break space", GOOD + "W-3\u00a0,Mia Wong,true\n", "3 worker_id: 'W-3\\xa0' holds", {}),
+    ("nothing for an id", GOOD + "NULL,Mia Wong,true\n", "3 worker_id: 'NULL' is what programs write for no value", {}),
+    ("a sheet's error", GOOD + "#REF!,Mia Wong,true\n", "3 worker_id: '#REF!' is what programs write for no value", {}),
+    ("nothing for a name", GOOD + "W-3,N/A,true\n", "3 name: 'N/A' is what programs write for no value", {}),
+    ("an id by a float", GOOD + "7.0,Mia Wong,true\n", "3 worker_id: '7.0' was made a number", {}),
+    ("an id by a spreadsheet", GOOD + "1.23E+05,Mia Wong,true\n", "3 worker_id: '1.23E+05' was made a number", {}),
+    ("a formula for an id", GOOD + '"=""007""",Mia,true\n', "3 worker_id: '=\"007\"' holds the marks of another", {}),
+    ("a sheet's apostrophe", GOOD + "'007,Mia Wong,true\n", "3 worker_id: \"'007\" holds the marks of another", {}),
+    ("single quotes", GOOD + "'W-3','Mia Wong',true\n", "3 worker_id: \"'W-3'\" holds the marks of another", {}),
+    ("footer of all columns", GOOD + "Total,Workers,true\n", "3 worker_id: 'Total' seems to be a footer", {}),
+    ("count for a name", GOOD + "W-3,2,true\n", "3 name: '2' is no name: it has no letter", {}),
+    ("dash for an id", GOOD + "-,Mia Wong,true\n", "3 worker_id: '-' is no id", {}),
+    ("a lost letter", GOOD + "W-3,Jos\ufffd,true\n", "3 name: 'Jos\\ufffd' has lost a letter", {}),
+    ("a spreadsheet's first line", "sep=,\n" + GOOD, "0 : its first line is a spreadsheet's own", {}),
+    ("UTF-8 for cp1252", GOOD + "W-3,Jos\u00e9,true\n", "0 : is UTF-8 and was to be cp1252", {"encoding": "cp1252"}),
+    ("tab", GOOD.replace(",", "\t"), "0 : the header seems to be parted by '\\t'", {}),
+    ("caret", GOOD.replace(",", "^"), "0 : the header seems to be parted by '^'", {}),
     ("header alone", "worker_id,name,active\n", "0 : has no rows", {}),
     ("empty", "", "0 : is empty", {}),
     ("blank first line", "\n" + GOOD, "0 : is empty or begins with a blank line", {}),
@@ -146,6 +193,10 @@ def test_a_second_header_after_a_thousand_rows_is_refused_with_its_row(tmp_path:
         (GOOD.encode("utf-16"), "is UTF-16"),
         (GOOD.encode("utf-16-le"), "zero bytes, as UTF-16"),
         (GOOD.encode() + "W-3,José,true\n".encode("cp1252"), "3 name: 'Jos\\udce9' is not utf-8"),
+        ("\ufeff".encode("utf-32-le") + GOOD.encode("utf-32-le"), "is UTF-32"),
+        (gzip.compress(GOOD.encode()), "packed by gzip; give its name the ending .gz"),
+        (b"PK\x03\x04\x14\x00", "a zip archive, as a spreadsheet is one; export"),
+        (b"PAR1\x15", "Parquet; give its name"),
         (b"worker_id,name,active,note\nW-1,Ana Silva,true,caf\xe9\n", "1 note: 'caf\\udce9' is not utf-8"),
     ],
 )
@@ -182,6 +233,28 @@ def test_what_was_said_of_a_file_is_how_it_is_read(
     for other in ("workers1.csv", "wx.csv", "w'x;--.csv"):
         file(tmp_path, GOOD.replace("Ana", "Eve"), other)
     assert read(file(tmp_path, make(GOOD), name), **rules) == [ANA, OMAR]
+
+
+def test_a_name_may_begin_with_an_apostrophe_and_be_null_in_part(tmp_path: Path) -> None:
+    names = ["'t Hooft", "Null", "Na", "Jennifer Null", "O'", "N.A. Porter", "Total Recall"]
+    rows = "".join(f"W-{at},{name},true\n" for at, name in enumerate(names))
+    assert [name for _, name, _ in read(file(tmp_path, "worker_id,name,active\n" + rows))] == names
+
+
+def test_utf_16_without_its_mark_is_refused_and_an_encoding_of_no_files_is_none(tmp_path: Path) -> None:
+    path = file(tmp_path, GOOD.encode("utf-16-le"))
+    assert "is not utf-16 (UTF-16 stream does not start with BOM)" in refusal(path, encoding="utf-16")
+    for name in ("idna", "punycode", "unicode_escape", "utf-7", "rot13", "no such"):
+        with pytest.raises(ValidationError, match="no encoding of texts"):
+            RosterTable(path=path, encoding=name)
+
+
+def test_what_is_no_parquet_is_refused_by_its_own_name_and_says_what_to_do(tmp_path: Path) -> None:
+    text = refusal(file(tmp_path, b"PAR1garbage", "w.parquet"))
+    assert text.startswith("0 : is no whole Parquet file (")
+    assert text.endswith("; write it anew")
+    assert str(tmp_path) not in text
+    assert "SELECT" not in text
 
 
 def test_a_line_break_inside_of_quotes_is_the_values_own(tmp_path: Path) -> None:
@@ -292,6 +365,9 @@ COMPANIONS: list[tuple[str, str, str, str]] = [
     ("do_not_send", "client_id,worker_id\nacme ,W-1\n", "1 client_id: 'acme ' has spaces around it", "space"),
     ("do_not_send", "client_id,worker_id\nacme,W-1 \n", "1 worker_id: 'W-1 ' has spaces around it", "space"),
     ("do_not_send", "client_id,worker_id\n,W-1\n", "1 client_id: is empty", "empty"),
+    ("do_not_send", "client_id,worker_id\n*,W-1\n", "1 client_id: '*' is no id", "star"),
+    ("do_not_send", "client_id,worker_id\nALL,W-1\n", "1 client_id: 'ALL' stands for every client", "all"),
+    ("do_not_send", "client_id,worker_id\nacme,1.0\n", "1 worker_id: '1.0' was made a number", "float"),
     ("do_not_send", "client_id,worker_id\nacme,1\n", "1 worker_id: 1 of 1 rows name a worker who is not", "zeros"),
     ("do_not_send", "client,worker_id\nacme,W-1\n", '0 client_id: there is no column "client_id"', "column"),
     ("do_not_send", "client_id,worker_id\na,W-1\nclient_id,worker_id,why\nb,W-2,x\n", "2 worker_id: repeats", "header"),

@@ -94,6 +94,10 @@ async def test_findings_are_bounded_and_the_rest_is_counted(gate: JsonSchemaVali
         ({"pattern": "[a"}, "not a regular expression"),
         ({"$schema": "http://json-schema.org/draft-07/schema#", "type": "nope"}, "not a JSON Schema"),
         ({"pattern": "((((a{1000}){1000}){1000}){1000})"}, "not a JSON Schema"),
+        (
+            {"properties": {"a": {"type": "int"}}},
+            '/properties/a/type: "int" is no type, or types; the types are string,',
+        ),
         ({"$ref": "#/nowhere"}, "not a JSON Schema"),
         ({"$ref": "file:///etc/passwd"}, "leads outside"),
     ],
@@ -145,6 +149,11 @@ _OPTIONAL = {"anyOf": [{"type": "integer"}, {"type": "null"}]}
         ({"properties": {"": {"type": "null"}, "a": {"type": "null"}}}, {"a": 1}, [("/a", "null")]),
         ({"enum": _CITIES}, "City 7", [("", '40 values that are allowed; the nearest are "city 7"')]),
         ({"enum": ["a", "b"]}, "c", [("", '"a" or "b"')]),
+        ({"enum": list("abcdefgh")}, "x", [("", '"a", "b", "c", "d", "e", "f", "g" or "h"; it is "x"')]),
+        ({"anyOf": [{"const": each} for each in _CITIES]}, "City 7", [("", 'nearest are "city 7"')]),
+        ({"anyOf": [{"const": "red"}, {"enum": ["green", "blue"]}]}, "grean", [("", '"red", "green" or "blue"')]),
+        ({"properties": {"pet": _PET}, **_DEFS}, {"pet": {"kind": "cow", "meows": 1}},
+         [("/pet/kind", 'is not "cat" or "dog"; it is "cow"')]),
     ],
 )  # fmt: skip
 async def test_a_finding_says_what_is_wrong_where_it_is_wrong(

@@ -189,3 +189,12 @@ def test_what_begins_no_name_is_not_looked_up(prompt: str) -> None:
     keys = mentions.keys(beginnings(["Ana Silva", "Omar Khan"]).__contains__)
     assert "anasilva" in keys
     assert len(keys) <= 6
+
+
+def test_an_initial_that_the_roster_lacks_hides_nobody_and_one_that_it_has_is_part_of_the_name() -> None:
+    for prompt, name, is_named in (
+        ("Mary B. Jones", "Mary Jones", True),
+        ("Mary Jones", "Mary B. Jones", False),
+        ("Mary B. Jones", "Mary B. Jones", True),
+    ):
+        assert bool(Mentions(prompt).among(people([name]))) == is_named

@@ -25,6 +25,8 @@ _TAIL_S: Final = 10.0
 _ANSWER_S: Final = 0.1
 # Names of events that say no more than that the endpoint lives.
 _HEARTBEATS: Final = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
+# What is sent to keep a connection open where an event without data would do.
+_NOTHING: Final = (b"", b"null", b"[]")
 # How names of events end that are an error: `error`, Bedrock's `modelStreamErrorException`.
 _ERROR_NAMES: Final = ("error", "exception")
 _ERROR_KEYS: Final = ("message", "Message", "detail", "msg", "errors", "error_msg", "error_message")
@@ -126,12 +128,14 @@ def _take(event: Event, answer: AnswerStream, fault_of: FaultOf) -> bool:
     if data[:1] == b"[" and data[:7].upper() == _DONE:
         answer.done = True
         return True
-    if not data or event.name in _HEARTBEATS:
+    if event.name in _HEARTBEATS:
         return False
     if event.name and event.name.lower().endswith(_ERROR_NAMES):
         if answer.finished:
             return False
         raise fault_of(_error_object(data), begun=answer.begun)
+    if data in _NOTHING:
+        return False
     try:
         for piece in _read_pieces(data):
             if is_error(piece):

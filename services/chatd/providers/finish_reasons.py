@@ -6,6 +6,7 @@ Names are compared in lower case, without a prefix such as `FinishReason.`; what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -43,6 +44,25 @@ _WORDS: Final[Mapping[FinishReason, str]] = {
     ),
 }
 _REASONS: Final = {word: reason for reason, words in _WORDS.items() for word in words.split()}
+_PARTS: Final[Mapping[FinishReason, frozenset[str]]] = {
+    FinishReason.CONTENT_FILTER: frozenset(
+        (
+            "safety",
+            "filter",
+            "filtered",
+            "filtering",
+            "moderation",
+            "moderated",
+            "guardrail",
+            "guardrails",
+            "blocklist",
+            "sensitive",
+            "toxic",
+        )
+    ),
+    FinishReason.LENGTH: frozenset(("tokens", "length", "context", "truncated", "truncation", "cutoff")),
+}
+_CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 # The endpoint gave up; what came before is no whole answer. Mistral, OpenRouter (error); vLLM (abort); DeepSeek; Zhipu.
 _BROKEN: Final = frozenset(
     {
@@ -58,7 +78,8 @@ def read_finish_reason(value: object) -> FinishReason:
     """Return what the vendor's word stands for."""
     if not isinstance(value, str):
         return FinishReason.UNSPECIFIED
-    return _REASONS.get(value) or _REASONS.get(_plain(value), FinishReason.UNSPECIFIED)
+    plain = _plain(value)
+    return _REASONS.get(value) or _REASONS.get(plain) or _by_parts(frozenset(plain.split("_")))
 
 
 def is_broken(value: object) -> bool:
@@ -75,7 +96,19 @@ def finish_word(choice: Mapping[str, Any]) -> object:
     return word or native or choice.get("finishReason") or choice.get("done_reason")
 
 
+def _by_parts(parts: frozenset[str]) -> FinishReason:
+    """Return what a word that stands in no table is made of: vendors coin new ones out of the same parts."""
+    for reason, known in _PARTS.items():
+        if parts & known:
+            return reason
+    return FinishReason.UNSPECIFIED
+
+
 def _plain(word: str) -> str:
     return (
-        word[:100].rpartition(".")[2].strip().lower().replace("-", "_").replace(" ", "_").removeprefix("finish_reason_")
+        _CAMEL.sub("_", word[:100].rpartition(".")[2].strip())
+        .lower()
+        .replace("-", "_")
+        .replace(" ", "_")
+        .removeprefix("finish_reason_")
     )

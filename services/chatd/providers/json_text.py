@@ -1,5 +1,5 @@
 """JSON from a model endpoint: fast where it is sound, forgiving in what endpoints do: a byte order mark, the half of a
-surrogate pair, integers beyond 64 bits.
+surrogate pair, integers beyond 64 bits, NaN and Infinity.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 # orjson reads such an integer as a double. Only what a tool is called with is printed as JSON again: only there it
 # counts.
 _LONG_INTEGER: Final = re.compile(rb"\d{19}")
+
+
+# Python's own names of what is no number: servers of models write them among logprobs and usage.
+_NO_NUMBER: Final = re.compile(rb"[\s:,\[](?:NaN|-?Infinity)\s*[,\]}]")
 
 
 class NotJsonError(ValueError):
@@ -63,7 +67,7 @@ def _read(body: bytes) -> Any:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        if not body.startswith(BYTE_ORDER_MARK) and b"\\ud" not in body.lower():
+        if not body.startswith(BYTE_ORDER_MARK) and b"\\ud" not in body.lower() and not _NO_NUMBER.search(body):
             raise NotJsonError("not JSON" if body.strip() else "empty") from error
         return None
     return None if _calls_tools(value) and _LONG_INTEGER.search(body) else value

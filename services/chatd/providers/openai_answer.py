@@ -25,6 +25,7 @@ from lakehouse.errors import Reason
 
 DONE: Final = b"[DONE]"
 _PLAIN_REASONS: Final = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
+_REASONING: Final = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
 _PLAIN_CHOICE: Final = frozenset({"index", "message", "finish_reason", "logprobs"})
 _PLAIN_MESSAGE: Final = frozenset({"role", "content"})
 
@@ -201,8 +202,9 @@ def _read_turn(turn: Mapping[str, Any]) -> _Turn:
     else:
         raise UnreadableAnswerError("content is neither text nor parts")
     # Reasoning stands in a field of its own: `reasoning_content` (DeepSeek, vLLM, llama.cpp), `reasoning`
-    # (OpenRouter, Groq, Ollama). An endpoint that sends both says the same twice.
-    reasoning = turn.get("reasoning_content") or turn.get("reasoning") or turn.get("thinking")
+    # (OpenRouter, Groq, Ollama), `thinking`, `reasoning_text` (Copilot). An
+    # endpoint that sends both says the same twice.
+    reasoning = next((turn[name] for name in _REASONING if turn.get(name)), None)
     if not isinstance(reasoning, str):
         reasoning = _details(reasoning or turn.get("reasoning_details"))
     # `refusal`: the model's own words when it declines; they are its answer.
@@ -241,7 +243,11 @@ def _read_parts(parts: Sequence[Any]) -> tuple[str, str, str]:
 def _details(value: object) -> str:
     """Return the text in a list of pieces of reasoning: OpenRouter's `reasoning_details`, Mistral's `thinking`."""
     pieces = value if isinstance(value, list) else [value]
-    return "".join(_text(each.get("text")) or _text(each.get("summary")) for each in pieces if isinstance(each, dict))
+    return "".join(
+        _text(each.get("text")) or _text(each.get("summary")) or _text(each.get("content"))
+        for each in pieces
+        if isinstance(each, dict)
+    )
 
 
 def _first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -294,6 +300,9 @@ def _read_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
 
 def _calls_of(turn: Mapping[str, Any]) -> Sequence[Any]:
     calls = turn.get("tool_calls")
+    if isinstance(calls, dict) and calls:
+        # One call without its list.
+        return [calls]
     if isinstance(calls, list) and calls:
         return calls if None not in calls else [each for each in calls if each is not None]
     # OpenAI's first form of tool calls: one, without an id.
@@ -304,6 +313,8 @@ def _calls_of(turn: Mapping[str, Any]) -> Sequence[Any]:
 def _number(index: object, *, otherwise: int = 0) -> int:
     """Return an index, which some write as text."""
     if isinstance(index, str) and index.isdecimal() and len(index) < 10:
+        return int(index)
+    if isinstance(index, float) and index.is_integer():
         return int(index)
     return index if isinstance(index, int) else otherwise
 

@@ -25,8 +25,8 @@ class EventReader:
     """Feed it chunks as they come; it works on bytes, so a chunk may end inside a character or a line end.
 
     An event that the stream's end cuts off is dropped, as the standard says, unless `end` is asked for it. Beyond the
-    standard, which would drop them unseen, a field `error` (llama.cpp) and a line that is an object without the name
-    of any field are events of their own.
+    standard, which would drop them unseen, a field `error` (llama.cpp), an event `error` without data, the line of
+    a page, and a line that is an object without the name of any field are events of their own.
     """
 
     def __init__(self) -> None:
@@ -90,13 +90,17 @@ class EventReader:
         value = value.removeprefix(b" ")
         if field == b"event":
             self._name = value.decode("utf-8", "replace")
+        elif line[:1] == b"<":
+            # A page in the middle of a stream: whoever stands between has given up.
+            self._close(events)
+            events.append(Event("error", line))
         elif field == b"error":
             self._close(events)
             events.append(Event("error", value))
 
     def _close(self, events: list[Event]) -> None:
         """End an event at a blank line: what was gathered is one, if there is any data."""
-        if self._data:
+        if self._data or self._name == "error":
             events.append(Event(self._name, b"\n".join(self._data)))
         self._data = []
         self._data_bytes = 0

@@ -26,16 +26,28 @@ _MESSAGE_CHARS_MAX: Final = 4000
 _NESTED_JSON_CHARS_MAX: Final = 64 * 1024
 _GENERATED_CHARS_MAX: Final = 256 * 1024
 
-_CODE_KEYS: Final = ("code", "type", "status", "__type", "reason", "error_code", "error_type", "errorType", "Code")
+_CODE_KEYS: Final = (
+    "code",
+    "type",
+    "status",
+    "__type",
+    "reason",
+    "error_code",
+    "error_type",
+    "errorType",
+    "Code",
+    "errorCode",
+    "errorcode",
+)
 _MESSAGE_KEYS: Final = (
     "message", "msg", "error", "detail", "error_message", "errorMessage", "error_msg", "title", "raw", "cause",
-    "Message", "status_msg", "quotaId", "quotaMetric",
+    "Message", "status_msg", "faultstring", "quotaId", "quotaMetric",
 )  # fmt: skip
 _PARAM_KEYS: Final = ("param", "loc", "field")
 # In the order in which words of the same kind count: the error itself before what it was made from.
 _INNER_KEYS: Final = (
     "error", "errors", "message", "detail", "details", "innererror", "inner_error", "metadata", "raw", "cause", "body",
-    "violations", "fieldViolations", "content_filter_result", "base_resp",
+    "violations", "fieldViolations", "content_filter_result", "base_resp", "data", "fault",
 )  # fmt: skip
 _DECODER: Final = json.JSONDecoder()
 _TITLE: Final = re.compile(r"<title[^<>]{0,100}>([^<]{1,200})", re.IGNORECASE)

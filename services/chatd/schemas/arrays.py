@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 
 class Shape(NamedTuple):
     """What a schema says of arrays."""
@@ -50,11 +52,20 @@ def union_of_slots(slots: Sequence[Any], rest: Any) -> tuple[Any, bool]:
     for slot in [*slots, *([] if rest is False else [rest])]:
         inner = slot.get("anyOf") if isinstance(slot, dict) and slot.keys() == {"anyOf"} else None
         for each in inner if isinstance(inner, list) else [slot]:
-            alternatives[json.dumps(each, sort_keys=True)] = each
+            alternatives[text_of(each, sort=True)] = each
     # Slots that say the same lose nothing.
-    lost = len({json.dumps(each, sort_keys=True) for each in slots}) > 1 or rest is not False
+    lost = len({text_of(each, sort=True) for each in slots}) > 1 or rest is not False
     found = [*alternatives.values()]
     return (found[0] if len(found) == 1 else {"anyOf": found}), lost
+
+
+def text_of(schema: Any, *, sort: bool = False) -> str:
+    """Print `schema`; with `sort`, so that equal ones have one text."""
+    try:
+        return orjson.dumps(schema, option=orjson.OPT_SORT_KEYS if sort else None).decode()
+    except TypeError:
+        # An integer of more than 64 bits, or a lone surrogate.
+        return json.dumps(schema, ensure_ascii=False, separators=(",", ":"), sort_keys=sort)
 
 
 def _count(value: Any) -> int | None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from chatd.schemas.arrays import EVERY_ARRAY, shape_of, union_of_slots
+from chatd.schemas.arrays import EVERY_ARRAY, shape_of, text_of, union_of_slots
 from chatd.schemas.dialects import DIALECTS, Dialect, DialectName
 from chatd.schemas.keywords import CLOSED_OBJECT, OF_A_KIND, OLDER_DRAFTS, READ, SILENT, STRUCTURE
 from chatd.schemas.references import WHOLE, References
@@ -66,7 +66,7 @@ def translate(schema_json: str, name: DialectName, *, restricted: bool) -> Trans
         raise NotBorneError from None
     if not is_within(made, dialect.limits):
         raise TooLargeError
-    return Translated(_printed(made), enforceable=True, exact=translator.exact)
+    return Translated(text_of(made), enforceable=True, exact=translator.exact)
 
 
 class _Translator:
@@ -341,7 +341,3 @@ def _type_of(kinds: list[str]) -> str | list[str]:
 
 def _may_be(kind: str, made: Mapping[str, Any]) -> bool:
     return "type" not in made or kind in _types(made)
-
-
-def _printed(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

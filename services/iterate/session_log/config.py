@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from iterate.session_log.fsync import FsyncPolicy
+from lakehouse.sessions.record import RECALL_HOURS
 from lakehouse.settings import Milliseconds, Table
 
 _WAIT_MS: Final = 20
@@ -57,6 +58,13 @@ class SessionLogConfig(Table):
     """How often the journals of dead processes are looked for."""
     log_drain_ms: Milliseconds = 5000
     """Longest that the end of the process waits for queued rows."""
+    recall_hours: Annotated[float, Field(ge=0, le=24 * 366)] = RECALL_HOURS
+    """How long a session is known by its id: so long after it ended by an outcome, a call with the `session_id` that it
+    was given and the same request is answered from its row. The same for all processes on one log, and for `lakehouse
+    sessions compact`. 0: not at all, as without a log."""
+    recall_wait_ms: Annotated[int, Field(ge=10, le=60_000)] = 2000
+    """Longest that a call with a `session_id` of its caller's own waits until it is known what became of the id; past
+    it the call is refused (RECALL_NOT_READY), under ``best_effort`` as well: better late than billed twice."""
 
     @field_validator("session_log_path")
     @classmethod

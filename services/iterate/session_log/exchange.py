@@ -20,11 +20,13 @@ T = TypeVar("T")
 class Receipt(Generic[T]):
     """One step of a session on its way to the disk. It belongs to the event loop."""
 
-    __slots__ = ("_deadline", "_waiting", "outcome")
+    __slots__ = ("_deadline", "_waiting", "on_settled", "outcome")
 
     def __init__(self, wait_s: float, outcome: T | None = None) -> None:
         self.outcome = outcome
         """None while it is not known."""
+        self.on_settled: Callable[[T], None] | None = None
+        """Called with each outcome: a row that was spilled may be written later."""
         self._deadline = time.monotonic() + wait_s
         self._waiting: list[asyncio.Future[None]] = []
 
@@ -49,6 +51,8 @@ class Receipt(Generic[T]):
         for future in self._waiting:
             resolve(future)
         self._waiting.clear()
+        if self.on_settled is not None:
+            self.on_settled(outcome)
 
 
 class Handover:
@@ -64,6 +68,13 @@ class Handover:
     def outcome(self) -> HandoverOutcome | None:
         """What is known now; None while the row is queued."""
         return self._receipt.outcome
+
+    def on_settled(self, call: Callable[[HandoverOutcome], None]) -> None:
+        """Has `call` made with what became of the row, at once where that is known; and again where a spilled row is
+        written later."""
+        if self._receipt.outcome is not None:
+            call(self._receipt.outcome)
+        self._receipt.on_settled = call
 
     async def written(self) -> HandoverOutcome:
         """Wait until the row stands in the log, at most until ``append_wait_ms`` after its hand-over.

@@ -316,12 +316,13 @@ class SessionLogger:
 
     def _sweep_now_and_then(self, writer: LogWriter, ready: asyncio.Future[None]) -> None:
         writer.opened.wait(_START_WAIT_S)
-        self._sweep()
+        self.sweep()
         self._on_loop(resolve, ready)
         while not self._stopping.wait(self.config.sweep_interval_ms / 1000):
-            self._sweep()
+            self.sweep()
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Give the sessions of dead processes their rows, as far as that can be done now; blocking, in any thread."""
         try:
             sweep(
                 self.config.session_log_path,

@@ -51,6 +51,8 @@ class SoughtSession:
     ended: bool
     position: LogPosition
     begun_unix_us: int
+    clock_set_back: bool = False
+    """The wall clock has been set back since the session began: how old a file is says nothing."""
 
     def is_written_as(self, row: SessionRecord) -> bool:
         known = self.known
@@ -69,10 +71,14 @@ class SoughtSession:
             and row.attempts[: len(known.attempts)] == known.attempts
         )
 
+    def may_be_since(self, unix_s: float) -> bool:
+        """Return False where what was written at that time was written before the session began."""
+        return self.clock_set_back or unix_s >= self.begun_unix_us / 1e6 - _MTIME_SLACK_S
+
     def may_stand_in(self, file: FoundFile) -> bool:
         return (
             file.live
-            or file.status.st_mtime >= self.begun_unix_us / 1e6 - _MTIME_SLACK_S
+            or self.may_be_since(file.status.st_mtime)
             or file.identity == (self.position.device, self.position.inode)
         )
 
@@ -161,7 +167,7 @@ class _Search:
         return [
             index
             for index, session in enumerate(self._sought)
-            if index not in self._found and committed_unix_s >= session.begun_unix_us / 1e6 - _MTIME_SLACK_S
+            if index not in self._found and session.may_be_since(committed_unix_s)
         ]
 
     def result(self, listing: LogFiles) -> SearchResult:

@@ -46,6 +46,8 @@ from lakehouse.sessions.store.journal import (
 LOCK_WAIT_S: Final = 2.0
 _FILES_AT_A_TIME: Final = 64
 _LOCK_STEP_S: Final = 0.005
+# File times come of a clock that ticks more coarsely than the one that sessions begin by.
+_COARSE_US: Final = 1_000_000
 
 _log = structlog.get_logger(__name__)
 
@@ -69,6 +71,9 @@ class DeadJournal:
     path: str
     fd: int
     contents: JournalContents
+    seen_unix_us: int
+    """The earlier one of now and its owner's last line, by the wall clock: before a session in it began, that clock has
+    been set back since."""
 
 
 def sweep(
@@ -187,7 +192,8 @@ def _take(path: str) -> DeadJournal | None:
         if is_in_the_making(path):
             os.unlink(path)  # noqa: PTH108  its owner died while making it, and has a whole one beside it
             return None
-        taken = DeadJournal(path, fd, read_journal(fd))
+        seen_unix_ns = min(opened.st_mtime_ns, time.time_ns())
+        taken = DeadJournal(path, fd, read_journal(fd), seen_unix_ns // 1000)
         return taken
     finally:
         if taken is None:
@@ -200,7 +206,7 @@ def _search(dead: list[DeadJournal], log_path: str, stop: threading.Event | None
     owners = [(journal, number) for journal in dead for number in journal.contents.unfinished]
     if not owners:
         return {}
-    sought = [_sought(journal.contents.unfinished[number]) for journal, number in owners]
+    sought = [_sought(journal.contents.unfinished[number], journal.seen_unix_us) for journal, number in owners]
     result = find_written(log_path, sought, stop)
     for index in result.written:
         journal, number = owners[index]
@@ -259,15 +265,17 @@ def _recover(
     return len(contents.unfinished)
 
 
-def _sought(session: UnfinishedSession) -> SoughtSession:
+def _sought(session: UnfinishedSession, seen_unix_us: int) -> SoughtSession:
     known = session.begun or session.ended
     if known is None:  # the reader makes no session without one of them
         raise ValueError("a session without a beginning and an end")
+    begun_unix_us = _begun_unix_us(session)
     return SoughtSession(
         known=session.ended or replace(known, attempts=tuple(session.attempts)),
         ended=session.ended is not None,
         position=session.position,
-        begun_unix_us=_begun_unix_us(session),
+        begun_unix_us=begun_unix_us,
+        clock_set_back=seen_unix_us < begun_unix_us - _COARSE_US,
     )
 
 

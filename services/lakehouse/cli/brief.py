@@ -8,11 +8,10 @@ from typing import Any
 
 import click
 from google.protobuf import json_format
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from lakehouse.cli.exit_status import NOT_ACCEPTED, statuses
+from lakehouse.cli.facts_table import show_facts
 from lakehouse.cli.gate import SPEC_OPTIONS, Validated, give_spec, roster_line, server_options, with_options
 from lakehouse.cli.terminal import terminal
 from lakehouse.validated.v1 import validated_pb2
@@ -23,6 +22,7 @@ from lakehouse.validated.v1 import validated_pb2
 @click.option("--prompt", default="", help="The task in words: whom it names and who qualifies comes first.")
 @click.option("--candidates", "candidates_max", type=click.IntRange(0, 200), help="At most so many (default: 50).")
 @click.option("--seed", default="", help="Draws the sample; a session's id gives the list of that session.")
+@click.option("--schema", "shows_schema", is_flag=True, help="Show the JSON Schema that an answer is held to, too.")
 @server_options
 def command(
     *,
@@ -31,6 +31,7 @@ def command(
     prompt: str,
     candidates_max: int | None,
     seed: str,
+    shows_schema: bool,
     validated: Validated,
     timeout_s: float,
     as_json: bool,
@@ -50,6 +51,8 @@ def command(
         click.echo(json.dumps(_object(response), ensure_ascii=False))
     else:
         _show(response)
+        if shows_schema:
+            _show_schema(response)
     sys.exit(NOT_ACCEPTED if response.infeasible else 0)
 
 
@@ -77,7 +80,7 @@ def _show(response: validated_pb2.BriefResponse) -> None:
         console.print("no candidates: this kind has none, or none were asked for")
         return
     candidates: list[dict[str, Any]] = json.loads(response.candidates_json) if response.candidates_json else []
-    _show_candidates(console, candidates)
+    show_facts(candidates, console, rows_max=len(candidates))
     floor = "at least " if response.candidates_total_is_floor else ""
     needed = f", {response.needed} needed" if response.needed else ""
     console.print(f"{len(candidates)} candidates of {floor}{response.candidates_total} who qualify{needed}")
@@ -86,22 +89,10 @@ def _show(response: validated_pb2.BriefResponse) -> None:
     console.print(escape(roster_line(response.roster)))
 
 
-def _show_candidates(console: Console, candidates: list[dict[str, Any]]) -> None:
-    if not candidates:
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    columns = list(dict.fromkeys(name for facts in candidates for name in facts))
-    # Who it is, before what is known of him; what is long, last.
-    long = {name for facts in candidates for name, value in facts.items() if not isinstance(value, str)}
-    columns.sort(key=lambda name: (name in long, name not in ("worker_id", "name"), name != "worker_id"))
-    for name in columns:
-        table.add_column(name)
-    for facts in candidates:
-        table.add_row(*(escape(_cell(facts.get(name, ""))) for name in columns))
-    console.print(table)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _show_schema(response: validated_pb2.BriefResponse) -> None:
+    console = terminal()
+    schemas = (("form", response.form_schema_json), ("candidates", response.candidates_schema_json))
+    for name, text in schemas:
+        console.print(f"\n[bold]schema of the {name}[/bold]")
+        shown = json.dumps(json.loads(text), ensure_ascii=False, indent=2) if text else "(none)"
+        console.print(shown, markup=False, highlight=False, soft_wrap=True)

@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from lakehouse.cli.exit_status import NOT_ACCEPTED, SystemFault, statuses
 from lakehouse.cli.iterate import response_object
+from lakehouse.cli.log_entry import sentence
 from lakehouse.cli.progress import show
 from lakehouse.cli.stack import Stack, StackError, examples, free_port_binds, running_stack
 from lakehouse.cli.terminal import terminal
@@ -161,8 +162,8 @@ def _row(log: Path, session_id: str) -> dict[str, Any]:
 
 
 def _note(problems: list[str], service: str, entry: dict[str, Any] | str) -> None:
-    if isinstance(entry, str):
-        problems.append(f"{service}: {entry}")
     # What an operator could set better does not matter to a stack that lives for one session.
-    elif entry.get("level") in {"warning", "error"} and entry.get("event") != "configuration":
-        problems.append(f"{service}: {entry.get('event')}: {json.dumps(entry, ensure_ascii=False)}")
+    if isinstance(entry, str) or (
+        entry.get("level") in {"warning", "error", "critical"} and entry.get("event") != "configuration"
+    ):
+        problems.append(sentence(service, entry))

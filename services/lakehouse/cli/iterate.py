@@ -45,7 +45,10 @@ from lakehouse.trace_context import normalise_trace_id, trace_metadata
     help="What the model gets to know before it answers (default: as the deployment is configured).",
 )
 @click.option("--max-iterations", type=int, help="The most attempts.")
-@click.option("--session-id", help="Id of the session (default: a UUIDv7).")
+@click.option(
+    "--session-id",
+    help="Id of the session (default: a UUIDv7). The same call with the same id is answered again, unbilled.",
+)
 @click.option("--trace-id", help="Joins the session to a trace of yours.")
 @click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Deadline, seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the response as one JSON object and nothing else.")
@@ -86,7 +89,7 @@ def command(
                 if event.HasField("response"):
                     response = event.response
     except Fault as fault:
-        raise _failed(fault, address, connection) from None
+        raise failed_call(fault, address, connection) from None
     except KeyboardInterrupt:
         raise Interrupted("interrupted: the session was cancelled") from None
     if response is None:
@@ -113,6 +116,7 @@ def response_object(response: iterate_pb2.IterateResponse) -> dict[str, Any]:
     artifact = getattr(response, outcome).artifact_json if outcome else ""
     return {
         "final_verdict": outcome,
+        "recalled": response.recalled,
         "infeasible": response.max_iter_exhausted.infeasible,
         "no_progress": response.max_iter_exhausted.no_progress,
         "token_budget_spent": response.max_iter_exhausted.token_budget_spent,
@@ -175,7 +179,8 @@ def _object(text: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _failed(fault: Fault, address: str, connection: Connection) -> click.ClickException:
+def failed_call(fault: Fault, address: str, connection: Connection) -> click.ClickException:
+    """Return what the command raises for a call that failed, with what to do about it."""
     hint = ""
     if problem := connection.explain(fault, address):
         hint = f"\n{problem}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from rich.console import Console
 from rich.markup import escape
 
+from lakehouse.cli.facts_table import show_facts
 from lakehouse.iterate.v1 import iterate_pb2
 from lakehouse.validated.v1 import validated_pb2
 
@@ -16,6 +18,8 @@ _MARKS = {
     iterate_pb2.VERDICT_UNPARSABLE: "[yellow]✗ unparsable[/yellow]",
 }
 _RAW_CHARS_MAX = 400
+# The whole list is for `lakehouse brief`, whose --seed is the session's id.
+_CANDIDATES_SHOWN_MAX = 10
 
 
 def show(event: iterate_pb2.StreamIterateResponse, console: Console) -> None:
@@ -23,6 +27,7 @@ def show(event: iterate_pb2.StreamIterateResponse, console: Console) -> None:
     which = event.WhichOneof("event")
     if which == "brief":
         _show_brief(event.brief, console)
+        _show_candidates(event.candidates_json, console)
     elif which == "attempt_started":
         started = event.attempt_started
         asked = "/".join(part for part in (started.provider, started.model) if part) or "the default model"
@@ -35,6 +40,9 @@ def show(event: iterate_pb2.StreamIterateResponse, console: Console) -> None:
         console.print(f"  [dim]{escape(_short(answered.raw))}[/dim]")
     elif which == "attempt_finished":
         _show_attempt(event.attempt_finished, console)
+    elif which == "response" and event.response.recalled:
+        console.print(f"[bold]recalled[/bold]: session {escape(event.response.session_id)} was answered before")
+        show_session(event.response, console)
     elif which == "response":
         _show_outcome(event.response, console)
 
@@ -57,6 +65,15 @@ def _show_brief(brief: iterate_pb2.Brief, console: Console) -> None:
     _show_findings(brief.findings, console)
 
 
+def _show_candidates(text: str, console: Console) -> None:
+    try:
+        candidates = json.loads(text) if text else []
+    except ValueError:
+        return
+    if isinstance(candidates, list) and all(isinstance(facts, dict) for facts in candidates):
+        show_facts(candidates, console, rows_max=_CANDIDATES_SHOWN_MAX)
+
+
 def _show_findings(findings: Iterable[validated_pb2.Finding], console: Console) -> None:
     for finding in findings:
         console.print(
@@ -73,6 +90,17 @@ def _show_attempt(attempt: iterate_pb2.Attempt, console: Console) -> None:
     _show_findings(attempt.findings, console)
 
 
+def show_session(response: iterate_pb2.IterateResponse, console: Console) -> None:
+    """Print a session that ended by an outcome, whole."""
+    if response.HasField("brief"):
+        _show_brief(response.brief, console)
+    for attempt in response.attempts:
+        console.print(f"[bold]attempt {attempt.iteration}[/bold]: {escape(attempt.provider)}/{escape(attempt.model)}")
+        console.print(f"  [dim]{escape(_short(attempt.raw))}[/dim]")
+        _show_attempt(attempt, console)
+    _show_outcome(response, console)
+
+
 def _show_outcome(response: iterate_pb2.IterateResponse, console: Console) -> None:
     count = len(response.attempts)
     attempts = f"{count} attempt{'' if count == 1 else 's'}"
@@ -80,7 +108,8 @@ def _show_outcome(response: iterate_pb2.IterateResponse, console: Console) -> No
         console.print(f"[bold green]accepted[/bold green] after {attempts} in {response.duration_ms} ms")
         console.print(f"  {escape(response.accepted.artifact_json)}")
     elif response.max_iter_exhausted.infeasible:
-        console.print("[bold yellow]not accepted[/bold yellow]: no model was asked, since no answer can pass")
+        why = "; ".join(escape(finding.message) for finding in response.brief.findings) or "no answer can pass"
+        console.print(f"[bold yellow]not accepted[/bold yellow]: infeasible, no model was asked: {why}")
     else:
         why = "attempts exhausted"
         if response.max_iter_exhausted.token_budget_spent:

@@ -124,6 +124,13 @@ def compare(record: SessionRecord, response: iterate_pb2.IterateResponse) -> Rep
     )
 
 
+def compare_outcomes(record: SessionRecord, response: iterate_pb2.IterateResponse) -> Replayed:
+    """Compare what the sessions came to: other answers take other attempts."""
+    final = response.WhichOneof("outcome") or ""
+    roster = next((attempt.roster for attempt in reversed(response.attempts) if attempt.roster), None)
+    return replayed(record, "same" if final == record.final_verdict else "different", now=final, roster_now=roster)
+
+
 def replayed(record: SessionRecord, outcome: Outcome, **facts: Any) -> Replayed:
     """Return the result of a recorded session."""
     return Replayed(

@@ -1,5 +1,5 @@
-"""Recorded sessions run again on a stack of their own: chatd answers what was recorded, validated judges as it does
-today."""
+"""Recorded sessions run again on a stack of their own: chatd answers what was recorded, or a model is asked anew;
+validated judges as it does today."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from lakehouse.cli.replay_comparison import Outcome, Replayed, compare, judged_attempts, replayed
+from lakehouse.cli.replay_comparison import Outcome, Replayed, compare, compare_outcomes, judged_attempts, replayed
 from lakehouse.cli.stack import free_port_binds, running_stack
 from lakehouse.clients import AsyncIterateClient
 from lakehouse.errors import Fault
@@ -27,18 +27,25 @@ CONCURRENCY_MAX: Final = 32
 _SESSION_S: Final = 120.0
 _PROVIDER: Final = "session-replay"
 _ATTEMPTS_MAX: Final = 100
+_GROUNDINGS: Final = {
+    None: iterate_pb2.GROUNDING_NONE,
+    "form": iterate_pb2.GROUNDING_FORM,
+    "candidates": iterate_pb2.GROUNDING_CANDIDATES,
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
-    """Today's: the configuration of the stack, and a roster in place of its own."""
+class Today:
+    """What the sessions are run against: the configuration of the stack, and a roster in place of its own."""
 
     config: Path | None = None
     roster: Path | None = None
+    asks: tuple[str, str] | None = None
+    """Provider and model that answer in place of what was recorded; either may be empty, as in a request."""
 
 
 async def replay_rows(
-    lines: Iterator[bytes], gate: Gate, *, concurrency: int, on_replayed: Callable[[Replayed], None]
+    lines: Iterator[bytes], today: Today, *, concurrency: int, on_replayed: Callable[[Replayed], None]
 ) -> None:
     """Run each row's session again, ``concurrency`` at a time; a row is read when its turn comes.
 
@@ -63,7 +70,7 @@ async def replay_rows(
             path.parent.mkdir()
             path.touch()
         async with (
-            running_stack(on_log=lambda *_: None, environ=_environ(recorded, gate), config=gate.config) as stack,
+            running_stack(on_log=lambda *_: None, environ=_environ(recorded, today), config=today.config) as stack,
             AsyncIterateClient(stack.addresses["iterate"]) as client,
         ):
 
@@ -71,8 +78,12 @@ async def replay_rows(
                 place = 0
                 while (line := await next_line()) is not None:
                     place += 1
-                    target = (f"{_PROVIDER}-{number}", f"replay-{number}-{place}")
-                    on_replayed(await _replay(client, decode_row(line), target, recorded[number]))
+                    record = decode_row(line)
+                    if today.asks is not None:
+                        on_replayed(await _ask(client, record, today.asks))
+                    else:
+                        target = (f"{_PROVIDER}-{number}", f"replay-{number}-{place}")
+                        on_replayed(await _replay(client, record, target, recorded[number]))
 
             workers = [asyncio.create_task(work(number)) for number in range(concurrency)]
             try:
@@ -86,17 +97,36 @@ async def _replay(
     client: AsyncIterateClient, record: SessionRecord, target: tuple[str, str], recorded: Path
 ) -> Replayed:
     """Run one session. ``target``: the provider, and the model, which stands for an id that several rows may have."""
-    provider, name = target
-    judged = judged_attempts(record)
     if reason := _not_replayable(record):
         return replayed(record, "skipped", reason=reason)
+    await asyncio.to_thread(recorded.write_bytes, encode_row(replace(record, session_id=target[1])))
+    iterations = len(judged_attempts(record))
+    return await _run(client, record, target, iterations, iterate_pb2.GROUNDING_NONE, compare)
+
+
+async def _ask(client: AsyncIterateClient, record: SessionRecord, target: tuple[str, str]) -> Replayed:
+    """Run one session with new answers, briefed as it was: what it comes to is compared, not each attempt."""
+    if record.final_verdict == "infra_error":
+        return replayed(record, "skipped", reason="it ended by a fault of the system: there is no outcome to compare")
+    grounding = _GROUNDINGS[record.brief.grounding if record.brief is not None else None]
+    return await _run(client, record, target, record.max_iterations, grounding, compare_outcomes)
+
+
+async def _run(
+    client: AsyncIterateClient,
+    record: SessionRecord,
+    target: tuple[str, str],
+    iterations: int,
+    grounding: iterate_pb2.Grounding,
+    compared: Callable[[SessionRecord, iterate_pb2.IterateResponse], Replayed],
+) -> Replayed:
     request = iterate_pb2.IterateRequest(
         kind=record.kind,
         prompt=record.prompt,
-        provider=provider,
-        model=name,
-        max_iterations=len(judged),
-        grounding=iterate_pb2.GROUNDING_NONE,
+        provider=target[0],
+        model=target[1],
+        max_iterations=iterations,
+        grounding=grounding,
     )
     if record.spec is not None:
         try:
@@ -104,13 +134,12 @@ async def _replay(
         except SpecError as error:
             return replayed(record, "refused", reason=f"the row's spec is not one of today's {record.kind}: {error}")
     began = time.monotonic()
-    await asyncio.to_thread(recorded.write_bytes, encode_row(replace(record, session_id=name)))
     try:
         response = await client.iterate(request, timeout_s=_SESSION_S)
     except Fault as fault:
         outcome: Outcome = "refused" if fault.code == "INVALID_ARGUMENT" else "failed"
         return replayed(record, outcome, reason=str(fault), duration_s=time.monotonic() - began)
-    return replace(compare(record, response), duration_s=time.monotonic() - began)
+    return replace(compared(record, response), duration_s=time.monotonic() - began)
 
 
 def _not_replayable(record: SessionRecord) -> str:
@@ -127,19 +156,23 @@ def _not_replayable(record: SessionRecord) -> str:
     return ""
 
 
-def _environ(recorded: list[Path], gate: Gate) -> dict[str, str]:
+def _environ(recorded: list[Path], today: Today) -> dict[str, str]:
     environ = {
         **free_port_binds(),
-        "CHATD_DEFAULT_PROVIDER": f"{_PROVIDER}-0",
         "ITERATE_SESSION_LOG_PATH": "",
         "ITERATE_MAX_ITERATIONS_CAP": str(_ATTEMPTS_MAX),
-        # The recorded answers are judged as they are, all of them.
+    }
+    if today.roster is not None:
+        environ["VALIDATED_ROSTER__PATH"] = str(today.roster)
+    if today.asks is not None:
+        return environ
+    # The recorded answers are judged as they are, all of them.
+    environ |= {
+        "CHATD_DEFAULT_PROVIDER": f"{_PROVIDER}-0",
         "ITERATE_ON_INFEASIBLE": "ask",
         "ITERATE_ON_NO_PROGRESS": "continue",
     }
     for number, path in enumerate(recorded):
         prefix = f"CHATD_PROVIDERS__{_PROVIDER.upper()}-{number}"
         environ |= {f"{prefix}__TYPE": "replay", f"{prefix}__SESSION_LOG": str(path)}
-    if gate.roster is not None:
-        environ["VALIDATED_ROSTER__PATH"] = str(gate.roster)
     return environ

@@ -14,6 +14,7 @@ from lakehouse.cli.exit_status import statuses
 _COMMANDS = {
     "ls": "sessions_query",
     "show": "sessions_show",
+    "get": "sessions_get",
     "stats": "sessions_figures",
     "sql": "sessions_query",
     "tail": "sessions_query",

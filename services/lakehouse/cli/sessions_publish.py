@@ -62,7 +62,7 @@ class _Round:
     type=click.FloatRange(min=0),
     default=RECALL_HOURS,
     show_default=True,
-    help="iterate's recall_hours.",
+    help="Leave files of the last so many hours, from which iterate answers a repeated call: its recall_hours.",
 )
 @retention_options
 @json_option
@@ -90,7 +90,7 @@ def publish(
     check_retention(retention_days, recall_hours)
     lake = open_lake(config)
     if every_s is None:
-        done = _round(log_path, lake, rotate_after_s, settle_s, retention_days)
+        done = _round(log_path, lake, rotate_after_s, settle_s, recall_hours, retention_days)
         _print(done, as_json=as_json, quiet=False)
         if done.left:
             raise click.exceptions.Exit(1)
@@ -105,7 +105,7 @@ def publish(
     while True:
         began = time.monotonic()
         try:
-            done = _round(log_path, lake, rotate_after_s, settle_s, retention_days)
+            done = _round(log_path, lake, rotate_after_s, settle_s, recall_hours, retention_days)
         except (SystemFault, LakeUnavailableError, PublishRefusedError, SessionLogUnavailableError, OSError) as error:
             text = error.message if isinstance(error, SystemFault) else str(error)
             done = _Round(left=[text])
@@ -114,7 +114,12 @@ def publish(
 
 
 def _round(
-    log_path: Path, lake: LakeTable, rotate_after_s: float | None, settle_s: float, retention_days: float | None
+    log_path: Path,
+    lake: LakeTable,
+    rotate_after_s: float | None,
+    settle_s: float,
+    recall_hours: float,
+    retention_days: float | None,
 ) -> _Round:
     import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
 
@@ -129,10 +134,10 @@ def _round(
             rotated = rotate_after(log_path, rotate_after_s)
             done.rotated = rotated.name if rotated is not None else None
         try:
-            for outcome in compact(log_path, settle_s=settle_s):
+            for outcome in compact(log_path, settle_s=settle_s, recall_hours=recall_hours):
                 done.compacted += outcome.compacted
-                # A file that is only too young is nothing to report: the next round takes it.
-                if not outcome.compacted and not outcome.young:
+                # A file that is only too young is nothing to report: a later round takes it.
+                if not (outcome.compacted or outcome.young or outcome.recalled):
                     done.left.append(f"{outcome.source}: {outcome.reason}")
             for day in merge_days(log_path):
                 if not day.merged:

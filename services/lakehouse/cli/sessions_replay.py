@@ -15,7 +15,7 @@ import click
 from lakehouse.cli.exit_status import NOT_ACCEPTED, SYSTEM_FAULT, Negative, SystemFault, statuses
 from lakehouse.cli.replay_comparison import Replayed
 from lakehouse.cli.replay_report import SHOWN_MAX, ReplayReport
-from lakehouse.cli.replay_run import CONCURRENCY_MAX, Gate, replay_rows
+from lakehouse.cli.replay_run import CONCURRENCY_MAX, Today, replay_rows
 from lakehouse.cli.sessions_output import (
     log_option,
     one_line_errors,
@@ -59,6 +59,11 @@ from lakehouse.sessions.row_reading import RowBreach, decode_row
     "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TOML of today's validated."
 )
 @click.option("--roster", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Today's roster file.")
+@click.option(
+    "--ask",
+    metavar="[PROVIDER]/[MODEL]",
+    help="Ask a model of --config anew, which is paid for, in place of the recorded answers; `/` is its default.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as one JSON object.")
 @one_line_errors
 def replay(
@@ -75,6 +80,7 @@ def replay(
     junit: Path | None,
     config: Path | None,
     roster: Path | None,
+    ask: str | None,
     *,
     is_all: bool,
     as_json: bool,
@@ -89,24 +95,35 @@ def replay(
     lakehouse sessions replay SESSION_ID --roster today.csv
     lakehouse sessions replay --all --since 7d --kind fill --junit replay.xml
 
+    With --ask the prompts and the model of today are tried instead: each session is run with its request, its
+    grounding and new answers, and what it comes to is compared, not each attempt.
+
     With --all the sessions that differ are shown, with the findings of then and now. Skipped is what has no answer that
     the gate had judged. Sessions that a fault kept from being judged make the exit status 3, unless others differ.
     """
     wanted = SessionFilter(verdict=verdict, kind=kind, model=model, caller=caller, since=since, until=until)
-    gate = Gate(config, roster)
+    today = Today(config, roster, None if ask is None else _target(ask))
     if is_all == (session_id is not None):
         raise click.UsageError("name one SESSION_ID, or --all")
     if session_id is not None:
         if wanted.given or limit is not None or junit is not None:
             raise click.UsageError("filters, --limit and --junit go with --all")
-        _replay_one(log_path, session_id, gate, as_json=as_json)
+        _replay_one(log_path, session_id, today, as_json=as_json)
     else:
-        _replay_all(log_path, wanted, limit, gate, concurrency, junit, as_json=as_json)
+        _replay_all(log_path, wanted, limit, today, concurrency, junit, as_json=as_json)
 
 
-def _replay_one(log_path: Path, session_id: str, gate: Gate, *, as_json: bool) -> None:
+def _target(text: str) -> tuple[str, str]:
+    """Return provider and model of `--ask`. Raises UsageError."""
+    provider, slash, model = text.partition("/")
+    if not slash:
+        raise click.UsageError(f"--ask {text!r:.80}: write PROVIDER/MODEL; either may be empty, as in openai/ or /")
+    return provider, model
+
+
+def _replay_one(log_path: Path, session_id: str, today: Today, *, as_json: bool) -> None:
     results: list[Replayed] = []
-    _run(iter([_find(log_path, session_id)]), gate, 1, results.append)
+    _run(iter([_find(log_path, session_id)]), today, 1, results.append)
     [result] = results
     if result.outcome in ("skipped", "refused"):
         raise Negative(f"session {session_id} cannot be run again: {result.reason}")
@@ -120,7 +137,7 @@ def _replay_all(
     log_path: Path,
     wanted: SessionFilter,
     limit: int | None,
-    gate: Gate,
+    today: Today,
     concurrency: int,
     junit: Path | None,
     *,
@@ -131,7 +148,7 @@ def _replay_all(
     with ReplayReport() as report, open_reader(log_path) as (reader, display):
         display.start("Replaying", reader.snapshot.size_bytes)
         with contextlib.closing(fitting_rows(reader, wanted, limit=limit, progress=display.advance)) as lines:
-            _run(lines, gate, concurrency, report.add)
+            _run(lines, today, concurrency, report.add)
         if junit is not None:
             report.write_junit(junit)
         if as_json:
@@ -143,7 +160,7 @@ def _replay_all(
         if report.counts["failed"]:
             sys.exit(SYSTEM_FAULT)
         if not report.compared:
-            raise Negative("nothing was judged again: no session that fits has an answer that the gate had judged")
+            raise Negative("nothing was judged again: no session that fits has what could be compared")
 
 
 def _print(report: ReplayReport) -> None:
@@ -156,9 +173,9 @@ def _print(report: ReplayReport) -> None:
     click.echo(report.summary())
 
 
-def _run(lines: Iterator[bytes], gate: Gate, concurrency: int, on_replayed: Callable[[Replayed], None]) -> None:
+def _run(lines: Iterator[bytes], today: Today, concurrency: int, on_replayed: Callable[[Replayed], None]) -> None:
     try:
-        asyncio.run(replay_rows(lines, gate, concurrency=concurrency, on_replayed=on_replayed))
+        asyncio.run(replay_rows(lines, today, concurrency=concurrency, on_replayed=on_replayed))
     except StackError as error:
         raise SystemFault(str(error)) from None
 

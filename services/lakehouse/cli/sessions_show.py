@@ -31,6 +31,9 @@ _COLOURS: Final = {
 @log_option
 @table_option
 @langfuse_options
+@click.option(
+    "--all-tries", is_flag=True, help="Also the tries of an id that ended as infra_error before its last one."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the row, to the byte as the log has it.")
 @one_line_errors
 def show(
@@ -41,12 +44,14 @@ def show(
     langfuse_project: str | None,
     *,
     in_table: bool,
+    all_tries: bool,
     as_json: bool,
 ) -> None:
     """Show the session with this session id, trace id or caller's trace string: the request, each attempt with its
     answer and findings, the verdict.
 
-    A trace can hold several sessions: all are shown, oldest first, twenty at most.
+    A trace can hold several sessions: all are shown, oldest first, twenty at most. Of an id that was used again after
+    it had failed, the last try is.
     """
     lake = open_lake(config) if in_table else None
     with open_reader(log_path, f"Looking for {identifier}", lake=lake) as (reader, display):
@@ -61,6 +66,8 @@ def show(
             f"no session with the id or trace id {identifier!r} is in {lake.name if lake is not None else log_path}:"
             " `lakehouse sessions ls` shows the newest"
         )
+    if not all_tries:
+        found = _last_tries(found)
     if len(found) > SESSIONS_MAX:
         click.echo(f"Warning: more than {SESSIONS_MAX} sessions; the others are not shown", err=True)
     for place, line in enumerate(found[:SESSIONS_MAX]):
@@ -70,6 +77,15 @@ def show(
             if place:
                 click.echo()
             click.echo(render(line, langfuse_link(langfuse_host, langfuse_project, read_row_line(line).trace_id)))
+
+
+def _last_tries(lines: list[bytes]) -> list[bytes]:
+    """Leave out the tries of an id that a later one followed."""
+    rows = [read_row_line(line) for line in lines]
+    last: dict[str, int] = {}
+    for row in rows:
+        last[row.session_id] = max(row.try_number, last.get(row.session_id, 0))
+    return [line for line, row in zip(lines, rows, strict=True) if row.try_number == last[row.session_id]]
 
 
 def render(line: bytes, link: str | None) -> str:

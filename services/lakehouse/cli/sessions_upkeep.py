@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--recall-hours",
     type=click.FloatRange(min=0),
-    default=24.0,
+    default=RECALL_HOURS,
     show_default=True,
     help="iterate's recall_hours: a row of a used id that ended later is `reused` and no duplicate.",
 )
@@ -102,19 +102,19 @@ def verify(log_path: Path, problems_max: int, recall_hours: float, *, canonical:
     help="Leave files that were written less than so many seconds ago.",
 )
 @click.option(
+    "--recall-hours",
+    type=click.FloatRange(min=0),
+    default=RECALL_HOURS,
+    show_default=True,
+    help="Leave files of the last so many hours, from which iterate answers a repeated call: its recall_hours.",
+)
+@click.option(
     "--memory",
     "memory_mib",
     type=click.IntRange(min=256),
     default=400,
     show_default=True,
     help="MiB that it takes at most, about; what does not fit goes to the disk.",
-)
-@click.option(
-    "--recall-hours",
-    type=click.FloatRange(min=0),
-    default=RECALL_HOURS,
-    show_default=True,
-    help="iterate's recall_hours.",
 )
 @retention_options
 @json_option
@@ -135,7 +135,7 @@ def compact(
     May be killed and run again at any moment. Run it when logrotate is not at work (from its `postrotate`, or at
     another hour), since a compressor that has a file open finishes it under the old name.
 
-    Exit status 1: a file or a day was left as it is; the reason says what to do.
+    Exit status 1: a file or a day was left as it is, but for --recall-hours; the reason says what to do.
     """
     import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
 
@@ -150,6 +150,7 @@ def compact(
             for outcome in compact_log(
                 log_path,
                 settle_s=settle_s,
+                recall_hours=recall_hours,
                 memory_bytes=memory_bytes,
                 progress=display.advance,
                 on_start=display.start,
@@ -175,7 +176,7 @@ def compact(
         print_json([asdict(outcome) for outcome in outcomes])
     elif not outcomes:
         click.echo("Nothing to compact: no rotated file stands beside the live one.")
-    if days_left or not all(outcome.compacted for outcome in outcomes):
+    if days_left or not all(outcome.compacted or outcome.recalled for outcome in outcomes):
         raise click.exceptions.Exit(1)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lakehouse.cli.log_entry import in_words
 from lakehouse.server.config import CONFIG_FILE_VARIABLE, configuration_file, given_values
 from lakehouse.server.parent import PARENT_VARIABLE
 from lakehouse.settings import ConfigError
@@ -195,7 +196,7 @@ class Stack:
                 decoded = json.loads(text)
                 if isinstance(decoded, dict):
                     entry = decoded
-            self._last_lines[name] = text
+            self._last_lines[name] = in_words(entry)
             self.on_log(name, entry)
         status = await process.wait()
         if not listening.done():

@@ -101,9 +101,13 @@ def _set_up(file: Path | None, roster: Path | None, data: Path | None) -> _SetUp
             problem = "a model is configured and no roster: set VALIDATED_ROSTER__PATH or give --roster; the example is"
             raise ConfigError([f"{problem} {example}"])
         environ["VALIDATED_ROSTER__PATH"] = str(example)
+        for name in ("assignments", "do_not_send"):
+            companion = example.with_name(f"{name}.csv")
+            if f"{name}_path" not in given["validated"].get("roster", ()) and companion.exists():
+                environ[f"VALIDATED_ROSTER__{name.upper()}_PATH"] = str(companion)
         announcements.append(
-            f"example data: nothing is configured: the roster is {example}, whose people do not exist, and the model "
-            "is scripted"
+            f"example data: nothing is configured: the roster is {example}, whose people do not exist, with their "
+            "assignments and do-not-send list, and the model is scripted"
         )
     folder = None
     session_log = str(given["iterate"].get("session_log_path", ""))

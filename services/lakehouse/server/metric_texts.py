@@ -19,6 +19,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "lakehouse_python_blocks": "Memory blocks that the interpreter's own allocator has handed out and not got back.",
     "lakehouse_log_lines_dropped_total": "Log lines that nobody took in time.",
     "lakehouse_sessions_total": "Sessions ended, by kind and verdict.",
+    "lakehouse_sessions_asked_again_total": "Calls with a used id: recalled, awaited, run_again or taken.",
     "lakehouse_session_findings_total": "Findings of the sessions' attempts, by code.",
     "lakehouse_session_log_rows_written_total": "Rows of this process's sessions that stand in the log.",
     "lakehouse_session_log_bytes_written_total": "Bytes of these rows.",

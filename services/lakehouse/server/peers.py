@@ -106,6 +106,9 @@ class PeerWatch:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 self._well()
                 return _WATCH_S
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                self._ill("does not know this service: see its callers' file")
+                return _RETRY_S
             if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise
         finally:

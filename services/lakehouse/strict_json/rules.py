@@ -27,9 +27,8 @@ QUOTE_CHARS_MAX: Final = 40
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NOT_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
-# One pass takes off one level. What is wide and flat is empty after a few; the rest is walked through.
-_INNERMOST = re.compile(rb"\[\]|\{\}")
-_PEELED_MAX: Final = 16
+# One pass takes off two levels at most. What is wide and flat is empty after a few; the rest is walked through.
+_PEELED_MAX: Final = 8
 
 
 class JsonBreach(ValueError):  # noqa: N818 - the contract's word for it: "a breach is an unparsable attempt"
@@ -76,8 +75,8 @@ def check_depth(text: str, depth_max: int) -> None:
     # Without an escape every other quotation mark ends a string.
     outside = _STRING.sub(b"", text.encode()) if "\\" in text else "".join(text.split('"')[::2]).encode()
     brackets = rest = outside.translate(None, _NOT_BRACKETS)
-    for _ in range(min(depth_max, _PEELED_MAX)):
-        rest = _INNERMOST.sub(b"", rest)
+    for _ in range(min(depth_max // 2, _PEELED_MAX)):
+        rest = rest.replace(b"[]", b"").replace(b"{}", b"")
         if not rest:
             return
     depth = 0

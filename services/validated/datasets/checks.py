@@ -11,6 +11,7 @@ import duckdb
 
 from validated.datasets.columns import ACTIVE, CERTIFICATIONS_MAX, read_certifications
 from validated.datasets.dataset import TEXT_CHARS_MAX, Column, ColumnType, Problem
+from validated.datasets.nobody import odd_sql, why_odd
 from validated.datasets.tables import OpenTable, literal, read_csv
 from validated.datasets.text_rows import SEPARATOR
 
@@ -79,6 +80,9 @@ class Checker:
         """See ColumnType.ID."""
         odd = f"v = '' OR starts_with(v, ' ') OR ends_with(v, ' ') OR length(v) > {TEXT_CHARS_MAX}"
         self._add(column.name, odd, _why_odd)
+        if self._table.dataset.setting == "roster":
+            is_id = column.type is ColumnType.ID
+            self._add(column.name, odd_sql(column), lambda v: why_odd(v, is_id=is_id))
         if column.type is ColumnType.ID:
             has = self._table.matched.used if self._table.matched is not None else {}
             names = ", ".join(literal(each.lower()) for each in {column.name, has.get(column.name, column.name)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -123,5 +124,5 @@ class UnreadableError(Exception):
 
 
 def fold_header(name: str) -> str:
-    """Return a column's name as it is compared with others: letters and digits alone, in lower case."""
-    return re.sub(r"[\W_]+", "", name.casefold())
+    """Return a column's name as it is compared with others: letters and digits alone, in lower case, of one width."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold())

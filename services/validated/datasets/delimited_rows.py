@@ -97,6 +97,14 @@ class DelimitedRows(TextRows):
             self._check_line_ends()
 
     def _check_header(self, header: Sequence[str]) -> None:
+        if len(header) == 1:
+            for other in (";", "\t", ",", "|", "^", "~"):
+                if other in header[0]:
+                    setting = f"{self._dataset.setting}.delimiter"
+                    text = f"the header seems to be parted by {other!r}; set {setting} = {json.dumps(other)}"
+                    raise self._refusal(0, "", text)
+        if header[0].lower().startswith("sep="):
+            raise self._refusal(0, "", "its first line is a spreadsheet's own and names no columns; remove it")
         for name in header:
             if not name.isprintable() or name != name.strip():
                 problem = (
@@ -105,12 +113,6 @@ class DelimitedRows(TextRows):
                 raise self._refusal(0, ascii(name[:80])[1:-1], f"the header's name {problem}")
             if not name:
                 raise self._refusal(0, "", "the header has a column without a name; name it, or drop the delimiter")
-        if len(header) == 1:
-            for other in (";", "\t", ",", "|"):
-                if other in header[0]:
-                    setting = f"{self._dataset.setting}.delimiter"
-                    text = f"the header seems to be parted by {other!r}; set {setting} = {json.dumps(other)}"
-                    raise self._refusal(0, "", text)
 
     def _picker(self, header: Sequence[str], used: dict[str, str]) -> Callable[[list[str]], Sequence[str]]:
         # An absent column stands at an index past the end of the row, which `pick` makes empty.

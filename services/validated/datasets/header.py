@@ -4,6 +4,7 @@ that nobody has mapped or ignored, is refused, since reading the table without i
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -15,6 +16,23 @@ from validated.datasets.dataset import Column, Dataset, fold_header
 # From here on a name is a slip of another: "actve", "certifcations".
 _ALIKE: Final = 80.0
 _SHOWN_MAX: Final = 20
+# Columns that say nothing of whether somebody is active, by the words of their names: who knows none but these may
+# leave them unread where there is no such column. Words that only join others decide nothing.
+_ABOUT_ELSE: Final = frozenset(
+    (  # noqa: SIM905  fifty lines otherwise
+        "email mail note notes comment comments remark remarks description address addr street zip zipcode "
+        "postcode postal country county birth birthday birthdate born dob gender sex surname forename "
+        "nickname firstname lastname middlename givenname familyname preferredname department dept division "
+        "manager supervisor team crew rate pay wage salary hourly currency language languages skill skills "
+        "created updated modified imported photo picture image url website shirt shoe height weight emergency "
+        "contact source company branch office site plant experience rating score tax ssn fax phone mobile "
+        "hiredate dateofhire startdate other"
+    ).split()
+)
+_JOINING: Final = frozenset(
+    ("home", "work", "personal", "at", "on", "by", "date", "time", "name", "of", "number", "no", "code", "line")
+)
+_CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class Matched(NamedTuple):
@@ -28,7 +46,7 @@ class Matched(NamedTuple):
     """Our columns that the table lacks, each with what that means."""
 
 
-def match(
+def match(  # noqa: PLR0912  a branch for each doubt
     dataset: Dataset, header: Sequence[str], mapping: Mapping[str, str], ignore: Collection[str]
 ) -> tuple[Matched, list[tuple[str, str]]]:
     """Match `header` with the columns of `dataset`; and the problems, each (our column, what is wrong and what to do),
@@ -38,7 +56,7 @@ def match(
     mapping_name = _mapping_name(dataset)
     for name, count in Counter(header).items():
         if count > 1:
-            problems.append((name[:80], f"the header has {count} columns of this name; rename all but one"))
+            problems.append((_printed(name), f"the header has {count} columns of this name; rename all but one"))
     used: dict[str, str] = {}
     for column in dataset.columns:
         wanted = mapping.get(column.name, column.name)
@@ -54,13 +72,17 @@ def match(
     for name, count in Counter(used.values()).items():
         if count > 1:
             ours = ", ".join(each for each, theirs in used.items() if theirs == name)
-            problems.append((name[:80], f"stands for {ours}; map each of them to a column of its own"))
+            problems.append((_printed(name), f"stands for {ours}; map each of them to a column of its own"))
     left = [name for name in dict.fromkeys(header) if name not in used.values() and name not in ignore]
     taken = {column for column, _ in problems}
     for column in dataset.columns:
         if column.name in taken:
             continue
         alike = [name for name in left if _looks_like(name, column, has_it=column.name in used)]
+        # No list of words for "has left" is whole, and whoever reads past one makes everybody active.
+        is_open = column.is_favourable and column.name not in used and not alike
+        if is_open and (doubtful := [name for name in left if not _is_about_else(name)]):
+            problems.append((column.name, _doubt(dataset, column, doubtful)))
         if column.name not in used and column.required and not alike:
             text = f'there is no column "{column.name}" but {_listed(header)}; rename it or map it in {mapping_name}'
             problems.append((column.name, text))
@@ -91,12 +113,28 @@ def _looks_like(name: str, column: Column, *, has_it: bool) -> bool:
     return not has_it and any(_is_slip(folded, each) for each in (ours, *column.synonyms))
 
 
+def _is_about_else(name: str) -> bool:
+    """Whether a column is plainly about something else than whether somebody is active."""
+    words = [word.lower() for word in re.findall(r"[^\W\d_]+", _CAMEL.sub(" ", name))]
+    known = {fold_header(name), *words} & _ABOUT_ELSE
+    return bool(known) and (fold_header(name) in known or all(word in known or word in _JOINING for word in words))
+
+
+def _doubt(dataset: Dataset, column: Column, doubtful: Sequence[str]) -> str:
+    one = doubtful[0] if len(doubtful) == 1 else "…"
+    mapped = f'{_mapping_name(dataset)} = {{{column.name} = "{_printed(one)}"}}'
+    return (
+        f'there is no column "{column.name}", and {_listed(doubtful)} may say it; map the one that does: {mapped}, or '
+        f"add what does not to {dataset.setting}.ignore_columns (then {column.absent})"
+    )
+
+
 def _is_slip(folded: str, other: str) -> bool:
     return min(len(folded), len(other)) >= 4 and fuzz.ratio(folded, other) >= _ALIKE
 
 
 def _refusal(dataset: Dataset, column: Column, alike: Sequence[str], *, has_it: bool) -> str:
-    name = alike[0]
+    name = _printed(alike[0])
     ignored = f"{dataset.setting}.ignore_columns"
     looks = f"{_listed(alike)} look{'s' * (len(alike) == 1)} like it"
     if has_it:
@@ -117,6 +155,11 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _shown(names: Sequence[str]) -> Iterator[str]:
-    yield from (f'"{name[:80]}"' for name in names[:_SHOWN_MAX])
+    yield from (f'"{_printed(name)}"' for name in names[:_SHOWN_MAX])
     if len(names) > _SHOWN_MAX:
         yield f"{len(names) - _SHOWN_MAX} more"
+
+
+def _printed(name: str) -> str:
+    """`name` as a person can see it: what does not print is escaped."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in name[:80])

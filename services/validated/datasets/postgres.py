@@ -324,7 +324,10 @@ class PostgresRoster:
                 continue
             rows, spaced, unknown = (await cursor.fetchall())[0]
             if spaced:
-                return f"{companion.shown}: {spaced} of {rows} rows are NULL or have spaces around a text; trim them"
+                return (
+                    f"{companion.shown}: {spaced} of {rows} rows have no text, one for all, spaces around it or what "
+                    "does not print; mend them"
+                )
             total = f"{companion.shown}: {unknown} of {rows} rows name a worker who is not in the roster"
             if unknown > self._table.companions_unknown_max * rows:
                 limit = f"more than {self._table.companions_unknown_max:.2%}"

@@ -138,7 +138,8 @@ class _Check:
         name = companion.dataset.name
         self._rows[name], self._unknown[name] = rows, unknown
         if spaced:
-            self.add(companion.shown, f"{spaced} of {rows} rows are NULL or have spaces around a text; trim them")
+            what = "have no text, one for all, spaces around it or what does not print; mend them"
+            self.add(companion.shown, f"{spaced} of {rows} rows {what}")
         if unknown:
             total = f"{unknown} of {rows} rows name a worker who is not in the roster"
             if unknown > self._table.companions_unknown_max * rows:

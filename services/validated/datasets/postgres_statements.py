@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, LiteralString
 
 from psycopg import sql
 
@@ -193,19 +193,27 @@ class Statements:
         ).format(table=companion.name, same=self._same(companion, worker_id), client=client)
 
     def strays(self, companion: TableShape) -> sql.Composed:
-        """Of a companion: its rows, those with spaces at the ends of a text, and those about nobody of the roster."""
+        """Of a companion: its rows, those with a text that is none (`_ODD_TEXT`), and those about nobody of the
+        roster.
+        """
         used = companion.matched.used
         texts = [
             sql.SQL("c.{}::text").format(sql.Identifier(used[each])) for each in used if not each.startswith("shift")
         ]
-        spaced = sql.SQL(" OR ").join(sql.SQL("{0} <> btrim({0}) OR {0} IS NULL").format(each) for each in texts)
+        odd = sql.SQL(" OR ").join(sql.SQL(_ODD_TEXT).format(each) for each in texts)
         worker_id = sql.SQL("w.{}").format(sql.Identifier(self._shape.workers.matched.used["worker_id"]))
         return sql.SQL(
-            "SELECT count(*), count(*) FILTER (WHERE {spaced}), "
+            "SELECT count(*), count(*) FILTER (WHERE {odd}), "
             "count(*) FILTER (WHERE NOT EXISTS (SELECT 1 FROM {workers} w WHERE {same})) FROM {table} c"
-        ).format(
-            spaced=spaced, workers=self._shape.workers.name, same=self._same(companion, worker_id), table=companion.name
-        )
+        ).format(odd=odd, workers=self._shape.workers.name, same=self._same(companion, worker_id), table=companion.name)
+
+
+# Nothing, spaces around it, marks alone (a star for all), what does not print, a word for all.
+_ODD_TEXT: Final[LiteralString] = (
+    "{0} IS NULL OR {0} <> btrim({0}) OR {0} ~ '^[[:punct:][:space:]]*$' "
+    r"OR {0} ~ '[\u0001-\u001f\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]' "
+    "OR lower({0}) IN ('all', 'any', 'everybody', 'everyone')"
+)
 
 
 def _in_places(texts: Mapping[str, sql.Composable], folded: str) -> sql.Composed:

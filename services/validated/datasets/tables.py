@@ -97,7 +97,7 @@ class OpenTable:
                 except duckdb.OutOfMemoryException:
                     raise
                 except duckdb.Error as error:
-                    raise RefusedError(Problem(self.shown(number), 0, "", first_lines(str(error)))) from None
+                    raise self._refusal(number, 0, "", _engines_words(error, staging, part)) from None
             part.confirm()
             first = first or self.matched
             if first is not None and self.matched is not None and set(self.matched.used) != set(first.used):
@@ -276,6 +276,13 @@ def first_lines(text: str) -> str:
     """Return what an engine says, short."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[:3])[:400]
+
+
+def _engines_words(error: duckdb.Error, staging: str, part: OpenPart) -> str:
+    """Return what the engine says of a part, without its copy's place and its own statement, and what to do."""
+    says = first_lines(str(error).partition("LINE 1:")[0]).replace(f"{staging}/raw", part.part.path.name)
+    what = "is no whole Parquet file" if part.part.format == ".parquet" else "cannot be read"
+    return f"{what} ({says}); write it anew"
 
 
 def _quoted(name: str) -> str:

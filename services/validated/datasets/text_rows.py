@@ -20,6 +20,18 @@ BATCH_ROWS: Final = 4096
 FIELD_CHARS_MAX: Final = 100_000
 LINE_BYTES_MAX: Final = 16_000_000
 
+# What files of other formats begin with, and what to do.
+_OTHER_FORMATS: Final = {
+    b"\x1f\x8b": "packed by gzip; give its name the ending .gz",
+    b"\x28\xb5\x2f\xfd": "packed by zstd; give its name the ending .zst",
+    b"PK\x03\x04": "a zip archive, as a spreadsheet is one; export the sheet as CSV UTF-8",
+    b"PAR1": "Parquet; give its name the ending .parquet",
+    b"\xd0\xcf\x11\xe0": "an old spreadsheet; export the sheet as CSV UTF-8",
+    b"BZh": "packed by bzip2; pack it by gzip or zstd",
+    b"\xfd7zX": "packed by xz; pack it by gzip or zstd",
+    b"%PDF": "a PDF; export the table as CSV UTF-8",
+}
+
 Match = Callable[[Sequence[str]], dict[str, str]]
 """Our columns to those of a header; raises RefusedError."""
 
@@ -44,6 +56,14 @@ class TextRows(abc.ABC):
                 return self._write(self._rows(text, match), out, rows_max)
         except UnicodeDecodeError:
             raise self._locate_bad_bytes() from None
+        except UnicodeEncodeError:
+            raise
+        except UnicodeError as error:
+            # UTF-16 without its mark, and whatever else a decoder cannot begin with.
+            text_ = (
+                f"is not {self._encoding} ({error}); save the file as UTF-8, or set {self._dataset.setting}.encoding"
+            )
+            raise self._refusal(0, "", text_) from None
 
     def _open(self, errors: str = "strict") -> TextIO:
         encoding = "utf-8-sig" if codecs.lookup(self._encoding).name == "utf-8" else self._encoding
@@ -53,7 +73,12 @@ class TextRows(abc.ABC):
         with self._path.open("rb") as file:
             start = file.read(4)
         named = codecs.lookup(self._encoding).name
+        for mark, packed in _OTHER_FORMATS.items():
+            if start.startswith(mark):
+                raise self._refusal(0, "", f"is no text but {packed}")
         for mark, name in (
+            (codecs.BOM_UTF32_LE, "utf-32"),
+            (codecs.BOM_UTF32_BE, "utf-32"),
             (codecs.BOM_UTF8, "utf-8"),
             (codecs.BOM_UTF16_LE, "utf-16"),
             (codecs.BOM_UTF16_BE, "utf-16"),
@@ -65,8 +90,29 @@ class TextRows(abc.ABC):
                     f"is {name.upper()} and was to be {named}; save it as UTF-8 "
                     f'(or set {self._dataset.setting}.encoding = "{name}")',
                 )
+        if not named.startswith("utf") and self._is_utf8():
+            setting = f"{self._dataset.setting}.encoding"
+            raise self._refusal(0, "", f'is UTF-8 and was to be {named}; leave {setting} out, or set it to "utf-8"')
         if b"\x00" in start and not named.startswith(("utf-16", "utf-32")):
             raise self._refusal(0, "", "begins with zero bytes, as UTF-16 has them; save it as UTF-8")
+
+    def _is_utf8(self) -> bool:
+        """Whether a file that was to be of an encoding with a byte a letter is UTF-8 and more than ASCII: bytes beyond
+        ASCII that fit by chance are none that anybody writes.
+        """
+        if len(bytes(range(128, 256)).decode(self._encoding, "replace")) != 128:
+            return False
+        decode = codecs.getincrementaldecoder("utf-8")().decode
+        beyond = False
+        with self._path.open("rb") as file:
+            try:
+                while block := file.read(1 << 20):
+                    beyond = beyond or not block.isascii()
+                    decode(block)
+                decode(b"", True)  # noqa: FBT003  its own signature
+            except UnicodeDecodeError:
+                return False
+        return beyond
 
     def _write(self, batches: Iterator[list[Sequence[str]]], out: TextIO, rows_max: int) -> int:
         count = 0

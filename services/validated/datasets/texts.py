@@ -13,6 +13,10 @@ from validated.datasets.names import name_key
 _KEPT_CHARS_MAX: Final = 64
 
 
+# Letters and digits of ASCII that many typefaces draw alike.
+_LOOKS: Final = str.maketrans("I1|0", "lllO")
+
+
 def fold(text: str) -> str:
     """`text` for a comparison without case, width and spacing: NFKC, case-folded, runs of white space as one space.
 
@@ -31,15 +35,20 @@ def is_same_without_case(one: str, other: str) -> bool:
     return one == other or (one.lower() == other.lower() and one.upper() == other.upper())
 
 
-def difference(written: str, right: str) -> str:
-    """Return the first code points in which `written` differs from `right`, where both look the same, to be said after
-    them; empty where they do not.
+def difference(written: str, right: str, *, any_case: bool = False) -> str:
+    """Return the first code points in which `written` differs from `right`, where both may look the same, to be said
+    after them; empty where they do not. `any_case`: case alone is no difference.
     """
-    if written == right or name_key(written) != name_key(right):
+    if written == right:
         return ""
-    at = next((at for at, (a, b) in enumerate(zip(written, right, strict=False)) if a != b), None)
+    differ = (lambda a, b: not is_same_without_case(a, b)) if any_case else str.__ne__
+    at = next((at for at, (a, b) in enumerate(zip(written, right, strict=False)) if differ(a, b)), None)
     if at is None:
         at = min(len(written), len(right))
+    # Letters that no table knows as alike may be: whatever is beyond ASCII, or does not print, on one side alone.
+    odd = {each for each in written[at : at + 1] + right[at : at + 1] if not (each.isascii() and each.isprintable())}
+    if name_key(written) != name_key(right) and not odd and written.translate(_LOOKS) != right.translate(_LOOKS):
+        return ""
     here, there = (_code_points(text[at : at + 3]) for text in (written, right))
     return f" (they differ from character {at + 1} on: {here} where the roster has {there})"
 

@@ -40,7 +40,8 @@ class EmailValidator:
     """Names only workers of the fill, no phone or id numbers of others, within the lengths.
 
     A person is recognised by an id, by a full name of the roster, or by a number; a first name alone and people of no
-    roster are not. What is searched is the text as it stands and as it is shown where it holds markup.
+    roster are not. "Mary B. Jones" names the roster's Mary Jones; "Mary Jones" is not the full name of its Mary B.
+    Jones. What is searched is the text as it stands and as it is shown where it holds markup.
     """
 
     description = "The message that informs a worker about a shift: it names nobody and no number outside the fill."

@@ -129,7 +129,7 @@ class FillJudgement:
                     "STATED_FACT_MISMATCH",
                     f"{at}/{name}",
                     f'{quoted(entry.worker_id)} has {name} "{quoted(actual)}" in the roster, not "{quoted(stated)}"'
-                    f"{difference(stated, actual)}",
+                    f"{difference(stated, actual, any_case=True)}",
                 )
         breaches = self._terms.breaches(found, private=private)
         # The name is the roster's: where the artifact does not hold it, not everybody may read it.

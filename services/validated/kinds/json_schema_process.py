@@ -37,6 +37,7 @@ _BEYOND_REGEX = {
     "(?>": "an atomic group",
 }
 _BACK_REFERENCE = re.compile(r"(?:^|[^\\])(?:\\\\)*\\(?:[1-9]|k[<{'])")
+_TYPES = "string, number, integer, boolean, object, array, null"
 _BRANCH_DEPTH_MAX = 16
 _OPTIONS_TOLD_MAX = 8
 _OPTIONS_COMPARED_MAX = 10_000
@@ -91,7 +92,7 @@ def _compile(schema: Any) -> Any:
             raise ValueError(f"a reference leads outside the schema: {_cut(error.message, 120)}") from None
         path = list(error.instance_path)
         at = "/".join(str(step) for step in path)
-        problem = _beyond_regex(schema, path) or _cut(error.message, _MESSAGE_CHARS_MAX)
+        problem = _beyond_regex(schema, path) or _no_type(schema, path) or _cut(error.message, _MESSAGE_CHARS_MAX)
         raise ValueError(f"not a JSON Schema that can be checked at /{_cut(at, _QUOTE_CHARS_MAX)}: {problem}") from None
     except Exception as error:  # noqa: BLE001  the library's other refusals (references, anchors) have no common class
         raise ValueError(f"not a JSON Schema that can be checked: {_cut(str(error), _MESSAGE_CHARS_MAX)}") from None
@@ -115,6 +116,18 @@ def _beyond_regex(schema: Any, path: list[Any]) -> str:
     return (
         f"the pattern {_cut(pattern, _QUOTE_CHARS_MAX)} has {has}; patterns are matched in linear time, which bears "
         "no look-around and no back-references: write it without"
+    )
+
+
+def _no_type(schema: Any, path: list[Any]) -> str:
+    """Return what is wrong with a `type` that is none; empty where it is something else."""
+    if path[-1:] != ["type"]:
+        return ""
+    value = schema
+    for step in path:
+        value = value[step] if isinstance(value, (dict, list)) else None
+    return (
+        f"{_cut(json.dumps(value, ensure_ascii=False), _QUOTE_CHARS_MAX)} is no type, or types; the types are {_TYPES}"
     )
 
 
@@ -161,9 +174,16 @@ def _reasons(error: Any, depth: int) -> Iterator[tuple[Any, str]]:
         names = ", ".join(dict.fromkeys(name for each in types for name in each))
         yield error, _of_value(f"{_MASK} is of none of the types that are allowed: {names}", error)
         return
+    near = [branch for branch, other in zip(branches, types, strict=True) if not other]
+    missed = [_missed_constant(branch, depth_of_value) for branch in near]
+    if len(near) > 1 and all(missed) and len({tuple(each.instance_path) for each in missed if each}) == 1:
+        # No alternative is meant: what would say which is none of theirs.
+        first = next(each for each in missed if each)
+        yield first, _of_options(first, [option for each in missed if each for option in _options(each)])
+        return
     # Another type is furthest off, then another constant (which most often says which alternative is meant).
     best = min(
-        (branch for branch, other in zip(branches, types, strict=True) if not other),
+        near,
         key=lambda branch: (_constants(branch, depth_of_value, 0), len(branch)),
     )
     for each in best:
@@ -194,6 +214,22 @@ def _constants(branch: list[Any], depth_of_value: int, depth: int) -> int:
         if inner and depth < _BRANCH_DEPTH_MAX and near:
             count += min((_constants(each, depth_of_value, depth + 1) for each in inner if each), default=0)
     return count
+
+
+def _missed_constant(branch: list[Any], depth_of_value: int) -> Any:
+    """Return the first error of `branch` about a constant of the value or of a property of its; None without one."""
+    return next(
+        (
+            error
+            for error in branch
+            if error.kind.name in ("const", "enum") and len(error.instance_path) <= depth_of_value + 1
+        ),
+        None,
+    )
+
+
+def _options(error: Any) -> list[Any]:
+    return [error.kind.expected_value] if error.kind.name == "const" else list(error.kind.options)
 
 
 def _path(artifact: Any, error: Any) -> list[str | int]:
@@ -227,9 +263,17 @@ def _with_empty_names(value: Any, path: list[Any], wanted: Any, tried: list[int]
 
 
 def _problem_of(error: Any) -> str:
-    if error.kind.name == "enum" and len(error.kind.options) > _OPTIONS_TOLD_MAX:
-        return _of_value(_nearest(error.instance, error.kind.options), error)
+    if error.kind.name == "enum":
+        return _of_options(error, error.kind.options)
     return _of_value(_cut(error.message, _MESSAGE_CHARS_MAX), error)
+
+
+def _of_options(error: Any, options: list[Any]) -> str:
+    if len(options) > _OPTIONS_TOLD_MAX:
+        return _of_value(_nearest(error.instance, options), error)
+    texts = [_cut(json.dumps(option, ensure_ascii=False), _QUOTE_CHARS_MAX) for option in options]
+    listed = " or ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
+    return _of_value(f"{_MASK} is not {listed}", error)
 
 
 def _nearest(value: Any, options: list[Any]) -> str:

@@ -34,7 +34,7 @@ _SAID_TO_BE: Final = regex.compile(
     regex.IGNORECASE,
 )
 _ELSE_BEFORE: Final = regex.compile(
-    r"(?:[$\u20ac\u00a3\u00a5]\s?|\d[.,:/-]|[-.]|\b[A-Z]{2},?\s|\b(?:in|of|since|until|by|year|summer|winter|spring|fall|fiscal|"
+    r"(?:[$\u20ac\u00a3\u00a5]\s?|\d[.,:/-]|\d{1,2}\.\s\d{1,2}\.\s|[-.]|\b[A-Z]{2},?\s|\b(?:in|of|since|until|by|year|summer|winter|spring|fall|fiscal|"
     r"at|from|to|before|after|around|about|box|suite|ste|apt|unit|room|rm|gate|dock|door|bay|lot|floor|line|building|bldg|"
     r"ext|extension|route|rt|highway|hwy|exit|mile|zip|code|pin|"
     r"jan\w*|feb\w*|mar\w*|apr\w*|may|june?|july?|aug\w*|sep\w*|oct\w*|nov\w*|dec\w*)\.?\s{1,2}(?:\#\s?)?"
@@ -51,6 +51,10 @@ _ELSE_AFTER: Final = regex.compile(
     regex.IGNORECASE,
 )
 
+# What may stand between the parts of an id that a line end, or a hurried hand, takes apart.
+_APART: Final = frozenset((*map(chr, range(128)), "-\n", "\u2010\n", "\u2011\n"))
+_JOINED: Final = regex.compile(r"(\p{L}{1,6})(\d{2,12})")
+
 
 class IdSearch:
     """The candidates of one view."""
@@ -59,6 +63,8 @@ class IdSearch:
         self._view = view
         self._shapes = frozenset(map(_shape, own_ids))
         self._found: dict[str, tuple[int, int]] = {}
+        self._respelt: dict[str, None] = {}
+        """Ids of the roster that may be meant: what is none is no more than two words."""
         self._find()
         for shape in itertools.islice({_shape(each) for each in own_ids if not each.isalnum()}, _SHAPES_MAX):
             for found in regex.finditer(_pattern(shape), view, overlapped=True):
@@ -67,7 +73,7 @@ class IdSearch:
     @property
     def candidates(self) -> Collection[str]:
         """What may be an id, distinct."""
-        return self._found.keys()
+        return self._found.keys() | self._respelt.keys() if self._respelt else self._found.keys()
 
     def _find(self) -> None:
         # What stands before, between and behind the words has the even places.
@@ -85,9 +91,11 @@ class IdSearch:
         for text in [text for text in self._found if not 2 <= len(text) <= _CHARS_MAX]:
             del self._found[text]
         # An id may have a space in it, and a digit.
-        pairs = {at for word in odd for at in (word - 1, word) if 0 <= at < len(gaps) and len(gaps[at]) == 1}
+        pairs = {at for word in odd for at in (word - 1, word) if 0 <= at < len(gaps) and gaps[at] in _APART}
         for at in sorted(pairs.union(compress(range(len(gaps)), map(str.isdigit, gaps)))):
             text = "".join(parts[2 * at + 1 : 2 * at + 4])
+            if gaps[at] != "\n" and texts[at].isalpha() and texts[at + 1].isdecimal():
+                self._respelt[f"{texts[at]}-{texts[at + 1]}"] = None
             if len(gaps[at]) == 1 and any(map(str.isdigit, text)) and not text.replace(" ", "").isdecimal():
                 self._note(text, ends[2 * at], ends[2 * at + 3])
 
@@ -97,6 +105,8 @@ class IdSearch:
             for last in parts[first : first + _PARTS_MAX]:
                 for form in _forms(text[part.start() : last.end()]):
                     self._note(form, offset + part.start(), offset + last.end())
+            if (joined := _JOINED.fullmatch(part[0])) is not None:
+                self._respelt[f"{joined[1]}-{joined[2]}"] = None
 
     def _note(self, text: str, start: int, end: int) -> None:
         if not 2 <= len(text) <= _CHARS_MAX:

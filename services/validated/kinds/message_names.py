@@ -132,7 +132,7 @@ class NameSearch:
             return False
         word = self._words[run.first]
         after = self._words[run.first + 1].key if run.first + 1 < len(self._words) else ""
-        if word.key in ("may", "will") and after in _AFTER_A_MODAL:
+        if word.key in ("may", "will", "hope") and after in _AFTER_A_MODAL:
             return True
         return _PLACE_AFTER.match(self._view, self._text.end(run.first)) is not None
 

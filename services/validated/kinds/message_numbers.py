@@ -15,10 +15,17 @@ _DIGITS_MAX: Final = 24
 # So many runs of one text are held against the numbering plan; what is beyond them counts as foreign.
 _PARSED_MAX: Final = 300
 _DATE: Final = regex.compile(
-    r"(?<!\d)(?:(\d{4})([-/. ])(\d{1,2})\2(\d{1,2})|(\d{1,2})([-/. ])(\d{1,2})\6(\d{4}|\d{2}))(?!\d)"
+    r"(?<!\d)(?:(\d{4})([-/. ])(\d{1,2})\2(\d{1,2})|(\d{1,2})([-/. ]|\. )(\d{1,2})\6(\d{4}|\d{2}))(?!\d)"
     r"(?:[T ]\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2})?)?"
 )
 _STAMP: Final = regex.compile(r"(?<!\d)(?:19|20)\d\d[01]\d[0-3]\d(?:T[0-2]\d[0-5]\d(?:[0-5]\d)?Z?)(?!\d)")
+# A day without anything between its parts, and a number that only counts or measures.
+_PLAIN_DATE: Final = regex.compile(r"(?<![\d.-])(?:(20\d\d)(\d\d)(\d\d)|(\d\d)(\d\d)(20\d\d))(?!\d|[.-]\d{1,4}(?!\d))")
+_ORDINAL: Final = regex.compile(r"(?<![\d.-])\d{1,3}(?:st|nd|rd|th)\b", regex.IGNORECASE)
+_MEASURED: Final = regex.compile(r"(?<!\d)(?<!\d[ ./-])\d{4}\.\d{3}(?![\d]|[ ./-]{1,2}\d)")
+_MINUTES: Final = regex.compile(
+    r"\d{1,3}\s?[\u00b0\u00ba]\s?\d{1,2}\s?['\u2019\u2032]\s?\d{1,2}(?:[.,]\d{1,6})?\s?(?:[\"\u201d\u2033]|'')"
+)
 _TIME: Final = r"(?:[01]?\d|2[0-4])[:.h][0-5]\d(?:[:.][0-5]\d)?"
 _CLOCK: Final = r"(?:[01]\d|2[0-4])[0-5]\d"
 _BETWEEN: Final = r"\s{0,2}(?:[-\u2010-\u2015~/]|to|until)\s{0,2}"
@@ -34,6 +41,8 @@ _MONEY: Final = regex.compile(r"[$\u20ac\u00a3\u00a5]\s?\d{1,3}(?:[,. ]\d{3})*(?
 _RUN: Final = regex.compile(r"[+(]{0,2}\d(?:[^\p{L}\p{N},;:|]{0,4}\d){6,}")
 _GROUPED: Final = regex.compile(r"(?<!\d)\d{3}[^0-9A-Za-z]{1,4}\d{3}[^0-9A-Za-z]{1,4}\d{4}(?!\d)")
 _GROUP: Final = regex.compile(r"\d+")
+
+_LIKE_NUMBERS: Final = (_DATE, _PLAIN_DATE, _MEASURED, _TIMES, _ZIP, _DEGREES, _YEARS)
 
 
 class NumberSearch:
@@ -67,7 +76,19 @@ class NumberSearch:
 
     def _masked(self, view: str) -> str:
         """`view` with a bar in place of what is a date, a time, a point, an amount or a postal code."""
-        for pattern in (_STAMP, _DEGREES, _DATE, _YEARS, _TIMES, _ZIP, _MONEY):
+        for pattern in (
+            _STAMP,
+            _MINUTES,
+            _ORDINAL,
+            _PLAIN_DATE,
+            _MEASURED,
+            _DEGREES,
+            _DATE,
+            _YEARS,
+            _TIMES,
+            _ZIP,
+            _MONEY,
+        ):
             view = pattern.sub(partial(self._bar, pattern), view)
         return view
 
@@ -76,10 +97,12 @@ class NumberSearch:
         good = True
         if pattern is _DATE:
             good = _is_date(match)
+        elif pattern is _PLAIN_DATE:
+            good = _is_plain_date(match)
         elif pattern is _DEGREES:
             good = int(match[1]) <= 180
         # Where the plan of the region has such a number, it is one.
-        if good and len(_digits(text)) >= _DIGITS_MIN and pattern in (_DATE, _TIMES, _ZIP, _DEGREES, _YEARS):
+        if good and len(_digits(text)) >= _DIGITS_MIN and pattern in _LIKE_NUMBERS:
             good = not self._is_valid(text)
         return " | " if good else text
 
@@ -161,8 +184,15 @@ def _is_date(match: regex.Match[str]) -> bool:
     else:
         one, other, year = int(match[5]), int(match[7]), int(match[8])
     year += 2000 if year < 100 else 0
-    if not 1900 <= year <= 2100:
-        return False
+    return 1900 <= year <= 2100 and _is_day(year, one, other)
+
+
+def _is_plain_date(match: regex.Match[str]) -> bool:
+    year, one, other = match.group(1, 2, 3) if match[1] else match.group(6, 4, 5)
+    return _is_day(int(year), int(one), int(other))
+
+
+def _is_day(year: int, one: int, other: int) -> bool:
     for month, day in ((one, other), (other, one)):
         try:
             date(year, month, day)

@@ -16,6 +16,9 @@ from validated.datasets.names import INVISIBLE, name_key
 
 _INVISIBLE: Final = regex.compile(f"[{INVISIBLE}]+")
 _LINE_END: Final = regex.compile("\r\n|[\r\n\u0085\u2028\u2029]")
+_UNSHOWN: Final = regex.compile(r"<(script|style|template)\b[^<>]{0,500}>.*?</\1\s*>", regex.IGNORECASE | regex.DOTALL)
+# What is shown from right to left, whatever its letters are.
+_TURNED: Final = regex.compile("\u202e([^\u202c\u2069\n]*)")
 _BLOCK_TAG: Final = regex.compile(
     r"<!--.*?-->|</?(?:br|p|div|li|ul|ol|td|th|tr|table|h[1-6]|hr)\b[^<>]{0,500}>", regex.IGNORECASE | regex.DOTALL
 )
@@ -37,6 +40,15 @@ _WORD: Final = regex.compile(
 )
 _UNSPACED_WORD: Final = regex.compile(rf"[{_UNSPACED}]")
 _POSSESSIVE: Final = regex.compile("['\u2019\u2018\u02bc\u2032\u00b4`\uff07]s$", regex.IGNORECASE)
+# Korean writes "Mr" and what a name is to its sentence without a space behind it.
+_PARTICLE: Final = (
+    "(?:\uaed8\uc11c|\uc5d0\uac8c|\ud55c\ud14c|"
+    "[\uacfc\uc640\uc774\uac00\uc740\ub294\uc744\ub97c\uc758\ub3c4\ub9cc\uaed8])"
+)
+_KOREAN_ENDS: Final = (
+    regex.compile(rf"(?<=^\p{{Hangul}}{{2,}})(?:\ub2d8|\uc528){_PARTICLE}?$"),
+    regex.compile(rf"(?<=^\p{{Hangul}}{{2,}}){_PARTICLE}$"),
+)
 _KEPT_CHARS_MAX: Final = 32
 _NO_CASED_PART: Final = regex.compile(r"[^\p{L}\p{N}]|[\u02bb\u02bc]")
 
@@ -47,9 +59,13 @@ def views(text: str) -> list[str]:
     """
     text = unescaped(text)
     made = dict.fromkeys((_plain(text),))
-    shown = unquote(text) if "%" in text else text
+    if "\u202e" in text:
+        made[_plain(_TURNED.sub(lambda match: match[1][::-1], text))] = None
+    shown = text
+    for _ in range(2):
+        shown = unquote(shown) if "%" in shown else shown
     if "<" in shown:
-        shown = _TAG.sub("", _BLOCK_TAG.sub("\n", shown))
+        shown = _TAG.sub("", _BLOCK_TAG.sub("\n", _UNSHOWN.sub("", shown)))
     if "]" in shown:
         shown = _LINK_TARGET.sub("]", shown)
     made[_plain(shown)] = None
@@ -160,9 +176,12 @@ def words(text: str) -> list[Word]:
 def _word(text: str) -> Word:
     if text.isascii() and text.isalnum():
         key = owner = text.lower()
+        # "Robert Browns shift": many leave the apostrophe out.
+        if len(key) > 3 and key[-1] == "s" != key[-2] and text[0].isupper():
+            owner = key[:-1]
     else:
         key = name_key(text)
-        owner = name_key(_POSSESSIVE.sub("", text)) if len(text) > 2 and not text.isalnum() else key
+        owner = name_key(_owner(text)) if len(text) > 2 else key
     weight = 1.0
     if len(key) == 1:
         # Letters that stand apart may be a name that is spaced out.
@@ -170,6 +189,15 @@ def _word(text: str) -> Word:
     if not text.isascii() and _UNSPACED_WORD.match(text):
         weight = 0.25 if "\u0e00" <= text < "\u1800" else 0.75
     return Word(text, key, owner, weight, not text[0].islower())
+
+
+def _owner(text: str) -> str:
+    """`text` without what says whose, or to whom, something is."""
+    for ends in (_POSSESSIVE, *(() if text.isascii() else _KOREAN_ENDS)):
+        bare: str = ends.sub("", text)
+        if bare != text:
+            return bare
+    return text
 
 
 def _known(text: str) -> Word:
@@ -182,5 +210,5 @@ _kept_word = lru_cache(maxsize=8192)(_word)
 
 def cased(text: str) -> str:
     """`text` as ``name_key`` compares it, but with its case."""
-    bare = unicodedata.normalize("NFKD", _POSSESSIVE.sub("", text))
+    bare = unicodedata.normalize("NFKD", _owner(text))
     return _NO_CASED_PART.sub("", bare)

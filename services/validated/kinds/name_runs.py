@@ -23,6 +23,7 @@ _SUFFIXES: Final = frozenset(("jr", "sr", "ii", "iii", "iv", "v", "md", "phd", "
 _ABBREVIATED: Final = _SUFFIXES | {"mr", "mrs", "ms", "dr", "st", "wm", "jos", "geo", "chas", "thos", "fr", "lt", "sgt"}
 _STOP: Final = regex.compile("[!?;\u2026\u3002\uff01\uff1f]")
 _SENTENCE_END: Final = regex.compile(r"\.[^\w\s]*\s")
+_HYPHENS: Final = ("-", "\u2010", "\u2011")
 _COMMA: Final = regex.compile("[,\uff0c\u3001\u060c]")
 _OPENS: Final = regex.compile("[(\\[\"'\u2018\u201c\u201e\u00ab{]$")
 _CLOSES: Final = regex.compile("^[)\\]\"'\u2019\u201d\u00bb},.]")
@@ -150,11 +151,11 @@ class RunSearch:
     def _find_from(self, first: int, begins: Callable[[str], bool], bounds: Bounds | None) -> Iterator[Run]:
         words, gaps = self._words, self._gaps
         # Long names are looked for where their first word and their last have capitals: those are few.
-        weight_max = LONG_WORDS_MAX if bounds is not None and words[first].text[0].isupper() else WORDS_MAX
+        weight_max = LONG_WORDS_MAX if words[first].text[0].isupper() else WORDS_MAX
         weight = 0.0
         commas: list[int] = []
         # Most runs can be read in one way alone: words with one space between them, not all of them capitals.
-        is_usual, is_spaced, has_small = True, True, False
+        is_usual, is_spaced, may_turn_here, has_small = True, True, True, False
         # The keys so far, with and without initials and nicknames, and whether a name begins so.
         key, bare = "", ""
         is_key, is_bare, is_shorter = True, True, False
@@ -164,11 +165,12 @@ class RunSearch:
             if weight > weight_max or (last > first and not self._joins(last - 1, commas)) or len(commas) > 1:
                 return
             is_spaced = is_spaced and (last == first or gaps[last - 1] == " ")
+            may_turn_here = may_turn_here and (last == first or self._is_turned_gap(first, last - 1))
             is_usual = is_usual and is_spaced
             has_small = has_small or not other.is_capital
             is_key = is_key and begins(key + other.owner_key)
             is_name = is_key or (is_shorter and is_bare and begins(bare + other.owner_key))
-            split = commas[0] + 1 if commas else first + 1 if is_spaced and not has_small else len(words)
+            split = commas[0] + 1 if commas else first + 1 if may_turn_here and not has_small else len(words)
             is_inverted = split <= last and self._are_given(split, last, begins)
             is_wanted = (is_name or is_inverted) and (weight <= WORDS_MAX or other.is_capital)
             if bounds is not None and is_wanted:
@@ -234,7 +236,7 @@ class RunSearch:
             return
         if commas:
             split = commas[0] - first + 1
-        elif all(word.is_capital for word in run) and all(gap == " " for gap in self._gaps[first:last]):
+        elif all(word.is_capital for word in run) and all(self._is_turned_gap(first, at) for at in range(first, last)):
             if run[1].key in MONTHS:
                 return
             split = 1
@@ -250,6 +252,12 @@ class RunSearch:
             yield Run(first, last, key, "inverted")
             if owner_key != key:
                 yield Run(first, last, owner_key, "inverted")
+
+    def _is_turned_gap(self, first: int, at: int) -> bool:
+        """Whether gap `at` may stand in a name the other way round that begins with word `first`: a space, or behind
+        the family's name a hyphen.
+        """
+        return self._gaps[at] == " " or (at > first and self._gaps[at] in _HYPHENS)
 
     def _is_extra(self, at: int) -> bool:
         """Whether the word, inside a name, is an initial or a nickname, which the roster may not have."""

@@ -22,8 +22,9 @@ def shortage_text(terms: FillTerms, count: int, *, nobody_there: bool) -> str:
     if nobody_there:
         where = " where they may be based" if terms.places else ""
         return f'nobody in the roster is "{quoted(terms.role)}"{where}, {terms.count} asked for: no answer can pass'
-    qualify = "worker of the roster qualifies" if count == 1 else "workers of the roster qualify"
-    return f"only {count} {qualify} under all terms, {terms.count} asked for: no answer can pass"
+    qualify = "worker of the roster qualifies" if count < 2 else "workers of the roster qualify"
+    few = f"only {count}" if count else "no"
+    return f"{few} {qualify} under all terms, {terms.count} asked for: no answer can pass"
 
 
 class Shortage:
@@ -80,7 +81,7 @@ class Shortage:
             findings.append(Finding(demand[0], _PATH, text))
         else:
             (demand, shut_out), *_ = self._all.most_common(1)
-            text = f"{self._words(demand)} shuts most out: {shut_out} of {there} miss it, and another one"
+            text = f"{self._words(demand)} shuts most out: {shut_out} of {there} miss it, each of them another one too"
             findings.append(Finding(demand[0], _PATH, text))
         return findings
 

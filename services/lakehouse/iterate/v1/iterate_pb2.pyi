@@ -148,7 +148,7 @@ class MaxIterExhausted(_message.Message):
     def __init__(self, artifact_json: _Optional[str] = ..., token_budget_spent: bool = ..., no_progress: bool = ..., infeasible: bool = ...) -> None: ...
 
 class IterateResponse(_message.Message):
-    __slots__ = ("session_id", "trace_id", "accepted", "max_iter_exhausted", "attempts", "grounded_in_roster", "input_tokens", "output_tokens", "duration_ms", "cost_nano_usd", "brief")
+    __slots__ = ("session_id", "trace_id", "accepted", "max_iter_exhausted", "attempts", "grounded_in_roster", "input_tokens", "output_tokens", "duration_ms", "cost_nano_usd", "brief", "recalled")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -160,6 +160,7 @@ class IterateResponse(_message.Message):
     DURATION_MS_FIELD_NUMBER: _ClassVar[int]
     COST_NANO_USD_FIELD_NUMBER: _ClassVar[int]
     BRIEF_FIELD_NUMBER: _ClassVar[int]
+    RECALLED_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     trace_id: str
     accepted: Accepted
@@ -171,7 +172,20 @@ class IterateResponse(_message.Message):
     duration_ms: int
     cost_nano_usd: int
     brief: Brief
-    def __init__(self, session_id: _Optional[str] = ..., trace_id: _Optional[str] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., max_iter_exhausted: _Optional[_Union[MaxIterExhausted, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., grounded_in_roster: bool = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., duration_ms: _Optional[int] = ..., cost_nano_usd: _Optional[int] = ..., brief: _Optional[_Union[Brief, _Mapping]] = ...) -> None: ...
+    recalled: bool
+    def __init__(self, session_id: _Optional[str] = ..., trace_id: _Optional[str] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., max_iter_exhausted: _Optional[_Union[MaxIterExhausted, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., grounded_in_roster: bool = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., duration_ms: _Optional[int] = ..., cost_nano_usd: _Optional[int] = ..., brief: _Optional[_Union[Brief, _Mapping]] = ..., recalled: bool = ...) -> None: ...
+
+class GetSessionRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class GetSessionResponse(_message.Message):
+    __slots__ = ("response",)
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    response: IterateResponse
+    def __init__(self, response: _Optional[_Union[IterateResponse, _Mapping]] = ...) -> None: ...
 
 class AttemptStarted(_message.Message):
     __slots__ = ("iteration", "max_iterations", "provider", "model")
@@ -200,15 +214,17 @@ class ModelAnswered(_message.Message):
     def __init__(self, iteration: _Optional[int] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., raw: _Optional[str] = ..., chat_ms: _Optional[int] = ...) -> None: ...
 
 class StreamIterateResponse(_message.Message):
-    __slots__ = ("attempt_started", "model_answered", "attempt_finished", "response", "brief")
+    __slots__ = ("attempt_started", "model_answered", "attempt_finished", "response", "brief", "candidates_json")
     ATTEMPT_STARTED_FIELD_NUMBER: _ClassVar[int]
     MODEL_ANSWERED_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FINISHED_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_FIELD_NUMBER: _ClassVar[int]
     BRIEF_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_JSON_FIELD_NUMBER: _ClassVar[int]
     attempt_started: AttemptStarted
     model_answered: ModelAnswered
     attempt_finished: Attempt
     response: IterateResponse
     brief: Brief
-    def __init__(self, attempt_started: _Optional[_Union[AttemptStarted, _Mapping]] = ..., model_answered: _Optional[_Union[ModelAnswered, _Mapping]] = ..., attempt_finished: _Optional[_Union[Attempt, _Mapping]] = ..., response: _Optional[_Union[IterateResponse, _Mapping]] = ..., brief: _Optional[_Union[Brief, _Mapping]] = ...) -> None: ...
+    candidates_json: str
+    def __init__(self, attempt_started: _Optional[_Union[AttemptStarted, _Mapping]] = ..., model_answered: _Optional[_Union[ModelAnswered, _Mapping]] = ..., attempt_finished: _Optional[_Union[Attempt, _Mapping]] = ..., response: _Optional[_Union[IterateResponse, _Mapping]] = ..., brief: _Optional[_Union[Brief, _Mapping]] = ..., candidates_json: _Optional[str] = ...) -> None: ...

@@ -49,6 +49,11 @@ class IterateServiceStub(object):
                 request_serializer=lakehouse_dot_iterate_dot_v1_dot_iterate__pb2.StreamIterateRequest.SerializeToString,
                 response_deserializer=lakehouse_dot_iterate_dot_v1_dot_iterate__pb2.StreamIterateResponse.FromString,
                 _registered_method=True)
+        self.GetSession = channel.unary_unary(
+                '/lakehouse.iterate.v1.IterateService/GetSession',
+                request_serializer=lakehouse_dot_iterate_dot_v1_dot_iterate__pb2.GetSessionRequest.SerializeToString,
+                response_deserializer=lakehouse_dot_iterate_dot_v1_dot_iterate__pb2.GetSessionResponse.FromString,
+                _registered_method=True)
 
 
 class IterateServiceServicer(object):
@@ -64,11 +69,17 @@ class IterateServiceServicer(object):
         of the request or of the system, with google.rpc.ErrorInfo (domain "lakehouse", metadata session_id and trace_id):
         INVALID_ARGUMENT (BAD_REQUEST, UNKNOWN_KIND, UNKNOWN_PROVIDER, KIND_SPEC_MISMATCH; a kind and its spec are checked by
         validated's Brief before a model is asked, and what it refuses makes no session); ALREADY_EXISTS
-        (SESSION_ID_IN_FLIGHT); FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED and DEADLINE_EXCEEDED as
+        (SESSION_ID_IN_FLIGHT: another process runs it, with RetryInfo; SESSION_ID_TAKEN: the id is another request's or
+        another caller's); FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED and DEADLINE_EXCEEDED as
         chatd and validated give them; UNAVAILABLE (CHATD_UNREACHABLE, VALIDATED_UNREACHABLE, SESSION_LOG_UNAVAILABLE,
-        SHUTTING_DOWN); ABORTED (SESSION_NOT_LOGGED: a deployment that answers no session whose row is not logged in time);
-        CANCELLED; INTERNAL (BUG). It is not idempotent: each call is a session of its own, with model
-        calls that are billed.
+        RECALL_NOT_READY: it is not known yet what became of the id; SHUTTING_DOWN); ABORTED (SESSION_NOT_LOGGED: a
+        deployment that answers no session whose row is not logged in time); CANCELLED; INTERNAL (BUG).
+
+        A call without a `session_id` is a session of its own, with model calls that are billed. One with a `session_id` may
+        be repeated, word for word, as often as it takes: a session that ended by an outcome is answered again from its row,
+        unbilled, marked `recalled`; one that is running is waited for; one that ended by a status is run again. That holds
+        for as long as the deployment recalls sessions (`recall_hours`, 24 unless configured; it needs a session log), and
+        within one log: two replicas with a log each may both run it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -76,7 +87,17 @@ class IterateServiceServicer(object):
 
     def StreamIterate(self, request, context):
         """StreamIterate runs the same session and sends an event for each thing as it happens; the last event holds what
-        Iterate would have returned.
+        Iterate would have returned. Of a session that is recalled, or waited for, that one comes alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSession(self, request, context):
+        """GetSession gives the response of a session that ended, whoever made its id. A session that ended by a status gives
+        that status again (ErrorInfo as it was; ABORTED with PROCESS_DIED where its process was killed). NOT_FOUND
+        (SESSION_NOT_FOUND): none of the last `recall_hours` has this id, or it is another caller's. ALREADY_EXISTS
+        (SESSION_ID_IN_FLIGHT, with RetryInfo): it is running. UNAVAILABLE (RECALL_NOT_READY): not known yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,6 +115,11 @@ def add_IterateServiceServicer_to_server(servicer, server):
                     servicer.StreamIterate,
                     request_deserializer=lakehouse_dot_iterate_dot_v1_dot_iterate__pb2.StreamIterateRequest.FromString,
                     response_serializer=lakehouse_dot_iterate_dot_v1_dot_iterate__pb2.StreamIterateResponse.SerializeToString,
+            ),
+            'GetSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSession,
+                    request_deserializer=lakehouse_dot_iterate_dot_v1_dot_iterate__pb2.GetSessionRequest.FromString,
+                    response_serializer=lakehouse_dot_iterate_dot_v1_dot_iterate__pb2.GetSessionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -155,6 +181,33 @@ class IterateService(object):
             '/lakehouse.iterate.v1.IterateService/StreamIterate',
             lakehouse_dot_iterate_dot_v1_dot_iterate__pb2.StreamIterateRequest.SerializeToString,
             lakehouse_dot_iterate_dot_v1_dot_iterate__pb2.StreamIterateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lakehouse.iterate.v1.IterateService/GetSession',
+            lakehouse_dot_iterate_dot_v1_dot_iterate__pb2.GetSessionRequest.SerializeToString,
+            lakehouse_dot_iterate_dot_v1_dot_iterate__pb2.GetSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

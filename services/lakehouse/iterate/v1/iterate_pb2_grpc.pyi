@@ -43,15 +43,27 @@ class IterateServiceStub:
     of the request or of the system, with google.rpc.ErrorInfo (domain "lakehouse", metadata session_id and trace_id):
     INVALID_ARGUMENT (BAD_REQUEST, UNKNOWN_KIND, UNKNOWN_PROVIDER, KIND_SPEC_MISMATCH; a kind and its spec are checked by
     validated's Brief before a model is asked, and what it refuses makes no session); ALREADY_EXISTS
-    (SESSION_ID_IN_FLIGHT); FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED and DEADLINE_EXCEEDED as
+    (SESSION_ID_IN_FLIGHT: another process runs it, with RetryInfo; SESSION_ID_TAKEN: the id is another request's or
+    another caller's); FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED and DEADLINE_EXCEEDED as
     chatd and validated give them; UNAVAILABLE (CHATD_UNREACHABLE, VALIDATED_UNREACHABLE, SESSION_LOG_UNAVAILABLE,
-    SHUTTING_DOWN); ABORTED (SESSION_NOT_LOGGED: a deployment that answers no session whose row is not logged in time);
-    CANCELLED; INTERNAL (BUG). It is not idempotent: each call is a session of its own, with model
-    calls that are billed.
+    RECALL_NOT_READY: it is not known yet what became of the id; SHUTTING_DOWN); ABORTED (SESSION_NOT_LOGGED: a
+    deployment that answers no session whose row is not logged in time); CANCELLED; INTERNAL (BUG).
+
+    A call without a `session_id` is a session of its own, with model calls that are billed. One with a `session_id` may
+    be repeated, word for word, as often as it takes: a session that ended by an outcome is answered again from its row,
+    unbilled, marked `recalled`; one that is running is waited for; one that ended by a status is run again. That holds
+    for as long as the deployment recalls sessions (`recall_hours`, 24 unless configured; it needs a session log), and
+    within one log: two replicas with a log each may both run it.
     """
     StreamIterate: _grpc.UnaryStreamMultiCallable[_iterate_pb2.StreamIterateRequest, _iterate_pb2.StreamIterateResponse]
     """StreamIterate runs the same session and sends an event for each thing as it happens; the last event holds what
-    Iterate would have returned.
+    Iterate would have returned. Of a session that is recalled, or waited for, that one comes alone.
+    """
+    GetSession: _grpc.UnaryUnaryMultiCallable[_iterate_pb2.GetSessionRequest, _iterate_pb2.GetSessionResponse]
+    """GetSession gives the response of a session that ended, whoever made its id. A session that ended by a status gives
+    that status again (ErrorInfo as it was; ABORTED with PROCESS_DIED where its process was killed). NOT_FOUND
+    (SESSION_NOT_FOUND): none of the last `recall_hours` has this id, or it is another caller's. ALREADY_EXISTS
+    (SESSION_ID_IN_FLIGHT, with RetryInfo): it is running. UNAVAILABLE (RECALL_NOT_READY): not known yet.
     """
 
 @_typing.type_check_only
@@ -69,15 +81,27 @@ class IterateServiceAsyncStub(IterateServiceStub):
     of the request or of the system, with google.rpc.ErrorInfo (domain "lakehouse", metadata session_id and trace_id):
     INVALID_ARGUMENT (BAD_REQUEST, UNKNOWN_KIND, UNKNOWN_PROVIDER, KIND_SPEC_MISMATCH; a kind and its spec are checked by
     validated's Brief before a model is asked, and what it refuses makes no session); ALREADY_EXISTS
-    (SESSION_ID_IN_FLIGHT); FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED and DEADLINE_EXCEEDED as
+    (SESSION_ID_IN_FLIGHT: another process runs it, with RetryInfo; SESSION_ID_TAKEN: the id is another request's or
+    another caller's); FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED and DEADLINE_EXCEEDED as
     chatd and validated give them; UNAVAILABLE (CHATD_UNREACHABLE, VALIDATED_UNREACHABLE, SESSION_LOG_UNAVAILABLE,
-    SHUTTING_DOWN); ABORTED (SESSION_NOT_LOGGED: a deployment that answers no session whose row is not logged in time);
-    CANCELLED; INTERNAL (BUG). It is not idempotent: each call is a session of its own, with model
-    calls that are billed.
+    RECALL_NOT_READY: it is not known yet what became of the id; SHUTTING_DOWN); ABORTED (SESSION_NOT_LOGGED: a
+    deployment that answers no session whose row is not logged in time); CANCELLED; INTERNAL (BUG).
+
+    A call without a `session_id` is a session of its own, with model calls that are billed. One with a `session_id` may
+    be repeated, word for word, as often as it takes: a session that ended by an outcome is answered again from its row,
+    unbilled, marked `recalled`; one that is running is waited for; one that ended by a status is run again. That holds
+    for as long as the deployment recalls sessions (`recall_hours`, 24 unless configured; it needs a session log), and
+    within one log: two replicas with a log each may both run it.
     """
     StreamIterate: _aio.UnaryStreamMultiCallable[_iterate_pb2.StreamIterateRequest, _iterate_pb2.StreamIterateResponse]  # type: ignore[assignment]
     """StreamIterate runs the same session and sends an event for each thing as it happens; the last event holds what
-    Iterate would have returned.
+    Iterate would have returned. Of a session that is recalled, or waited for, that one comes alone.
+    """
+    GetSession: _aio.UnaryUnaryMultiCallable[_iterate_pb2.GetSessionRequest, _iterate_pb2.GetSessionResponse]  # type: ignore[assignment]
+    """GetSession gives the response of a session that ended, whoever made its id. A session that ended by a status gives
+    that status again (ErrorInfo as it was; ABORTED with PROCESS_DIED where its process was killed). NOT_FOUND
+    (SESSION_NOT_FOUND): none of the last `recall_hours` has this id, or it is another caller's. ALREADY_EXISTS
+    (SESSION_ID_IN_FLIGHT, with RetryInfo): it is running. UNAVAILABLE (RECALL_NOT_READY): not known yet.
     """
 
 class IterateServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -98,11 +122,17 @@ class IterateServiceServicer(metaclass=_abc_1.ABCMeta):
         of the request or of the system, with google.rpc.ErrorInfo (domain "lakehouse", metadata session_id and trace_id):
         INVALID_ARGUMENT (BAD_REQUEST, UNKNOWN_KIND, UNKNOWN_PROVIDER, KIND_SPEC_MISMATCH; a kind and its spec are checked by
         validated's Brief before a model is asked, and what it refuses makes no session); ALREADY_EXISTS
-        (SESSION_ID_IN_FLIGHT); FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED and DEADLINE_EXCEEDED as
+        (SESSION_ID_IN_FLIGHT: another process runs it, with RetryInfo; SESSION_ID_TAKEN: the id is another request's or
+        another caller's); FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED and DEADLINE_EXCEEDED as
         chatd and validated give them; UNAVAILABLE (CHATD_UNREACHABLE, VALIDATED_UNREACHABLE, SESSION_LOG_UNAVAILABLE,
-        SHUTTING_DOWN); ABORTED (SESSION_NOT_LOGGED: a deployment that answers no session whose row is not logged in time);
-        CANCELLED; INTERNAL (BUG). It is not idempotent: each call is a session of its own, with model
-        calls that are billed.
+        RECALL_NOT_READY: it is not known yet what became of the id; SHUTTING_DOWN); ABORTED (SESSION_NOT_LOGGED: a
+        deployment that answers no session whose row is not logged in time); CANCELLED; INTERNAL (BUG).
+
+        A call without a `session_id` is a session of its own, with model calls that are billed. One with a `session_id` may
+        be repeated, word for word, as often as it takes: a session that ended by an outcome is answered again from its row,
+        unbilled, marked `recalled`; one that is running is waited for; one that ended by a status is run again. That holds
+        for as long as the deployment recalls sessions (`recall_hours`, 24 unless configured; it needs a session log), and
+        within one log: two replicas with a log each may both run it.
         """
 
     @_abc_1.abstractmethod
@@ -112,7 +142,19 @@ class IterateServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_iterate_pb2.StreamIterateResponse], _abc.AsyncIterator[_iterate_pb2.StreamIterateResponse]]:
         """StreamIterate runs the same session and sends an event for each thing as it happens; the last event holds what
-        Iterate would have returned.
+        Iterate would have returned. Of a session that is recalled, or waited for, that one comes alone.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSession(
+        self,
+        request: _iterate_pb2.GetSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_iterate_pb2.GetSessionResponse, _abc.Awaitable[_iterate_pb2.GetSessionResponse]]:
+        """GetSession gives the response of a session that ended, whoever made its id. A session that ended by a status gives
+        that status again (ErrorInfo as it was; ABORTED with PROCESS_DIED where its process was killed). NOT_FOUND
+        (SESSION_NOT_FOUND): none of the last `recall_hours` has this id, or it is another caller's. ALREADY_EXISTS
+        (SESSION_ID_IN_FLIGHT, with RetryInfo): it is running. UNAVAILABLE (RECALL_NOT_READY): not known yet.
         """
 
 def add_IterateServiceServicer_to_server(servicer: IterateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

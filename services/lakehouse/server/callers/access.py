@@ -47,6 +47,7 @@ class Callers:
         self._now_s = now_s
         self._lock = threading.Lock()
         self._sources: dict[str, KeySource] = {}
+        self._problem = ""
         self.budgets = budgets or Budgets()
         self.counts = CallerCounts(self.budgets)
         file = read_callers_file(table.file)
@@ -152,13 +153,16 @@ class Callers:
             self._take(read_callers_file(self._table.file))
         except Exception as error:
             self.counts.file_is_broken = True
-            _log.error(
-                "callers file cannot be used, the callers read before stay",
-                file=str(self._table.file),
-                problem=str(error) if isinstance(error, (OSError, ValueError)) else type(error).__name__,
-            )
+            problem = str(error) if isinstance(error, (OSError, ValueError)) else type(error).__name__
+            if problem != self._problem:
+                _log.error(
+                    "callers file cannot be used, the callers read before stay",
+                    file=str(self._table.file),
+                    problem=problem,
+                )
+            self._problem = problem
             raise
-        self.counts.file_is_broken = False
+        self.counts.file_is_broken, self._problem = False, ""
 
     def _take(self, file: CallersFile) -> None:
         with self._lock:
@@ -169,12 +173,12 @@ class Callers:
                 for name, table in file.issuers.items():
                     kept = before.get(name)
                     if kept is None or kept.table != table:
-                        kept = KeySource(name, table)
+                        kept = KeySource(name, table, before=before.values())
                         kept.start()
                         fresh.append(kept)
                     sources[name] = kept
                 directory = Directory(file, sources.values(), now_s=self._now_s)
-            except (OSError, ValueError):
+            except BaseException:
                 for source in fresh:
                     source.close()
                 raise
@@ -182,5 +186,4 @@ class Callers:
             for name, source in before.items():
                 if sources.get(name) is not source:
                     source.close()
-        self.budgets.keep(file.callers)
         self.counts.keep(file.callers)

@@ -25,6 +25,8 @@ DAY_S: Final = 86_400
 _MINUTE_S: Final = 60.0
 # How soon to ask again where a running session has to end first.
 _SOON_MS: Final = 1_000
+# A clock that is set back further than this had run ahead: the day that it shows then is the one that counts.
+_RAN_AHEAD_S: Final = 3_600
 
 
 class Spent(NamedTuple):
@@ -101,6 +103,7 @@ class Budgets:
         self._now_s = now_s
         self._monotonic_s = monotonic_s
         self._accounts: dict[str, _Account] = {}
+        self._cleared_day = 0
         self.unpriced = 0
         """Model calls of callers with a budget of money whose price is not known."""
         self.restoring = False
@@ -108,6 +111,7 @@ class Budgets:
 
     def reserve(self, caller: str, policy: Policy) -> Reservation:
         """Begin a session of this caller. Raises Fault (CALLER_QUOTA), which says when to ask again."""
+        self._forget_idle()
         account = self.today(self._accounts.setdefault(caller, _Account(self._day())))
         if policy.sessions_in_flight is not None and account.in_flight >= policy.sessions_in_flight:
             raise _quota("sessions_in_flight", _SOON_MS)
@@ -125,16 +129,18 @@ class Budgets:
             begun_s.append(now_s)
         return Reservation(self, account, policy, hold)
 
-    def restore(self, use: Mapping[str, Spent]) -> None:
-        """Add what callers have used today before this process began."""
+    def restore(self, use: Mapping[str, Spent], day: int | None = None) -> None:
+        """Add what callers have used before this process began, on this day (UTC, since 1970; None: today): what was
+        used on another day counts no more, though it was read while that day lasted."""
+        if day is not None and day != self._day():
+            return
         for caller, spent in use.items():
             account = self.today(self._accounts.setdefault(caller, _Account(self._day())))
             account.spent = account.spent.plus(*spent)
 
-    def keep(self, callers: Collection[str]) -> None:
-        """Forget callers that are no longer listed and have nothing in flight."""
-        for name in [each for each, account in self._accounts.items() if each not in callers and not account.in_flight]:
-            del self._accounts[name]
+    def accounts(self) -> Collection[str]:
+        """Return whose use is remembered."""
+        return self._accounts.keys()
 
     def spent_today(self, caller: str) -> Spent:
         """From any thread."""
@@ -146,11 +152,28 @@ class Budgets:
         return 0 if account is None else account.in_flight
 
     def today(self, account: _Account) -> _Account:
-        """Return the account, emptied where its day is over. A clock that is set back empties nothing."""
-        day = self._day()
+        """Return the account, emptied where its day is over. A clock that is set back empties nothing: what was used
+        counts on, until the next midnight by that clock."""
+        now_s = self._now_s()
+        day = int(now_s // DAY_S)
         if day > account.day:
             account.day, account.spent = day, _NOTHING
+        elif now_s < account.day * DAY_S - _RAN_AHEAD_S:
+            account.day = day
         return account
+
+    def _forget_idle(self) -> None:
+        """Once a day. Never before: whoever leaves the callers' file and comes back has no second budget."""
+        day = self._day()
+        if day == self._cleared_day:
+            return
+        self._cleared_day = day
+        minute_s = self._monotonic_s() - _MINUTE_S
+        self._accounts = {
+            name: account
+            for name, account in self._accounts.items()
+            if account.in_flight or account.day >= day or (account.begun_s and account.begun_s[-1] > minute_s)
+        }
 
     def _hold(self, account: _Account, policy: Policy) -> Spent:
         """Return what a session would hold. Raises Fault where the day has no room for it."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import jwt
 
-from lakehouse.server.callers.key_set import KeySet
+from lakehouse.server.callers.key_set import KeySet, PublicKey
 from lakehouse.server.callers.key_source import KeySource
 from lakehouse.server.callers.unknown import UnknownCredential
 
@@ -19,10 +19,11 @@ _TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt", "application/j
 
 
 class UnknownKey(UnknownCredential):
-    """The token names a key that its issuer's set does not have, as far as it was read."""
+    """The token is signed by a key that its issuer's set does not have, as far as it was read. An issuer may have
+    replaced its key since, under the same id or without one."""
 
-    def __init__(self, source: KeySource) -> None:
-        super().__init__("key id unknown")
+    def __init__(self, source: KeySource, problem: str = "key id unknown") -> None:
+        super().__init__(problem)
         self.source = source
 
 
@@ -60,8 +61,6 @@ def verify(token: str, sources: Mapping[str, KeySource]) -> Verified:
         raise UnknownCredential("wrong audience") from None
     except jwt.MissingRequiredClaimError:
         raise UnknownCredential("a claim is missing") from None
-    except jwt.InvalidSignatureError:
-        raise UnknownCredential("wrong signature") from None
     except Exception:  # noqa: BLE001  whatever the library says of a stranger's bytes: nobody is known by them
         raise UnknownCredential("unreadable token") from None
 
@@ -84,20 +83,32 @@ def _verify(token: str, sources: Mapping[str, KeySource]) -> Verified:
     if key_id is not None and not isinstance(key_id, str):
         raise UnknownCredential("unreadable token")
     keys = source.keys
-    key = keys.find(algorithm, key_id) if keys is not None else None
-    if keys is None or key is None:
+    candidates = keys.find(algorithm, key_id) if keys is not None else ()
+    if keys is None or not candidates:
         raise UnknownKey(source)
-    claims = jwt.decode(
-        token,
-        key=key,
-        algorithms=[algorithm],
-        audience=list(table.audiences),
-        issuer=table.issuer,
-        leeway=table.leeway_s,
-        options={"require": ["exp", "iss", "aud"]},
-    )
+    claims = _claims(token, algorithm, candidates, source)
     expires_s = float(claims["exp"]) + table.leeway_s
     return Verified(source.name, _subject(claims, table.subject_claim), expires_s, source, keys)
+
+
+def _claims(token: str, algorithm: str, candidates: Sequence[PublicKey], source: KeySource) -> Mapping[str, Any]:
+    """Return the claims by the first of the keys that has signed them. Raises UnknownKey, and what the library says."""
+    table = source.table
+    for key in candidates:
+        try:
+            claims: Mapping[str, Any] = jwt.decode(
+                token,
+                key=key,
+                algorithms=[algorithm],
+                audience=list(table.audiences),
+                issuer=table.issuer,
+                leeway=table.leeway_s,
+                options={"require": ["exp", "iss", "aud"]},
+            )
+        except jwt.InvalidSignatureError:
+            continue
+        return claims
+    raise UnknownKey(source, "wrong signature")
 
 
 def _subject(claims: Mapping[str, Any], claim: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
@@ -14,6 +14,8 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 KEY_SET_BYTES_MAX: Final = 256 * 1024
 _KEYS_MAX: Final = 100
 _KEY_ID_CHARS_MAX: Final = 512
+# Keys that a token without a key id is tried with: several stand there while one replaces another.
+_UNNAMED_MAX: Final = 4
 _RSA_BITS: Final = (2048, 4096)
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
@@ -34,12 +36,14 @@ class KeySet:
                 raise ValueError("two keys have the same id")
             self._named[algorithm, key_id] = key
 
-    def find(self, algorithm: str, key_id: str | None) -> PublicKey | None:
-        """Return the key that a token names. One that names none is verified by the only key of its algorithm."""
+    def find(self, algorithm: str, key_id: str | None) -> Sequence[PublicKey]:
+        """Return the key that a token names, one or none. Where it names none, those of its algorithm; none where
+        they are many."""
         if key_id is not None:
-            return self._named.get((algorithm, key_id))
-        keys = self._all.get(algorithm, [])
-        return keys[0] if len(keys) == 1 else None
+            key = self._named.get((algorithm, key_id))
+            return () if key is None else (key,)
+        keys = self._all.get(algorithm, ())
+        return keys if len(keys) <= _UNNAMED_MAX else ()
 
 
 def read_key_set(data: bytes, algorithms: Iterable[str]) -> KeySet:

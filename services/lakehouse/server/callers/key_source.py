@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 import threading
 import time
-import urllib.request
-from http.client import HTTPMessage
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Final
 
 import structlog
 
 from lakehouse.server.callers.file import IssuerTable
+from lakehouse.server.callers.key_fetch import bounded, fetch
 from lakehouse.server.callers.key_set import KEY_SET_BYTES_MAX, KeySet, read_key_set
 
 FILE_POLL_S: Final = 2.0
@@ -23,10 +22,8 @@ FILE_POLL_S: Final = 2.0
 _ASKED_FILE_S: Final = 0.25
 _ASKED_URL_S: Final = 5.0
 _WAIT_S: Final = 10.0
-_WAITERS_MAX: Final = 64
-_STEP_TIMEOUT_S: Final = 5.0
-_FETCH_TIMEOUT_S: Final = 10.0
-_CHUNK_BYTES: Final = 64 * 1024
+# More than there are calls by default (`max_concurrent_rpcs`): when an issuer replaces its key, all of them may wait.
+_WAITERS_MAX: Final = 1024
 
 _log = structlog.get_logger()
 
@@ -36,7 +33,9 @@ Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 class KeySource:
     """The keys of one issuer, kept up to date from `start` to `close`."""
 
-    def __init__(self, name: str, table: IssuerTable) -> None:
+    def __init__(self, name: str, table: IssuerTable, *, before: Iterable[KeySource] = ()) -> None:
+        """`before`: sources of an earlier version of the callers' file. Keys that one of them has read, of the same
+        issuer at the same URL, stay: the issuer need not answer just when the file is replaced."""
         self.name = name
         self.table = table
         self._keys: KeySet | None = None
@@ -48,6 +47,9 @@ class KeySource:
         self._lock = threading.Lock()
         self._waiters: list[Waiter] = []
         self._closed = False
+        for other in before:
+            if table.jwks_url is not None and _read_alike(other.table, table):
+                self._keys, self._data, self._read_s = other.read_last
 
     @property
     def keys(self) -> KeySet | None:
@@ -56,6 +58,11 @@ class KeySource:
         if self.table.jwks_url is not None and time.monotonic() - self._read_s > self.table.jwks_keep_s:
             return None
         return self._keys
+
+    @property
+    def read_last(self) -> tuple[KeySet | None, bytes, float]:
+        """Keys, their text, and when the issuer gave it last (time.monotonic)."""
+        return self._keys, self._data, self._read_s
 
     def read(self) -> None:
         """Read the keys now; blocks. Raises ValueError where they cannot be used."""
@@ -137,7 +144,7 @@ class KeySource:
                 data = _read_file(table.jwks_file)
                 self._signature = signature
             else:
-                data = _fetch(table.jwks_url or "", table.jwks_ca_file)
+                data = fetch(table.jwks_url or "", table.jwks_ca_file)
             if data != self._data or self._keys is None:
                 self._keys = read_key_set(data, table.algorithms)
                 self._data = data
@@ -151,6 +158,11 @@ class KeySource:
             _log.error("issuer's keys cannot be read, those read before stay", issuer=self.name, problem=self._problem)
         elif self._keys is not before or problem_before:
             _log.info("issuer's keys read", issuer=self.name)
+
+
+def _read_alike(one: IssuerTable, other: IssuerTable) -> bool:
+    """Return True where what was read for the one is what would be read for the other."""
+    return all(getattr(one, key) == getattr(other, key) for key in ("issuer", "jwks_url", "jwks_ca_file", "algorithms"))
 
 
 def _release(waiters: list[Waiter]) -> None:
@@ -172,38 +184,4 @@ def _words(error: Exception) -> str:
 
 def _read_file(file: Path) -> bytes:
     with file.open("rb") as opened:
-        return _bounded(opened.read(KEY_SET_BYTES_MAX + 1))
-
-
-def _bounded(data: bytes) -> bytes:
-    if len(data) > KEY_SET_BYTES_MAX:
-        raise ValueError(f"is longer than {KEY_SET_BYTES_MAX} bytes")
-    return data
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Keys come from where the configuration says, and from nowhere that an answer names."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> None:
-        return None
-
-
-def _fetch(url: str, ca_file: Path | None) -> bytes:
-    handlers: list[Any] = [_NoRedirect()]
-    if url.startswith("https:"):
-        handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca_file)))
-    else:
-        handlers.append(urllib.request.ProxyHandler({}))  # loopback
-    request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310  the table checks it
-    until_s = time.monotonic() + _FETCH_TIMEOUT_S
-    data = b""
-    with urllib.request.build_opener(*handlers).open(request, timeout=_STEP_TIMEOUT_S) as answer:
-        if answer.status != 200:
-            raise ValueError(f"answered {answer.status}")
-        while chunk := answer.read1(_CHUNK_BYTES):
-            data = _bounded(data + chunk)
-            if time.monotonic() > until_s:
-                raise ValueError("took too long to answer")
-    return data
+        return bounded(opened.read(KEY_SET_BYTES_MAX + 1))

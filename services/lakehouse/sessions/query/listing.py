@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from lakehouse.sessions.query.reader import SessionReader
-from lakehouse.sessions.query.session_filter import OTHER_SPELLINGS, SessionFilter, timestamp_text
+from lakehouse.sessions.query.session_filter import SessionFilter, timestamp_text
 from lakehouse.sessions.record import SCHEMA
 from lakehouse.sessions.row_lines import read_row_line
 from lakehouse.sessions.row_reading import RowBreach
@@ -132,13 +132,12 @@ def _newest_compacted(
     """As ``list_sessions``, of the Parquet files."""
     found: list[SessionSummary] = []
     with_text = wanted.text is not None
-    # A text is looked for by DuckDB in what may have it, and in that by the one reading of a row.
+    # Compaction has each row spelled in one way: what has the text in that is looked at by the one reading of a row.
     columns = f"{_SUMMARY_COLUMNS}{', text' if with_text else ''}"
     while len(found) < limit:
         where, parameters = wanted.where()
         if with_text:
-            spelled = " OR ".join(f"contains(text, '{escape}')" for escape in OTHER_SPELLINGS)
-            where += f" AND (contains(lower(text), ?) OR {spelled})"
+            where += " AND contains(lower(text), ?)"
             parameters.append(wanted.text_in_json)
         if before is not None:
             condition, values = _behind(before)

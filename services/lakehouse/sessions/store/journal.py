@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from lakehouse.sessions.record import ROW_BYTES_MAX, SCHEMA
 from lakehouse.sessions.store.append import LogPosition, folder_of
 
 WRITTEN_MARK: Final = b"D"
@@ -170,3 +171,30 @@ def parse_journal_line(line: bytes) -> JournalLine:
     if letter == WRITTEN_MARK:
         return Written(number)
     raise ValueError("no line of this journal version")
+
+
+_ENTRY_HEAD: Final = re.compile(rb"([BED]) ([0-9]+) [^{]*")
+
+
+def owed_row(fd: int, session_id: str) -> bytes | None:
+    """Return the last row of this id that an open journal or spill holds for a session which it still owes something:
+    the one that it ended with, or else the one that it began with. None where it owes it nothing. LF-ended. Raises
+    OSError.
+
+    Its owner may be at work: read it while nobody begins a session of this id.
+    """
+    needle = f'{{"schema":"{SCHEMA}","session_id":"{session_id}",'.encode()
+    owed: dict[bytes, bytes] = {}
+    seen: set[bytes] = set()
+    os.lseek(fd, 0, os.SEEK_SET)
+    with open(fd, "rb", closefd=False) as file:
+        while line := file.readline(2 * ROW_BYTES_MAX):
+            before, found, after = line.partition(needle)
+            head = _ENTRY_HEAD.fullmatch(before) if found and line.endswith(b"\n") else None
+            if head is not None:
+                letter, number = head.groups()
+                # The mark stands in a session's first line, and its id in each line that holds a row.
+                if number in owed or (number not in seen and letter != WRITTEN_MARK):
+                    owed[number] = found + after
+                seen.add(number)
+    return list(owed.values())[-1] if owed else None

@@ -21,6 +21,8 @@ from lakehouse.sessions.store.zstd_frames import ZstdFrames, ends_whole
 _BUFFER_BYTES: Final = 1 << 20
 _TAIL_BYTES: Final = 1 << 16
 
+DAMAGES: Final = (EOFError, zlib.error, zstandard.ZstdError, gzip.BadGzipFile)
+
 Progress = Callable[[int], None]
 """Called now and then with the bytes read since the last call, compressed ones as they are."""
 
@@ -72,7 +74,9 @@ class _Window(io.RawIOBase):
         return count
 
 
-def _open_stream(segment: Segment, start: int, progress: Progress | None) -> io.BufferedReader:
+def open_text(segment: Segment, start: int = 0, progress: Progress | None = None) -> io.BufferedReader:
+    """Return the segment's text from byte `start` on, which is 0 for a compressed one. What is read raises EOFError,
+    zlib.error, zstandard.ZstdError, gzip.BadGzipFile (`DAMAGES`) or OSError."""
     raw: io.BufferedReader = io.BufferedReader(_Window(segment.fd, start, segment.size_bytes, progress), _BUFFER_BYTES)
     if segment.compression == "gzip":
         if not segment.size_bytes:
@@ -91,7 +95,7 @@ def read_lines(segment: Segment, progress: Progress | None = None, *, start: int
     """
     number, offset = 0, start
     try:
-        with closing(_open_stream(segment, start, progress)) as stream:
+        with closing(open_text(segment, start, progress)) as stream:
             while True:
                 data = stream.readline(ROW_BYTES_MAX + 1)
                 size, too_long = len(data), False
@@ -105,7 +109,7 @@ def read_lines(segment: Segment, progress: Progress | None = None, *, start: int
                 ended = data.endswith(b"\n")
                 yield Line(number, offset, b"" if too_long else data.removesuffix(b"\n"), ended, too_long)
                 offset += size
-    except (EOFError, zlib.error, zstandard.ZstdError, gzip.BadGzipFile) as error:
+    except DAMAGES as error:
         raise SegmentDamagedError(segment, offset, error) from error
 
 
@@ -115,7 +119,7 @@ def read_blocks(segment: Segment, progress: Progress | None = None) -> Iterator[
     rest: list[bytes] = []
     rest_bytes, skipping = 0, False
     try:
-        with closing(_open_stream(segment, 0, progress)) as stream:
+        with closing(open_text(segment, 0, progress)) as stream:
             while piece := stream.read1(_BUFFER_BYTES):
                 head, line_end, tail = piece.rpartition(b"\n")
                 if line_end:
@@ -128,7 +132,7 @@ def read_blocks(segment: Segment, progress: Progress | None = None) -> Iterator[
                     rest_bytes += len(tail)
                     if rest_bytes > ROW_BYTES_MAX:
                         rest, rest_bytes, skipping = [], 0, True
-    except (EOFError, zlib.error, zstandard.ZstdError, gzip.BadGzipFile) as error:
+    except DAMAGES as error:
         yield b"".join(rest)
         raise SegmentDamagedError(segment, 0, error) from error
     yield b"".join(rest)

@@ -56,12 +56,12 @@ def ends_whole(fd: int, size: int) -> bool:
     """
     position = 0
     while 0 <= position < size:
-        position = _frame_end(fd, position)
+        position = frame_end(fd, position)
     return position == size > 0
 
 
-def _frame_end(fd: int, position: int) -> int:
-    """-1 where no frame begins."""
+def frame_end(fd: int, position: int) -> int:
+    """Where the frame at `position` ends; -1 where none begins. Raises OSError."""
     head = os.pread(fd, _FRAME_HEADER_BYTES_MAX, position)
     if len(head) >= 8 and int.from_bytes(head[:4], "little") in _SKIPPABLE_MAGIC:
         return position + 8 + int(struct.unpack_from("<I", head, 4)[0])

@@ -34,6 +34,20 @@ class SegmentYoungError(SegmentRefusedError):
     """It was written just now: the next run takes it."""
 
 
+class SegmentRecalledError(SegmentRefusedError):
+    """Its sessions may be asked for again: a later run takes it."""
+
+
+def refuse_while_recalled(path: Path, recall_hours: float) -> None:
+    """Refuse a file whose sessions a repeated call is answered from. Raises SegmentRecalledError, OSError."""
+    age_s = time.time() - path.stat().st_mtime
+    if age_s < recall_hours * 3600:
+        raise SegmentRecalledError(
+            f"a repeated call is answered from it for {recall_hours - age_s / 3600:.1f} h more: it stays as it is until"
+            " then (--recall-hours)"
+        )
+
+
 def refuse_unless_settled(path: Path, settle_s: float) -> None:
     """Look at a rotated file where it stands. Raises SegmentRefusedError, OSError."""
     fd = open_to_read(path)

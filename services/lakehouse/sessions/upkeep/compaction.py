@@ -30,11 +30,13 @@ from lakehouse.sessions.store.parquet_rows import connect_bare
 from lakehouse.sessions.store.segments import Segment, rotated_files
 from lakehouse.sessions.upkeep.closing import (
     CompactionRefusedError,
+    SegmentRecalledError,
     SegmentRefusedError,
     SegmentYoungError,
     alone,
     closed_segment,
     refuse_unless_settled,
+    refuse_while_recalled,
     refuse_while_unsettled,
 )
 from lakehouse.sessions.upkeep.parquet_writer import ParquetWriter
@@ -69,11 +71,14 @@ class SegmentOutcome:
     """Why it was not compacted and what to do."""
     young: bool = False
     """It was not since it was written just now: the next run takes it."""
+    recalled: bool = False
+    """It was not since a repeated call is answered from it: nothing is to be done."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
     settle_s: float
+    recall_hours: float
     connection: duckdb.DuckDBPyConnection
     compacted: dict[tuple[int, str], str]
     """Each committed segment with lines, by their number and content."""
@@ -88,6 +93,7 @@ def compact(
     log_path: str | os.PathLike[str],
     *,
     settle_s: float = SETTLE_S,
+    recall_hours: float = 0.0,
     memory_bytes: int = MEMORY_BYTES,
     progress: Progress | None = None,
     on_start: OnStart = lambda _name, _size_bytes: None,
@@ -96,7 +102,8 @@ def compact(
     """Compact every closed segment, oldest first, and yield what became of each.
 
     A file last written less than ``settle_s`` ago is left for the next run: its last writer may still have to note
-    that its row stands. ``memory_bytes``: what the process takes, about; two rows of ``ROW_BYTES_MAX`` take more.
+    that its row stands. One that was written within ``recall_hours`` stays JSONL, from which a repeated call is
+    answered at once. ``memory_bytes``: what the process takes, about; two rows of ``ROW_BYTES_MAX`` take more.
 
     Raises:
         SessionLogUnavailableError: there is no log here.
@@ -110,21 +117,22 @@ def compact(
     with alone(archive):
         _clear_building(archive)
         if rotated:
-            yield from _compact_all(archive, rotated, settle_s, memory_bytes, progress, on_start, on_step)
+            settling = (settle_s, recall_hours)
+            yield from _compact_all(archive, rotated, settling, memory_bytes, progress, on_start, on_step)
         _remove_committed(archive, on_step)
 
 
 def _compact_all(
     archive: Archive,
     rotated: Sequence[FoundFile],
-    settle_s: float,
+    settling: tuple[float, float],
     memory_bytes: int,
     progress: Progress | None,
     on_start: OnStart,
     on_step: OnStep,
 ) -> Iterator[SegmentOutcome]:
     with closing(connect_bare(archive.building / "spill", memory_bytes=duckdb_bytes(memory_bytes))) as connection:
-        run = _Run(settle_s, connection, _contents(archive))
+        run = _Run(*settling, connection, _contents(archive))
         for file in rotated:
             on_start(file.path.name, file.status.st_size)
             claim = archive.parse_claimed(file.path.name) if file.path.parent == archive.claimed else None
@@ -143,6 +151,7 @@ def _claim_and_compact(
     on_step: OnStep,
 ) -> SegmentOutcome:
     try:
+        refuse_while_recalled(path, run.recall_hours)
         refuse_unless_settled(path, run.settle_s)
         name = new_segment()
         claimed = archive.claimed_path(name, compression)
@@ -154,6 +163,8 @@ def _claim_and_compact(
         if error.errno != errno.EXDEV:
             raise
         raise CompactionRefusedError(f"{archive.folder} must be on the same file system as the log") from None
+    except SegmentRecalledError as refusal:
+        return SegmentOutcome(source=path.name, segment=None, compacted=False, reason=str(refusal), recalled=True)
     except SegmentRefusedError as refusal:
         return _refused(path.name, None, refusal)
     fsync_folder(archive.claimed)

@@ -65,8 +65,9 @@ class Pool:
 
     def shortage(self, total: int, needed: int, at: str) -> list[Finding]:
         """Return what is said where only `total` qualify. Names no row."""
-        qualify = "row qualifies" if total == 1 else "rows qualify"
-        text = f"only {total} {qualify} in {self._reference.dataset}, {needed} needed: no answer can pass"
+        qualify = "row qualifies" if total < 2 else "rows qualify"
+        few = f"only {total}" if total else "no"
+        text = f"{few} {qualify} in {self._reference.dataset}, {needed} needed: no answer can pass"
         findings = [Finding("COUNT", at, text)]
         alone = [0] * len(self._terms.rules)
         for row in self._index.rows():

@@ -166,7 +166,8 @@ type IterateRequest struct {
 	Model string `protobuf:"bytes,8,opt,name=model,proto3" json:"model,omitempty"`
 	// The most attempts, from 1 to the configured cap (10). Absent: the configured default (3).
 	MaxIterations *int32 `protobuf:"varint,9,opt,name=max_iterations,json=maxIterations,proto3,oneof" json:"max_iterations,omitempty"`
-	// The session's id: 1-128 of [A-Za-z0-9._-]. Empty: a UUIDv7 is made. An id that is running now is refused.
+	// The session's id: 1-128 of [A-Za-z0-9._-]. Empty: a UUIDv7 is made. With an id of your own the call may be repeated
+	// (see Iterate): give each task one of its own, such as a random UUID. With another request it is refused.
 	SessionId string `protobuf:"bytes,10,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// Sampling temperature, 0 to 2. Absent: the provider's default.
 	Temperature *float64 `protobuf:"fixed64,11,opt,name=temperature,proto3,oneof" json:"temperature,omitempty"`
@@ -539,7 +540,7 @@ type Attempt struct {
 	Raw string `protobuf:"bytes,5,opt,name=raw,proto3" json:"raw,omitempty"`
 	// Whether `raw` was cut.
 	RawTruncated bool `protobuf:"varint,6,opt,name=raw_truncated,json=rawTruncated,proto3" json:"raw_truncated,omitempty"`
-	// What validated found. Empty where it was not asked.
+	// What validated found, without `unrestricted_message`. Empty where it was not asked.
 	Findings []*v11.Finding `protobuf:"bytes,7,rep,name=findings,proto3" json:"findings,omitempty"`
 	// For VERDICT_UNPARSABLE: why no artifact could be read.
 	ParseProblem string `protobuf:"bytes,8,opt,name=parse_problem,json=parseProblem,proto3" json:"parse_problem,omitempty"`
@@ -853,7 +854,10 @@ type IterateResponse struct {
 	// What all attempts cost together, in nano US dollars (10^-9). Absent where the cost of any of them is not known.
 	CostNanoUsd *int64 `protobuf:"varint,10,opt,name=cost_nano_usd,json=costNanoUsd,proto3,oneof" json:"cost_nano_usd,omitempty"`
 	// What the models got to know before the first attempt. Absent for GROUNDING_NONE.
-	Brief         *Brief `protobuf:"bytes,11,opt,name=brief,proto3" json:"brief,omitempty"`
+	Brief *Brief `protobuf:"bytes,11,opt,name=brief,proto3" json:"brief,omitempty"`
+	// True where this call ran no session of its own: it was answered from the row of one that ended before, or by one that
+	// was running with the same id. All else is as the first answer was.
+	Recalled      bool `protobuf:"varint,12,opt,name=recalled,proto3" json:"recalled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -976,6 +980,13 @@ func (x *IterateResponse) GetBrief() *Brief {
 	return nil
 }
 
+func (x *IterateResponse) GetRecalled() bool {
+	if x != nil {
+		return x.Recalled
+	}
+	return false
+}
+
 type isIterateResponse_Outcome interface {
 	isIterateResponse_Outcome()
 }
@@ -994,6 +1005,98 @@ func (*IterateResponse_Accepted) isIterateResponse_Outcome() {}
 
 func (*IterateResponse_MaxIterExhausted) isIterateResponse_Outcome() {}
 
+// GetSessionRequest names a session.
+type GetSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session's id, whether its caller or iterate made it. Required.
+	SessionId     string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSessionRequest) Reset() {
+	*x = GetSessionRequest{}
+	mi := &file_lakehouse_iterate_v1_iterate_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSessionRequest) ProtoMessage() {}
+
+func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lakehouse_iterate_v1_iterate_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSessionRequest.ProtoReflect.Descriptor instead.
+func (*GetSessionRequest) Descriptor() ([]byte, []int) {
+	return file_lakehouse_iterate_v1_iterate_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GetSessionRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+// GetSessionResponse holds a session that ended by an outcome.
+type GetSessionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What Iterate returned, `recalled`.
+	Response      *IterateResponse `protobuf:"bytes,1,opt,name=response,proto3" json:"response,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSessionResponse) Reset() {
+	*x = GetSessionResponse{}
+	mi := &file_lakehouse_iterate_v1_iterate_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSessionResponse) ProtoMessage() {}
+
+func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lakehouse_iterate_v1_iterate_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSessionResponse.ProtoReflect.Descriptor instead.
+func (*GetSessionResponse) Descriptor() ([]byte, []int) {
+	return file_lakehouse_iterate_v1_iterate_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GetSessionResponse) GetResponse() *IterateResponse {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
 // AttemptStarted says that the model is being asked.
 type AttemptStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1011,7 +1114,7 @@ type AttemptStarted struct {
 
 func (x *AttemptStarted) Reset() {
 	*x = AttemptStarted{}
-	mi := &file_lakehouse_iterate_v1_iterate_proto_msgTypes[7]
+	mi := &file_lakehouse_iterate_v1_iterate_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1023,7 +1126,7 @@ func (x *AttemptStarted) String() string {
 func (*AttemptStarted) ProtoMessage() {}
 
 func (x *AttemptStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_lakehouse_iterate_v1_iterate_proto_msgTypes[7]
+	mi := &file_lakehouse_iterate_v1_iterate_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1036,7 +1139,7 @@ func (x *AttemptStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptStarted.ProtoReflect.Descriptor instead.
 func (*AttemptStarted) Descriptor() ([]byte, []int) {
-	return file_lakehouse_iterate_v1_iterate_proto_rawDescGZIP(), []int{7}
+	return file_lakehouse_iterate_v1_iterate_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AttemptStarted) GetIteration() int32 {
@@ -1086,7 +1189,7 @@ type ModelAnswered struct {
 
 func (x *ModelAnswered) Reset() {
 	*x = ModelAnswered{}
-	mi := &file_lakehouse_iterate_v1_iterate_proto_msgTypes[8]
+	mi := &file_lakehouse_iterate_v1_iterate_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1098,7 +1201,7 @@ func (x *ModelAnswered) String() string {
 func (*ModelAnswered) ProtoMessage() {}
 
 func (x *ModelAnswered) ProtoReflect() protoreflect.Message {
-	mi := &file_lakehouse_iterate_v1_iterate_proto_msgTypes[8]
+	mi := &file_lakehouse_iterate_v1_iterate_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1111,7 +1214,7 @@ func (x *ModelAnswered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelAnswered.ProtoReflect.Descriptor instead.
 func (*ModelAnswered) Descriptor() ([]byte, []int) {
-	return file_lakehouse_iterate_v1_iterate_proto_rawDescGZIP(), []int{8}
+	return file_lakehouse_iterate_v1_iterate_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ModelAnswered) GetIteration() int32 {
@@ -1168,7 +1271,7 @@ type StreamIterateResponse struct {
 
 func (x *StreamIterateResponse) Reset() {
 	*x = StreamIterateResponse{}
-	mi := &file_lakehouse_iterate_v1_iterate_proto_msgTypes[9]
+	mi := &file_lakehouse_iterate_v1_iterate_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1283,7 @@ func (x *StreamIterateResponse) String() string {
 func (*StreamIterateResponse) ProtoMessage() {}
 
 func (x *StreamIterateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lakehouse_iterate_v1_iterate_proto_msgTypes[9]
+	mi := &file_lakehouse_iterate_v1_iterate_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +1296,7 @@ func (x *StreamIterateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamIterateResponse.ProtoReflect.Descriptor instead.
 func (*StreamIterateResponse) Descriptor() ([]byte, []int) {
-	return file_lakehouse_iterate_v1_iterate_proto_rawDescGZIP(), []int{9}
+	return file_lakehouse_iterate_v1_iterate_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StreamIterateResponse) GetEvent() isStreamIterateResponse_Event {
@@ -1364,7 +1467,7 @@ const file_lakehouse_iterate_v1_iterate_proto_rawDesc = "" +
 	"noProgress\x12\x1e\n" +
 	"\n" +
 	"infeasible\x18\x04 \x01(\bR\n" +
-	"infeasible\"\xc8\x04\n" +
+	"infeasible\"\xe4\x04\n" +
 	"\x0fIterateResponse\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x19\n" +
@@ -1379,10 +1482,16 @@ const file_lakehouse_iterate_v1_iterate_proto_rawDesc = "" +
 	"durationMs\x12'\n" +
 	"\rcost_nano_usd\x18\n" +
 	" \x01(\x03H\x02R\vcostNanoUsd\x88\x01\x01\x121\n" +
-	"\x05brief\x18\v \x01(\v2\x1b.lakehouse.iterate.v1.BriefR\x05briefB\t\n" +
+	"\x05brief\x18\v \x01(\v2\x1b.lakehouse.iterate.v1.BriefR\x05brief\x12\x1a\n" +
+	"\brecalled\x18\f \x01(\bR\brecalledB\t\n" +
 	"\aoutcomeB\x15\n" +
 	"\x13_grounded_in_rosterB\x10\n" +
-	"\x0e_cost_nano_usd\"\x87\x01\n" +
+	"\x0e_cost_nano_usd\"2\n" +
+	"\x11GetSessionRequest\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\"W\n" +
+	"\x12GetSessionResponse\x12A\n" +
+	"\bresponse\x18\x01 \x01(\v2%.lakehouse.iterate.v1.IterateResponseR\bresponse\"\x87\x01\n" +
 	"\x0eAttemptStarted\x12\x1c\n" +
 	"\titeration\x18\x01 \x01(\x05R\titeration\x12%\n" +
 	"\x0emax_iterations\x18\x02 \x01(\x05R\rmaxIterations\x12\x1a\n" +
@@ -1411,10 +1520,12 @@ const file_lakehouse_iterate_v1_iterate_proto_rawDesc = "" +
 	"\x10VERDICT_ACCEPTED\x10\x01\x12\x14\n" +
 	"\x10VERDICT_REJECTED\x10\x02\x12\x16\n" +
 	"\x12VERDICT_UNPARSABLE\x10\x03\x12\x17\n" +
-	"\x13VERDICT_INFRA_ERROR\x10\x042\xd4\x01\n" +
+	"\x13VERDICT_INFRA_ERROR\x10\x042\xb5\x02\n" +
 	"\x0eIterateService\x12V\n" +
 	"\aIterate\x12$.lakehouse.iterate.v1.IterateRequest\x1a%.lakehouse.iterate.v1.IterateResponse\x12j\n" +
-	"\rStreamIterate\x12*.lakehouse.iterate.v1.StreamIterateRequest\x1a+.lakehouse.iterate.v1.StreamIterateResponse0\x01B]\n" +
+	"\rStreamIterate\x12*.lakehouse.iterate.v1.StreamIterateRequest\x1a+.lakehouse.iterate.v1.StreamIterateResponse0\x01\x12_\n" +
+	"\n" +
+	"GetSession\x12'.lakehouse.iterate.v1.GetSessionRequest\x1a(.lakehouse.iterate.v1.GetSessionResponseB]\n" +
 	"\x14lakehouse.iterate.v1B\fIterateProtoP\x01Z\x1elakehouse/iterate/v1;iteratev1\xaa\x02\x14Lakehouse.Iterate.V1b\x06proto3"
 
 var (
@@ -1430,7 +1541,7 @@ func file_lakehouse_iterate_v1_iterate_proto_rawDescGZIP() []byte {
 }
 
 var file_lakehouse_iterate_v1_iterate_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_lakehouse_iterate_v1_iterate_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_lakehouse_iterate_v1_iterate_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_lakehouse_iterate_v1_iterate_proto_goTypes = []any{
 	(Grounding)(0),                // 0: lakehouse.iterate.v1.Grounding
 	(Verdict)(0),                  // 1: lakehouse.iterate.v1.Verdict
@@ -1441,46 +1552,51 @@ var file_lakehouse_iterate_v1_iterate_proto_goTypes = []any{
 	(*Accepted)(nil),              // 6: lakehouse.iterate.v1.Accepted
 	(*MaxIterExhausted)(nil),      // 7: lakehouse.iterate.v1.MaxIterExhausted
 	(*IterateResponse)(nil),       // 8: lakehouse.iterate.v1.IterateResponse
-	(*AttemptStarted)(nil),        // 9: lakehouse.iterate.v1.AttemptStarted
-	(*ModelAnswered)(nil),         // 10: lakehouse.iterate.v1.ModelAnswered
-	(*StreamIterateResponse)(nil), // 11: lakehouse.iterate.v1.StreamIterateResponse
-	(*v11.FillSpec)(nil),          // 12: lakehouse.validated.v1.FillSpec
-	(*v11.EmailSpec)(nil),         // 13: lakehouse.validated.v1.EmailSpec
-	(*v11.JsonSchemaSpec)(nil),    // 14: lakehouse.validated.v1.JsonSchemaSpec
-	(*v1.Target)(nil),             // 15: lakehouse.chatd.v1.Target
-	(*v11.Finding)(nil),           // 16: lakehouse.validated.v1.Finding
-	(*v11.DatasetVersion)(nil),    // 17: lakehouse.validated.v1.DatasetVersion
+	(*GetSessionRequest)(nil),     // 9: lakehouse.iterate.v1.GetSessionRequest
+	(*GetSessionResponse)(nil),    // 10: lakehouse.iterate.v1.GetSessionResponse
+	(*AttemptStarted)(nil),        // 11: lakehouse.iterate.v1.AttemptStarted
+	(*ModelAnswered)(nil),         // 12: lakehouse.iterate.v1.ModelAnswered
+	(*StreamIterateResponse)(nil), // 13: lakehouse.iterate.v1.StreamIterateResponse
+	(*v11.FillSpec)(nil),          // 14: lakehouse.validated.v1.FillSpec
+	(*v11.EmailSpec)(nil),         // 15: lakehouse.validated.v1.EmailSpec
+	(*v11.JsonSchemaSpec)(nil),    // 16: lakehouse.validated.v1.JsonSchemaSpec
+	(*v1.Target)(nil),             // 17: lakehouse.chatd.v1.Target
+	(*v11.Finding)(nil),           // 18: lakehouse.validated.v1.Finding
+	(*v11.DatasetVersion)(nil),    // 19: lakehouse.validated.v1.DatasetVersion
 }
 var file_lakehouse_iterate_v1_iterate_proto_depIdxs = []int32{
-	12, // 0: lakehouse.iterate.v1.IterateRequest.fill:type_name -> lakehouse.validated.v1.FillSpec
-	13, // 1: lakehouse.iterate.v1.IterateRequest.email:type_name -> lakehouse.validated.v1.EmailSpec
-	14, // 2: lakehouse.iterate.v1.IterateRequest.json_schema:type_name -> lakehouse.validated.v1.JsonSchemaSpec
-	15, // 3: lakehouse.iterate.v1.IterateRequest.escalation:type_name -> lakehouse.chatd.v1.Target
+	14, // 0: lakehouse.iterate.v1.IterateRequest.fill:type_name -> lakehouse.validated.v1.FillSpec
+	15, // 1: lakehouse.iterate.v1.IterateRequest.email:type_name -> lakehouse.validated.v1.EmailSpec
+	16, // 2: lakehouse.iterate.v1.IterateRequest.json_schema:type_name -> lakehouse.validated.v1.JsonSchemaSpec
+	17, // 3: lakehouse.iterate.v1.IterateRequest.escalation:type_name -> lakehouse.chatd.v1.Target
 	0,  // 4: lakehouse.iterate.v1.IterateRequest.grounding:type_name -> lakehouse.iterate.v1.Grounding
 	0,  // 5: lakehouse.iterate.v1.Brief.grounding:type_name -> lakehouse.iterate.v1.Grounding
-	16, // 6: lakehouse.iterate.v1.Brief.findings:type_name -> lakehouse.validated.v1.Finding
+	18, // 6: lakehouse.iterate.v1.Brief.findings:type_name -> lakehouse.validated.v1.Finding
 	2,  // 7: lakehouse.iterate.v1.StreamIterateRequest.request:type_name -> lakehouse.iterate.v1.IterateRequest
 	1,  // 8: lakehouse.iterate.v1.Attempt.verdict:type_name -> lakehouse.iterate.v1.Verdict
-	16, // 9: lakehouse.iterate.v1.Attempt.findings:type_name -> lakehouse.validated.v1.Finding
-	17, // 10: lakehouse.iterate.v1.Attempt.datasets:type_name -> lakehouse.validated.v1.DatasetVersion
+	18, // 9: lakehouse.iterate.v1.Attempt.findings:type_name -> lakehouse.validated.v1.Finding
+	19, // 10: lakehouse.iterate.v1.Attempt.datasets:type_name -> lakehouse.validated.v1.DatasetVersion
 	6,  // 11: lakehouse.iterate.v1.IterateResponse.accepted:type_name -> lakehouse.iterate.v1.Accepted
 	7,  // 12: lakehouse.iterate.v1.IterateResponse.max_iter_exhausted:type_name -> lakehouse.iterate.v1.MaxIterExhausted
 	5,  // 13: lakehouse.iterate.v1.IterateResponse.attempts:type_name -> lakehouse.iterate.v1.Attempt
 	3,  // 14: lakehouse.iterate.v1.IterateResponse.brief:type_name -> lakehouse.iterate.v1.Brief
-	9,  // 15: lakehouse.iterate.v1.StreamIterateResponse.attempt_started:type_name -> lakehouse.iterate.v1.AttemptStarted
-	10, // 16: lakehouse.iterate.v1.StreamIterateResponse.model_answered:type_name -> lakehouse.iterate.v1.ModelAnswered
-	5,  // 17: lakehouse.iterate.v1.StreamIterateResponse.attempt_finished:type_name -> lakehouse.iterate.v1.Attempt
-	8,  // 18: lakehouse.iterate.v1.StreamIterateResponse.response:type_name -> lakehouse.iterate.v1.IterateResponse
-	3,  // 19: lakehouse.iterate.v1.StreamIterateResponse.brief:type_name -> lakehouse.iterate.v1.Brief
-	2,  // 20: lakehouse.iterate.v1.IterateService.Iterate:input_type -> lakehouse.iterate.v1.IterateRequest
-	4,  // 21: lakehouse.iterate.v1.IterateService.StreamIterate:input_type -> lakehouse.iterate.v1.StreamIterateRequest
-	8,  // 22: lakehouse.iterate.v1.IterateService.Iterate:output_type -> lakehouse.iterate.v1.IterateResponse
-	11, // 23: lakehouse.iterate.v1.IterateService.StreamIterate:output_type -> lakehouse.iterate.v1.StreamIterateResponse
-	22, // [22:24] is the sub-list for method output_type
-	20, // [20:22] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	8,  // 15: lakehouse.iterate.v1.GetSessionResponse.response:type_name -> lakehouse.iterate.v1.IterateResponse
+	11, // 16: lakehouse.iterate.v1.StreamIterateResponse.attempt_started:type_name -> lakehouse.iterate.v1.AttemptStarted
+	12, // 17: lakehouse.iterate.v1.StreamIterateResponse.model_answered:type_name -> lakehouse.iterate.v1.ModelAnswered
+	5,  // 18: lakehouse.iterate.v1.StreamIterateResponse.attempt_finished:type_name -> lakehouse.iterate.v1.Attempt
+	8,  // 19: lakehouse.iterate.v1.StreamIterateResponse.response:type_name -> lakehouse.iterate.v1.IterateResponse
+	3,  // 20: lakehouse.iterate.v1.StreamIterateResponse.brief:type_name -> lakehouse.iterate.v1.Brief
+	2,  // 21: lakehouse.iterate.v1.IterateService.Iterate:input_type -> lakehouse.iterate.v1.IterateRequest
+	4,  // 22: lakehouse.iterate.v1.IterateService.StreamIterate:input_type -> lakehouse.iterate.v1.StreamIterateRequest
+	9,  // 23: lakehouse.iterate.v1.IterateService.GetSession:input_type -> lakehouse.iterate.v1.GetSessionRequest
+	8,  // 24: lakehouse.iterate.v1.IterateService.Iterate:output_type -> lakehouse.iterate.v1.IterateResponse
+	13, // 25: lakehouse.iterate.v1.IterateService.StreamIterate:output_type -> lakehouse.iterate.v1.StreamIterateResponse
+	10, // 26: lakehouse.iterate.v1.IterateService.GetSession:output_type -> lakehouse.iterate.v1.GetSessionResponse
+	24, // [24:27] is the sub-list for method output_type
+	21, // [21:24] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_lakehouse_iterate_v1_iterate_proto_init() }
@@ -1500,7 +1616,7 @@ func file_lakehouse_iterate_v1_iterate_proto_init() {
 		(*IterateResponse_Accepted)(nil),
 		(*IterateResponse_MaxIterExhausted)(nil),
 	}
-	file_lakehouse_iterate_v1_iterate_proto_msgTypes[9].OneofWrappers = []any{
+	file_lakehouse_iterate_v1_iterate_proto_msgTypes[11].OneofWrappers = []any{
 		(*StreamIterateResponse_AttemptStarted)(nil),
 		(*StreamIterateResponse_ModelAnswered)(nil),
 		(*StreamIterateResponse_AttemptFinished)(nil),
@@ -1513,7 +1629,7 @@ func file_lakehouse_iterate_v1_iterate_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lakehouse_iterate_v1_iterate_proto_rawDesc), len(file_lakehouse_iterate_v1_iterate_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

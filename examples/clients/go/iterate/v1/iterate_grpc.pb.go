@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	IterateService_Iterate_FullMethodName       = "/lakehouse.iterate.v1.IterateService/Iterate"
 	IterateService_StreamIterate_FullMethodName = "/lakehouse.iterate.v1.IterateService/StreamIterate"
+	IterateService_GetSession_FullMethodName    = "/lakehouse.iterate.v1.IterateService/GetSession"
 )
 
 // IterateServiceClient is the client API for IterateService service.
@@ -39,15 +40,26 @@ type IterateServiceClient interface {
 	// of the request or of the system, with google.rpc.ErrorInfo (domain "lakehouse", metadata session_id and trace_id):
 	// INVALID_ARGUMENT (BAD_REQUEST, UNKNOWN_KIND, UNKNOWN_PROVIDER, KIND_SPEC_MISMATCH; a kind and its spec are checked by
 	// validated's Brief before a model is asked, and what it refuses makes no session); ALREADY_EXISTS
-	// (SESSION_ID_IN_FLIGHT); FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED and DEADLINE_EXCEEDED as
+	// (SESSION_ID_IN_FLIGHT: another process runs it, with RetryInfo; SESSION_ID_TAKEN: the id is another request's or
+	// another caller's); FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED and DEADLINE_EXCEEDED as
 	// chatd and validated give them; UNAVAILABLE (CHATD_UNREACHABLE, VALIDATED_UNREACHABLE, SESSION_LOG_UNAVAILABLE,
-	// SHUTTING_DOWN); ABORTED (SESSION_NOT_LOGGED: a deployment that answers no session whose row is not logged in time);
-	// CANCELLED; INTERNAL (BUG). It is not idempotent: each call is a session of its own, with model
-	// calls that are billed.
+	// RECALL_NOT_READY: it is not known yet what became of the id; SHUTTING_DOWN); ABORTED (SESSION_NOT_LOGGED: a
+	// deployment that answers no session whose row is not logged in time); CANCELLED; INTERNAL (BUG).
+	//
+	// A call without a `session_id` is a session of its own, with model calls that are billed. One with a `session_id` may
+	// be repeated, word for word, as often as it takes: a session that ended by an outcome is answered again from its row,
+	// unbilled, marked `recalled`; one that is running is waited for; one that ended by a status is run again. That holds
+	// for as long as the deployment recalls sessions (`recall_hours`, 24 unless configured; it needs a session log), and
+	// within one log: two replicas with a log each may both run it.
 	Iterate(ctx context.Context, in *IterateRequest, opts ...grpc.CallOption) (*IterateResponse, error)
 	// StreamIterate runs the same session and sends an event for each thing as it happens; the last event holds what
-	// Iterate would have returned.
+	// Iterate would have returned. Of a session that is recalled, or waited for, that one comes alone.
 	StreamIterate(ctx context.Context, in *StreamIterateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamIterateResponse], error)
+	// GetSession gives the response of a session that ended, whoever made its id. A session that ended by a status gives
+	// that status again (ErrorInfo as it was; ABORTED with PROCESS_DIED where its process was killed). NOT_FOUND
+	// (SESSION_NOT_FOUND): none of the last `recall_hours` has this id, or it is another caller's. ALREADY_EXISTS
+	// (SESSION_ID_IN_FLIGHT, with RetryInfo): it is running. UNAVAILABLE (RECALL_NOT_READY): not known yet.
+	GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*GetSessionResponse, error)
 }
 
 type iterateServiceClient struct {
@@ -87,6 +99,16 @@ func (c *iterateServiceClient) StreamIterate(ctx context.Context, in *StreamIter
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type IterateService_StreamIterateClient = grpc.ServerStreamingClient[StreamIterateResponse]
 
+func (c *iterateServiceClient) GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*GetSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSessionResponse)
+	err := c.cc.Invoke(ctx, IterateService_GetSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // IterateServiceServer is the server API for IterateService service.
 // All implementations must embed UnimplementedIterateServiceServer
 // for forward compatibility.
@@ -101,15 +123,26 @@ type IterateServiceServer interface {
 	// of the request or of the system, with google.rpc.ErrorInfo (domain "lakehouse", metadata session_id and trace_id):
 	// INVALID_ARGUMENT (BAD_REQUEST, UNKNOWN_KIND, UNKNOWN_PROVIDER, KIND_SPEC_MISMATCH; a kind and its spec are checked by
 	// validated's Brief before a model is asked, and what it refuses makes no session); ALREADY_EXISTS
-	// (SESSION_ID_IN_FLIGHT); FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED and DEADLINE_EXCEEDED as
+	// (SESSION_ID_IN_FLIGHT: another process runs it, with RetryInfo; SESSION_ID_TAKEN: the id is another request's or
+	// another caller's); FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED and DEADLINE_EXCEEDED as
 	// chatd and validated give them; UNAVAILABLE (CHATD_UNREACHABLE, VALIDATED_UNREACHABLE, SESSION_LOG_UNAVAILABLE,
-	// SHUTTING_DOWN); ABORTED (SESSION_NOT_LOGGED: a deployment that answers no session whose row is not logged in time);
-	// CANCELLED; INTERNAL (BUG). It is not idempotent: each call is a session of its own, with model
-	// calls that are billed.
+	// RECALL_NOT_READY: it is not known yet what became of the id; SHUTTING_DOWN); ABORTED (SESSION_NOT_LOGGED: a
+	// deployment that answers no session whose row is not logged in time); CANCELLED; INTERNAL (BUG).
+	//
+	// A call without a `session_id` is a session of its own, with model calls that are billed. One with a `session_id` may
+	// be repeated, word for word, as often as it takes: a session that ended by an outcome is answered again from its row,
+	// unbilled, marked `recalled`; one that is running is waited for; one that ended by a status is run again. That holds
+	// for as long as the deployment recalls sessions (`recall_hours`, 24 unless configured; it needs a session log), and
+	// within one log: two replicas with a log each may both run it.
 	Iterate(context.Context, *IterateRequest) (*IterateResponse, error)
 	// StreamIterate runs the same session and sends an event for each thing as it happens; the last event holds what
-	// Iterate would have returned.
+	// Iterate would have returned. Of a session that is recalled, or waited for, that one comes alone.
 	StreamIterate(*StreamIterateRequest, grpc.ServerStreamingServer[StreamIterateResponse]) error
+	// GetSession gives the response of a session that ended, whoever made its id. A session that ended by a status gives
+	// that status again (ErrorInfo as it was; ABORTED with PROCESS_DIED where its process was killed). NOT_FOUND
+	// (SESSION_NOT_FOUND): none of the last `recall_hours` has this id, or it is another caller's. ALREADY_EXISTS
+	// (SESSION_ID_IN_FLIGHT, with RetryInfo): it is running. UNAVAILABLE (RECALL_NOT_READY): not known yet.
+	GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error)
 	mustEmbedUnimplementedIterateServiceServer()
 }
 
@@ -125,6 +158,9 @@ func (UnimplementedIterateServiceServer) Iterate(context.Context, *IterateReques
 }
 func (UnimplementedIterateServiceServer) StreamIterate(*StreamIterateRequest, grpc.ServerStreamingServer[StreamIterateResponse]) error {
 	return status.Errorf(codes.Unimplemented, "method StreamIterate not implemented")
+}
+func (UnimplementedIterateServiceServer) GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method GetSession not implemented")
 }
 func (UnimplementedIterateServiceServer) mustEmbedUnimplementedIterateServiceServer() {}
 func (UnimplementedIterateServiceServer) testEmbeddedByValue()                        {}
@@ -176,6 +212,24 @@ func _IterateService_StreamIterate_Handler(srv interface{}, stream grpc.ServerSt
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type IterateService_StreamIterateServer = grpc.ServerStreamingServer[StreamIterateResponse]
 
+func _IterateService_GetSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IterateServiceServer).GetSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IterateService_GetSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IterateServiceServer).GetSession(ctx, req.(*GetSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // IterateService_ServiceDesc is the grpc.ServiceDesc for IterateService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -186,6 +240,10 @@ var IterateService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Iterate",
 			Handler:    _IterateService_Iterate_Handler,
+		},
+		{
+			MethodName: "GetSession",
+			Handler:    _IterateService_GetSession_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1230,9 +1230,9 @@ func (x *Finding) GetUnrestrictedMessage() string {
 // Suggestion is somebody or something of the ground truth that would pass where another did not.
 type Suggestion struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// For "fill": the worker's id.
+	// For "fill": the worker's id. In a response of iterate, `worker_id` of the facts.
 	WorkerId string `protobuf:"bytes,1,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
-	// For "fill": the worker's name.
+	// For "fill": the worker's name. In a response of iterate, `name` of the facts where there is a `worker_id`.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// What a model may know of it: one JSON object, canonical JSON, as in BriefResponse.candidates_json. For "fill" it holds
 	// worker_id and name at least.

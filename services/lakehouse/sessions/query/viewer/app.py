@@ -25,6 +25,7 @@ from lakehouse.sessions.query.listing import SessionSummary, moment_of, place_of
 from lakehouse.sessions.query.reader import QueryRefusedError
 from lakehouse.sessions.query.report import report_body
 from lakehouse.sessions.query.session_filter import SessionFilter
+from lakehouse.sessions.query.stats import Period
 from lakehouse.sessions.query.viewer.live import WAITING_MAX, WATCHERS_MAX, LiveTail, TooManyWatchersError
 from lakehouse.sessions.query.viewer.rendering import Assets, Renderer
 from lakehouse.sessions.query.viewer.request_form import (
@@ -133,9 +134,8 @@ class Pages:
         if form.problems:
             return self._html("stats.html", status=400, here="stats", form=form, warnings=(), body="")
         wanted = replace(form.wanted, text=None)
-        figures = await self._ask(lambda: self._source.figures(wanted, period=form.period))
-        body = Markup(report_body(figures.stats, figures.findings))  # noqa: S704  escaped where it is made
-        return self._html("stats.html", here="stats", form=form, warnings=figures.warnings, body=body)
+        body, warnings = await self._ask(lambda: self._figures(wanted, form.period))
+        return self._html("stats.html", here="stats", form=form, warnings=warnings, body=body)
 
     async def session(self, request: Request) -> Response:
         """Show one session; where an id or a trace has several, the last one, and links to the others."""
@@ -220,6 +220,10 @@ class Pages:
     async def script(self, _: Request) -> Response:
         """Give the script of the live tail."""
         return _kept(self._assets.script, "text/javascript")
+
+    def _figures(self, wanted: SessionFilter, period: Period) -> tuple[Markup, tuple[str, ...]]:
+        figures = self._source.figures(wanted, period=period)
+        return Markup(report_body(figures.stats, figures.findings)), figures.warnings  # noqa: S704  escaped there
 
     def _newer(self, wanted: SessionFilter, since: datetime | None) -> Listing:
         try:

@@ -16,6 +16,7 @@ from lakehouse.sessions.query.listing import Place, SessionSummary, find_rows, l
 from lakehouse.sessions.query.reader import SessionReader
 from lakehouse.sessions.query.session_filter import SessionFilter
 from lakehouse.sessions.query.stats import FindingCount, Period, SessionStats, finding_counts, session_stats
+from lakehouse.sessions.record import ROW_BYTES_MAX
 from lakehouse.sessions.store.segments import SessionLogUnavailableError, open_snapshot
 
 ROWS_MAX: Final = 20
@@ -64,7 +65,8 @@ class SessionSource(Protocol):
         """Return the newest sessions that fit, behind the place ``before`` where one is given."""
 
     def rows(self, identifier: str) -> list[bytes]:
-        """Return the lines of the sessions with this session id, trace id or caller's trace, ``ROWS_MAX`` at most."""
+        """Return the lines of the sessions with this session id, trace id or caller's trace: ``ROWS_MAX`` at most, and
+        no more behind the one that makes them longer, together, than a row may be."""
 
     def figures(self, wanted: SessionFilter, *, period: Period) -> Figures:
         """Return the figures of the sessions that fit; the filter's text is not looked for."""
@@ -96,10 +98,12 @@ class LogSource:
     def rows(self, identifier: str) -> list[bytes]:
         """See ``SessionSource``."""
         found: list[bytes] = []
+        size_bytes = 0
         with self._reader() as (reader, check):
             for line in find_rows(reader, identifier, check):
                 found.append(line)
-                if len(found) == ROWS_MAX:
+                size_bytes += len(line)
+                if len(found) == ROWS_MAX or size_bytes > ROW_BYTES_MAX:
                     break
         return found
 
