@@ -17,6 +17,7 @@ from all_bytes import files_with
 from lake_tables import Killed, compacted, copy_of, lake_at, session_counts
 from session_rows import record, session_ids, write_segment
 
+from lakehouse.sessions.index.store import index_folder
 from lakehouse.sessions.lake import table as table_module
 from lakehouse.sessions.lake.erasing import Rows, TableErasure, erase_from_table, tombstone
 from lakehouse.sessions.lake.errors import PublishRefusedError
@@ -82,6 +83,8 @@ def log_with_the_name_everywhere(folder: Path) -> tuple[Path, list[str]]:
     )
     archive = Archive(live)
     write_segment(archive.claimed / "20261120T000000Z-0123456789ab.jsonl", others(24) + planted(24))
+    index_folder(live).mkdir()
+    (index_folder(live) / "rows.sqlite").write_bytes(planted(27))
     (archive.building / "half").mkdir()
     (archive.building / "half" / "staged-2026-11-20.lines").write_bytes(planted(25))
     (archive.folder / "day=2026-11-20" / "20261120T000000Z-0123456789ab-0000.parquet").write_bytes(

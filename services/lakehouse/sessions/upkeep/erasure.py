@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from lakehouse.sessions.index.store import index_folder
 from lakehouse.sessions.lake.errors import PublishRefusedError
 from lakehouse.sessions.store.archive import Archive
 from lakehouse.sessions.store.days import segment_files, unread
@@ -198,7 +199,7 @@ def _remove_leftovers(archive: Archive) -> list[str]:
             path.unlink()
             removed.append(path.name)
     # It is made again from the log by the next iterate.
-    index = archive.log_path.with_name(f".{archive.log_path.name}.index")
+    index = index_folder(archive.log_path)
     if index.is_dir():
         shutil.rmtree(index)
         removed.append(index.name)
