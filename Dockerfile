@@ -10,8 +10,10 @@ ARG BASE=python:3.11.13-slim-bookworm
 FROM ${BASE} AS build
 WORKDIR /src
 RUN python -m venv --without-pip /opt/lakehouse
-COPY requirements/server.txt requirements/
-RUN python -m pip --python /opt/lakehouse/bin/python install --no-cache-dir --no-compile --require-hashes -r requirements/server.txt
+# lake.txt: with what `lakehouse sessions publish` and `--table` need.
+ARG LOCK=server.txt
+COPY requirements/${LOCK} requirements/
+RUN python -m pip --python /opt/lakehouse/bin/python install --no-cache-dir --no-compile --require-hashes -r requirements/${LOCK}
 COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
 COPY protos protos
 COPY services services

@@ -15,14 +15,27 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCKS = {
     "uv.txt": ["requirements/uv.in"],
     "server.txt": ["pyproject.toml", "--extra", "server"],
-    "dev.txt": ["pyproject.toml", "--extra", "server", "--extra", "page", "--group", "dev"],
+    "lake.txt": ["pyproject.toml", "--extra", "server", "--extra", "lake"],
+    "dev.txt": ["pyproject.toml", "--extra", "server", "--extra", "page", "--extra", "lake", "--group", "dev"],
     # The lowest releases that pyproject.toml allows: `make test-lowest` shows that the floors are true.
-    "lowest.txt": ["pyproject.toml", "--extra", "server", "--extra", "page", "--resolution", "lowest-direct"],
+    "lowest.txt": [
+        "pyproject.toml",
+        "--extra",
+        "server",
+        "--extra",
+        "page",
+        "--extra",
+        "lake",
+        "--resolution",
+        "lowest-direct",
+    ],
     "conformance.txt": ["requirements/conformance.in"],
     "bench.txt": ["requirements/bench.in"],
     # The schemas of Kubernetes, for tests/test_kubernetes.py: in an environment of their own, .tools/kubernetes.
     "kubernetes.txt": ["requirements/kubernetes.in"],
 }
+
+CONSTRAINED = ("dev.txt", "server.txt", "lake.txt", "lowest.txt")
 
 
 def main() -> None:
@@ -38,7 +51,7 @@ def main() -> None:
             *("pip", "compile", "--quiet", "--generate-hashes", "--universal", "--python-version", "3.11"),
             *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"),
             *(("--upgrade",) if arguments.upgrade else ()),
-            *(("-c", "requirements/constraints.in") if lock in ("dev.txt", "server.txt", "lowest.txt") else ()),
+            *(("-c", "requirements/constraints.in") if lock in CONSTRAINED else ()),
             *sources,
             *("-o", f"requirements/{lock}"),
         ]

@@ -320,7 +320,7 @@ FILE_NAME_PATTERNS = {
     "day=": "lakehouse/sessions/store/archive.py",
 }
 # A roster's file formats are the roster's, whatever the log's files are called.
-OTHER_FILES = ("validated/datasets/", "lakehouse/cli/roster.py")
+OTHER_FILES = ("validated/datasets/", "lakehouse/cli/roster.py", "lakehouse/sessions/lake/")
 
 
 @cache

@@ -134,7 +134,7 @@ def test_a_mistake_in_the_environment_names_the_variable_and_what_was_meant(
     ("text", "says"),
     [
         ("[chtad]\nbind = 'a:1'", "unknown table [chtad], did you mean [chatd]?"),
-        ("[else]\nbind = 'a:1'", "unknown table [else]; the tables are [iterate], [chatd] and [validated]"),
+        ("[else]\nbind = 'a:1'", "unknown table [else]; the tables are [iterate], [chatd], [validated] and [lake]"),
         ("bind = 'a:1'", 'the key "bind" stands in no table'),
         ("[validated]\npoll_ms = 5", "validated.poll_ms: unknown key; did you mean validated.roster.poll_ms?"),
         ("[validated.rooster]\npath = 'x'", 'validated.rooster: unknown key; did you mean "roster"?'),

@@ -20,6 +20,8 @@ _COMMANDS = {
     "tail": "sessions_query",
     "verify": "sessions_upkeep",
     "compact": "sessions_upkeep",
+    "publish": "sessions_publish",
+    "erase": "sessions_erase",
     "report": "sessions_figures",
     "serve": "sessions_serve",
     "replay": "sessions_replay",

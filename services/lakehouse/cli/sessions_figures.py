@@ -10,6 +10,7 @@ from typing import Literal
 import click
 
 from lakehouse.cli.exit_status import SystemFault
+from lakehouse.cli.sessions_lake import open_lake, table_option
 from lakehouse.cli.sessions_output import json_option, log_option, one_line_errors, open_reader, print_json, print_table
 from lakehouse.cli.sessions_query import filter_options
 from lakehouse.sessions.query.session_filter import SessionFilter
@@ -34,6 +35,7 @@ _RIGHT = frozenset(_FIGURES)
 
 @click.command("stats", short_help="Acceptance, attempts, phantoms, errors, tokens.")
 @log_option
+@table_option
 @filter_options
 @click.option("--by", "period", type=click.Choice(["day", "week"]), default="day", show_default=True)
 @json_option
@@ -47,7 +49,9 @@ def stats(
     since: datetime | None,
     until: datetime | None,
     period: Literal["day", "week"],
+    config: Path | None,
     *,
+    in_table: bool,
     as_json: bool,
 ) -> None:
     """Sum up sessions: acceptance by kind and model over time, how many attempts they took, the phantom rate, infra
@@ -58,7 +62,8 @@ def stats(
     sessions whose every attempt has a price; "-" where none has.
     """
     wanted = SessionFilter(verdict=verdict, kind=kind, model=model, caller=caller, since=since, until=until)
-    with open_reader(log_path) as (reader, _):
+    lake = open_lake(config) if in_table else None
+    with open_reader(log_path, lake=lake) as (reader, _):
         found = session_stats(reader, wanted, period=period)
     if as_json:
         print_json(found.to_dict())

@@ -11,7 +11,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -21,6 +21,7 @@ from uuid import UUID
 import click
 
 from lakehouse.cli.exit_status import SystemFault, WrongRequest
+from lakehouse.sessions.lake.errors import LakeUnavailableError, PublishRefusedError
 from lakehouse.sessions.query.inert_text import escaped, one_line
 from lakehouse.sessions.query.reader import QueryRefusedError, SessionReader
 from lakehouse.sessions.store.names import DEFAULT_LOG_PATH
@@ -30,11 +31,21 @@ from lakehouse.sessions.upkeep.closing import CompactionRefusedError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from lakehouse.sessions.lake.table import LakeTable
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 CELL_CHARS_MAX: Final = 200
 _GAP: Final = 2
+# Errors whose message says what to do.
+_WITH_ADVICE: Final = (
+    SessionLogUnavailableError,
+    QueryRefusedError,
+    CompactionRefusedError,
+    LakeUnavailableError,
+    PublishRefusedError,
+)
 
 
 def safe(text: str) -> str:
@@ -73,7 +84,7 @@ def one_line_errors(function: Callable[_P, _R]) -> Callable[_P, _R]:
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
             return function(*args, **kwargs)
-        except (SessionLogUnavailableError, QueryRefusedError, CompactionRefusedError) as error:
+        except _WITH_ADVICE as error:
             # A query that is refused is the person's, a log that is not there the machine's.
             raise (WrongRequest if isinstance(error, QueryRefusedError) else SystemFault)(str(error)) from None
         except BrokenPipeError:
@@ -122,10 +133,17 @@ def progress_display(description: str) -> Iterator[ProgressDisplay]:
 
 @contextmanager
 def open_reader(
-    log_path: Path, description: str = "Reading the session log"
+    log_path: Path, description: str = "Reading the session log", *, lake: LakeTable | None = None
 ) -> Iterator[tuple[SessionReader, ProgressDisplay]]:
-    """Yield the log for questions; warnings of what could not be read go to stderr at the end."""
-    with progress_display(description) as display, SessionReader(log_path, progress=display.fraction) as reader:
+    """Yield the log for questions, or the table; warnings of what could not be read go to stderr at the end."""
+    with ExitStack() as held:
+        display = held.enter_context(progress_display(description))
+        if lake is None:
+            reader = held.enter_context(SessionReader(log_path, progress=display.fraction))
+        else:
+            from lakehouse.sessions.lake.reading import TableReader  # noqa: PLC0415  for who reads the table
+
+            reader = held.enter_context(TableReader(lake, progress=display.fraction))
         try:
             yield reader, display
         finally:

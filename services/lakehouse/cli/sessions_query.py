@@ -14,6 +14,7 @@ from typing import Final, ParamSpec, TypeVar
 import click
 
 from lakehouse.cli.exit_status import INTERRUPTED
+from lakehouse.cli.sessions_lake import open_lake, table_option
 from lakehouse.cli.sessions_output import (
     json_option,
     log_option,
@@ -70,6 +71,7 @@ def filter_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 @click.command("ls", short_help="The newest sessions.")
 @log_option
+@table_option
 @filter_options
 @click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True)
 @json_option
@@ -83,12 +85,15 @@ def ls(
     since: datetime | None,
     until: datetime | None,
     limit: int,
+    config: Path | None,
     *,
+    in_table: bool,
     as_json: bool,
 ) -> None:
     """List sessions, newest first, one a line."""
     wanted = SessionFilter(verdict=verdict, kind=kind, model=model, caller=caller, since=since, until=until)
-    with open_reader(log_path) as (reader, display):
+    lake = open_lake(config) if in_table else None
+    with open_reader(log_path, lake=lake) as (reader, display):
         display.start("Reading the newest sessions", reader.snapshot.size_bytes)
         found = list_sessions(reader, wanted, limit=limit, progress=display.advance)
     if as_json:
@@ -120,10 +125,11 @@ def ls(
 @click.command("sql", short_help="A DuckDB query over `sessions` and `attempts`.")
 @click.argument("statement")
 @log_option
+@table_option
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @one_line_errors
-def sql(statement: str, log_path: Path, *, as_json: bool, as_csv: bool) -> None:
+def sql(statement: str, log_path: Path, config: Path | None, *, in_table: bool, as_json: bool, as_csv: bool) -> None:
     """Run one reading statement in DuckDB.
 
     Views: `sessions` (a row's keys as columns), `attempts` (one row an attempt) and `facts` (`sessions` without its
@@ -135,7 +141,8 @@ def sql(statement: str, log_path: Path, *, as_json: bool, as_csv: bool) -> None:
     """
     if as_json and as_csv:
         raise click.UsageError("give --json or --csv, not both")
-    with open_reader(log_path) as (reader, _):
+    lake = open_lake(config) if in_table else None
+    with open_reader(log_path, lake=lake) as (reader, _):
         names, rows = reader.query_read_only(statement)
         if as_json:
             print_json_rows(names, rows)

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from lakehouse.cli.exit_status import SystemFault, WrongRequest, statuses
+from lakehouse.cli.sessions_lake import open_lake, table_option
 from lakehouse.cli.sessions_output import log_option, one_line_errors
 from lakehouse.cli.trace_link import langfuse_link, langfuse_options
 from lakehouse.sessions.store.segments import SessionLogUnavailableError, open_snapshot
@@ -24,6 +25,7 @@ _QUESTION_S = 60.0
     epilog=statuses("stopped by a signal"),
 )
 @log_option
+@table_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8642, show_default=True, help="0: a free one.")
 @click.option(
@@ -43,12 +45,15 @@ _QUESTION_S = 60.0
 @one_line_errors
 def serve(
     log_path: Path,
+    config: Path | None,
     host: str,
     port: int,
     names: tuple[str, ...],
     question_s: float,
     langfuse_host: str | None,
     langfuse_project: str | None,
+    *,
+    in_table: bool,
 ) -> None:
     """Show the session log in a browser: sessions as they come, filters, one session with its attempts side by side,
     statistics; each session can be downloaded as JSON or as one HTML file.
@@ -65,10 +70,17 @@ def serve(
         ) from None
 
     address = _address(host)
-    try:
-        open_snapshot(log_path).close()
-    except SessionLogUnavailableError as error:
-        click.echo(f"Warning: {error}; the pages show sessions as soon as there are some", err=True)
+    sessions: source.LogSource
+    if in_table:
+        from lakehouse.sessions.lake.table_source import TableSource  # noqa: PLC0415  for who reads the table
+
+        sessions = TableSource(open_lake(config), question_s=question_s)
+    else:
+        sessions = source.LogSource(log_path, question_s=question_s)
+        try:
+            open_snapshot(log_path).close()
+        except SessionLogUnavailableError as error:
+            click.echo(f"Warning: {error}; the pages show sessions as soon as there are some", err=True)
     try:
         listener = server.listen(address, port)
     except OSError as error:
@@ -81,7 +93,7 @@ def serve(
                 err=True,
             )
         shown = f"[{address}]" if ":" in address else address
-        click.echo(f"http://{shown}:{listener.getsockname()[1]}/ shows {log_path}. Ctrl-C stops it.")
+        click.echo(f"http://{shown}:{listener.getsockname()[1]}/ shows {sessions.name}. Ctrl-C stops it.")
 
         async def run() -> None:
             stop = asyncio.Event()
@@ -92,7 +104,7 @@ def serve(
                     loop.add_signal_handler(number, stop.set)
             await server.serve(
                 listener,
-                source.LogSource(log_path, question_s=question_s),
+                sessions,
                 stop=stop,
                 names=names,
                 link_of=lambda trace_id: langfuse_link(langfuse_host, langfuse_project, trace_id),

@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from lakehouse.cli.exit_status import Negative
+from lakehouse.cli.sessions_lake import open_lake, table_option
 from lakehouse.cli.sessions_output import log_option, one_line_errors, open_reader, plural, safe
 from lakehouse.cli.trace_link import langfuse_link, langfuse_options
 from lakehouse.sessions.query.listing import find_rows
@@ -28,6 +29,7 @@ _COLOURS: Final = {
 @click.command("show", short_help="One session, whole.")
 @click.argument("identifier", metavar="SESSION_ID|TRACE_ID")
 @log_option
+@table_option
 @langfuse_options
 @click.option(
     "--all-tries", is_flag=True, help="Also the tries of an id that ended as infra_error before its last one."
@@ -37,9 +39,11 @@ _COLOURS: Final = {
 def show(
     identifier: str,
     log_path: Path,
+    config: Path | None,
     langfuse_host: str | None,
     langfuse_project: str | None,
     *,
+    in_table: bool,
     all_tries: bool,
     as_json: bool,
 ) -> None:
@@ -49,7 +53,8 @@ def show(
     A trace can hold several sessions: all are shown, oldest first, twenty at most. Of an id that was used again after
     it had failed, the last try is.
     """
-    with open_reader(log_path, f"Looking for {identifier}") as (reader, display):
+    lake = open_lake(config) if in_table else None
+    with open_reader(log_path, f"Looking for {identifier}", lake=lake) as (reader, display):
         display.start(f"Looking for {identifier}", reader.snapshot.size_bytes)
         found: list[bytes] = []
         for line in find_rows(reader, identifier, display.advance):
@@ -58,8 +63,8 @@ def show(
                 break
     if not found:
         raise Negative(
-            f"no session with the id or trace id {identifier!r} is in {log_path}: `lakehouse sessions ls` shows the"
-            " newest"
+            f"no session with the id or trace id {identifier!r} is in {lake.name if lake is not None else log_path}:"
+            " `lakehouse sessions ls` shows the newest"
         )
     if not all_tries:
         found = _last_tries(found)

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lakehouse.cli.exit_status import SystemFault
+from lakehouse.cli.sessions_lake import check_retention, retention_options
 from lakehouse.cli.sessions_output import (
     json_option,
     log_option,
     one_line_errors,
+    plural,
     print_json,
     progress_display,
     safe,
 )
 from lakehouse.sessions.record import RECALL_HOURS
+from lakehouse.sessions.store.archive import ArchiveDamagedError
+
+if TYPE_CHECKING:
+    from lakehouse.sessions.upkeep.compaction import SegmentOutcome
 
 
 @click.command("verify", short_help="Counts whole, torn, foreign and duplicate rows.")
@@ -109,9 +116,18 @@ def verify(log_path: Path, problems_max: int, recall_hours: float, *, canonical:
     show_default=True,
     help="MiB that it takes at most, about; what does not fit goes to the disk.",
 )
+@retention_options
 @json_option
 @one_line_errors
-def compact(log_path: Path, settle_s: float, recall_hours: float, memory_mib: int, *, as_json: bool) -> None:
+def compact(
+    log_path: Path,
+    settle_s: float,
+    memory_mib: int,
+    recall_hours: float,
+    retention_days: float | None,
+    *,
+    as_json: bool,
+) -> None:
     """Turn the rotated files beside the log into ZSTD Parquet by day, in the folder `<log>.parquet`, and remove each
     once its Parquet was read back and compared with it; then merge the small files of each day into few. The live file
     is never touched.
@@ -127,6 +143,7 @@ def compact(log_path: Path, settle_s: float, recall_hours: float, memory_mib: in
     from lakehouse.sessions.upkeep.merging import merge_days  # noqa: PLC0415
 
     memory_bytes = memory_mib * 1024**2
+    check_retention(retention_days, recall_hours)
     outcomes, days_left = [], 0
     with progress_display("Compacting") as display:
         try:
@@ -139,14 +156,8 @@ def compact(log_path: Path, settle_s: float, recall_hours: float, memory_mib: in
                 on_start=display.start,
             ):
                 outcomes.append(outcome)
-                if as_json:
-                    continue
-                if outcome.compacted:
-                    done = f"{outcome.lines} lines, {outcome.source_bytes} bytes to {outcome.parquet_bytes}"
-                    done += f", {outcome.torn} torn ones kept as they are" if outcome.torn else ""
-                else:
-                    done = f"left as it is: {outcome.reason}"
-                click.echo(f"{outcome.source}: {done}")
+                if not as_json:
+                    click.echo(f"{outcome.source}: {_done(outcome)}")
             for day in merge_days(
                 log_path, memory_bytes=memory_bytes, progress=display.advance, on_start=display.start
             ):
@@ -155,11 +166,30 @@ def compact(log_path: Path, settle_s: float, recall_hours: float, memory_mib: in
                     click.echo(f"{day.day or 'the Parquet files'}: not merged: {day.reason}", err=as_json)
                 elif not as_json:
                     click.echo(f"{day.day}: {day.files} Parquet files of {day.lines} lines merged into one")
+            if retention_days is not None:
+                _drop_days(log_path, retention_days)
         except duckdb.Error as error:
             raise SystemFault(f"DuckDB failed, and no row was removed: {error}") from None
+        except ArchiveDamagedError as error:
+            raise SystemFault(str(error)) from None
     if as_json:
         print_json([asdict(outcome) for outcome in outcomes])
     elif not outcomes:
         click.echo("Nothing to compact: no rotated file stands beside the live one.")
     if days_left or not all(outcome.compacted or outcome.recalled for outcome in outcomes):
         raise click.exceptions.Exit(1)
+
+
+def _done(outcome: SegmentOutcome) -> str:
+    if not outcome.compacted:
+        return f"left as it is: {outcome.reason}"
+    torn = f", {outcome.torn} torn ones kept as they are" if outcome.torn else ""
+    return f"{outcome.lines} lines, {outcome.source_bytes} bytes to {outcome.parquet_bytes}{torn}"
+
+
+def _drop_days(log_path: Path, retention_days: float) -> None:
+    from lakehouse.sessions.upkeep.retention import drop_days, first_kept_day  # noqa: PLC0415  for who has a retention
+
+    gone = drop_days(log_path, first_kept_day(retention_days))
+    if gone:
+        click.echo(f"{plural(gone, 'line')} older than they are kept removed", err=True)

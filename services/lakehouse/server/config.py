@@ -33,7 +33,8 @@ from lakehouse.settings import (
 from lakehouse.tracing import TracingConfig
 
 CONFIG_FILE_VARIABLE = "LAKEHOUSE_CONFIG"
-_SERVICES = ("iterate", "chatd", "validated")
+# Of the three services, and of the table of all replicas that commands publish to and read.
+_TABLES = ("iterate", "chatd", "validated", "lake")
 
 # Kubernetes and Docker links put such variables into the environment of every container beside a service of this name:
 # CHATD_SERVICE_HOST, CHATD_PORT, CHATD_PORT_50052_TCP_ADDR. They are not ours, and no key of ours looks like them.
@@ -41,7 +42,7 @@ _ORCHESTRATOR = re.compile(r"(SERVICE_(HOST|PORT(_.*)?)|PORT(_\d+_(TCP|UDP)(_.*)
 
 # Keys that hold a secret. They come by the environment, or from a file of their own by the key `<name>_file`; the
 # configuration file is for everybody to read. A test holds that every SecretStr of a service is among them.
-SECRET_KEYS = frozenset({"api_key", "conninfo", "proxy_password", "secret_headers", "secret_key"})
+SECRET_KEYS = frozenset({"api_key", "catalog_uri", "conninfo", "proxy_password", "secret_headers", "secret_key"})
 
 
 class TlsTable(Table):
@@ -145,7 +146,7 @@ def _overlap(one: str, other: str) -> bool:
     return one == other or bool({one, other} & every) or {one, other} <= loopback
 
 
-T = TypeVar("T", bound=ServerTable)
+T = TypeVar("T", bound=Table)
 
 
 def load(service: str, model: type[T], *, file: Path | None, environ: Mapping[str, str]) -> T:
@@ -199,9 +200,9 @@ def _from_file(service: str, file: Path | None, problems: list[str]) -> dict[str
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of thousands of digits
         raise ConfigError([f"{file}: not TOML: {error}"]) from None
     problems += [
-        f"{file}: {_unknown(name, value)}; the tables are [iterate], [chatd] and [validated]"
+        f"{file}: {_unknown(name, value)}; the tables are [iterate], [chatd], [validated] and [lake]"
         for name, value in document.items()
-        if name not in _SERVICES
+        if name not in _TABLES
     ]
     problems += [
         f"{file}: {key}: secrets only by environment ({_variable(key)}) or by {key}_file"
@@ -217,7 +218,7 @@ def _from_file(service: str, file: Path | None, problems: list[str]) -> dict[str
 def _unknown(name: str, value: Any) -> str:
     if not isinstance(value, dict):
         return f'the key "{name}" stands in no table'
-    near = nearest(name, _SERVICES)
+    near = nearest(name, _TABLES)
     return f"unknown table [{name}]" + (f", did you mean [{near}]?" if near else "")
 
 

@@ -107,7 +107,7 @@ def list_sessions(
         if older_bytes > _OLDER_BYTES_MAX:
             break
     found = newest.found
-    if reader.snapshot.parquet_files:
+    if reader.has_archive:
         found += _newest_compacted(reader, wanted, limit, before)
     found.sort(key=place_of, reverse=True)
     return found[:limit]
@@ -280,6 +280,10 @@ def find_rows(reader: SessionReader, identifier: str, progress: Progress | None 
     """Lines, to the byte, of the sessions with this session id, trace id or caller's trace string; oldest segment
     first. A session that stands in the log twice is given twice. Raises QueryRefusedError."""
     snapshot = reader.snapshot
+    found = reader.find_by_id(identifier)
+    if found is not None:
+        yield from found
+        return
     if snapshot.parquet_files:
         yield from _find_in_parquet(reader, identifier)
     # Bytes first: where neither the id nor another spelling of it stands, nothing is to be read.

@@ -43,13 +43,33 @@ class SessionReader:
 
     def __init__(self, log_path: str | os.PathLike[str], *, progress: QueryProgress | None = None) -> None:
         """Raise SessionLogUnavailableError."""
-        self.snapshot: Snapshot = open_snapshot(log_path)
+        self._open(open_snapshot(log_path), progress)
+
+    def _open(self, snapshot: Snapshot, progress: QueryProgress | None) -> None:
+        self.snapshot = snapshot
         self._progress = progress
         self._folder = tempfile.mkdtemp(prefix="lakehouse-sessions-")
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._archive: duckdb.DuckDBPyConnection | None = None
         self._done = 0.0
         """How much of the running answer had been done when its query began."""
+
+    @property
+    def contents(self) -> tuple[object, ...]:
+        """What differs where the rows may differ."""
+        snapshot = self.snapshot
+        segments = tuple((each.identity, each.size_bytes, each.modified_unix_s) for each in snapshot.segments)
+        return segments, tuple((file.path, file.size_bytes) for file in snapshot.parquet)
+
+    @property
+    def has_archive(self) -> bool:
+        """Whether ``query_archive`` has anything to read."""
+        return bool(self.snapshot.parquet_files)
+
+    def find_by_id(self, identifier: str) -> Iterator[bytes] | None:
+        """Return the rows with this session id, trace id or caller's trace string, oldest first; None where they are to
+        be looked for in the files of a log."""
+        return None
 
     @property
     def warnings(self) -> tuple[str, ...]:

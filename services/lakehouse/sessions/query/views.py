@@ -15,7 +15,7 @@ that JSON readers may take for something else, ``reading`` has the text that say
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -98,7 +98,7 @@ _COMPRESSION_WORDS: Final = {"none": "uncompressed", "gzip": "gzip", "zstd": "zs
 # DuckDB keeps the digits of every integer but prints doubles and escapes as yyjson does: `1e21`, `\u001F`. The row
 # has `1e+21` and `\u001f`. Strings are split from what is between them first, and within a string its escapes, so
 # that neither "1e21" nor an escaped backslash before `u001F` is touched.
-_MACROS: Final = r"""
+MACROS: Final = r"""
 CREATE MACRO respelled_string(token) AS array_to_string(list_transform(
     regexp_extract_all(token, '\\u[0-9A-F]{4}|\\.|[^\\]+'),
     lambda part: CASE WHEN starts_with(part, '\u') THEN lower(part) ELSE part END), '');
@@ -122,8 +122,24 @@ class JsonSource:
 def connect(snapshot: Snapshot, sources: Sequence[JsonSource], *, spill_folder: str) -> duckdb.DuckDBPyConnection:
     """Return a connection with the views over the snapshot's Parquet and ``sources``, which must stay as long.
 
-    Its queries read these files and nothing else: other files, settings and extensions are locked away.
+    As ``connect_views``, of which it has ``spill_folder``.
+    """
+    allowed = [*(source.path for source in sources), *map(os.fspath, snapshot.parquet_files)]
+    return connect_views(_view_statements(snapshot, sources), allowed, spill_folder=spill_folder)
+
+
+def connect_views(
+    statements: Iterable[str],
+    allowed: Sequence[str],
+    *,
+    spill_folder: str,
+    prepare: Callable[[duckdb.DuckDBPyConnection], None] = lambda _connection: None,
+) -> duckdb.DuckDBPyConnection:
+    """Return a connection with the views that the statements make.
+
+    Its queries read the ``allowed`` files and nothing else: other files, settings and extensions are locked away.
     ``spill_folder``: where DuckDB may put what exceeds its memory, at most ``SPILL_BYTES_MAX``; need not exist.
+    ``prepare`` is called before the statements. Raises duckdb.Error.
     """
     import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
 
@@ -141,11 +157,10 @@ def connect(snapshot: Snapshot, sources: Sequence[JsonSource], *, spill_folder: 
         # Both are for `query_progress`, which shows nothing by itself.
         connection.execute("SET enable_progress_bar = true")
         connection.execute("SET enable_progress_bar_print = false")
-        connection.execute(_MACROS)
-        for statement in _view_statements(snapshot, sources):
+        connection.execute(MACROS)
+        prepare(connection)
+        for statement in statements:
             connection.execute(statement)
-        allowed = [source.path for source in sources]
-        allowed += (os.fspath(path) for path in snapshot.parquet_files)
         connection.execute(f"SET allowed_paths = {_texts(allowed)}")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
@@ -187,7 +202,7 @@ def _view_statements(snapshot: Snapshot, sources: Sequence[JsonSource]) -> Itera
             "CREATE VIEW parquet_rows AS SELECT *, coalesce(reading, line) AS text"
             f" FROM ({stored_rows(snapshot.parquet_files)}) WHERE schema = '{SCHEMA}'"
         )
-        sessions.append(f"SELECT {', '.join(map(_from_parquet_column, COLUMNS))} FROM parquet_rows")
+        sessions.append(f"SELECT {from_stored_rows()} FROM parquet_rows")
         facts.append(f"SELECT {_quoted(FACT_COLUMNS)} FROM parquet_rows")
         attempts.append(
             f"SELECT {_KEY_COLUMNS}, json_extract_string(text, '$.attempts[' || place || '].raw') AS raw,"
@@ -199,24 +214,42 @@ def _view_statements(snapshot: Snapshot, sources: Sequence[JsonSource]) -> Itera
         ("facts", facts, FACT_COLUMNS),
     ):
         yield f"CREATE VIEW {view} AS {' UNION ALL '.join(parts) or _no_rows(empty)}"
-    names = "iteration, provider, model, verdict, span_id, raw, " + ", ".join(_ATTEMPT_COLUMNS[5:])
-    none = (
-        f"SELECT {_KEY_COLUMNS}, a.raw AS raw, {_attempt_columns()}"
-        " FROM (SELECT *, unnest(attempts) AS a FROM sessions)"
+    all_attempts = " UNION ALL ".join(attempts)
+    yield _attempts_view(all_attempts) if all_attempts else attempts_of_sessions()
+
+
+def attempts_of_sessions(*more_columns: str) -> str:
+    """Return the statement that makes the view ``attempts`` from ``sessions``, with more of that view's columns behind
+    the key columns."""
+    more = "".join(f", {name}" for name in more_columns)
+    return _attempts_view(
+        f"SELECT {_KEY_COLUMNS}{more}, a.raw AS raw, {_attempt_columns()}"
+        " FROM (SELECT *, unnest(attempts) AS a FROM sessions)",
+        more,
     )
-    all_attempts = " UNION ALL ".join(attempts) or none
-    yield f"CREATE VIEW attempts AS SELECT {_KEY_COLUMNS}, {names} FROM ({all_attempts})"
 
 
-def stored_rows(files: Iterable[os.PathLike[str]]) -> str:
+def _attempts_view(query: str, more: str = "") -> str:
+    names = "iteration, provider, model, verdict, span_id, raw, " + ", ".join(_ATTEMPT_COLUMNS[5:])
+    return f"CREATE VIEW attempts AS SELECT {_KEY_COLUMNS}{more}, {names} FROM ({query})"
+
+
+def stored_rows(files: Iterable[os.PathLike[str]], *, numbered: bool = False) -> str:
     """Return a query for all columns of Parquet files of the archive, one at least; ``file`` is each row's file.
+    ``numbered``: and ``file_row_number`` its place there, from 0.
 
     The empty part gives files of before a key its column, and a struct of before a field the field: both as NULL."""
     return (
         f"{_no_rows({**FACT_COLUMNS, 'reading': 'VARCHAR', 'segment': 'VARCHAR'})} UNION ALL BY NAME SELECT * FROM"
         f" read_parquet({_texts(map(os.fspath, files))}, hive_partitioning = false, union_by_name = true,"
-        " filename = 'file')"
+        f" filename = 'file'{', file_row_number = true' if numbered else ''})"
     )
+
+
+def from_stored_rows() -> str:
+    """Return the columns of ``sessions`` out of ``stored_rows`` whose column ``text`` is a row's valid JSON; they need
+    ``MACROS``."""
+    return ", ".join(map(_from_parquet_column, COLUMNS))
 
 
 def _json_sources(read: Sequence[JsonSource], wanted: dict[str, str]) -> dict[str, str]:

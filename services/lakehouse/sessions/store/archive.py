@@ -8,7 +8,9 @@ Beside ``sessions.jsonl`` stands the folder ``sessions.parquet``::
     _days/YYYY-MM-DD.json                   which of the day's files stand merged in which
     _claimed/<segment>.jsonl[.gz|.zst]      a rotated file that a compaction took and has not finished
     _building/<segment>/                    Parquet in the making
-    _lock                                   held by the running compaction
+    _published/                             what of it stands in the table of all replicas; see ``lake.publications``
+    _erasing                                there while an erasure works
+    _lock, _publish_lock                    held by the running compaction or erasure, and by the running publisher
 
 A Parquet file counts if and only if a manifest names it and no day's manifest says that it stands merged in another,
 and a claimed file counts if and only if its segment has no manifest: renaming the manifest into place is the one
@@ -44,6 +46,8 @@ _T = TypeVar("_T", bound=_Dataclass)
 
 MANIFEST_SCHEMA: Final = "session.segment.v1"
 UNKNOWN_DAY: Final = "unknown"
+RETENTION: Final = b"retention"
+"""The text of ``Archive.erasing`` while days are dropped."""
 
 _PARQUET: Final = ".parquet"
 _MANIFEST: Final = ".json"
@@ -117,6 +121,16 @@ class Archive:
     def lock(self) -> Path:
         return self.folder / "_lock"
 
+    @property
+    def erasing(self) -> Path:
+        """There while an erasure or a retention works, or after one that was interrupted; its text says which."""
+        return self.folder / "_erasing"
+
+    @property
+    def erasure_interrupted(self) -> bool:
+        """Whether rows may stand here that somebody wants erased. What a retention has left, the next one ends."""
+        return self.erasing.exists() and self.erasing.read_bytes() != RETENTION
+
     def manifest_path(self, segment: str) -> Path:
         return self.manifests / f"{segment}{_MANIFEST}"
 
@@ -137,6 +151,10 @@ class Archive:
         for path in self.folder.glob(f"day=*/merged-*{_PARQUET}"):
             if _MERGED.fullmatch(path.name):
                 yield path.relative_to(self.folder)
+
+    def files_of_days(self) -> list[Path]:
+        """Return every file in the days' folders, named by a manifest or not, sorted."""
+        return sorted(self.folder.glob(f"day=*/*{_PARQUET}"))
 
     def claimed_path(self, segment: str, compression: Compression) -> Path:
         suffix = next((suffix for suffix, kind in COMPRESSION_SUFFIXES.items() if kind == compression), "")

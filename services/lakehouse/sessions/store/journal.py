@@ -94,6 +94,17 @@ def list_spills(spill_dir: str, log_path: str | os.PathLike[str]) -> list[str]:
     return sorted(os.fspath(each) for each in Path(spill_dir).iterdir() if spill.fullmatch(each.name))
 
 
+def list_unread(log_path: str | os.PathLike[str], spill_dir: str = "") -> list[Path]:
+    """Return this log's journals and spills that are kept for a person, sorted. Raises OSError."""
+    path = Path(log_path)
+    journal = re.compile(rf"\.{re.escape(path.name)}\.{_UUID}{re.escape(_SUFFIX + _UNREAD)}")
+    found = [each for each in path.parent.iterdir() if journal.fullmatch(each.name)]
+    if spill_dir:
+        spill = re.compile(rf"{_log_hash(log_path)}\.{_UUID}{re.escape(_SPILL + _UNREAD)}")
+        found += [each for each in Path(spill_dir).iterdir() if spill.fullmatch(each.name)]
+    return sorted(found)
+
+
 @dataclass(frozen=True, slots=True)
 class Beginning:
     number: int

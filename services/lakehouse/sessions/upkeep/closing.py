@@ -30,6 +30,10 @@ class SegmentRefusedError(Exception):
     """One segment stays as it is, readable where it stands."""
 
 
+class SegmentYoungError(SegmentRefusedError):
+    """It was written just now: the next run takes it."""
+
+
 class SegmentRecalledError(SegmentRefusedError):
     """Its sessions may be asked for again: a later run takes it."""
 
@@ -64,7 +68,7 @@ def refuse_unless_settled(path: Path, settle_s: float) -> None:
 def _refuse_fresh(modified_unix_s: float, settle_s: float) -> None:
     age_s = time.time() - modified_unix_s
     if age_s < settle_s:
-        raise SegmentRefusedError(f"it was written {age_s:.0f} s ago: run again in {settle_s - age_s:.0f} s")
+        raise SegmentYoungError(f"it was written {age_s:.0f} s ago: run again in {settle_s - age_s:.0f} s")
 
 
 @contextlib.contextmanager
@@ -122,13 +126,18 @@ def refuse_while_unsettled(archive: Archive) -> None:
 
 
 @contextlib.contextmanager
-def alone(archive: Archive) -> Iterator[None]:
+def alone(archive: Archive, *, erases: bool = False) -> Iterator[None]:
+    """Keep every other compaction, merge and erasure of the archive away. Raises CompactionRefusedError, OSError."""
     fd = os.open(archive.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CompactionRefusedError(f"another compaction of {archive.log_path} is running") from None
+        if archive.erasure_interrupted and not erases:
+            raise CompactionRefusedError(
+                f"an erasure of {archive.log_path} was interrupted: run the same `lakehouse sessions erase` again first"
+            )
         yield
     finally:
         os.close(fd)

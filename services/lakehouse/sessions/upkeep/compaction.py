@@ -32,6 +32,7 @@ from lakehouse.sessions.upkeep.closing import (
     CompactionRefusedError,
     SegmentRecalledError,
     SegmentRefusedError,
+    SegmentYoungError,
     alone,
     closed_segment,
     refuse_unless_settled,
@@ -68,6 +69,8 @@ class SegmentOutcome:
     parquet_bytes: int = 0
     reason: str = ""
     """Why it was not compacted and what to do."""
+    young: bool = False
+    """It was not since it was written just now: the next run takes it."""
     recalled: bool = False
     """It was not since a repeated call is answered from it: nothing is to be done."""
 
@@ -163,7 +166,7 @@ def _claim_and_compact(
     except SegmentRecalledError as refusal:
         return SegmentOutcome(source=path.name, segment=None, compacted=False, reason=str(refusal), recalled=True)
     except SegmentRefusedError as refusal:
-        return SegmentOutcome(source=path.name, segment=None, compacted=False, reason=str(refusal))
+        return _refused(path.name, None, refusal)
     fsync_folder(archive.claimed)
     fsync_folder(path.parent)
     on_step("claimed", name)
@@ -184,7 +187,7 @@ def _compact_claimed(
             segment = stack.enter_context(closed_segment(path, run.settle_s))
             manifest = _build(archive, segment, name, source, run, progress, on_step)
         except SegmentRefusedError as refusal:
-            return SegmentOutcome(source=source, segment=name, compacted=False, reason=str(refusal))
+            return _refused(source, name, refusal)
         _place(archive, manifest)
         on_step("placed", name)
         if os.fstat(segment.fd).st_size != segment.size_bytes:
@@ -204,6 +207,11 @@ def _compact_claimed(
         source_bytes=manifest.source_bytes,
         parquet_bytes=sum(file.size_bytes for file in manifest.files),
     )
+
+
+def _refused(source: str, segment: str | None, refusal: SegmentRefusedError) -> SegmentOutcome:
+    young = isinstance(refusal, SegmentYoungError)
+    return SegmentOutcome(source=source, segment=segment, compacted=False, reason=str(refusal), young=young)
 
 
 def _build(

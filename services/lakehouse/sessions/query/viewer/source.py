@@ -17,7 +17,7 @@ from lakehouse.sessions.query.reader import SessionReader
 from lakehouse.sessions.query.session_filter import SessionFilter
 from lakehouse.sessions.query.stats import FindingCount, Period, SessionStats, finding_counts, session_stats
 from lakehouse.sessions.record import ROW_BYTES_MAX
-from lakehouse.sessions.store.segments import SessionLogUnavailableError, Snapshot, open_snapshot
+from lakehouse.sessions.store.segments import SessionLogUnavailableError, open_snapshot
 
 ROWS_MAX: Final = 20
 _FIGURES_KEPT: Final = 16
@@ -110,7 +110,7 @@ class LogSource:
     def figures(self, wanted: SessionFilter, *, period: Period) -> Figures:
         """See ``SessionSource``. What was counted is kept until the log has changed."""
         with self._reader() as (reader, _):
-            key = (_contents(reader.snapshot), wanted, period)
+            key = (reader.contents, wanted, period)
             with self._lock:
                 if key in self._kept:
                     self._kept.move_to_end(key)
@@ -141,11 +141,8 @@ class LogSource:
             if time.monotonic() > ends_at:
                 raise QuestionTooLongError
 
-        with SessionReader(self._log_path, progress=check) as reader:
+        with self._opened(check) as reader:
             yield reader, check
 
-
-def _contents(snapshot: Snapshot) -> tuple[object, ...]:
-    """Return what differs where the rows may differ."""
-    segments = tuple((segment.identity, segment.size_bytes, segment.modified_unix_s) for segment in snapshot.segments)
-    return segments, tuple((file.path, file.size_bytes) for file in snapshot.parquet)
+    def _opened(self, check: Callable[[float], None]) -> SessionReader:
+        return SessionReader(self._log_path, progress=check)
