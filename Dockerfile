@@ -12,7 +12,7 @@ WORKDIR /src
 RUN python -m venv --without-pip /opt/lakehouse
 # lake.txt: with what `lakehouse sessions publish` and `--table` need.
 ARG LOCK=server.txt
-COPY requirements/${LOCK} requirements/
+COPY requirements/server.txt requirements/lake.txt requirements/
 RUN python -m pip --python /opt/lakehouse/bin/python install --no-cache-dir --no-compile --require-hashes -r requirements/${LOCK}
 COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
 COPY protos protos
