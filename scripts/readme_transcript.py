@@ -39,6 +39,10 @@ OURS: Final = ("LAKEHOUSE_", "VALIDATED_", "CHATD_", "ITERATE_", "PYTHON", "VIRT
 LEFT_BY_THE_README: Final = {"today.csv"}
 NOT_TYPED: Final = (
     (r"make test$", "all tests take minutes; CI runs them beside this"),
+    (r"lakehouse sessions serve$", "serves until it is stopped: tests/cli/test_sessions_serve.py starts it"),
+    (r"pip install '\.\[", "a second installation; the commands after it are tests/cli/test_sessions_lake.py's"),
+    (r"export LAKE_WAREHOUSE=|lakehouse sessions (publish|ls --table)", "tests/cli/test_sessions_lake.py publishes"),
+    (r"lakehouse sessions erase ", "needs iterate stopped: tests/sessions/test_erasing.py erases"),
     (r"docker compose |deploy/compose_check\.sh", "needs a container engine: deploy/compose_check.sh types it there"),
 )
 

@@ -35,7 +35,11 @@ CLIENT_HALF = (
 CLIENT_MAY_LOAD = {"grpc", "google", "lakehouse"}
 # Edges to gRPC: everything else in a service is domain code.
 GRPC_FILES = {"__main__.py", "servicer.py", "hops.py"}
-WITHOUT_SWITCHES = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")}
+WITHOUT_SWITCHES = {
+    **{name: value for name, value in os.environ.items() if not name.startswith("GRPC_")},
+    # Whoever runs here already has the default ones.
+    **{f"{name.upper()}_BIND": "127.0.0.1:0" for name in NAMES},
+}
 
 
 @cache

@@ -101,6 +101,7 @@ def start_stack(tmp_path_factory: pytest.TempPathFactory, people: People) -> Sta
                     "ITERATE_SESSION_LOG_PATH": str(folder / "sessions.jsonl"),
                     # A busy machine must not degrade what a test looks at.
                     "ITERATE_BRIEF_MS_MAX": "30000",
+                    "ITERATE_APPEND_WAIT_MS": "10000",
                     "CHATD_PROVIDERS__FAKE__TYPE": "openai",
                     "CHATD_PROVIDERS__FAKE__BASE_URL": endpoint.base_url,
                     "CHATD_PROVIDERS__FAKE__DEFAULT_MODEL": "ok",

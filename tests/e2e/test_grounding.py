@@ -96,16 +96,19 @@ async def test_what_a_feedback_offers_can_be_copied_and_is_of_the_candidates_of_
         assert [each for each in offers if each["worker_id"] not in opening] == []
 
 
-async def test_the_same_id_gets_the_same_candidates_and_another_id_others(
+async def test_another_id_gets_other_candidates_and_the_same_one_the_same_answer(
     stack: Any, client: AsyncIterateClient, make_request: Request
 ) -> None:
     stack.endpoint.requests.clear()
-    for session_id in ("same", "same", "other"):
+    answers = [
         await client.iterate(make_request(session_id=session_id, max_iterations=1), timeout_s=30)
+        for session_id in ("same", "same", "other")
+    ]
 
-    first, second, third = (each["messages"][1]["content"] for each in stack.endpoint.requests)
-    assert first == second
+    first, third = (each["messages"][1]["content"] for each in stack.endpoint.requests)
     assert first != third
+    assert [answer.recalled for answer in answers] == [False, True, False]
+    assert answers[0].brief == answers[1].brief
 
 
 async def test_whom_the_prompt_names_comes_first(

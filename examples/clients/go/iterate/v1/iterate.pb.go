@@ -1264,9 +1264,12 @@ type StreamIterateResponse struct {
 	//	*StreamIterateResponse_AttemptFinished
 	//	*StreamIterateResponse_Response
 	//	*StreamIterateResponse_Brief
-	Event         isStreamIterateResponse_Event `protobuf_oneof:"event"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Event isStreamIterateResponse_Event `protobuf_oneof:"event"`
+	// Beside `brief`: the facts of the candidates that the models get to know, a JSON array of objects. Empty where there
+	// are none, and beside every other event.
+	CandidatesJson string `protobuf:"bytes,6,opt,name=candidates_json,json=candidatesJson,proto3" json:"candidates_json,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *StreamIterateResponse) Reset() {
@@ -1349,6 +1352,13 @@ func (x *StreamIterateResponse) GetBrief() *Brief {
 		}
 	}
 	return nil
+}
+
+func (x *StreamIterateResponse) GetCandidatesJson() string {
+	if x != nil {
+		return x.CandidatesJson
+	}
+	return ""
 }
 
 type isStreamIterateResponse_Event interface {
@@ -1502,13 +1512,14 @@ const file_lakehouse_iterate_v1_iterate_proto_rawDesc = "" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x14\n" +
 	"\x05model\x18\x03 \x01(\tR\x05model\x12\x10\n" +
 	"\x03raw\x18\x04 \x01(\tR\x03raw\x12\x17\n" +
-	"\achat_ms\x18\x05 \x01(\x05R\x06chatMs\"\x85\x03\n" +
+	"\achat_ms\x18\x05 \x01(\x05R\x06chatMs\"\xae\x03\n" +
 	"\x15StreamIterateResponse\x12O\n" +
 	"\x0fattempt_started\x18\x01 \x01(\v2$.lakehouse.iterate.v1.AttemptStartedH\x00R\x0eattemptStarted\x12L\n" +
 	"\x0emodel_answered\x18\x02 \x01(\v2#.lakehouse.iterate.v1.ModelAnsweredH\x00R\rmodelAnswered\x12J\n" +
 	"\x10attempt_finished\x18\x03 \x01(\v2\x1d.lakehouse.iterate.v1.AttemptH\x00R\x0fattemptFinished\x12C\n" +
 	"\bresponse\x18\x04 \x01(\v2%.lakehouse.iterate.v1.IterateResponseH\x00R\bresponse\x123\n" +
-	"\x05brief\x18\x05 \x01(\v2\x1b.lakehouse.iterate.v1.BriefH\x00R\x05briefB\a\n" +
+	"\x05brief\x18\x05 \x01(\v2\x1b.lakehouse.iterate.v1.BriefH\x00R\x05brief\x12'\n" +
+	"\x0fcandidates_json\x18\x06 \x01(\tR\x0ecandidatesJsonB\a\n" +
 	"\x05event*h\n" +
 	"\tGrounding\x12\x19\n" +
 	"\x15GROUNDING_UNSPECIFIED\x10\x00\x12\x12\n" +
