@@ -486,3 +486,14 @@ async def test_a_table_that_went_and_came_back_is_ready_again_without_a_lookup(d
         assert not roster.is_ready()
         await database.run("ALTER TABLE gone RENAME TO workers")
         await until(roster.is_ready)
+
+
+async def test_the_check_says_which_ids_and_names_are_none_as_it_does_of_a_file(database: Database) -> None:
+    await database.run(
+        "INSERT INTO workers VALUES ('7.0', 'Ida Low', 'welder', true), ('NULL', '#REF!', 'welder', true), "
+        "('8.0', 'Jon Low', 'welder', true)"
+    )
+    warnings = (await check_postgres(database.table()))["warnings"]
+    (ids,) = [each for each in warnings if "3 rows with a worker_id that is none" in each]
+    assert "'7.0' was made a number by a spreadsheet or a float" in ids
+    assert any("1 rows with a name that is none, such as: '#REF!'" in each for each in warnings)

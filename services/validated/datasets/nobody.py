@@ -5,6 +5,7 @@ made of it, the last line of a report.
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Final
 
 from validated.datasets.dataset import Column, ColumnType
@@ -38,6 +39,19 @@ def odd_sql(column: Column) -> str:
         words = ", ".join(map(literal, _NOBODY.get(column.name, _FOOTERS)))
         odd += [f"regexp_full_match(v, {literal(_REWRITTEN)})", f"lower(v) IN ({words})"]
     return f"trim(v) <> '' AND ({' OR '.join(odd)})"
+
+
+def is_odd(value: str, *, is_id: bool) -> bool:
+    """Return what `odd_sql` says of a worker's id or name, for rows that another database reads."""
+    if not value.strip():
+        return False
+    if value in _NOTHING or "\ufffd" in value:
+        return True
+    if not any(unicodedata.category(each)[0] in ("LN" if is_id else "L") for each in value):
+        return True
+    if re.fullmatch(_QUOTED_ID if is_id else _QUOTED, value):
+        return True
+    return is_id and (bool(re.fullmatch(_REWRITTEN, value)) or value.lower() in _FOOTERS)
 
 
 def why_odd(value: str, *, is_id: bool) -> str:

@@ -12,6 +12,7 @@ from lakehouse.settings import ConfigError, read_secret
 from validated.config import RosterTable
 from validated.datasets.columns import ACTIVE
 from validated.datasets.dataset import Problem
+from validated.datasets.nobody import is_odd, why_odd
 from validated.datasets.postgres_shape import Shape, read_shape
 from validated.datasets.postgres_statements import Statements
 from validated.datasets.postgres_table import ShapeError, TableShape
@@ -103,7 +104,7 @@ class _Check:
         ]
         query = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(picked), shape.workers.name)
         counts = {"NULL or empty worker_id": 0, "NULL or empty name": 0, "worker_id with spaces around it": 0}
-        unread_active, seen, twice, rows = 0, set[str](), dict[str, None](), 0
+        unread_active, seen, twice, rows, odd = 0, set[str](), dict[str, None](), 0, _Odd()
         async with connection.cursor(name="roster_check") as cursor:
             cursor.itersize = _FETCH_ROWS
             await cursor.execute(query)
@@ -116,6 +117,7 @@ class _Check:
                 if worker_id in seen:
                     twice[worker_id] = None
                 seen.add(worker_id)
+                odd.note(worker_id, name)
                 if worker_id and name:
                     self._likeness.add(_worker(worker_id, name, latitude, longitude, phone))
         self._rows["workers"] = rows
@@ -127,6 +129,7 @@ class _Check:
         for what, count in counts.items():
             if count:
                 self._warnings.append(f"{shown}: {count} rows with {what}; they can never be accepted")
+        self._warnings += [f"{shown}: {text}" for text in odd.said()]
         if unread_active:
             self._warnings.append(
                 f"{shown}: {unread_active} rows are neither active nor inactive; they count as inactive"
@@ -147,6 +150,26 @@ class _Check:
                 self.add(companion.shown, f"{total}; write the ids as the roster does", "worker_id")
             else:
                 self._warnings.append(f"{companion.shown}: {total}; ignored")
+
+
+class _Odd:
+    """Ids and names that are none. A file that has them is refused; a table is read as it stands."""
+
+    def __init__(self) -> None:
+        self._rows = {"worker_id": 0, "name": 0}
+        self._first: dict[str, str] = {}
+
+    def note(self, worker_id: str | None, name: str | None) -> None:
+        for column, value in (("worker_id", worker_id), ("name", name)):
+            if value and is_odd(value, is_id=column == "worker_id"):
+                self._rows[column] += 1
+                self._first.setdefault(column, why_odd(value, is_id=column == "worker_id"))
+
+    def said(self) -> list[str]:
+        return [
+            f"{self._rows[column]} rows with a {column} that is none, such as: {first}"
+            for column, first in self._first.items()
+        ]
 
 
 def _worker(worker_id: str, name: str, latitude: str | None, longitude: str | None, phone: str | None) -> Worker:
