@@ -37,7 +37,7 @@ from lakehouse.sessions.upkeep.merging import MergeStep, merge_days
 ROUNDS = 54
 SESSIONS = 3
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["iterate.session_log.sweep", "lakehouse.sessions.upkeep.compaction", "duckdb"])
+_PROCESSES.set_forkserver_preload(["dying_sessions", "duckdb"])
 
 
 def _ended(process: ForkServerProcess) -> int | None:

@@ -27,7 +27,7 @@ from lakehouse.sessions.upkeep.merging import DAY_FILES_MAX, merge_days
 from lakehouse.sessions.upkeep.verification import verify_log
 
 _PROCESSES: Final = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["lakehouse.sessions.upkeep.merging", "duckdb"])
+_PROCESSES.set_forkserver_preload(["dying_sessions", "duckdb"])
 
 _DAYS: Final = st.lists(st.integers(20, 22), min_size=1, max_size=4)
 _COMPACT_STEPS = ("claimed", "written", "verified", "placed", "committed", "removed")
