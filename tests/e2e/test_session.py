@@ -110,9 +110,11 @@ async def test_an_id_is_its_request_s_while_it_runs_and_after_it_failed_and_a_se
     first = asyncio.create_task(client.iterate(request, timeout_s=30))
     await stack.endpoint.asked.wait()
     asked = len(stack.endpoint.requests)
+    second = asyncio.create_task(client.iterate(request, timeout_s=30))
+    await asyncio.sleep(0)
+    # Sent behind the second call, and refused: so that one waits with the first by now.
     with pytest.raises(Fault) as running:
         await client.iterate(make_request(session_id="twice"), timeout_s=30)
-    second = asyncio.create_task(client.iterate(request, timeout_s=30))
     stack.endpoint.release.set()
     failed = await asyncio.gather(first, second, return_exceptions=True)
     stack.endpoint.release.clear()

@@ -126,6 +126,9 @@ def edges(tmp_path: Path) -> Edges:
         DatasetTable: {
             "path": str(tmp_path / "parts.csv"),
             "delimiter": ";",
+            # A table of a database is instead of `path`; the roster's has the same settings.
+            "backend": "file",
+            "postgres": None,
             "key": ["number"],
             "columns": {"number": "text"},
         },
