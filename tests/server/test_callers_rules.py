@@ -66,10 +66,14 @@ async def reflected(address: str, metadata: Any = ()) -> list[str] | str:
 
     async with grpc.aio.insecure_channel(address) as channel:
         stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[arg-type]  # aio's is none
-        try:
-            answers = [each async for each in stub.ServerReflectionInfo(questions(), metadata=metadata, timeout=10)]
-        except grpc.aio.AioRpcError as error:
-            return error.code().name
+        for _ in range(10):
+            try:
+                answers = [each async for each in stub.ServerReflectionInfo(questions(), metadata=metadata, timeout=10)]
+                break
+            except grpc.aio.AioRpcError as error:
+                # grpc.aio's client puts this in the place of the status where that comes before its question has left.
+                if error.details() != "Internal error from Core":
+                    return error.code().name
     return [each.name for each in answers[0].list_services_response.service]
 
 
