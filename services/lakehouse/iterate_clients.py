@@ -70,11 +70,7 @@ class IterateClient(SyncClient):
                     stub = iterate_pb2_grpc.IterateServiceStub(channel)
                     answer: iterate_pb2.IterateResponse = self._unary(stub.Iterate, asked, timeout_s, metadata)
                 except Fault as fault:
-                    wait_s = repetition.wait_s(fault)
-                    if wait_s is None:
-                        raise
-                    if on_repeat is not None:
-                        on_repeat(fault, wait_s)
+                    wait_s = repetition.next_wait_s(fault, on_repeat)
                 else:
                     return answer
                 time.sleep(wait_s)
@@ -145,11 +141,7 @@ class AsyncIterateClient(AsyncClient):
                         stub = iterate_pb2_grpc.IterateServiceStub(channel)
                     answer: iterate_pb2.IterateResponse = await self._unary(stub.Iterate, asked, timeout_s, metadata)
                 except Fault as fault:
-                    wait_s = repetition.wait_s(fault)
-                    if wait_s is None:
-                        raise
-                    if on_repeat is not None:
-                        on_repeat(fault, wait_s)
+                    wait_s = repetition.next_wait_s(fault, on_repeat)
                 else:
                     return answer
                 await asyncio.sleep(wait_s)

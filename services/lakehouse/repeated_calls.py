@@ -51,6 +51,15 @@ class Repetition:
         # A little apart from others who wait for the same.
         return max(own_s, asked_s) * random.uniform(1.0, 1.25)  # noqa: S311  no secret
 
+    def next_wait_s(self, fault: Fault, on_repeat: OnRepeat | None) -> float:
+        """Return how long to wait before the next call, and tell `on_repeat`. Raises `fault` where there is none."""
+        wait_s = self.wait_s(fault)
+        if wait_s is None:
+            raise fault
+        if on_repeat is not None:
+            on_repeat(fault, wait_s)
+        return wait_s
+
 
 def is_worth_repeating(fault: Fault) -> bool:
     """Whether the same call may be answered next time: the service, or the way to it, was away; the time ran out; or

@@ -30,7 +30,7 @@ from chatd.prices import PriceTable
 from iterate.config import IterateConfig
 from lakehouse.server.config import CallersTable, ServerTable, load
 from lakehouse.tracing import TracingConfig
-from validated.config import DatasetTable, PostgresTable, RosterTable, ValidatedTable
+from validated.config import DatasetPostgresTable, DatasetTable, PostgresTable, RosterTable, ValidatedTable
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES: dict[str, type[ServerTable]] = {"validated": ValidatedTable, "chatd": ChatdConfig, "iterate": IterateConfig}
@@ -126,12 +126,13 @@ def edges(tmp_path: Path) -> Edges:
         DatasetTable: {
             "path": str(tmp_path / "parts.csv"),
             "delimiter": ";",
-            # A table of a database is instead of `path`; the roster's has the same settings.
+            # A table of a database is another dataset: see `a_table`.
             "backend": "file",
             "postgres": None,
             "key": ["number"],
             "columns": {"number": "text"},
         },
+        DatasetPostgresTable: {"conninfo": "host=127.0.0.1 port=9 connect_timeout=1", "version_query": ""},
         PostgresTable: {"conninfo": "host=127.0.0.1 port=9 connect_timeout=1"},
         OpenAiTable: url | {"drop": ["seed"]},
         AnthropicTable: url | {"drop": ["seed"]},
@@ -157,6 +158,12 @@ def edges(tmp_path: Path) -> Edges:
     needed[IterateConfig] |= {"session_log_path": str(tmp_path / "log.jsonl")}
     needed[ChatdConfig] |= {"default_provider": "routetable"}
     return Edges(needed)
+
+
+def a_table(edges: Edges, number: int) -> dict[str, Any]:
+    """Return a dataset in PostgreSQL, with edges of what a file has not."""
+    postgres = edges.of_table(DatasetPostgresTable, number, "validated.datasets.*.postgres")
+    return {"backend": "postgres", "key": ["number"], "columns": {"number": "text"}, "postgres": postgres}
 
 
 def environ_of(service: str, values: dict[str, Any]) -> dict[str, str]:
@@ -196,6 +203,8 @@ def test_each_service_starts_with_the_edge_of_every_bound(
     addresses = {}
     for service, table in SERVICES.items():
         values = edges.of_table(table, number, service)
+        if service == "validated":
+            values["datasets"]["a_table"] = a_table(edges, number)
         environ = environ_of(service, values)
         load(service, table, file=None, environ=environ)
         processes[service] = start(service, environ)
@@ -227,12 +236,14 @@ def test_each_service_starts_with_the_edge_of_every_bound(
 def test_the_edges_are_found_wherever_a_setting_stands(edges: Edges) -> None:
     for service, table in SERVICES.items():
         edges.of_table(table, 0, service)
+    a_table(edges, 0)
 
     assert edges.seen["iterate.append_wait_ms"] == [0, 10_000]
     assert edges.seen["iterate.fsync"] == ["never", "interval", "row"]
     assert edges.seen["chatd.tracing.queue_bytes_max"] == [65_536, 2_147_483_648]
     assert edges.seen["chatd.providers.*.retry.cap_ms"] == [1, 60_000]
     assert edges.seen["validated.roster.postgres.schema_name"] == ["a", "a" * 63]
+    assert edges.seen["validated.datasets.*.postgres.refresh_s"] == [1, 86_400]
     assert edges.seen["validated.limits.schema_memory_mb"] == [64, 65_536]
     # No choice has more words than there are rounds.
     assert max(map(len, edges.seen.values())) <= len(ROUNDS)

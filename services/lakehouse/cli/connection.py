@@ -106,6 +106,18 @@ def connection_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def iterate_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `address`, of iterate, and `connection`."""
+    return click.option(
+        "--address",
+        default="127.0.0.1:50051",
+        show_default=True,
+        envvar="LAKEHOUSE_ITERATE",
+        callback=checked_address,
+        help="iterate.",
+    )(connection_options(function))
+
+
 def checked_address(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """For an option's callback: an address with a port, since gRPC would take a missing one for 443."""
     if value is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from google.protobuf import json_format
 
-from lakehouse.cli.connection import Connection, checked_address, connection_options
+from lakehouse.cli.connection import Connection, iterate_options
 from lakehouse.cli.exit_status import NOT_ACCEPTED, Interrupted, SystemFault, of_fault, statuses
 from lakehouse.cli.progress import show
 from lakehouse.cli.terminal import terminal
@@ -25,15 +25,7 @@ from lakehouse.trace_context import normalise_trace_id, trace_metadata
 
 @click.command(epilog=statuses("accepted", "not accepted: the attempts are exhausted"))
 @click.argument("request_file", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--address",
-    default="127.0.0.1:50051",
-    show_default=True,
-    envvar="LAKEHOUSE_ITERATE",
-    callback=checked_address,
-    help="iterate.",
-)
-@connection_options
+@iterate_options
 @click.option("--kind", help="Which validator decides: a name that `lakehouse kinds` lists.")
 @click.option("--prompt", help="The task in words; - reads standard input.")
 @click.option("--spec", help="The kind's spec: JSON, or @FILE (JSON or TOML).")

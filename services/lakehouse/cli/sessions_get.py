@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from lakehouse.cli.connection import Connection, checked_address, connection_options
+from lakehouse.cli.connection import Connection, iterate_options
 from lakehouse.cli.exit_status import NOT_ACCEPTED, Negative, statuses
 from lakehouse.cli.iterate import failed_call, response_object
 from lakehouse.cli.progress import show_session
@@ -22,15 +22,7 @@ from lakehouse.errors import Fault, Reason
     epilog=statuses("accepted", "not accepted: the attempts are exhausted; or no such session"),
 )
 @click.argument("session_id")
-@click.option(
-    "--address",
-    default="127.0.0.1:50051",
-    show_default=True,
-    envvar="LAKEHOUSE_ITERATE",
-    callback=checked_address,
-    help="iterate.",
-)
-@connection_options
+@iterate_options
 @click.option("--timeout", "timeout_s", type=float, default=10.0, show_default=True, help="Deadline, seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the response as one JSON object and nothing else.")
 def get(session_id: str, address: str, timeout_s: float, connection: Connection, *, as_json: bool) -> None:

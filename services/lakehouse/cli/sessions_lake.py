@@ -1,4 +1,4 @@
-"""What the commands about the table of all replicas share: the option that names it, and the table itself."""
+"""What the commands that compact and those of the table of all replicas share: options, and the table itself."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 import click
 
 from lakehouse.cli.exit_status import WrongRequest
+from lakehouse.sessions.record import RECALL_HOURS
 
 if TYPE_CHECKING:
     from lakehouse.sessions.lake.table import LakeTable
@@ -45,15 +46,34 @@ def config_option(function: Callable[_P, _R]) -> Callable[_P, _R]:
     )(function)
 
 
-def retention_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Add `--retention-days`."""
-    return click.option(
-        "--retention-days",
-        type=click.FloatRange(min=0, min_open=True),
-        envvar="LAKEHOUSE_RETENTION_DAYS",
-        show_envvar=True,
-        help="Then remove compacted rows of days (UTC) that are older than that. Default: none is.",
-    )(function)
+def compaction_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Add `--settle-s`, `--recall-hours` and `--retention-days`: which files are compacted, and how long rows stay."""
+    options = (
+        click.option(
+            "--settle-s",
+            type=click.FloatRange(min=0),
+            default=60.0,
+            show_default=True,
+            help="Leave files that were written less than so many seconds ago.",
+        ),
+        click.option(
+            "--recall-hours",
+            type=click.FloatRange(min=0),
+            default=RECALL_HOURS,
+            show_default=True,
+            help="Leave files of the last so many hours, from which iterate answers a repeated call: its recall_hours.",
+        ),
+        click.option(
+            "--retention-days",
+            type=click.FloatRange(min=0, min_open=True),
+            envvar="LAKEHOUSE_RETENTION_DAYS",
+            show_envvar=True,
+            help="Then remove compacted rows of days (UTC) that are older than that. Default: none is.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 def check_retention(retention_days: float | None, recall_hours: float) -> None:

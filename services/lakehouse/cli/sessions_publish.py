@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lakehouse.cli.exit_status import SystemFault
-from lakehouse.cli.sessions_lake import Duration, check_retention, config_option, open_lake, retention_options
+from lakehouse.cli.sessions_lake import Duration, check_retention, compaction_options, config_option, open_lake
 from lakehouse.cli.sessions_output import json_option, log_option, one_line_errors, plural, print_json
 from lakehouse.sessions.lake.errors import LakeUnavailableError, PublishRefusedError
-from lakehouse.sessions.record import RECALL_HOURS
 from lakehouse.sessions.store.archive import ArchiveDamagedError
 from lakehouse.sessions.store.segments import SessionLogUnavailableError
 from lakehouse.sessions.upkeep.closing import CompactionRefusedError
@@ -50,21 +49,7 @@ class _Round:
     type=Duration(),
     help="First rename the live file if its first row is as old as that (10m): where nothing else rotates it.",
 )
-@click.option(
-    "--settle-s",
-    type=click.FloatRange(min=0),
-    default=60.0,
-    show_default=True,
-    help="Leave files that were written less than so many seconds ago.",
-)
-@click.option(
-    "--recall-hours",
-    type=click.FloatRange(min=0),
-    default=RECALL_HOURS,
-    show_default=True,
-    help="Leave files of the last so many hours, from which iterate answers a repeated call: its recall_hours.",
-)
-@retention_options
+@compaction_options
 @json_option
 @one_line_errors
 def publish(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lakehouse.cli.exit_status import SystemFault
-from lakehouse.cli.sessions_lake import check_retention, retention_options
+from lakehouse.cli.sessions_lake import check_retention, compaction_options
 from lakehouse.cli.sessions_output import (
     json_option,
     log_option,
@@ -95,20 +95,6 @@ def verify(log_path: Path, problems_max: int, recall_hours: float, *, canonical:
 @click.command("compact", short_help="Rotated files to Parquet.")
 @log_option
 @click.option(
-    "--settle-s",
-    type=click.FloatRange(min=0),
-    default=60.0,
-    show_default=True,
-    help="Leave files that were written less than so many seconds ago.",
-)
-@click.option(
-    "--recall-hours",
-    type=click.FloatRange(min=0),
-    default=RECALL_HOURS,
-    show_default=True,
-    help="Leave files of the last so many hours, from which iterate answers a repeated call: its recall_hours.",
-)
-@click.option(
     "--memory",
     "memory_mib",
     type=click.IntRange(min=256),
@@ -116,7 +102,7 @@ def verify(log_path: Path, problems_max: int, recall_hours: float, *, canonical:
     show_default=True,
     help="MiB that it takes at most, about; what does not fit goes to the disk.",
 )
-@retention_options
+@compaction_options
 @json_option
 @one_line_errors
 def compact(
