@@ -42,12 +42,17 @@ def odd_sql(column: Column) -> str:
 
 
 def is_odd(value: str, *, is_id: bool) -> bool:
-    """Return what `odd_sql` says of a worker's id or name, for rows that another database reads."""
-    if not value.strip():
+    """Return what `odd_sql` says of a worker's id or name, for rows that another database reads.
+
+    The two know different versions of Unicode: a character that Python's does not have yet passes for a letter here.
+    """
+    kinds = {*map(unicodedata.category, value)}
+    if kinds <= {"Zs"}:  # What SQL's trim() cuts. Other white space is no empty value, but one without a letter.
         return False
     if value in _NOTHING or "\ufffd" in value:
         return True
-    if not any(unicodedata.category(each)[0] in ("LN" if is_id else "L") for each in value):
+    letters = "LN" if is_id else "L"
+    if not any(kind[0] in letters or kind == "Cn" for kind in kinds):
         return True
     if re.fullmatch(_QUOTED_ID if is_id else _QUOTED, value):
         return True
