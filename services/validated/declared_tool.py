@@ -25,7 +25,7 @@ from validated.config import ROSTER_DATASET, DatasetTable, RosterTable, Validate
 from validated.datasets.build import build
 from validated.datasets.dataset_build import DatasetFiles
 from validated.datasets.dataset_index import DatasetIndex, Row
-from validated.datasets.index_build import FIELD
+from validated.datasets.index_keys import FIELD
 from validated.datasets.loaded_dataset import ROSTER_SHAPE, Datasets, request_of_dataset, source_of
 from validated.datasets.store import Store
 from validated.datasets.texts import fold

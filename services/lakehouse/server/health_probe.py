@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lakehouse.server.readiness import LIVENESS
 from lakehouse.server.tls import channel_credentials
 from lakehouse.server.tls_diagnosis import tls_problem
-from lakehouse.settings import check_target
+from lakehouse.targets import check_target
 
 
 def probe(
