@@ -6,6 +6,11 @@ Prints one JSON object. It reads as the service does, by the same configuration:
 
 from __future__ import annotations
 
+from lakehouse.server.process import import_structlog
+
+if __name__ == "__main__":
+    import_structlog()  # before the imports below bring it
+
 import argparse
 import asyncio
 import itertools
