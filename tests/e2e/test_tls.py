@@ -132,17 +132,19 @@ async def test_a_session_runs_over_mutual_tls_and_everybody_else_hears_what_is_m
         probe = (sys.executable, "-m", "lakehouse.server.health_probe", stack.address)
         ours = ("--ca", ca, "--cert", cert, "--key", key)
         by_environment = {"LAKEHOUSE_CA": ca, "LAKEHOUSE_CERT": cert, "LAKEHOUSE_KEY": key}
-        accepted = await asyncio.gather(said_by(*session, *ours), said_by(*session, **by_environment))
-        serving = await asyncio.gather(said_by(*probe, *ours), said_by(*probe, "--liveness", **by_environment))
         refused = {
             "speaks TLS": (),
             "demands a client certificate": ("--ca", ca),
             "refuses our certificate": ("--ca", ca, "--cert", strange_cert, "--key", strange_key),
             "is not good for": ("--ca", str(stranger.folder / "stranger.pem"), "--cert", cert, "--key", key),
         }
-        answers = await asyncio.gather(*(said_by(*session, *flags) for flags in refused.values()))
         unprobed = ("speaks TLS", "demands a client certificate")
-        probed = await asyncio.gather(*(said_by(*probe, *refused[words]) for words in unprobed))
+        accepted, serving, answers, probed = await asyncio.gather(
+            asyncio.gather(said_by(*session, *ours), said_by(*session, **by_environment)),
+            asyncio.gather(said_by(*probe, *ours), said_by(*probe, "--liveness", **by_environment)),
+            asyncio.gather(*(said_by(*session, *flags) for flags in refused.values())),
+            asyncio.gather(*(said_by(*probe, *refused[words]) for words in unprobed)),
+        )
 
     assert response.WhichOneof("outcome") == "accepted"
     assert [status for status, _ in accepted] == [0, 0], accepted

@@ -41,9 +41,11 @@ def test_a_service_imports_nothing_that_its_configuration_does_not_ask_for() -> 
     assert [each for each in UNASKED if each in modules] == []
 
 
-@pytest.mark.parametrize("command", ["iterate", "brief", "validate", "chat"])
-def test_a_command_that_calls_a_service_imports_no_settings(command: str) -> None:
-    modules = imported(f"import lakehouse.cli.{command}")
+@pytest.mark.parametrize(
+    "module", [*(f"cli.{name}" for name in ("iterate", "brief", "validate", "chat")), "server.health_probe"]
+)
+def test_what_calls_a_service_imports_no_settings(module: str) -> None:
+    modules = imported(f"import lakehouse.{module}")
 
     assert "grpc" in modules
     assert [each for each in ("pydantic", "structlog", "prometheus_client") if each in modules] == []
