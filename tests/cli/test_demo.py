@@ -210,7 +210,8 @@ def test_each_service_explains_itself_and_checks_its_configuration(tmp_path: Pat
     services = ("iterate", "chatd", "validated")
     file = tmp_path / "c.toml"
     file.write_text("".join(f"[{service}]\nbnid = 1\nmetrics_port = -1\n" for service in services))
-    checks = {service: subprocess.Popen([sys.executable, "-m", service, "--check"]) for service in services}
+    free = {**os.environ, **free_port_binds()}
+    checks = {service: subprocess.Popen([sys.executable, "-m", service, "--check"], env=free) for service in services}
 
     helped = starts(*(Start(service, {}, ("--help",)) for service in services))
     bad = starts(*(Start(service, {}, ("--check", "--config", str(file))) for service in services))
