@@ -9,18 +9,15 @@ test wants it, and count.
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import signal
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, NamedTuple
 
 import pytest
 from cut_relay import Direction, cut_relay
 from held_stack import HeldStack, held_stack
 from killable import HANG_S, STEPS, Template, template
+from session_rows import no_row_gets_into
 
 from lakehouse.errors import Fault, Reason
 from lakehouse.iterate.v1 import iterate_pb2
@@ -286,15 +283,3 @@ async def end_in_journal(stack: HeldStack, asked: iterate_pb2.IterateRequest) ->
             for line in journal.read_bytes().splitlines()
         ):
             await asyncio.sleep(0.01)
-
-
-@contextmanager
-def no_row_gets_into(log_path: Path) -> Iterator[None]:
-    """As while another process writes a long row."""
-    log_path.touch()
-    fd = os.open(log_path, os.O_RDWR | os.O_APPEND)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
