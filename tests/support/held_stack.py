@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,18 +68,24 @@ class CountingModel:
     def __init__(self, hold: Hold) -> None:
         self._hold = hold
         self.answers = 0
-        self._asked: Counter[str] = Counter()
+        self._asked: dict[str, list[int]] = {}
 
     def asked(self, prompt: str) -> int:
         """Return how often it was asked with this prompt."""
-        return self._asked[prompt]
+        return len(self._asked.get(prompt, []))
+
+    def last(self, prompt: str) -> int | None:
+        """Return the number of the answer that it gave last, or began to, to this prompt."""
+        return max(self._asked.get(prompt, []), default=None)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.answers += 1
-        answer = json.dumps({"line": self.answers})
+        number = self.answers
+        answer = json.dumps({"line": number})
         asked = await request.json()
         # The task's turn has the prompt alone in one of its lines.
-        self._asked.update({line for each in asked["messages"] for line in each["content"].splitlines()})
+        for line in {line for each in asked["messages"] for line in each["content"].splitlines()}:
+            self._asked.setdefault(line, []).append(number)
         await self._hold.come_to("asked")
         body = json.dumps(
             {
@@ -190,6 +195,25 @@ class HeldStack:
         return first
 
 
+def chatd_table(model_address: str) -> dict[str, Any]:
+    """Return the settings of a chatd that asks this endpoint."""
+    provider = {"type": "openai", "base_url": model_address, "default_model": "m"}
+    return {"bind": "127.0.0.1:0", "providers": {"fake": provider}}
+
+
+def iterate_table(*, chatd: str, validated: str, log_path: Path) -> dict[str, Any]:
+    """Return the settings of an iterate whose waits a busy machine does not end."""
+    return {
+        "bind": "127.0.0.1:0",
+        "chatd": chatd,
+        "validated": validated,
+        "session_log_path": str(log_path),
+        "brief_ms_max": HANG_S * 1000,
+        "validate_ms_max": HANG_S * 1000,
+        "append_wait_ms": 10_000,
+    }
+
+
 @contextlib.asynccontextmanager
 async def held_stack(template: Template, folder: Path) -> AsyncIterator[HeldStack]:
     """Yield it, with the log in `folder`."""
@@ -202,22 +226,10 @@ async def held_stack(template: Template, folder: Path) -> AsyncIterator[HeldStac
     killables: list[Killable] = []
     try:
         async with model.served() as model_address:
-            chatd_config = {
-                "bind": "127.0.0.1:0",
-                "providers": {"fake": {"type": "openai", "base_url": model_address, "default_model": "m"}},
-                "default_provider": "fake",
-            }
+            chatd_config = chatd_table(model_address)
             chatd, chatd_config["bind"] = await template.serve("chatd", chatd_config)
-            config = {
-                "bind": "127.0.0.1:0",
-                "chatd": chatd_config["bind"],
-                "validated": gate_address,
-                "session_log_path": str(folder / "sessions.jsonl"),
-                # A busy machine must not degrade what a test looks at.
-                "brief_ms_max": HANG_S * 1000,
-                "validate_ms_max": HANG_S * 1000,
-                "append_wait_ms": 10_000,
-            }
+            log_path = folder / "sessions.jsonl"
+            config = iterate_table(chatd=chatd_config["bind"], validated=gate_address, log_path=log_path)
             iterate, address = await template.serve("iterate", config)
             async with AsyncIterateClient(address) as client:
                 stack = HeldStack(
@@ -229,7 +241,7 @@ async def held_stack(template: Template, folder: Path) -> AsyncIterator[HeldStac
                     iterate=iterate,
                     address=address,
                     client=client,
-                    log_path=folder / "sessions.jsonl",
+                    log_path=log_path,
                 )
                 killables.append(iterate)
                 yield stack

@@ -53,7 +53,7 @@ done."""
 @dataclass(eq=False)
 class Killable:
     """One process. All that it says is a line, which ``said`` gives: a service its address, a caller ``connected``
-    where it waits then, ``ids`` where it streams, and the answer in hex."""
+    where it waits then, ``ids`` where it streams, and the answer in hex, or the status and its reason."""
 
     serial: int
     process_id: asyncio.Future[int]
@@ -196,7 +196,10 @@ async def _serve(say: Say, role: str, config: dict[str, Any], step: str) -> None
 
 
 async def _call(say: Say, address: str, request: str, step: str, *, stream: bool) -> None:
+    import grpc.aio
+
     from lakehouse.clients import AsyncIterateClient
+    from lakehouse.errors import Fault, from_rpc_error
     from lakehouse.iterate.v1 import iterate_pb2, iterate_pb2_grpc
 
     asked = iterate_pb2.IterateRequest.FromString(bytes.fromhex(request))
@@ -211,19 +214,24 @@ async def _call(say: Say, address: str, request: str, step: str, *, stream: bool
         if step == "waits":
             say("connected")
             signal.sigwait({signal.SIGUSR1})
-        if not stream:
-            response = await client.iterate(asked, timeout_s=HANG_S)
-            done("answered")
+        try:
+            if not stream:
+                response = await client.iterate(asked, timeout_s=HANG_S)
+                done("answered")
+            else:
+                stub = iterate_pb2_grpc.IterateServiceStub(client.channel)
+                call = stub.StreamIterate(iterate_pb2.StreamIterateRequest(request=asked), timeout=HANG_S)
+                await call.initial_metadata()
+                done("ids")
+                say("ids")
+                async for event in call:
+                    done(str(event.WhichOneof("event")))
+                response = event.response
+        except (Fault, grpc.aio.AioRpcError) as error:
+            fault = error if isinstance(error, Fault) else from_rpc_error(error, where="iterate")
+            say(f"{fault.code} {fault.reason}")
+        else:
             say(_hex(response))
-            return
-        stub = iterate_pb2_grpc.IterateServiceStub(client.channel)
-        call = stub.StreamIterate(iterate_pb2.StreamIterateRequest(request=asked), timeout=HANG_S)
-        await call.initial_metadata()
-        done("ids")
-        say("ids")
-        async for event in call:
-            done(str(event.WhichOneof("event")))
-        say(_hex(event.response))
 
 
 def _become(wanted: dict[str, Any], say: Say) -> None:
