@@ -1,5 +1,5 @@
-"""For all tests: servers in this process run as the services do, who is started hears SIGHUP, and what one run finds the
-next one finds.
+"""For all tests: servers in this process run as the services do, who is started hears SIGHUP, and all runs draw the
+same examples.
 
 grpc reads its switches when it is first imported.
 """
