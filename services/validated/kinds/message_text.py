@@ -123,7 +123,10 @@ class Words:
         self._parts: list[str]
         if view.isascii():
             self._parts = _ASCII_WORD.split(view)
-            self.distinct = {text: _known(text) for text in set(self._parts[1::2])}
+            distinct = set(self._parts[1::2])
+            # The words of a language come again and again; what is as long as a book is not kept.
+            word = _kept_word if max(map(len, distinct), default=0) <= _KEPT_CHARS_MAX else _known
+            self.distinct = dict(zip(distinct, map(word, distinct), strict=True))
         else:
             self.distinct = {}
             self._parts = self._spelt(view)
@@ -201,7 +204,6 @@ def _owner(text: str) -> str:
 
 
 def _known(text: str) -> Word:
-    # The words of a language come again and again.
     return _kept_word(text) if len(text) <= _KEPT_CHARS_MAX else _word(text)
 
 
