@@ -1,18 +1,19 @@
-"""Starts of services, one after the other in one process: for what a start says of settings that it refuses.
+"""Starts of services, one after the other, for what a start says of settings that it refuses: each is a child of one
+process, which imports the services once.
 
 A module for tests (`starts`), and the program that it runs.
 """
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import importlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 
@@ -44,42 +45,31 @@ def starts(*each: Start) -> list[Ended]:
     return [Ended(*ended) for ended in json.loads(program.stdout)]
 
 
-@contextlib.contextmanager
-def _outputs_in(file: Any) -> Iterator[None]:
-    """Let both streams, the log's writer included, go to `file`."""
-    kept = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
-    for descriptor in kept:
-        os.dup2(file.fileno(), descriptor)
-    try:
-        yield
-    finally:
-        for descriptor, copy in kept.items():
-            os.dup2(copy, descriptor)
-            os.close(copy)
-
-
 def _ended(start: Start) -> Ended:
-    from lakehouse.server import log
-
+    """Run a start in a child of this process, which has imported everything and started nothing."""
     main = importlib.import_module(f"{start.service}.__main__").main
-    sys.argv = [start.service, *start.arguments]
-    os.environ.update(start.environ)
-    status: object = 0
-    try:
-        with tempfile.TemporaryFile() as file:
-            with _outputs_in(file):
-                try:
-                    main()
-                except SystemExit as error:
-                    status = error.code
+    with tempfile.TemporaryFile() as file:
+        child = os.fork()
+        if child == 0:
+            for descriptor in (1, 2):
+                os.dup2(file.fileno(), descriptor)
+            sys.argv = [start.service, *start.arguments]
+            os.environ.update(start.environ)
+            status: object = 70
+            try:
+                main()
+                status = 0
+            except SystemExit as error:
+                status = error.code or 0
+            finally:
+                # As at the end of a process: the log writes what waits.
+                atexit._run_exitfuncs()
                 sys.stdout.flush()
                 sys.stderr.flush()
-                log.flush()
-            file.seek(0)
-            return Ended(int(str(status or 0)), file.read().decode())
-    finally:
-        for name in start.environ:
-            del os.environ[name]
+                os._exit(int(str(status)))
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        file.seek(0)
+        return Ended(status, file.read().decode())
 
 
 def _run(given: Iterable[Any]) -> None:
