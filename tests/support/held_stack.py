@@ -96,9 +96,9 @@ class CountingModel:
             }
         ).encode()
         response = web.StreamResponse(headers={"content-type": "application/json", "content-length": str(len(body))})
-        await response.prepare(request)
         # Whoever asked may be dead by now.
         with contextlib.suppress(ConnectionError):
+            await response.prepare(request)
             await response.write(body[:20])
             await self._hold.come_to("answering")
             await response.write(body[20:])
