@@ -5,10 +5,10 @@
 
 Two iterates share a log and a chatd; a model endpoint and a gate take random moments and count. Workers have a caller
 each, a process of its own, ask for one id after another at either iterate, and ask again, in a new process, where the
-caller was killed or got a fault. Meanwhile one of all these processes at a time is killed by SIGKILL, and iterate and
-chatd start anew; the log is rotated now and then. At the end every id is asked for once more at both. Prints one JSON
-object; exit status 1 where an id has two outcomes or none, answers or rows contradict one another, or the model was
-asked although a row with an outcome stood.
+caller was killed or got a fault; some ids have two callers at once. Meanwhile one of all these processes at a time is
+killed by SIGKILL, and iterate and chatd start anew; now and then no row gets into the log for a moment, or the log is
+rotated. At the end every id is asked for once more at both. Prints one JSON object; exit status 1 where an id has two
+outcomes or none, answers or rows contradict one another, or the model was asked although a row with an outcome stood.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ sys.path[:0] = [str(ROOT / "services"), str(ROOT / "tests" / "support")]
 
 from held_stack import CountingModel, HeldGate, Hold, chatd_table, iterate_table  # noqa: E402
 from killable import HANG_S, Killable, Template, template  # noqa: E402
+from session_rows import no_row_gets_into  # noqa: E402
 
 from lakehouse.clients import AsyncIterateClient  # noqa: E402
 from lakehouse.iterate.v1 import iterate_pb2  # noqa: E402
@@ -81,23 +82,27 @@ class Campaign:
     answers: dict[str, list[iterate_pb2.IterateResponse]] = field(default_factory=dict)
     kills: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    kills_with_the_log_held: int = 0
     calls: int = 0
     over: bool = False
 
     async def work(self) -> None:
-        """Ask for one id after another, each until it is answered, and now and then once more."""
+        """Ask for one id after another, each until it is answered; for some of them two callers ask at once."""
         while not self.over:
             asked = self.new_request()
-            wanted = 1 + (random.random() < 0.3)
-            while len(self.answers[asked.session_id]) < wanted:
-                await self.call(asked)
+            await asyncio.gather(*(self.until_answered(asked) for _ in range(1 + (random.random() < 0.3))))
+
+    async def until_answered(self, asked: iterate_pb2.IterateRequest) -> None:
+        while not await self.call(asked):
+            pass
 
     def new_request(self) -> iterate_pb2.IterateRequest:
         session_id = f"s-{len(self.answers):05d}"
         self.answers[session_id] = []
         return request_of(session_id)
 
-    async def call(self, asked: iterate_pb2.IterateRequest) -> None:
+    async def call(self, asked: iterate_pb2.IterateRequest) -> bool:
+        """Return whether it was answered."""
         address = random.choice(self.iterates).table["bind"]
         caller = await self.forks.call(address, asked, stream=random.random() < 0.5)
         self.callers.add(caller)
@@ -108,27 +113,33 @@ class Campaign:
                 said = await caller.said()
         except AssertionError:
             self.faults["killed"] += 1
-            return
+            return False
         finally:
             self.callers.discard(caller)
         if " " in said:
             self.faults[said] += 1
             await asyncio.sleep(0.05)
-        else:
-            self.answers[asked.session_id].append(iterate_pb2.IterateResponse.FromString(bytes.fromhex(said)))
+            return False
+        self.answers[asked.session_id].append(iterate_pb2.IterateResponse.FromString(bytes.fromhex(said)))
+        return True
 
     async def kill(self, kills: int, every_s: float) -> None:
         """Kill one process at a time, `kills` in all."""
         while sum(self.kills.values()) < kills:
             await asyncio.sleep(random.expovariate(1 / every_s))
             what = random.choice(("caller", "iterate", "chatd"))
-            if what == "caller":
-                if not self.callers:
-                    continue
-                await random.choice(sorted(self.callers, key=lambda each: each.serial)).kill()
-            else:
+            victims = sorted(self.callers, key=lambda each: each.serial)
+            if what == "caller" and not victims:
+                continue
+            with contextlib.ExitStack() as held:
+                if random.random() < 0.3:
+                    # Rows stand in queues and journals when it comes.
+                    held.enter_context(no_row_gets_into(self.log_path))
+                    await asyncio.sleep(random.uniform(0, 0.2))
+                    self.kills_with_the_log_held += 1
                 service = self.chatd if what == "chatd" else random.choice(self.iterates)
-                await service.stop()
+                await (random.choice(victims).kill() if what == "caller" else service.stop())
+            if what != "caller":
                 await service.start(self.forks)
             self.kills[what] += 1
             if sum(self.kills.values()) % ROTATE_EVERY == 0:
@@ -249,6 +260,7 @@ async def run(folder: Path, kills: int, kill_every_s: float) -> dict[str, Any]:
         again = await running.ask_all_again()
         return {
             "kills": dict(running.kills),
+            "kills_with_the_log_held": running.kills_with_the_log_held,
             "ids": len(running.answers),
             "calls": running.calls,
             "answers": sum(map(len, running.answers.values())),

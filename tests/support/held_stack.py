@@ -96,9 +96,9 @@ class CountingModel:
             }
         ).encode()
         response = web.StreamResponse(headers={"content-type": "application/json", "content-length": str(len(body))})
-        await response.prepare(request)
         # Whoever asked may be dead by now.
         with contextlib.suppress(ConnectionError):
+            await response.prepare(request)
             await response.write(body[:20])
             await self._hold.come_to("answering")
             await response.write(body[20:])
@@ -158,16 +158,20 @@ class HeldStack:
         self.chatd, _ = await self.template.serve("chatd", self.chatd_config, step)
 
     async def over(self, request: iterate_pb2.IterateRequest) -> None:
-        """Wait until no session of this id runs."""
+        """Wait until no session of this id runs, and the one that did has its row: iterate knows its end before."""
         async with asyncio.timeout(HANG_S):
             while True:
                 try:
                     await self.client.get_session(request.session_id, timeout_s=HANG_S)
                 except Fault as fault:
+                    if fault.reason is Reason.SESSION_NOT_FOUND:
+                        return
                     if fault.reason is Reason.SESSION_ID_IN_FLIGHT:
                         await asyncio.sleep(0.01)
                         continue
-                return
+                break
+            while not self.rows(request):
+                await asyncio.sleep(0.01)
 
     async def check_answered_once(self, request: iterate_pb2.IterateRequest) -> iterate_pb2.IterateResponse:
         """Ask again, twice, and look it up. Raises AssertionError where there are two outcomes of this id, or where the
