@@ -11,8 +11,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
+from campaigns import campaign
 from dying_sessions import upkeep_and_die
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from session_rows import HOSTILE_LINES, record
@@ -115,7 +116,5 @@ class Upkeep(RuleBasedStateMachine):
             segment_files(archive, segment)
 
 
-Upkeep.TestCase.settings = settings(
-    max_examples=8, stateful_step_count=12, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+Upkeep.TestCase.settings = campaign(4, stateful_step_count=12, suppress_health_check=[HealthCheck.too_slow])
 TestUpkeep = Upkeep.TestCase
