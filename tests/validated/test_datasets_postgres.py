@@ -64,7 +64,7 @@ class Database:
         postgres |= {name: changes.pop(name) for name in list(changes) if name in (*postgres, "version_query")}
         given = {"backend": "postgres", "key": ("sku",), "columns": COLUMNS, "may_be_empty": ("tags", "at"), **changes}
         table = DatasetTable(**{"index_dir": folder / "indexes", "poll_ms": 50, "postgres": postgres, **given})
-        if table.postgres is None or postgres["refresh_s"] > 1:
+        if table.postgres is None or table.postgres.refresh_s > 1:
             return table
         # More often than anybody may configure it, who would not wait for it.
         often = table.postgres.model_copy(update={"refresh_s": 0.3})
