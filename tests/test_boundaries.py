@@ -42,6 +42,13 @@ WITHOUT_SWITCHES = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _syntax_is_forgotten() -> Iterator[None]:
+    """A million nodes would be looked at by each garbage collection of the tests that follow."""
+    yield
+    syntax.cache_clear()
+
+
 def nodes_of(code: str) -> list[ast.AST]:
     return list(ast.walk(ast.parse(code)))
 
