@@ -44,8 +44,8 @@ WITHOUT_SWITCHES = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _syntax_is_forgotten() -> Iterator[None]:
-    """A million nodes would be looked at by each garbage collection of the tests that follow."""
     yield
+    # Else each garbage collection of the tests that follow looks at a million nodes.
     syntax.cache_clear()
 
 
