@@ -72,7 +72,7 @@ conformance: $(STAMP) ## The environment of tests/conformance and bench/acceptan
 	$(BIN)/python scripts/conformance_env.py
 
 bench: $(STAMP) ## Whole sessions against the floor and against what people use today (about half an hour)
-	$(BIN)/python -m bench.stack
+	$(BIN)/python -m bench.stack --write
 
 locks: $(STAMP) ## Resolve requirements/ anew
 	$(BIN)/python scripts/lock.py

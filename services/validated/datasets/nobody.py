@@ -16,11 +16,10 @@ _NOTHING: Final = (
     "NULL", "null", "(null)", "<null>", "None", "none", "NONE", "nil", "undefined", "NaN", "nan", "N/A", "n/a", "n.a.",
     "<NA>", "\\N", "#N/A", "#NA", "#REF!", "#VALUE!", "#NAME?", "#NULL!", "#DIV/0!", "#NUM!", "[object Object]",
 )  # fmt: skip
-# What an id, and a name, has one of at least; those of ASCII are among them, and need no table of all letters.
-_ANY_OF_ID: Final = r"[\pL\pN]"
-_ANY_OF_NAME: Final = r"\pL"
-_ASCII_OF_ID: Final = "[A-Za-z0-9]"
-_ASCII_OF_NAME: Final = "[A-Za-z]"
+# What a name has one of at least, and an id; what most of both are like: none of the patterns below fits it. Those of
+# ASCII alone are among them, and need no table of all letters.
+_EXACTLY: Final = (r"\pL", r"[\pL\pN]", r"\pL[\pL\pN .-]*")
+_ROUGHLY: Final = ("[A-Za-z]", "[A-Za-z0-9]", "[A-Za-z][A-Za-z0-9 .-]*")
 # A spreadsheet's apostrophe stands before an id alone: there are people called 't Hooft.
 _QUOTED: Final = """=.*|'.*'|".*"|`.*`"""
 _QUOTED_ID: Final = f"{_QUOTED}|'[^']*"
@@ -34,17 +33,18 @@ def odd_sql(column: Column, *, roughly: bool = False) -> str:
     `roughly`: also of some that are sound, letters beyond ASCII alone; it takes a third of the time.
     """
     is_id = column.type is ColumnType.ID
-    of_id, of_name = (_ASCII_OF_ID, _ASCII_OF_NAME) if roughly else (_ANY_OF_ID, _ANY_OF_NAME)
+    letter, letter_or_digit, plain = _ROUGHLY if roughly else _EXACTLY
+    word = f"v IN ({', '.join(map(literal, _NOTHING))})"
     odd = [
-        f"v IN ({', '.join(map(literal, _NOTHING))})",
         "contains(v, '\ufffd')",
-        f"NOT regexp_matches(v, {literal(of_id if is_id else of_name)})",
+        f"NOT regexp_matches(v, {literal(letter_or_digit if is_id else letter)})",
         f"regexp_full_match(v, {literal(_QUOTED_ID if is_id else _QUOTED)})",
     ]
     if is_id:
-        words = ", ".join(map(literal, _NOBODY.get(column.name, _FOOTERS)))
-        odd += [f"regexp_full_match(v, {literal(_REWRITTEN)})", f"lower(v) IN ({words})"]
-    return f"trim(v) <> '' AND ({' OR '.join(odd)})"
+        word += f" OR lower(v) IN ({', '.join(map(literal, _NOBODY.get(column.name, _FOOTERS)))})"
+        odd += [f"regexp_full_match(v, {literal(_REWRITTEN)})"]
+    patterns = f"CASE WHEN regexp_full_match(v, {literal(plain)}) THEN false ELSE {' OR '.join(odd)} END"
+    return f"trim(v) <> '' AND ({word} OR {patterns})"
 
 
 def is_odd(value: str, *, is_id: bool) -> bool:
