@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rosters import LIMITS, judge, read, write_csv
 
 from validated.config import RosterTable
@@ -20,9 +18,7 @@ from validated.datasets.worker import Found, Worker
 from validated.kinds import mentions
 from validated.kinds.fill import FillValidator
 from validated.kinds.mentions import Mentions, search
-from validated.kinds.message_ids import _ASCII_PARTS
 from validated.kinds.message_names import NameSearch
-from validated.kinds.message_text import _ASCII_WORD, split_words
 from validated.kinds.name_runs import Bounds
 from validated.kinds.validator import Brief, Task, Tools
 
@@ -43,12 +39,6 @@ async def roster_of(folder: Path, rows: list[dict[str, str]]) -> AsyncIterator[F
 
 def ids_of(brief: Brief) -> list[str]:
     return [str(facts["worker_id"]) for facts in brief.candidates]
-
-
-@given(st.text("ab1A '`-_./#,\n\t! ", max_size=30))
-def test_words_between_spaces_are_those_of_the_whole_text(text: str) -> None:
-    for pattern in (_ASCII_WORD, _ASCII_PARTS):
-        assert split_words(pattern, text) == pattern.split(text)
 
 
 def worker(worker_id: str, name: str) -> Found:

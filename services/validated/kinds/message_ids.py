@@ -16,8 +16,6 @@ from typing import Final
 
 import regex
 
-from validated.kinds.message_text import split_words
-
 _PARTS: Final = regex.compile(r"((?<!\w)[^\W_]+(?:[-_./#\u2010-\u2015\u2212][^\W_]+)*(?!\w)|[^\W_]+)")
 _ASCII_PARTS: Final = re.compile(
     r"((?<![A-Za-z0-9_])[A-Za-z0-9]+(?:[-_./#][A-Za-z0-9]+)*(?![A-Za-z0-9_])|[A-Za-z0-9]+)"
@@ -79,8 +77,7 @@ class IdSearch:
 
     def _find(self) -> None:
         # What stands before, between and behind the words has the even places.
-        view = self._view
-        parts = split_words(_ASCII_PARTS, view) if view.isascii() else _PARTS.split(view)
+        parts = (_ASCII_PARTS if self._view.isascii() else _PARTS).split(self._view)
         ends = list(accumulate(map(len, parts)))
         texts, gaps = parts[1::2], parts[2:-1:2]
         # Most are letters alone: they are read in one way, whatever stands beside them.

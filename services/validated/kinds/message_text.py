@@ -6,8 +6,7 @@ import html
 import re
 import unicodedata
 from functools import cached_property, lru_cache
-from itertools import accumulate, compress
-from operator import not_
+from itertools import accumulate
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
@@ -123,7 +122,7 @@ class Words:
         # What stands before, between and behind the words has the even places.
         self._parts: list[str]
         if view.isascii():
-            self._parts = split_words(_ASCII_WORD, view)
+            self._parts = _ASCII_WORD.split(view)
             distinct = set(self._parts[1::2])
             # The words of a language come again and again; what is as long as a book is not kept.
             word = _kept_word if max(map(len, distinct), default=0) <= _KEPT_CHARS_MAX else _known
@@ -170,40 +169,6 @@ class Words:
                 parts += (view[end : match.start()], text)
                 end = match.end()
         return [*parts, view[end:]]
-
-
-def split_words(pattern: re.Pattern[str], view: str) -> list[str]:
-    """Return what ``pattern.split`` gives of an ASCII text: at the even places what stands before, between and behind
-    the words. The one group of `pattern` is all of it; its words are letters and digits, or more, without a space, and
-    a space beside one is to it as an end. Most words are letters and digits alone: it is not asked for those, which
-    takes half of the time.
-    """
-    parts: list[str] = []
-    tokens = view.split(" ")
-    gap, first = "", 0
-    for at in compress(range(len(tokens)), map(not_, map(str.isalnum, tokens))):
-        if first < at:
-            parts += _spaced(gap, tokens[first:at])
-            gap = " "
-        before, *between = pattern.split(tokens[at])
-        gap += before
-        if between:
-            parts.append(gap)
-            parts += between
-            gap = parts.pop()
-        gap += " "
-        first = at + 1
-    if first < len(tokens):
-        parts += _spaced(gap, tokens[first:])
-        return [*parts, ""]
-    return [*parts, gap[:-1]]
-
-
-def _spaced(gap: str, plain: list[str]) -> list[str]:
-    parts = [" "] * (2 * len(plain))
-    parts[0] = gap
-    parts[1::2] = plain
-    return parts
 
 
 def words(text: str) -> list[Word]:
