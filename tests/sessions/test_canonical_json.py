@@ -180,9 +180,14 @@ def number(token: str) -> str:
         if len(token.removeprefix("-")) > 1000:
             raise RefusedError
         return "0" if token == "-0" else token
-    exact = Fraction(token)
+    mantissa, _, exponent = token.lower().partition("e")
+    if abs(int(exponent or "0")) > BYTES_MAX + 1000:
+        # More than the digits of any text could make good; as a fraction it would take minutes.
+        if exponent.startswith("-") or not set(mantissa) & set("123456789"):
+            return "0"
+        raise RefusedError
     try:
-        return shortest(float(exact))
+        return shortest(float(Fraction(token)))
     except OverflowError:
         raise RefusedError from None
 
