@@ -42,16 +42,28 @@ WITHOUT_SWITCHES = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _syntax_is_forgotten() -> Iterator[None]:
+    yield
+    # Else each garbage collection of the tests that follow looks at a million nodes.
+    syntax.cache_clear()
+
+
+def nodes_of(code: str) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(code)))
+
+
 @cache
-def syntax(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"))
+def syntax(file: Path) -> list[ast.AST]:
+    """Every node of a file's tree: it is read and walked once, whoever asks."""
+    return nodes_of(file.read_text(encoding="utf-8"))
 
 
 @cache
 def imports(file: Path) -> list[str]:
     """Every module that a file imports, at any depth of its code."""
     found: list[str] = []
-    for node in ast.walk(syntax(file)):
+    for node in syntax(file):
         if isinstance(node, ast.Import):
             found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -59,6 +71,7 @@ def imports(file: Path) -> list[str]:
     return found
 
 
+@cache
 def modules(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*.py") if "_pb2" not in path.name]
 
@@ -195,19 +208,23 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.endswith("__") and name.strip("_") != "" and name not in DOCUMENTED
 
 
-def defined_names(tree: ast.AST) -> set[str]:
+def defined_names(nodes: list[ast.AST]) -> set[str]:
     """Every name that the code makes: functions, classes, what is assigned to, slots."""
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and is_self(node.value):
             names.add(node.attr)
-        elif isinstance(node, ast.Assign) and any(ast.unparse(target) == "__slots__" for target in node.targets):
+        elif isinstance(node, ast.Assign) and any(is_slots(target) for target in node.targets):
             names |= {str(each.value) for each in ast.walk(node.value) if isinstance(each, ast.Constant)}
     return names
+
+
+def is_slots(target: ast.expr) -> bool:
+    return isinstance(target, ast.Name) and target.id == "__slots__"
 
 
 def is_self(receiver: ast.expr) -> bool:
@@ -215,22 +232,29 @@ def is_self(receiver: ast.expr) -> bool:
 
 
 def is_super(receiver: ast.expr) -> bool:
-    return isinstance(receiver, ast.Call) and ast.unparse(receiver.func) == "super"
+    return isinstance(receiver, ast.Call) and isinstance(receiver.func, ast.Name) and receiver.func.id == "super"
 
 
-def private_names_of_others(tree: ast.AST, own_anywhere: set[str]) -> Iterator[str]:
+def called(call: ast.Call) -> str:
+    """Return the last name of what is called: `getattr`, or the `attrgetter` of `operator.attrgetter`."""
+    if isinstance(call.func, ast.Name):
+        return call.func.id
+    return call.func.attr if isinstance(call.func, ast.Attribute) else ""
+
+
+def private_names_of_others(nodes: list[ast.AST], own_anywhere: set[str]) -> Iterator[str]:
     """Yield what the code takes of others that they keep to themselves.
 
     On `self`, `cls` and `super()` a private name must be made somewhere in this repository, on anything else in the
     same file: a class's private names are for its own file. A name in a string, as `getattr` takes it, counts as well.
     """
-    own_here = defined_names(tree)
-    for node in ast.walk(tree):
+    own_here = defined_names(nodes)
+    for node in nodes:
         if isinstance(node, ast.Attribute) and is_private(node.attr):
             own = own_anywhere if is_self(node.value) or is_super(node.value) else own_here
             if node.attr not in own:
                 yield ast.unparse(node)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in BY_STRING:
+        elif isinstance(node, ast.Call) and called(node) in BY_STRING:
             texts = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
             if any(is_private(part) for text in texts for part in text.split(".")):
                 yield ast.unparse(node)
@@ -252,10 +276,10 @@ def private_imports(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
 
 
 def test_private_names_of_other_packages_stand_in_one_file() -> None:
-    trees = {file: syntax(file) for file in modules(SERVICES)}
-    own = set().union(*map(defined_names, trees.values()))
+    files = {file: syntax(file) for file in modules(SERVICES)}
+    own = set().union(*map(defined_names, files.values()))
 
-    found = {file: names for file, tree in trees.items() if (names := [*private_names_of_others(tree, own)])}
+    found = {file: names for file, nodes in files.items() if (names := [*private_names_of_others(nodes, own)])}
 
     excused = found.pop(PRIVATE_NAMES_FILE, [])
     assert {str(file.relative_to(SERVICES)): names for file, names in found.items()} == {}
@@ -279,7 +303,7 @@ def test_private_names_of_other_packages_stand_in_one_file() -> None:
     ],
 )
 def test_the_guard_sees_a_private_name_however_it_is_taken(code: str) -> None:
-    assert [*private_names_of_others(ast.parse(code), own_anywhere={"_ours"})]
+    assert [*private_names_of_others(nodes_of(code), own_anywhere={"_ours"})]
 
 
 @pytest.mark.parametrize(
@@ -295,7 +319,7 @@ def test_the_guard_sees_a_private_name_however_it_is_taken(code: str) -> None:
     ],
 )
 def test_the_guard_lets_pass_what_is_ours(code: str) -> None:
-    assert [*private_names_of_others(ast.parse(code), own_anywhere={"_ours"})] == []
+    assert [*private_names_of_others(nodes_of(code), own_anywhere={"_ours"})] == []
 
 
 def test_modules_stay_small() -> None:
@@ -330,13 +354,13 @@ OTHER_FILES = ("validated/datasets/", "lakehouse/cli/roster.py", "lakehouse/sess
 @cache
 def spelled_strings(file: Path) -> list[str]:
     """Return every string literal of a file but its docstrings, the constant parts of f-strings among them."""
-    tree = syntax(file)
+    nodes = syntax(file)
     prose = {
         node.value
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
     }
-    literals = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and node not in prose]
+    literals = [node.value for node in nodes if isinstance(node, ast.Constant) and node not in prose]
     return [
         value.decode(errors="replace") if isinstance(value, bytes) else value
         for value in literals
@@ -367,17 +391,20 @@ OTHER_WORDS = {"json_schema": ("chatd/",), "email": ("chatd/schemas/",)}
 MAY_NAME_A_KIND = ("lakehouse/cli/demo.py",)
 
 
-def named_kinds(tree: ast.AST) -> Iterator[str]:
+CLICK = ("click.option", "click.argument")
+
+
+def named_kinds(nodes: list[ast.AST]) -> Iterator[str]:
     """Where the code names a kind of this repository: a string, an attribute, a keyword, a spec's message. Options of
     the command line and their help are examples.
     """
     examples = {
         id(node)
-        for call in ast.walk(tree)
-        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("click.option", "click.argument")
+        for call in nodes
+        if isinstance(call, ast.Call) and called(call) in ("option", "argument") and ast.unparse(call.func) in CLICK
         for node in ast.walk(call)
     }
-    for node in ast.walk(tree):
+    for node in nodes:
         if id(node) in examples:
             continue
         if isinstance(node, ast.Constant) and node.value in KIND_NAMES:
@@ -414,17 +441,14 @@ def test_no_kind_is_named_outside_validated() -> None:
     ],
 )
 def test_the_guard_sees_a_kind_however_it_is_named(code: str) -> None:
-    assert [*named_kinds(ast.parse(code))]
+    assert [*named_kinds(nodes_of(code))]
 
 
 def test_a_kind_is_named_in_its_file_and_in_one_line() -> None:
     kinds = SERVICES / "validated" / "kinds"
+    named = {file: {*named_kinds(syntax(file))} for file in modules(SERVICES / "validated")}
     for name in sorted(KIND_NAMES):
-        found = {
-            str(file.relative_to(SERVICES / "validated"))
-            for file in modules(SERVICES / "validated")
-            if name in named_kinds(syntax(file))
-        }
+        found = {str(file.relative_to(SERVICES / "validated")) for file, names in named.items() if name in names}
         assert found <= {f"kinds/{name}.py", "kinds/__init__.py"}, name
         assert (kinds / f"{name}.py").exists()
 

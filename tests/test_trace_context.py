@@ -9,7 +9,8 @@ import uuid
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from campaigns import campaign
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lakehouse
@@ -233,7 +234,7 @@ header_values = st.one_of(
 )
 
 
-@settings(derandomize=True, max_examples=400, deadline=None)
+@campaign(150)
 @given(
     st.lists(
         st.tuples(

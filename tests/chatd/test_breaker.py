@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
+from campaigns import campaign
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -131,7 +131,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.running.append(self.breaker.admit())
 
 
-BreakerMachine.TestCase.settings = settings(derandomize=True, max_examples=50, stateful_step_count=30)
+BreakerMachine.TestCase.settings = campaign(30, stateful_step_count=30)
 TestBreakerMachine = BreakerMachine.TestCase
 
 
@@ -273,5 +273,5 @@ class BreakersMachine(RuleBasedStateMachine):
         self.breakers.success(model, self.breakers.admit(model))
 
 
-BreakersMachine.TestCase.settings = settings(derandomize=True, max_examples=80, stateful_step_count=40)
+BreakersMachine.TestCase.settings = campaign(30, stateful_step_count=40)
 TestBreakersMachine = BreakersMachine.TestCase

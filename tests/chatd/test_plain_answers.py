@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from campaigns import campaign
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatd.completion import Completion
@@ -47,7 +48,7 @@ def _read(answer: Any) -> Any:
         return repr(error)
 
 
-@settings(max_examples=400, deadline=None)
+@campaign(150)
 @given(ANSWERS)
 def test_the_short_way_and_the_long_way_read_the_same(answer: dict[str, Any]) -> None:
     short = _read(answer)

@@ -8,7 +8,8 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from hypothesis import given, settings
+from campaigns import campaign
+from hypothesis import given
 from hypothesis import strategies as st
 from schema_subsets import SUBSETS
 
@@ -120,7 +121,7 @@ def _candidates(schema: Any, values: list[Any]) -> list[Any]:
     return values
 
 
-@settings(max_examples=400, deadline=None)
+@campaign(120)
 @given(SCHEMAS, st.lists(VALUES, max_size=8), st.sampled_from(["enum", "string", "object"]))
 def test_a_callers_own_schema_is_never_narrowed_and_an_exact_translation_says_the_same(
     schema: dict[str, Any], values: list[Any], definition: str
@@ -327,7 +328,7 @@ def test_what_comes_again_is_translated_once() -> None:
     assert translate(text, "vllm", restricted=True) is translate(text, "vllm", restricted=True)
 
 
-@settings(max_examples=200, deadline=None)
+@campaign(80)
 @given(SCHEMAS | BRIEFS, st.booleans())
 def test_the_short_way_and_the_long_way_say_the_same(schema: dict[str, Any], restricted: bool) -> None:
     schema = {**schema, "$defs": {"d": {"type": "string"}}}
@@ -342,7 +343,7 @@ def test_the_short_way_and_the_long_way_say_the_same(schema: dict[str, Any], res
     translate.cache_clear()
 
 
-@settings(max_examples=300, deadline=None)
+@campaign(100)
 @given(SCHEMAS, st.booleans())
 def test_nothing_is_sent_that_the_vendor_refuses(schema: dict[str, Any], restricted: bool) -> None:
     schema = {**schema, "$defs": {"d": {"type": "string"}}}

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import example, given, settings
+from campaigns import campaign
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatd.providers.thinking import _TAGS, _WRAPPERS, ThinkingSplitter, split_thinking
@@ -35,7 +36,7 @@ def pieces_of(text: str, cuts: list[int]) -> list[str]:
     return [text[start:end] for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
 
 
-@settings(derandomize=True, max_examples=600)
+@campaign(200)
 @given(texts, st.lists(st.integers(0, 60), max_size=12))
 @example("<think>hm</think>\n{}", [3, 9, 12])
 def test_the_split_is_the_same_wherever_the_text_is_cut(text: str, cuts: list[int]) -> None:
@@ -46,7 +47,7 @@ def test_the_split_is_the_same_wherever_the_text_is_cut(text: str, cuts: list[in
     assert tuple(split_thinking(text)) == whole
 
 
-@settings(derandomize=True, max_examples=300)
+@campaign(120)
 @given(texts)
 def test_text_without_an_opening_mark_at_its_head_is_not_touched(text: str) -> None:
     head = text.lstrip().lower()
@@ -56,7 +57,7 @@ def test_text_without_an_opening_mark_at_its_head_is_not_touched(text: str) -> N
     assert split([text]) == (text, "")
 
 
-@settings(derandomize=True, max_examples=300)
+@campaign(120)
 @given(st.sampled_from(list(_TAGS)), st.text(alphabet="abc {}\n", max_size=20), texts, st.booleans())
 def test_nothing_between_the_marks_reaches_the_text(opening: str, thoughts: str, rest: str, upper: bool) -> None:
     begin = opening.upper() if upper else opening

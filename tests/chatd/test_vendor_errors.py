@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 import pytest
+from campaigns import campaign
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -316,7 +317,7 @@ def test_the_table_is_data_with_known_keys_alone() -> None:
             assert alias == plain(alias)
 
 
-@settings(derandomize=True, max_examples=300, deadline=None)
+@campaign(100)
 @given(
     st.recursive(
         st.none()

@@ -9,7 +9,8 @@ import json
 import time
 
 import pytest
-from hypothesis import given, settings
+from campaigns import campaign
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.strict_json.answer import Unparsable, read_artifact
@@ -115,7 +116,7 @@ def test_hostile_text_of_a_megabyte_costs_bounded_work(hostile: str) -> None:
     assert time.process_time() - started < 10
 
 
-@settings(derandomize=True, max_examples=200, deadline=None)
+@campaign(80)
 @given(st.text())
 def test_any_text_is_an_object_or_a_named_problem(answer: str) -> None:
     try:
@@ -133,7 +134,7 @@ JSON = st.recursive(
 )
 
 
-@settings(derandomize=True, max_examples=200, deadline=None)
+@campaign(80)
 @given(st.dictionaries(st.text(max_size=5), JSON, max_size=4), st.sampled_from(["", "Here you are: ", "```json\n"]))
 def test_any_object_is_found_behind_any_opening(value: dict[str, object], opening: str) -> None:
     closing = "\n```" if opening.startswith("`") else ""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import string
 
-from hypothesis import given, settings
+from campaigns import campaign
+from hypothesis import given
 from hypothesis import strategies as st
 
 from iterate.brief import Brief
@@ -139,7 +140,7 @@ artifacts = st.recursive(
 )
 
 
-@settings(derandomize=True, max_examples=200, deadline=None)
+@campaign(80)
 @given(st.lists(facts, max_size=8), st.lists(artifacts, min_size=1, max_size=5), st.integers(0, 5))
 def test_no_candidate_is_ever_offered_twice_nor_after_an_answer_that_repeats_it(
     candidates: list[dict[str, JsonValue]], answers: list[JsonValue], count: int
@@ -165,7 +166,7 @@ def test_a_message_without_an_unrestricted_one_is_for_everybody() -> None:
     assert turn.restricted == ""
 
 
-@settings(derandomize=True, max_examples=200, deadline=None)
+@campaign(80)
 @given(st.text(string.ascii_letters, min_size=8, max_size=20), st.text(string.ascii_letters, min_size=8, max_size=20))
 def test_what_an_unrestricted_message_leaves_out_stands_in_no_plain_text(words: str, secret: str) -> None:
     turn = Feedback(None).rejected("{}", [finding(f"{words} {secret}", unrestricted=words)])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from campaigns import campaign
+from hypothesis import given
 from hypothesis import strategies as st
 
 from iterate.attempt import ModelAnswer
@@ -181,7 +182,7 @@ def test_beyond_the_context_the_oldest_pairs_are_left_out_first() -> None:
     assert "feedback 0" not in contents
 
 
-@settings(derandomize=True, max_examples=200, deadline=None)
+@campaign(80)
 @given(
     st.lists(
         st.tuples(st.text(max_size=3000), st.text(min_size=1, max_size=100), st.text(max_size=200), st.booleans()),

@@ -7,18 +7,18 @@ server that has imported everything, so that a round costs no start of an interp
 from __future__ import annotations
 
 import gzip
-import multiprocessing
 import os
 import signal
 import time
 from collections import Counter
 from dataclasses import replace
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 import zstandard
+from campaigns import TIMES
 from dying_sessions import compact_once, now, run_and_die, sweep_once
+from forked_processes import processes, run
 from session_rows import record, write_segment
 
 from iterate.session_log.counts import MinuteWarning, SessionLogCounts
@@ -34,15 +34,8 @@ from lakehouse.sessions.store.journal import list_journals
 from lakehouse.sessions.upkeep.compaction import Step, compact
 from lakehouse.sessions.upkeep.merging import MergeStep, merge_days
 
-ROUNDS = 54
+ROUNDS = 6 * TIMES
 SESSIONS = 3
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["dying_sessions", "duckdb"])
-
-
-def _ended(process: ForkServerProcess) -> int | None:
-    process.join(60)
-    return process.exitcode
 
 
 def _rotate(live: Path, name: str) -> None:
@@ -65,21 +58,20 @@ def test_a_row_that_is_compacted_while_its_journal_is_swept_stands_once(tmp_path
     live = tmp_path / "sessions.jsonl"
     live.touch()
     compacted = 0
-    for turn in range(ROUNDS // 3):
+    for turn in range(ROUNDS):
         numbers = tuple(range(turn * SESSIONS, (turn + 1) * SESSIONS))
-        killed = _PROCESSES.Process(target=run_and_die, args=(str(live), numbers))
-        killed.start()
-        assert _ended(killed) == -signal.SIGKILL
+        assert run(run_and_die, str(live), numbers) == -signal.SIGKILL
         _rotate(live, f"sessions.jsonl.{turn + 1}{suffix}")
-        barrier = _PROCESSES.Barrier(2)
+        barrier = processes().Barrier(2)
         both = [
-            _PROCESSES.Process(target=sweep_once, args=(str(live), barrier)),
-            _PROCESSES.Process(target=compact_once, args=(str(live), barrier, turn % 3 == 2)),
+            processes().Process(target=sweep_once, args=(str(live), barrier)),
+            processes().Process(target=compact_once, args=(str(live), barrier, turn % 3 == 2)),
         ]
         for process in both:
             process.start()
         for process in both:
-            assert _ended(process) in (0, -signal.SIGKILL)
+            process.join(60)
+            assert process.exitcode in (0, -signal.SIGKILL)
         compacted += bool(Archive(live).committed())
         # What the first sweep had to leave, the next one finds.
         sweep(str(live), counts=SessionLogCounts(), warning=MinuteWarning())
@@ -87,16 +79,14 @@ def test_a_row_that_is_compacted_while_its_journal_is_swept_stands_once(tmp_path
     list(compact(live, settle_s=0))
 
     assert compacted
-    assert _session_ids(live) == Counter({f"session-{n:04d}": 1 for n in range(ROUNDS // 3 * SESSIONS)})
+    assert _session_ids(live) == Counter({f"session-{n:04d}": 1 for n in range(ROUNDS * SESSIONS)})
 
 
 @pytest.mark.parametrize("step", ["claimed", "placed", "committed", "removed"])
 def test_a_sweep_finds_a_row_at_every_step_of_a_compaction(tmp_path: Path, step: Step) -> None:
     live = tmp_path / "sessions.jsonl"
     live.touch()
-    killed = _PROCESSES.Process(target=run_and_die, args=(str(live), (1, 2)))
-    killed.start()
-    _ended(killed)
+    assert run(run_and_die, str(live), (1, 2)) == -signal.SIGKILL
     _rotate(live, "sessions.jsonl.1")
     [journal] = list_journals(live)
     aside = Path(journal).rename(tmp_path / "aside")
@@ -121,9 +111,7 @@ def test_a_sweep_finds_a_row_at_every_step_of_a_merge(
     monkeypatch.setattr(days, "_LOCK_WAIT_S", 0.02)
     live = tmp_path / "sessions.jsonl"
     live.touch()
-    killed = _PROCESSES.Process(target=run_and_die, args=(str(live), (1, 2)))
-    killed.start()
-    _ended(killed)
+    assert run(run_and_die, str(live), (1, 2)) == -signal.SIGKILL
     _rotate(live, "sessions.jsonl.1")
     [journal] = list_journals(live)
     aside = Path(journal).rename(tmp_path / "aside")
@@ -187,9 +175,7 @@ def test_a_clock_that_was_set_back_by_an_hour_hides_no_row(tmp_path: Path, moved
 def test_a_session_waits_while_the_parquet_that_may_hold_its_row_is_missing(tmp_path: Path) -> None:
     live = tmp_path / "sessions.jsonl"
     live.touch()
-    killed = _PROCESSES.Process(target=run_and_die, args=(str(live), (1,)))
-    killed.start()
-    _ended(killed)
+    assert run(run_and_die, str(live), (1,)) == -signal.SIGKILL
     _rotate(live, "sessions.jsonl.1")
     [journal] = list_journals(live)
     aside = Path(journal).rename(tmp_path / "aside")

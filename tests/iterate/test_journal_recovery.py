@@ -22,7 +22,8 @@ from typing import Any
 
 import pytest
 import zstandard
-from hypothesis import HealthCheck, Phase, settings
+from campaigns import campaign
+from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
@@ -474,11 +475,9 @@ class Crashes(RuleBasedStateMachine):
 def test_a_crash_after_any_byte_leaves_one_row_for_every_session() -> None:
     run_state_machine_as_test(
         Crashes,
-        settings=settings(
-            derandomize=True,
-            max_examples=150,
+        settings=campaign(
+            50,
             stateful_step_count=40,
-            deadline=None,
             phases=[Phase.generate],  # shrinking takes minutes and is worth them by hand only
             suppress_health_check=list(HealthCheck),
         ),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import fcntl
 import gzip
 import os
-import subprocess
-import sys
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dying_sessions import upkeep_and_die
+from forked_processes import run
 from session_rows import HOSTILE_LINES, contents, record, rows, session_ids, stored_lines_of, write_log, write_segment
 
 from lakehouse.sessions.query.reader import SessionReader
@@ -26,19 +27,11 @@ from lakehouse.sessions.upkeep.compaction import SegmentOutcome, compact
 
 STEPS = ("claimed", "written", "verified", "placed", "committed", "removed")
 
-# Dies by SIGKILL, which no handler sees, right after the given step of the given segment, counted from 0.
-DIES_AT = """
-import os, signal, sys
-from lakehouse.sessions.upkeep.compaction import compact
-log, step, wanted = sys.argv[1], sys.argv[2], int(sys.argv[3])
-segments = []
-def on_step(name, segment):
-    if segment not in segments:
-        segments.append(segment)
-    if name == step and segments.index(segment) == wanted:
-        os.kill(os.getpid(), signal.SIGKILL)
-list(compact(log, on_step=on_step))
-"""
+
+def dies_at(live: Path, step: str, segment: int) -> int | None:
+    """Return how a compaction ended that dies by SIGKILL right after the step of the given segment, from 0, that comes
+    to it."""
+    return run(upkeep_and_die, str(live), False, step, segment)
 
 
 def archived_lines(live: Path) -> list[bytes]:
@@ -111,11 +104,8 @@ def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(tmp_path: Path, st
     source = stored_lines_of([live.with_name("sessions.jsonl.1")])
     wanted = sorted(source + [row for row in rows(*range(20)).split(b"\n") if row])
 
-    killed = subprocess.run(
-        [sys.executable, "-c", DIES_AT, str(live), step, "1"], check=False, timeout=60, capture_output=True
-    )
+    assert dies_at(live, step, 1) == -signal.SIGKILL
 
-    assert killed.returncode == -9, killed.stderr
     assert contents(live) == before
     assert all(outcome.compacted for outcome in compact(live))
     assert contents(live) == before
@@ -128,7 +118,7 @@ def test_a_second_kill_while_the_first_is_mended_loses_nothing(tmp_path: Path) -
     before = contents(live)
 
     for step in ("placed", "claimed", "committed", "verified"):
-        subprocess.run([sys.executable, "-c", DIES_AT, str(live), step, "0"], check=False, timeout=60)
+        assert dies_at(live, step, 0) == -signal.SIGKILL
         assert contents(live) == before
 
     assert all(outcome.compacted for outcome in compact(live))
@@ -138,7 +128,7 @@ def test_a_second_kill_while_the_first_is_mended_loses_nothing(tmp_path: Path) -
 
 def test_what_a_run_with_other_settings_left_is_cleared(tmp_path: Path) -> None:
     live = write_log(tmp_path)
-    subprocess.run([sys.executable, "-c", DIES_AT, str(live), "placed", "0"], check=False, timeout=60)
+    assert dies_at(live, "placed", 0) == -signal.SIGKILL
     [placed, *_] = (tmp_path / "sessions.parquet").glob("day=*/*-0000.parquet")
     placed.with_name(placed.name.replace("-0000.", "-0007.")).write_bytes(placed.read_bytes())
     (tmp_path / "sessions.parquet" / "_building" / "older").mkdir()

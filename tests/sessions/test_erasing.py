@@ -137,15 +137,22 @@ def test_a_callers_name_is_in_no_file_of_log_archive_and_table(lake: LakeTable, 
     assert log.in_lines.torn == 4
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Path:
-    """Return a log with two merged segments, one of its own, and rows beside them."""
-    live = compacted(tmp_path / "log", others(0) + planted(1), planted(2) + others(2), others(3) + planted(4))
+@pytest.fixture(scope="module")
+def made_small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    live = compacted(
+        tmp_path_factory.mktemp("small") / "log", others(0) + planted(1), planted(2) + others(2), others(3) + planted(4)
+    )
     list(merge_days(live))
     write_segment(live.with_name("sessions.jsonl.1"), others(5) + planted(6))
     list(compact(live))
     live.write_bytes(others(7) + planted(8))
     return live
+
+
+@pytest.fixture
+def small(made_small: Path, tmp_path: Path) -> Path:
+    """Return a log with two merged segments, one of its own, and rows beside them."""
+    return copy_of(made_small, tmp_path / "log")
 
 
 def test_what_is_erased_is_not_published_again_by_a_log_that_still_has_it(

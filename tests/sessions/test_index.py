@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from campaigns import campaign
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from lakehouse.sessions.index import build, search, texts
@@ -100,7 +101,7 @@ def _nothing_is_searched_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "SEARCHED_BYTES_MAX", 0)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@campaign(8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_happens_to_the_files_the_last_row_of_every_id_is_found(  # noqa: PLR0912  a branch a step
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import example, given, settings
+from campaigns import campaign
+from hypothesis import example, given
 from hypothesis import strategies as st
 from session_rows import record, rows, session_ids, write_segment
 
@@ -68,7 +69,7 @@ def sought(row: SessionRecord) -> SoughtSession:
     return SoughtSession(known=row, ended=True, position=LogPosition(), begun_unix_us=0)
 
 
-@settings(max_examples=80, deadline=None)
+@campaign(24)
 @given(
     names=st.dictionaries(st.one_of(BESIDE, BESIDE, CLAIMED, OTHERS), KINDS, max_size=14),
     committed=st.lists(st.sampled_from([*SEGMENTS, f"{SEGMENTS[0]} (copy)"]), max_size=2),

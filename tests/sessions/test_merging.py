@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+from dying_sessions import upkeep_and_die
+from forked_processes import run
 from session_rows import HOSTILE_LINES, contents, record, rows, session_ids, write_segment
 
 from lakehouse.sessions.query.reader import SessionReader
@@ -27,31 +30,32 @@ from lakehouse.sessions.upkeep.verification import verify_log
 
 MERGE_STEPS = ("written", "verified", "placed", "committed", "removed")
 
-# Dies by SIGKILL right after the given step, which comes for the given time, counted from 0.
-DIES_AT = """
-import os, signal, sys
-from lakehouse.sessions.upkeep.merging import merge_days
-log, step, wanted = sys.argv[1], sys.argv[2], int(sys.argv[3])
-times = 0
-def on_step(name, _):
-    global times
-    if name == step:
-        if times == wanted:
-            os.kill(os.getpid(), signal.SIGKILL)
-        times += 1
-list(merge_days(log, on_step=on_step))
-"""
+
+@pytest.fixture(scope="module")
+def made_log(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    @cache
+    def made(segments: int) -> Path:
+        folder = tmp_path_factory.mktemp("made")
+        live = write_segment(folder / "sessions.jsonl", rows(99))
+        for number in range(segments):
+            hostile = HOSTILE_LINES[number % len(HOSTILE_LINES)]
+            write_segment(folder / "sessions.jsonl.1", rows(number, number + 10, number + 24, number + 34) + hostile)
+            assert [outcome.compacted for outcome in compact(live)] == [True]
+        return folder
+
+    return made
 
 
-def compacted_log(folder: Path, segments: int = 6) -> Path:
-    """Return a log of one live row and of segments compacted one by one, each with rows of two days and hostile
-    lines."""
-    live = write_segment(folder / "sessions.jsonl", rows(99))
-    for number in range(segments):
-        hostile = HOSTILE_LINES[number % len(HOSTILE_LINES)]
-        write_segment(folder / "sessions.jsonl.1", rows(number, number + 10, number + 24, number + 34) + hostile)
-        assert [outcome.compacted for outcome in compact(live)] == [True]
-    return live
+@pytest.fixture
+def compacted_log(made_log: Callable[[int], Path], tmp_path: Path) -> Callable[[int], Path]:
+    """Return what makes a log of one live row and of so many segments compacted one by one, each with rows of two days
+    and hostile lines: a copy of one that is made once."""
+
+    def copied(segments: int) -> Path:
+        shutil.copytree(made_log(segments), tmp_path, dirs_exist_ok=True)
+        return tmp_path / "sessions.jsonl"
+
+    return copied
 
 
 def parquet_files(live: Path) -> Counter[str]:
@@ -90,8 +94,8 @@ def left_over(live: Path) -> list[str]:
     return sorted(map(str, parquet - standing)) + sorted(map(str, archive.building.iterdir()))
 
 
-def test_merged_files_hold_the_same_rows_and_know_whose_they_are(tmp_path: Path) -> None:
-    live = compacted_log(tmp_path)
+def test_merged_files_hold_the_same_rows_and_know_whose_they_are(compacted_log: Callable[[int], Path]) -> None:
+    live = compacted_log(6)
     before, owned = contents(live), lines_by_segment(live)
 
     outcomes = list(merge_days(live))
@@ -105,16 +109,18 @@ def test_merged_files_hold_the_same_rows_and_know_whose_they_are(tmp_path: Path)
     assert left_over(live) == []
 
 
-def test_a_second_merge_has_nothing_to_do(tmp_path: Path) -> None:
-    live = compacted_log(tmp_path)
+def test_a_second_merge_has_nothing_to_do(compacted_log: Callable[[int], Path], tmp_path: Path) -> None:
+    live = compacted_log(6)
     list(merge_days(live))
 
     assert list(merge_days(live)) == []
     assert list(merge_days(tmp_path / "no-such.jsonl")) == []
 
 
-def test_merged_files_are_merged_again_and_keep_their_segments(tmp_path: Path) -> None:
-    live = compacted_log(tmp_path, 3)
+def test_merged_files_are_merged_again_and_keep_their_segments(
+    compacted_log: Callable[[int], Path], tmp_path: Path
+) -> None:
+    live = compacted_log(3)
     list(merge_days(live))
     for number in (5, 6):
         write_segment(tmp_path / "sessions.jsonl.1", rows(number + 40, number))
@@ -147,7 +153,7 @@ def test_a_hundred_compactions_leave_few_files(tmp_path: Path) -> None:
     live = write_segment(tmp_path / "sessions.jsonl", rows(999))
     written = 0
     for number in range(100):
-        ended = (record(3 * number + day, timestamp=f"2026-11-2{day}T10:00:00.000000Z") for day in range(3))
+        ended = (record(2 * number + day, timestamp=f"2026-11-2{day}T10:00:00.000000Z") for day in range(2))
         write_segment(tmp_path / f"sessions.jsonl.{number % 5 + 1}", b"".join(map(encode_row, ended)))
         if number % 5 < 4:
             continue
@@ -155,24 +161,23 @@ def test_a_hundred_compactions_leave_few_files(tmp_path: Path) -> None:
         written += sum(outcome.lines for outcome in merge_days(live))
 
     files = parquet_files(live)
-    assert len(files) == 3
+    assert len(files) == 2
     assert max(files.values()) <= DAY_FILES_MAX
     # A row is written again a handful of times, not once for each compaction that follows.
-    assert written <= 8 * 300
-    assert len(session_ids(live)) == 301
+    assert written <= 8 * 200
+    assert len(session_ids(live)) == 201
     assert verified(live)
 
 
 @pytest.mark.parametrize(("step", "time"), [*((step, 0) for step in MERGE_STEPS), ("committed", 1), ("removed", 4)])
-def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(tmp_path: Path, step: str, time: int) -> None:
-    live = compacted_log(tmp_path, 4)
+def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
+    compacted_log: Callable[[int], Path], step: str, time: int
+) -> None:
+    live = compacted_log(4)
     before, owned = contents(live), lines_by_segment(live)
 
-    killed = subprocess.run(
-        [sys.executable, "-c", DIES_AT, str(live), step, str(time)], check=False, timeout=60, capture_output=True
-    )
+    assert run(upkeep_and_die, str(live), True, step, time) == -signal.SIGKILL
 
-    assert killed.returncode == -9, killed.stderr
     assert contents(live) == before
     assert lines_by_segment(live) == owned
     assert verified(live)
@@ -182,8 +187,8 @@ def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(tmp_path: Path, st
     assert left_over(live) == []
 
 
-def test_readers_see_each_row_once_at_every_step(tmp_path: Path) -> None:
-    live = compacted_log(tmp_path, 4)
+def test_readers_see_each_row_once_at_every_step(compacted_log: Callable[[int], Path]) -> None:
+    live = compacted_log(2)
     before = contents(live)
     seen: set[str] = set()
 
@@ -198,8 +203,8 @@ def test_readers_see_each_row_once_at_every_step(tmp_path: Path) -> None:
     assert seen == set(MERGE_STEPS)
 
 
-def test_a_reader_at_work_keeps_its_files_through_merge_and_removal(tmp_path: Path) -> None:
-    live = compacted_log(tmp_path)
+def test_a_reader_at_work_keeps_its_files_through_merge_and_removal(compacted_log: Callable[[int], Path]) -> None:
+    live = compacted_log(6)
     ids = session_ids(live)
     small = parquet_files(live)
 
@@ -215,9 +220,9 @@ def test_a_reader_at_work_keeps_its_files_through_merge_and_removal(tmp_path: Pa
 
 
 def test_a_reader_that_begins_between_two_looks_sees_no_row_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    compacted_log: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live = compacted_log(tmp_path, 3)
+    live = compacted_log(3)
     write_segment(tmp_path / "sessions.jsonl.1", rows(70, 71))
     wanted = session_ids(live)
     listed = days.read_archive
@@ -237,9 +242,9 @@ def test_a_reader_that_begins_between_two_looks_sees_no_row_twice(
 
 
 def test_a_reader_waits_while_files_are_removed_and_says_so_when_that_hangs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    compacted_log: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live = compacted_log(tmp_path, 2)
+    live = compacted_log(2)
     monkeypatch.setattr(days, "_LOCK_WAIT_S", 0.02)
 
     with unread(Archive(live)) as alone:
@@ -259,8 +264,10 @@ def corrupt(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, lambda path: os.truncate(path, 50)])
-def test_nothing_is_merged_or_removed_where_a_file_is_damaged(tmp_path: Path, harm: Callable[[Path], None]) -> None:
-    live = compacted_log(tmp_path, 4)
+def test_nothing_is_merged_or_removed_where_a_file_is_damaged(
+    compacted_log: Callable[[int], Path], harm: Callable[[Path], None]
+) -> None:
+    live = compacted_log(4)
     [victim, *_] = sorted(Archive(live).folder.glob("day=2026-11-20/*.parquet"))
     harm(victim)
     files = parquet_files(live)
@@ -272,8 +279,8 @@ def test_nothing_is_merged_or_removed_where_a_file_is_damaged(tmp_path: Path, ha
     assert parquet_files(live) == files
 
 
-def test_a_file_whose_content_rotted_is_not_merged(tmp_path: Path) -> None:
-    live = compacted_log(tmp_path, 4)
+def test_a_file_whose_content_rotted_is_not_merged(compacted_log: Callable[[int], Path]) -> None:
+    live = compacted_log(4)
     for victim in Archive(live).folder.glob("day=2026-11-20/*.parquet"):
         corrupt(victim)
 
@@ -286,9 +293,9 @@ def test_a_file_whose_content_rotted_is_not_merged(tmp_path: Path) -> None:
 
 
 def test_a_merged_file_that_does_not_read_back_is_not_committed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    compacted_log: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live = compacted_log(tmp_path, 3)
+    live = compacted_log(3)
     before, files = contents(live), parquet_files(live)
     read = stored_segment_lines
 
@@ -309,8 +316,10 @@ def test_a_merged_file_that_does_not_read_back_is_not_committed(
     assert contents(live) == before
 
 
-def test_a_lost_manifest_of_a_day_is_named_and_nothing_is_removed(tmp_path: Path) -> None:
-    live = compacted_log(tmp_path, 4)
+def test_a_lost_manifest_of_a_day_is_named_and_nothing_is_removed(
+    compacted_log: Callable[[int], Path], tmp_path: Path
+) -> None:
+    live = compacted_log(4)
     list(merge_days(live))
     ids = session_ids(live)
     manifest = Archive(live).day_path("2026-11-20")
@@ -323,8 +332,8 @@ def test_a_lost_manifest_of_a_day_is_named_and_nothing_is_removed(tmp_path: Path
     assert verified(live)
 
 
-def test_a_lost_manifest_of_a_segment_is_named(tmp_path: Path) -> None:
-    live = compacted_log(tmp_path, 4)
+def test_a_lost_manifest_of_a_segment_is_named(compacted_log: Callable[[int], Path]) -> None:
+    live = compacted_log(4)
     list(merge_days(live))
     [manifest, *_] = Archive(live).manifests.glob("*.json")
     manifest.unlink()
@@ -333,8 +342,10 @@ def test_a_lost_manifest_of_a_segment_is_named(tmp_path: Path) -> None:
         assert any("is missing, and day=" in reason for reason in snapshot.unreadable)
 
 
-def test_verify_names_the_segment_of_which_a_merged_file_lacks_a_line(tmp_path: Path) -> None:
-    live = compacted_log(tmp_path, 3)
+def test_verify_names_the_segment_of_which_a_merged_file_lacks_a_line(
+    compacted_log: Callable[[int], Path], tmp_path: Path
+) -> None:
+    live = compacted_log(3)
     list(merge_days(live))
     [merged] = Archive(live).folder.glob("day=2026-11-20/merged-*.parquet")
     size = merged.stat().st_size
@@ -355,8 +366,8 @@ def test_verify_names_the_segment_of_which_a_merged_file_lacks_a_line(tmp_path: 
     assert "hold other lines than were compacted" in found.problems[-1].detail
 
 
-def test_files_of_before_contents_were_noted_are_merged(tmp_path: Path) -> None:
-    live = compacted_log(tmp_path, 3)
+def test_files_of_before_contents_were_noted_are_merged(compacted_log: Callable[[int], Path]) -> None:
+    live = compacted_log(3)
     before = contents(live)
     for path in Archive(live).manifests.glob("*.json"):
         lines = [line for line in path.read_text().splitlines() if not line.startswith('      "content"')]
@@ -369,8 +380,8 @@ def test_files_of_before_contents_were_noted_are_merged(tmp_path: Path) -> None:
     assert verified(live)
 
 
-def test_a_merge_and_a_compaction_do_not_run_at_once(tmp_path: Path) -> None:
-    live = compacted_log(tmp_path, 2)
+def test_a_merge_and_a_compaction_do_not_run_at_once(compacted_log: Callable[[int], Path]) -> None:
+    live = compacted_log(2)
     running = merge_days(live)
     next(running)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from campaigns import campaign
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from session_rows import FULL, HOSTILE_LINES, attempt, record, write_segment
 
@@ -252,8 +253,8 @@ def spoiled(draw: st.DrawFn) -> bytes:
     return bytes(line)
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(spoiled(), min_size=8, max_size=16))
+@campaign(4, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(spoiled(), min_size=40, max_size=50))
 def test_all_readers_agree_on_spoiled_rows(lines: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         live = Path(folder) / "sessions.jsonl"

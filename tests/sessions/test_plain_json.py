@@ -7,7 +7,8 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import example, given, settings
+from campaigns import campaign
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lakehouse.strict_json import parser
@@ -22,7 +23,7 @@ from lakehouse.strict_json.parser import (
 )
 from lakehouse.strict_json.plain import read_plain
 
-bounded = settings(derandomize=True, max_examples=600, deadline=None)
+bounded = campaign(150)
 
 # Few names and values, so that names are equal, and begin alike, often; with all that the two ways may differ in.
 _TEXTS = st.text(st.sampled_from('ab:{[\\"/u0.e-\n\x1f\x7fé\u2028\ue000\uffff\ufffd😀\ud800'), max_size=3)

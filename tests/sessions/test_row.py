@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from campaigns import campaign
+from hypothesis import given
 from hypothesis import strategies as st
 from session_rows import FULL
 
@@ -28,7 +29,7 @@ from lakehouse.sessions.row import INTEGER_MAX, cut_raw, encode_attempt, encode_
 from lakehouse.sessions.row_reading import RowBreach, decode_attempt, decode_row
 from lakehouse.strict_json.parser import print_canonical
 
-bounded = settings(derandomize=True, max_examples=150, deadline=None)
+bounded = campaign(60)
 
 strings = st.text(max_size=12)
 integers = st.one_of(st.integers(0, 1000), st.integers(0, INTEGER_MAX))

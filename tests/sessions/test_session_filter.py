@@ -10,7 +10,8 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from campaigns import campaign
+from hypothesis import given
 from hypothesis import strategies as st
 from session_rows import PHANTOM, attempt, record, write_log, write_segment
 
@@ -91,7 +92,7 @@ def test_case_is_folded_as_duckdb_does_it() -> None:
     assert lowered == folded(text)
 
 
-@settings(deadline=None, max_examples=60)
+@campaign(25)
 @given(text=st.text(max_size=6), around=st.tuples(st.text(max_size=3), st.text(max_size=3)))
 def test_a_line_that_has_the_text_is_never_passed_over(text: str, around: tuple[str, str]) -> None:
     line = encode_row(record(1, prompt=f"{around[0]}{text.upper()}{around[1]}")).removesuffix(b"\n")

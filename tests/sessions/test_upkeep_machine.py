@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -11,8 +10,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
+import forked_processes
+from campaigns import campaign
 from dying_sessions import upkeep_and_die
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from session_rows import HOSTILE_LINES, record
@@ -25,9 +26,6 @@ from lakehouse.sessions.store.segments import open_snapshot
 from lakehouse.sessions.upkeep.compaction import compact
 from lakehouse.sessions.upkeep.merging import DAY_FILES_MAX, merge_days
 from lakehouse.sessions.upkeep.verification import verify_log
-
-_PROCESSES: Final = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["dying_sessions", "duckdb"])
 
 _DAYS: Final = st.lists(st.integers(20, 22), min_size=1, max_size=4)
 _COMPACT_STEPS = ("claimed", "written", "verified", "placed", "committed", "removed")
@@ -91,10 +89,7 @@ class Upkeep(RuleBasedStateMachine):
         self._die(True, step, time)
 
     def _die(self, merges: bool, step: str, time: int) -> None:
-        process = _PROCESSES.Process(target=upkeep_and_die, args=(str(self.live), merges, step, time))
-        process.start()
-        process.join(60)
-        assert process.exitcode in (0, -signal.SIGKILL)
+        assert forked_processes.run(upkeep_and_die, str(self.live), merges, step, time) in (0, -signal.SIGKILL)
         self.changed = True
 
     @invariant()
@@ -115,7 +110,5 @@ class Upkeep(RuleBasedStateMachine):
             segment_files(archive, segment)
 
 
-Upkeep.TestCase.settings = settings(
-    max_examples=8, stateful_step_count=12, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+Upkeep.TestCase.settings = campaign(4, stateful_step_count=12, suppress_health_check=[HealthCheck.too_slow])
 TestUpkeep = Upkeep.TestCase

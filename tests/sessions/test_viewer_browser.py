@@ -36,6 +36,8 @@ HOSTILE = (
     "<script>window.ran = 1</script><img src=x onerror='window.ran = 2'><a href='javascript:window.ran = 3'>x</a>"
     "<style>*{display:none}</style><svg onload='window.ran = 4'></svg>\"'> pay \u202eknab\u202c \x1b[2J \u200b"
 )
+# Longer than what a page shows of an answer.
+LONG_CHARS = 2 * 1024 * 1024
 WORKER = {"id": "W-000417", "name": "Maya Ortiz", "role": "forklift operator"}
 
 
@@ -83,7 +85,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Path:
     hostile = record(
         999, session_id=HOSTILE, kind=HOSTILE, model=HOSTILE, prompt=HOSTILE, caller=HOSTILE,
         timestamp="2026-11-19T00:00:00.000000Z", trace_id=HOSTILE,
-        attempts=(attempt(1, raw=HOSTILE + "B" * 10 * 1024 * 1024, verdict="rejected",
+        attempts=(attempt(1, raw=HOSTILE + "B" * LONG_CHARS, verdict="rejected",
                           findings=(replace(PHANTOM, message=HOSTILE, path=HOSTILE),)),),
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("browser")
@@ -217,7 +219,7 @@ async def test_a_hostile_row_is_shown_inert(page: Page, site: Site, path: str, t
         await shown.get_by_text("The answer as it came").click()
         async with shown.expect_download() as waiting:
             await shown.get_by_role("link", name="Download the answer").first.click()
-        assert (await (await waiting.value).path()).stat().st_size > 10 * 1024 * 1024
+        assert (await (await waiting.value).path()).stat().st_size > LONG_CHARS
 
 
 async def test_a_session_has_its_attempts_side_by_side(page: Page) -> None:

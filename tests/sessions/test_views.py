@@ -13,7 +13,8 @@ from unittest.mock import patch
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from campaigns import campaign
+from hypothesis import given
 from hypothesis import strategies as st
 from session_rows import (
     FULL,
@@ -141,7 +142,7 @@ objects = st.dictionaries(
 ).map(print_canonical)
 
 
-@settings(derandomize=True, max_examples=5, deadline=None)
+@campaign(3)
 @given(artifacts=st.lists(objects, min_size=60, max_size=60))
 def test_spec_and_artifact_are_the_rows_text_to_the_byte_before_and_after_compaction(
     tmp_path_factory: pytest.TempPathFactory, artifacts: list[str]
@@ -304,11 +305,11 @@ def test_ctrl_c_ends_a_running_query(tmp_path: Path) -> None:
 
 def test_progress_is_reported_as_a_fraction_while_a_query_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader_module, "_PROGRESS_INTERVAL_S", 0.001)
-    live = write_segment(tmp_path / "sessions.jsonl", rows(*range(24)) * 800)
+    live = write_segment(tmp_path / "sessions.jsonl", rows(*range(24)) * 200)
     reported: list[float] = []
 
     with SessionReader(live, progress=reported.append) as reader:
-        assert list(reader.query("SELECT count(prompt) FROM sessions WHERE artifact LIKE '%e+%'")[1]) == [(19_200,)]
+        assert list(reader.query("SELECT count(prompt) FROM sessions WHERE artifact LIKE '%e+%'")[1]) == [(4_800,)]
 
     assert reported
     assert all(0 <= done <= 1 for done in reported)

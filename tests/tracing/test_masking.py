@@ -9,7 +9,8 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from campaigns import campaign
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.tracing import DEFAULT_MASK_KEYS, DEFAULT_MASK_PATTERNS
@@ -91,7 +92,7 @@ def planted(value: Any) -> Any:
     return f"{value}{SECRET}" if isinstance(value, str) else SECRET
 
 
-@settings(derandomize=True, max_examples=300, deadline=None)
+@campaign(120)
 @given(
     value=json_values.map(planted),
     before=json_values,
@@ -152,7 +153,7 @@ def test_a_text_that_fits_is_shown_as_it_is(text: str) -> None:
     assert Capture(MASKER, 1_000).finish_whole(text) == text
 
 
-@settings(derandomize=True, max_examples=200, deadline=None)
+@campaign(100)
 @given(st.text(alphabet=st.characters(), max_size=400), st.integers(256, 600))
 def test_whatever_is_captured_has_utf8_and_is_bounded(text: str, bytes_max: int) -> None:
     shown = Capture(MASKER, bytes_max).finish_whole(text * 3)
@@ -207,7 +208,7 @@ _pieced = st.lists(st.sampled_from(_PIECES), max_size=14).map("".join)
 _ODD_PATTERNS = (*DEFAULT_MASK_PATTERNS, r"tok-\w{2,20}\d", r"ab[^\s,]{2}§?", r"masked\]", r"§é\.")
 
 
-@settings(derandomize=True, max_examples=2_000, deadline=None)
+@campaign(400)
 @given(_pieced, st.sampled_from([DEFAULT_MASK_PATTERNS, _ODD_PATTERNS]), st.sampled_from([DEFAULT_MASK_KEYS, ()]))
 def test_the_search_for_signs_overlooks_nothing(text: str, patterns: tuple[str, ...], keys: tuple[str, ...]) -> None:
     """`Capture` masks what shows a sign of a secret; here it is held against masking everything."""

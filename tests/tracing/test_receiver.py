@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import given, settings
+from campaigns import campaign
+from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -172,7 +173,7 @@ def test_close_does_not_wait_for_idle_connections() -> None:
 span_numbers = st.integers(1, 8)
 
 
-@settings(derandomize=True, max_examples=300, deadline=None)
+@campaign(120)
 @given(st.lists(st.tuples(span_numbers, st.none() | st.integers(1, 10)), min_size=1, max_size=12))
 def test_every_span_stands_in_the_tree_once_whatever_its_parents(
     pairs: list[tuple[int, int | None]],
@@ -185,7 +186,7 @@ def test_every_span_stands_in_the_tree_once_whatever_its_parents(
     assert len(render_tree(tree).splitlines()) == 1 + len(tree.spans)
 
 
-@settings(derandomize=True, max_examples=200, deadline=None)
+@campaign(100)
 @given(st.binary(max_size=300))
 def test_any_bytes_decode_or_are_refused(body: bytes) -> None:
     try:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from hypothesis import given, settings
+from campaigns import campaign
+from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -194,7 +195,7 @@ def ended_spans(draw: st.DrawFn) -> RecordedSpan:
     return sink.span
 
 
-@settings(derandomize=True, max_examples=400, deadline=None)
+@campaign(100)
 @given(st.lists(ended_spans(), min_size=1, max_size=3))
 def test_spans_are_written_as_opentelemetry_writes_them(spans: list[RecordedSpan]) -> None:
     body, count = ENCODER.encode(spans)

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import jsonschema_rs
 import pytest
-from hypothesis import given, settings
+from campaigns import campaign
+from hypothesis import given
 from hypothesis import strategies as st
 from postgres_rosters import table_of
 from random_rosters import random_companions, random_people, random_spec, random_table
@@ -116,7 +117,7 @@ def tampered(
     return workers
 
 
-@settings(max_examples=250, derandomize=True, deadline=None)
+@campaign(90)
 @given(st.integers(0, 2**32), st.sampled_from(range(len(SIZES))))
 async def test_what_fits_the_candidates_passes_and_what_passes_fits_the_form(
     places: list[Place], number: int, which: int
@@ -155,7 +156,7 @@ async def test_what_fits_the_candidates_passes_and_what_passes_fits_the_form(
             assert fits(brief.form_schema_json, artifact), artifact
 
 
-@settings(max_examples=60, derandomize=True, deadline=None)
+@campaign(25)
 @given(st.integers(0, 2**32), st.sampled_from(range(len(SIZES))))
 async def test_no_phone_number_and_no_stranger_is_in_a_brief(places: list[Place], number: int, which: int) -> None:
     random_ = random.Random(number)
@@ -178,7 +179,7 @@ async def test_no_phone_number_and_no_stranger_is_in_a_brief(places: list[Place]
 _TEXT = st.text(max_size=12) | st.sampled_from(["W-0001", " ", "\n", "\U0001f600" * 6, "a" * 10, "a" * 11])
 
 
-@settings(max_examples=150, derandomize=True, deadline=None)
+@campaign(60)
 @given(
     st.fixed_dictionaries(
         {}, optional={"to_worker_id": _TEXT | st.sampled_from(["w-0001", "E00001x"]), "subject": _TEXT, "body": _TEXT}
@@ -210,7 +211,7 @@ _SCHEMAS: list[Any] = [
 ]
 
 
-@settings(max_examples=40, derandomize=True, deadline=None)
+@campaign(25)
 @given(
     st.sampled_from(_SCHEMAS),
     st.recursive(

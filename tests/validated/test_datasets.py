@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 from catalogue import ROOT
+from command_line import lakehouse
 from pydantic import ValidationError
 from rosters import until
 
@@ -198,19 +197,12 @@ def test_a_dataset_that_makes_no_sense_is_no_configuration(tmp_path: Path, chang
 
 def test_the_command_shows_a_dataset_and_judges_by_a_kind() -> None:
     config = ("--config", str(ROOT / "examples" / "catalogue" / "lakehouse.toml"))
-    found = _lakehouse("dataset", "find", "catalogue", "DR-10000", "--json", *config)
+    found = lakehouse("dataset", "find", "catalogue", "DR-10000", "--json", *config)
     assert json.loads(found.stdout)["rows"][0]["sku"] == "DR-10000"
-    assert _lakehouse("dataset", "find", "catalogue", "nothing of the sort", *config).returncode == 1
-    assert _lakehouse("dataset", "info", "elsewhere", *config).returncode == 2
-    assert "no problems" in _lakehouse("kinds", "check", *config).stdout
+    assert lakehouse("dataset", "find", "catalogue", "nothing of the sort", *config).returncode == 1
+    assert lakehouse("dataset", "info", "elsewhere", *config).returncode == 2
+    assert "no problems" in lakehouse("kinds", "check", *config).stdout
     artifact = '{"lines":[{"sku":"DR-10001","name":"x","unit_price":1,"quantity":1}]}'
-    tried = _lakehouse("kinds", "try", "quote", "-", "--spec", '{"count":1}', "--json", *config, given=artifact)
+    tried = lakehouse("kinds", "try", "quote", "-", "--spec", '{"count":1}', "--json", *config, stdin=artifact)
     assert tried.returncode == 1
     assert [each["code"] for each in json.loads(tried.stdout)["findings"]] == ["NOT_IN_DATASET"]
-
-
-def _lakehouse(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("lakehouse")), *arguments],
-        capture_output=True, check=False, text=True, input=given, cwd=ROOT,
-    )  # fmt: skip

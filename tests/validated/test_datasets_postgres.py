@@ -63,7 +63,12 @@ class Database:
         postgres = {"conninfo": POSTGRES, "schema_name": self.schema, "table": 'pa"rts', "refresh_s": 1}
         postgres |= {name: changes.pop(name) for name in list(changes) if name in (*postgres, "version_query")}
         given = {"backend": "postgres", "key": ("sku",), "columns": COLUMNS, "may_be_empty": ("tags", "at"), **changes}
-        return DatasetTable(**{"index_dir": folder / "indexes", "poll_ms": 50, "postgres": postgres, **given})
+        table = DatasetTable(**{"index_dir": folder / "indexes", "poll_ms": 50, "postgres": postgres, **given})
+        if table.postgres is None or table.postgres.refresh_s > 1:
+            return table
+        # More often than anybody may configure it, who would not wait for it.
+        often = table.postgres.model_copy(update={"refresh_s": 0.3})
+        return table.model_copy(update={"postgres": often})
 
 
 @pytest.fixture

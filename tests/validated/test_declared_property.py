@@ -10,8 +10,9 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+from campaigns import TIMES, campaign
 from catalogue import QUOTE, a_quote, a_spec, catalogue_table, is_right, products
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.strict_json.parser import canonicalize, parse_json, print_canonical
@@ -22,7 +23,7 @@ from validated.kinds.declared.kind import DeclaredKind
 from validated.kinds.spec import Spec
 from validated.kinds.validator import Task
 
-QUOTES = 2000
+QUOTES = 600 * TIMES
 QUIET = LimitsTable(suggestions_strangers_max=0)
 # Other ways to declare much the same: (what of quote.toml, what in its place).
 VARIANTS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -96,7 +97,7 @@ async def test_the_verdict_on_generated_quotes_is_the_oracles(kinds: dict[str, D
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-@settings(max_examples=8, deadline=None)
+@campaign(4)
 @given(data=st.data())
 async def test_what_fits_the_candidates_schema_is_accepted(
     kinds: dict[str, DeclaredKind], name: str, data: st.DataObject
@@ -128,7 +129,7 @@ async def test_what_fits_the_candidates_schema_is_accepted(
     assert fitted > 10
 
 
-@settings(max_examples=20, deadline=None)
+@campaign(10)
 @given(data=st.data())
 async def test_what_passes_fits_the_form(kinds: dict[str, DeclaredKind], data: st.DataObject) -> None:
     draws = random.Random(data.draw(st.integers(0, 1 << 32)))

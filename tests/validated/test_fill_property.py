@@ -7,8 +7,9 @@ import random
 import tempfile
 from pathlib import Path
 
+from campaigns import TIMES, campaign
 from fill_edits import edited, is_right
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rosters import EXAMPLES, example_rows, judge, load_files, people, write_csv
 
@@ -20,7 +21,7 @@ from validated.datasets.index import RosterIndex
 from validated.kinds.fill import FillValidator
 from validated.kinds.validator import Tools
 
-CASES = 2500
+CASES = 1000 * TIMES
 
 
 async def test_exactly_the_artifacts_that_are_right_are_accepted() -> None:
@@ -61,8 +62,8 @@ _TEXTS = st.text(
 ).map("x".__add__)  # what has no letter is no name
 
 
-@settings(max_examples=15, derandomize=True, deadline=None)
-@given(st.dictionaries(_TEXTS, _TEXTS, min_size=1, max_size=30), st.lists(_TEXTS, max_size=20))
+@campaign(4)
+@given(st.dictionaries(_TEXTS, _TEXTS, min_size=20, max_size=60), st.lists(_TEXTS, max_size=40))
 def test_the_index_finds_exactly_the_ids_that_are_in_it(known: dict[str, str], others: list[str]) -> None:
     index = _index(known)
     for worker_id, name in known.items():
@@ -91,7 +92,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+@campaign(100)
 @given(_JSON)
 async def test_any_json_gets_a_verdict_and_none_of_it_passes(fill: FillValidator, value: object) -> None:
     try:

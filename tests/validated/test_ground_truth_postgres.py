@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from validated_server import Client, serving
 
 from validated.config import RosterTable
+from validated.datasets import postgres
 from validated.datasets.postgres import PostgresRoster
 from validated.datasets.postgres_check import check_postgres
 from validated.datasets.worker import Question, RosterUnavailable
@@ -31,6 +32,11 @@ SPEC: dict[str, Any] = {"role": "welder", "count": 1}
 SHIFT = {"shift_start": "2026-12-05T07:00:00Z", "shift_end": "2026-12-05T15:00:00Z"}
 ANA = {"worker_id": "W-1", "name": "Ana Silva"}
 OMAR = {"worker_id": "W-2", "name": "Omar Khan"}
+
+
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "_RETRY_S", 0.1)
 
 
 class Database:

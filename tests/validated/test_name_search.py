@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from campaigns import campaign
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from rosters import write_csv
 
@@ -111,7 +112,7 @@ def people(roster: list[str]) -> list[Found]:
     return [Found(Worker(f"Q-{at}", name)) for at, name in enumerate(roster)]
 
 
-@settings(derandomize=True, max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@campaign(50, suppress_health_check=[HealthCheck.too_slow])
 @given(tasks())
 def test_what_begins_like_no_name_names_nobody(task: tuple[list[str], str]) -> None:
     roster, prompt = task

@@ -6,14 +6,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import lakehouse
 from pydantic import ValidationError
 from rosters import until
 from validated_server import Client, serving
@@ -181,18 +180,13 @@ def test_the_command_looks_at_the_roster_as_at_any_dataset(tmp_path: Path) -> No
     (tmp_path / "do_not_send.csv").write_text("client_id,worker_id\nacme ,W-1\n")
     config = tmp_path / "lakehouse.toml"
     config.write_text(f'[validated.roster]\npath = "{tmp_path}/workers.csv"\n')
-    found = _lakehouse("dataset", "find", "roster", "w-1", "--json", "--config", str(config))
+    found = lakehouse("dataset", "find", "roster", "w-1", "--json", "--config", str(config))
     rows = json.loads(found.stdout)["rows"]
     assert [row["name"] for row in rows] == ["Ana Silva"]
     assert "phone" not in rows[0]
-    info = json.loads(_lakehouse("dataset", "info", "roster", "--json", "--config", str(config)).stdout)
+    info = json.loads(lakehouse("dataset", "info", "roster", "--json", "--config", str(config)).stdout)
     assert (info["row_count"], info["key"], info["columns"]["active"]) == (4, ["worker_id"], "boolean")
     config.write_text(config.read_text() + f'do_not_send_path = "{tmp_path}/do_not_send.csv"\n')
-    check = _lakehouse("dataset", "check", "roster", "--config", str(config))
+    check = lakehouse("dataset", "check", "roster", "--config", str(config))
     assert check.returncode == 1
     assert "do_not_send.csv: row 1, client_id" in check.stdout
-
-
-def _lakehouse(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("lakehouse")), *arguments]
-    return subprocess.run(command, capture_output=True, check=False, text=True)

@@ -21,6 +21,9 @@ from validated.datasets.worker import Question, RosterUnavailable
 from validated.kinds.fill import FillValidator
 from validated.kinds.validator import Tools
 
+# Loads beside what is being answered: as the service loads.
+pytestmark = pytest.mark.usefixtures("reader_processes")
+
 SPEC: dict[str, Any] = {"role": "forklift operator", "count": 1}
 
 

@@ -44,6 +44,7 @@ async def test_a_file_that_cannot_be_read_at_the_start_is_loaded_by_itself_once_
         assert "W-000001" in (await roster.look_up(ANA)).found
 
 
+@pytest.mark.usefixtures("reader_processes")
 async def test_a_reader_that_was_killed_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
     original = subprocess.Popen

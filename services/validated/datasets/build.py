@@ -245,9 +245,8 @@ def _refused(problems: tuple[Problem, ...], *, retry: bool) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """See the module's docstring."""
-    request = json.load(sys.stdin)
+def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the report of what `Loader` asks for: {files, index_dir, rows_max, memory_mb}."""
     store = Store(Path(request["index_dir"]))
     given = request["files"]
     report = build(
@@ -257,7 +256,12 @@ def main() -> None:
         memory_mb=request["memory_mb"],
     )
     store.sweep()
-    json.dump(report, sys.stdout)
+    return report
+
+
+def main() -> None:
+    """See the module's docstring."""
+    json.dump(answer(json.load(sys.stdin)), sys.stdout)
 
 
 if __name__ == "__main__":

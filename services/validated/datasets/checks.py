@@ -73,6 +73,10 @@ class Checker:
             self._problems.left_out += int(counted[0]) - self._found_max if counted else 0
         yield from bad[: self._found_max]
 
+    def _has(self, name: str, where: str) -> bool:
+        table = f'(SELECT "{name}" AS v FROM "{self._table.dataset.name}")'
+        return bool(self._db.execute(f"SELECT 1 FROM {table} WHERE {where} LIMIT 1").fetchall())
+
     def _add(self, name: str, where: str, text: Callable[[str], str]) -> None:
         for part, row, value in self._rows(name, where):
             self._found.append((part, row, name, text(value)))
@@ -81,7 +85,7 @@ class Checker:
         """See ColumnType.ID."""
         odd = f"v = '' OR starts_with(v, ' ') OR ends_with(v, ' ') OR length(v) > {TEXT_CHARS_MAX}"
         self._add(column.name, odd, _why_odd)
-        if self._table.dataset.setting == "roster":
+        if self._table.dataset.setting == "roster" and self._has(column.name, odd_sql(column, roughly=True)):
             is_id = column.type is ColumnType.ID
             self._add(column.name, odd_sql(column), lambda v: why_odd(v, is_id=is_id))
         if column.type is ColumnType.ID:

@@ -7,6 +7,7 @@ stand ``segment`` (the compacted segment that a row came in) and ``host`` (whose
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from lakehouse.sessions.query.views import COLUMNS
@@ -26,6 +27,7 @@ def table_values() -> str:
     return ", ".join(f'CAST("{name}" AS {kind}) AS "{name}"' for name, kind in _TYPES.items())
 
 
+@cache
 def arrow_schema() -> pa.Schema:
     """Return the table's columns as Arrow's types; each may be null, so that the table can gain more of them."""
     import duckdb  # noqa: PLC0415  80 ms that `--help` need not wait for
