@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lake_tables import Killed, compacted, copy_of, lake_at, log_of, segments_of, session_counts, stored_files
-from pyiceberg.exceptions import CommitStateUnknownException
+from pyiceberg.catalog import MetastoreCatalog
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 from session_rows import HOSTILE_LINES, record, rows, write_segment
 
 from lakehouse.sessions.lake import table as table_module
@@ -122,7 +124,15 @@ def test_a_kill_at_any_step_leaves_each_row_once_after_the_next_run(lake: LakeTa
     assert stored_files(tmp_path / "lake") <= named
 
 
-@pytest.mark.parametrize("lost", [OSError("the answer was lost"), CommitStateUnknownException("gateway timeout")])
+@pytest.mark.parametrize(
+    "lost",
+    [
+        OSError("the answer was lost"),
+        CommitStateUnknownException("gateway timeout"),
+        # What a transport that asks again by itself makes of a lost answer: its second question meets its own commit.
+        CommitFailedException("a conflict, with oneself"),
+    ],
+)
 @pytest.mark.parametrize("landed", [True, False], ids=["landed", "not landed"])
 def test_a_commit_of_which_nobody_knows_is_settled_by_looking(
     lake: LakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: Exception, landed: bool
@@ -143,6 +153,39 @@ def test_a_commit_of_which_nobody_knows_is_settled_by_looking(
 
     assert [batch.rows for batch in publish(live, lake)] == [3]
     assert once_each(lake, *range(3))
+
+
+def test_the_metadata_of_a_commit_that_was_not_to_be_is_removed(
+    lake: LakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An engine that is given the folder takes the highest number for the table.
+    live = log_of(tmp_path / "log", 0)
+    lake.load_to_write()
+    write = MetastoreCatalog._write_metadata
+
+    def write_and_die(*args: Any, **kwargs: Any) -> None:
+        write(*args, **kwargs)
+        raise Killed
+
+    with monkeypatch.context() as killing, pytest.raises(Killed):
+        killing.setattr(MetastoreCatalog, "_write_metadata", staticmethod(write_and_die))
+        publish_all(live, lake)
+    folder = tmp_path / "lake" / "lakehouse" / "sessions" / "metadata"
+    (orphan,) = {path.name for path in folder.glob("*.json")} - named_metadata(lake)
+    ahead = folder / f"00099-{uuid.uuid4()}.metadata.json"
+    ahead.write_bytes(b"of one who is at work")
+
+    publish_all(live, lake)
+
+    assert once_each(lake, *range(3))
+    assert {path.name for path in folder.glob("*.json")} == named_metadata(lake) | {ahead.name}
+    assert orphan not in named_metadata(lake)
+
+
+def named_metadata(lake: LakeTable) -> set[str]:
+    table = lake.load()
+    locations = (table.metadata_location, *(entry.metadata_file for entry in table.metadata.metadata_log))
+    return {location.rpartition("/")[2] for location in locations}
 
 
 @pytest.mark.parametrize("step", ["looked", "written"])
