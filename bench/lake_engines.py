@@ -5,12 +5,12 @@
     python -m bench.lake_engines --s3                           a bucket (moto, on loopback)
     python -m bench.lake_engines --engines sail,clickhouse      some of them
 
-Three logs are published segment by segment, with rows of every sort, the first by a writer that knew fewer columns. While a
-commit of a killed publisher lies in the table's folder, each engine answers the questions of bench/engines/questions.py and
-gives all rows. Then the rest is published, `lakehouse sessions erase` erases one caller from every log and from the table,
-and they are asked again. Every figure, and the digest of every row with all its columns, is compared with what Python's JSON
-reader finds in the JSONL. Prints one JSON object; exit status 1 on any difference, or where the erased name stands in
-a file.
+Three logs are published segment by segment, with rows of every sort, the first by a writer that knew fewer columns.
+While a commit of a killed publisher lies in the table's folder, each engine answers the questions of
+bench/engines/questions.py and gives all rows. Then the rest is published, `lakehouse sessions erase` erases one caller
+from every log and from the table, and they are asked again. Every figure, and the digest of every row with all its
+columns, is compared with what Python's JSON reader finds in the JSONL. Prints one JSON object; exit status 1 on any
+difference, or where the erased name stands in a file.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "services"), str(ROOT / "tests" / "support")]
 
 from all_bytes import files_with  # noqa: E402
+from bench.engines import truth  # noqa: E402
+from bench.engines.answer import Place  # noqa: E402
+from bench.engines.sessions import PLANTED, rotated_file  # noqa: E402
 from lake_tables import Killed, segments_of  # noqa: E402
 from s3_server import BUCKET, KEYS, LossyS3, lossy_s3  # noqa: E402
 from session_rows import write_segment  # noqa: E402
 
-from bench.engines import truth  # noqa: E402
-from bench.engines.answer import Place  # noqa: E402
-from bench.engines.sessions import PLANTED, rotated_file  # noqa: E402
 from lakehouse.sessions.lake import columns  # noqa: E402
 from lakehouse.sessions.lake.config import LakeConfig  # noqa: E402
 from lakehouse.sessions.lake.publishing import publish  # noqa: E402
@@ -53,7 +53,9 @@ ANSWER_S = 300
 FILES = 4
 # What a writer of before did not write, in rows and in attempts.
 _LATER_COLUMNS = ("cost_nano_usd", "brief", "try", "request_digest")
-_LATER_FIELDS = re.compile(r", (datasets STRUCT\(name VARCHAR, version VARCHAR\)\[\]|cost_nano_usd BIGINT|parse_problem VARCHAR)")
+_LATER_FIELDS = re.compile(
+    r", (datasets STRUCT\(name VARCHAR, version VARCHAR\)\[\]|cost_nano_usd BIGINT|parse_problem VARCHAR)"
+)
 
 
 @dataclass(slots=True)
@@ -149,8 +151,8 @@ def make_ground(folder: Path, server: LossyS3 | None, *, hosts: int) -> Iterator
 
 
 def publish_all_but_one(ground: Ground, *, files: int, rows: int) -> None:
-    """Publish each log's files one by one, the first by an old writer; the last is left where a kill leaves it: with its
-    metadata written and not committed."""
+    """Publish each log's files one by one, the first by an old writer; the last is left where a kill leaves it: with
+    its metadata written and not committed."""
     with mock.patch.dict(columns._TYPES, _old_types(), clear=True):  # noqa: SLF001  a writer of before
         ground.write(0, 0, rows, is_old=True)
         ground.publish(0)
@@ -213,9 +215,11 @@ def compare(answered: dict[str, Any], rows: list[truth.Row]) -> list[str]:
     ]
     expected = truth.digests(rows, null_lists=answered["null_lists"])
     found = {key: sorted(digests) for key, digests in answered["rows"].items()}
-    for key in sorted(expected.keys() | found.keys()):
-        if found.get(key) != sorted(expected.get(key, [])):
-            differences.append(f"row {key}: {len(found.get(key, []))} such rows, {len(expected.get(key, []))} written")
+    differences += [
+        f"row {key}: {len(found.get(key, []))} in the table, {len(expected.get(key, []))} written"
+        for key in sorted(expected.keys() | found.keys())
+        if found.get(key) != sorted(expected.get(key, []))
+    ]
     return differences
 
 
@@ -249,7 +253,9 @@ def run(arguments: argparse.Namespace, folder: Path, server: LossyS3 | None) -> 
         kept = [row for row in everything if row.get("caller") != PLANTED]
         ask_all(arguments.engines, ground, kept, found, "erased")
         named = ground.files_that_name(PLANTED)
-    differences = [each for engine in found.values() for stage in ("published", "erased") for each in engine[stage]["differences"]]
+    differences = [
+        each for engine in found.values() for stage in ("published", "erased") for each in engine[stage]["differences"]
+    ]
     return {
         "storage": "S3 (moto)" if server is not None else "folder",
         "rows_written": len(everything),

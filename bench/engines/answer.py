@@ -43,9 +43,12 @@ def answer(
     *,
     null_lists: bool = True,
 ) -> None:
-    """Ask everything and print the answer. ``rows``: all rows, each by its columns; ``null_lists``: see ``canonical``."""
-    figures = {each: sorted(([plain(v) for v in row] for row in query(sql)), key=repr)
-               for each, sql in questions(dialect).items()}  # fmt: skip
+    """Ask everything and print the answer. ``rows``: all rows, each by its columns; ``null_lists``: see
+    ``canonical``."""
+    figures = {
+        each: sorted(([_plain(value) for value in row] for row in query(sql)), key=repr)
+        for each, sql in questions(dialect).items()
+    }
     digests: dict[str, list[str]] = {}
     for row in rows:
         key, digest = row_digest(row, null_lists=null_lists)
@@ -54,7 +57,7 @@ def answer(
     sys.stdout.write(json.dumps(found) + "\n")
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """Return a figure as JSON has it: a sum of integers is one, whatever an engine makes of it."""
     if isinstance(value, Decimal) or (isinstance(value, float) and value.is_integer()):
         return int(value)

@@ -7,10 +7,9 @@ import os
 from importlib.metadata import version
 from typing import Any
 
-from chdb.session import Session
-
 from bench.engines.answer import Place, answer, read_place
 from bench.engines.questions import Dialect
+from chdb.session import Session
 
 DIALECT = Dialect(
     characters="lengthUTF8({})",

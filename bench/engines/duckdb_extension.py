@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 import duckdb
-
 from bench.engines.answer import Place, answer, read_place
 from bench.engines.questions import Dialect
 
@@ -41,13 +39,15 @@ def connect(place: Place) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def answer_by(connection: duckdb.DuckDBPyConnection, name: str, *, null_lists: bool = True) -> None:
+    """Answer out of the connection's ``sessions``."""
+    rows = connection.sql("SELECT * REPLACE (epoch_us(timestamp) AS timestamp) FROM sessions").to_arrow_table()
+    answer(name, DIALECT, lambda sql: connection.execute(sql).fetchall(), rows.to_pylist(), null_lists=null_lists)
+
+
 def main() -> None:
-    connection = connect(read_place())
-    rows: list[dict[str, Any]] = (
-        connection.execute("SELECT * REPLACE (epoch_us(timestamp) AS timestamp) FROM sessions").to_arrow_table().to_pylist()
-    )
-    name = f"DuckDB {duckdb.__version__}, extension iceberg"
-    answer(name, DIALECT, lambda sql: connection.execute(sql).fetchall(), rows)
+    with connect(read_place()) as connection:
+        answer_by(connection, f"DuckDB {duckdb.__version__}, extension iceberg")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,9 @@ from __future__ import annotations
 from importlib.metadata import version
 
 import duckdb
+from bench.engines.answer import Place, read_place
+from bench.engines.duckdb_extension import answer_by
 from pyiceberg.table import StaticTable
-
-from bench.engines.answer import Place, answer, read_place
-from bench.engines.duckdb_extension import DIALECT
 
 
 def static_table(place: Place) -> StaticTable:
@@ -28,10 +27,9 @@ def main() -> None:
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("sessions", static_table(read_place()).scan().to_arrow())
-        rows = connection.execute("SELECT * REPLACE (epoch_us(timestamp) AS timestamp) FROM sessions").to_arrow_table()
         name = f"PyIceberg {version('pyiceberg')} and DuckDB {duckdb.__version__}"
         # PyIceberg's reader makes an empty list of a null one.
-        answer(name, DIALECT, lambda sql: connection.execute(sql).fetchall(), rows.to_pylist(), null_lists=False)
+        answer_by(connection, name, null_lists=False)
 
 
 if __name__ == "__main__":

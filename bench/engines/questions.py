@@ -51,7 +51,9 @@ def questions(say: Dialect, table: str = "sessions") -> dict[str, str]:
     return {
         "rows": _select(table, "count(*)", "count(timestamp)", "count(artifact)", "count(caller)"),
         "keys": _select(f"(SELECT DISTINCT host, session_id, coalesce(try, 1) AS try FROM {table}) AS k", "count(*)"),
-        "sums": _select(table, *map("sum({})".format, ("input_tokens", "output_tokens", "duration_ms", "cost_nano_usd"))),
+        "sums": _select(
+            table, *map("sum({})".format, ("input_tokens", "output_tokens", "duration_ms", "cost_nano_usd"))
+        ),
         "texts": _select(table, *lengths),
         "moments": _select(table, f"min({moment})", f"max({moment})"),
         "by_verdict": _select(table, "count(*)", "sum(duration_ms)", by=("final_verdict",)),

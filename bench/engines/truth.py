@@ -92,7 +92,7 @@ def figures(rows: list[Row]) -> Figures:
     of_day = [row for row in rows if row["timestamp"] is not None and day <= row["timestamp"] < next_day]
     without = [row for row in rows if row["timestamp"] is None]
     tokens = (_sum("input_tokens"), _sum("output_tokens"))
-    found = {
+    found: Figures = {
         "rows": [[len(rows), len(moments), _count(rows, "artifact"), _count(rows, "caller")]],
         "keys": [[len({(row["host"], row["session_id"], row["try"] or 1) for row in rows})]],
         "sums": [[of(rows) for of in (*tokens, _sum("duration_ms"), _sum("cost_nano_usd"))]],
@@ -131,10 +131,12 @@ def figures(rows: list[Row]) -> Figures:
         "one_host": [[sum(row["host"] == "host-1" for row in rows)]],
         "nobody": [[0]],
     }
-    return {name: sorted(map(list, values), key=repr) for name, values in found.items()}
+    return {name: sorted(values, key=repr) for name, values in found.items()}
 
 
-def _grouped(some: list[Any], key: Callable[[Any], tuple[Any, ...]], *of: Callable[[list[Any]], Any]) -> list[list[Any]]:
+def _grouped(
+    some: list[Any], key: Callable[[Any], tuple[Any, ...]], *of: Callable[[list[Any]], Any]
+) -> list[list[Any]]:
     groups: dict[tuple[Any, ...], list[Any]] = {}
     for each in some:
         groups.setdefault(key(each), []).append(each)

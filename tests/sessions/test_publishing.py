@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from lake_tables import Killed, compacted, copy_of, lake_at, log_of, segments_of, session_counts, stored_files
 from pyiceberg.catalog import MetastoreCatalog
-from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, ForbiddenError
 from session_rows import HOSTILE_LINES, record, rows, write_segment
 
 from lakehouse.sessions.lake import table as table_module
@@ -167,9 +168,10 @@ def test_the_metadata_of_a_commit_that_was_not_to_be_is_removed(
         write(*args, **kwargs)
         raise Killed
 
-    with monkeypatch.context() as killing, pytest.raises(Killed):
+    with monkeypatch.context() as killing:
         killing.setattr(MetastoreCatalog, "_write_metadata", staticmethod(write_and_die))
-        publish_all(live, lake)
+        with pytest.raises(Killed):
+            publish_all(live, lake)
     folder = tmp_path / "lake" / "lakehouse" / "sessions" / "metadata"
     (orphan,) = {path.name for path in folder.glob("*.json")} - named_metadata(lake)
     ahead = folder / f"00099-{uuid.uuid4()}.metadata.json"
@@ -282,6 +284,48 @@ def test_a_table_that_is_never_free_is_given_up_after_some_tries(
     with pytest.raises(LakeUnavailableError, match=r"no row is lost.*me:…@db") as raised:
         list(publish(live, lake))
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [
+        (ForbiddenError("ForbiddenException: not yours"), "ForbiddenError: ForbiddenException: not yours"),
+        (NotImplementedError(), "NotImplementedError: NotImplementedError"),
+    ],
+)
+def test_a_catalog_that_refuses_is_not_asked_again(
+    lake: LakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Exception, said: str
+) -> None:
+    live = log_of(tmp_path / "log", 0)
+    lake.load_to_write()
+    asked: list[int] = []
+
+    def refuse(*_: Any, **__: Any) -> None:
+        asked.append(1)
+        raise refusal
+
+    monkeypatch.setattr(lake._connected(), "commit_table", refuse)
+
+    with pytest.raises(LakeUnavailableError, match=f"the catalog refuses, and no row is lost: {said}"):
+        list(publish(live, lake))
+    assert len(asked) == 1
+
+
+def test_an_error_of_a_catalogs_own_client_is_one_of_the_catalog(
+    lake: LakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = log_of(tmp_path / "log", 0)
+    lake.load_to_write()
+    commit, errors = lake._connected().commit_table, [EndpointConnectionError(endpoint_url="https://glue.example")]
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return commit(*args, **kwargs)
+
+    monkeypatch.setattr(lake._connected(), "commit_table", failing)
+
+    assert [batch.rows for batch in publish(live, lake)] == [3]
 
 
 def test_a_table_of_before_a_key_gains_its_column(lake: LakeTable, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """The table's files by Arrow, as PyIceberg has them, but that nothing of a commit is deleted before it is known whether
 the commit has landed.
 
-After a conflict PyIceberg deletes the manifests that it wrote for the commit. A conflict may be one with oneself: a client
-or a proxy that asks again by itself after a lost answer meets the commit that had landed, and the table then names
-manifests that are gone. What belongs to nobody is removed by ``unreferenced``, which asks the table.
+After a conflict PyIceberg deletes the manifests that it wrote for the commit. A conflict may be one with oneself: a
+client or a proxy that asks again by itself after a lost answer meets the commit that had landed, and the table would
+then name manifests that are gone. What belongs to nobody is removed by ``unreferenced``, which asks the table.
 """
 
 from __future__ import annotations

@@ -40,6 +40,8 @@ _PROPERTIES: Final = {
 # Without these a publisher does not commit; the others are for whoever keeps the table.
 _RULES: Final = ("commit.retry.num-retries", "write.metadata.metrics.default")
 
+# Whose errors come from elsewhere: ours, the engine's that reads the log, and mistakes.
+_NOT_OF_CATALOGS: Final = frozenset({"lakehouse", "duckdb", "_duckdb", "pyarrow", "builtins"})
 TRIES_MAX: Final = 12
 _WAIT_S: Final = 0.1
 _WAIT_S_MAX: Final = 5.0
@@ -150,30 +152,40 @@ def attempts(work: Callable[[], _T]) -> _T:
     """Do the work, which looks at the table first and then commits, until it goes well.
 
     After a conflict, and where nobody knows whether a commit has landed (an answer that was lost, a catalog that was
-    locked), it is done again from its look on. Raises LakeUnavailableError after ``TRIES_MAX`` times.
+    locked), it is done again from its look on. Raises LakeUnavailableError after ``TRIES_MAX`` times, and at once where
+    the catalog refuses who asks or what is asked.
     """
     from pyiceberg.exceptions import (  # noqa: PLC0415
-        CommitFailedException,
-        CommitStateUnknownException,
-        RESTError,
+        BadRequestError,
+        ForbiddenError,
+        NotInstalledError,
+        OAuthError,
+        UnauthorizedError,
     )
-    from requests import RequestException  # noqa: PLC0415
-    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
-    once_more = (
-        *(CommitFailedException, CommitStateUnknownException, RESTError),
-        *(RequestException, SQLAlchemyError, OSError),
-    )
+    refused = (BadRequestError, ForbiddenError, NotInstalledError, OAuthError, UnauthorizedError, NotImplementedError)
     for number in range(TRIES_MAX):
         try:
             return work()
-        except once_more as error:
+        except refused as error:
+            raise LakeUnavailableError(
+                f"the catalog refuses, and no row is lost: {type(error).__name__}: {first_line(error)}"
+            ) from error
+        except Exception as error:
+            if not _is_of_catalog_or_storage(error):
+                raise
             if number + 1 == TRIES_MAX:
                 raise LakeUnavailableError(
                     f"{TRIES_MAX} tries failed, and no row is lost: see to it and run again ({first_line(error)})"
                 ) from error
             time.sleep(min(_WAIT_S_MAX, _WAIT_S * 2**number) * random.uniform(0.5, 1.0))  # noqa: S311  no secret
     raise AssertionError
+
+
+def _is_of_catalog_or_storage(error: Exception) -> bool:
+    """PyIceberg hands on what catalogs and storages raise, each of its own kind: of requests, SQLAlchemy, botocore."""
+    package = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError) or package not in _NOT_OF_CATALOGS
 
 
 def first_line(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """The files of the table's folder that no snapshot names. PyIceberg leaves them, after an expiry as well.
 
-Among them are metadata files of commits that were not to be: of the loser of a conflict, of one who was killed before the
-catalog knew. An engine that is given the table's folder takes the metadata file with the highest number for the table.
+Among them are metadata files of commits that were not to be: of the loser of a conflict, of one who was killed before
+the catalog knew. An engine that is given the table's folder takes the file with the highest number for the table.
 """
 
 from __future__ import annotations
