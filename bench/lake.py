@@ -10,8 +10,8 @@ Each publisher is a process beside a log of its own, which takes up closed segme
 and again. The parent closes a segment of each log now and then, kills publishers by SIGKILL at random moments once they
 are at work, and starts others in their place. The server (moto) does what it is asked and keeps a share of its answers
 to itself. In the end the table is compared with what was written, row by row by key, and figure by figure with the
-JSONL of which it was made. Prints one JSON object; exit status 1 if a row is missing, doubled or other, or if the table's
-folder holds metadata that could be taken for newer than the table's.
+JSONL of which it was made. Prints one JSON object; exit status 1 if a row is missing, doubled or other, or if the
+table's folder holds metadata that could be taken for newer than the table's.
 """
 
 from __future__ import annotations

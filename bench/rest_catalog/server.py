@@ -42,7 +42,7 @@ class Gateway:
         return f"http://127.0.0.1:{self.port}"
 
     def fate(self) -> str:
-        """What becomes of an answer: `answered`, `lost`, `asked again`."""
+        """Return what becomes of an answer: `answered`, `lost` or `asked again`."""
         with self._lock:
             self.answers += 1
             if not self.is_lossy or self.draws.random() >= self.lost_share:
@@ -60,9 +60,8 @@ def rest_catalog(folder: Path, *, lost_share: float = 0.0, seed: int = 0) -> Ite
     _fetch_jars()
     command = ["java", "-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", f"{JARS}/*"]
     command += [str(Path(__file__).with_name("RestCatalog.java")), str(folder)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as java:
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, text=True) as java:
         try:
             port = java.stdout.readline() if java.stdout is not None else ""
             if not port.strip():
@@ -106,7 +105,7 @@ def _gateway(gateway: Gateway) -> Iterator[Gateway]:
         daemon_threads = True
 
         def handle_error(self, *_: Any) -> None:
-            """A publisher was killed, or its answer lost."""
+            """Say nothing of a publisher who was killed."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         gateway.port = server.server_port
