@@ -43,7 +43,19 @@ def answer(
     *,
     null_lists: bool = True,
 ) -> None:
-    """Ask everything and print the answer. ``rows``: all rows, each by its columns; ``null_lists``: see
+    """Print the answer to everything."""
+    sys.stdout.write(json.dumps(asked(name, dialect, query, rows, null_lists=null_lists)) + "\n")
+
+
+def asked(
+    name: str,
+    dialect: Dialect,
+    query: Callable[[str], Iterable[Sequence[Any]]],
+    rows: Iterable[dict[str, Any]],
+    *,
+    null_lists: bool = True,
+) -> dict[str, Any]:
+    """Ask everything and return the answer. ``rows``: all rows, each by its columns; ``null_lists``: see
     ``canonical``."""
     figures = {
         each: sorted(([_plain(value) for value in row] for row in query(sql)), key=repr)
@@ -53,8 +65,7 @@ def answer(
     for row in rows:
         key, digest = row_digest(row, null_lists=null_lists)
         digests.setdefault(key, []).append(digest)
-    found = {"engine": name, "null_lists": null_lists, "figures": figures, "rows": digests}
-    sys.stdout.write(json.dumps(found) + "\n")
+    return {"engine": name, "null_lists": null_lists, "figures": figures, "rows": digests}
 
 
 def _plain(value: Any) -> Any:

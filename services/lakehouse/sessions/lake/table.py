@@ -54,15 +54,17 @@ class LakeTable:
         """Raise LakeUnavailableError where the extra ``lake`` is missing or no table is configured."""
         require_packages()
         self.config = config
-        if not config.warehouse and not config.has_own_catalog and not _known_to_pyiceberg(config.catalog):
+        is_named = config.has_own_catalog or "type" in config.properties or _known_to_pyiceberg(config.catalog)
+        if not config.warehouse and not is_named:
             raise LakeUnavailableError(
                 "no lake table is configured: set LAKE_WAREHOUSE, or `warehouse` in [lake] of the configuration file,"
                 " to a folder (/srv/lake) or a bucket (s3://bucket/lake)"
             )
-        if config.is_remote and not config.has_own_catalog and not _known_to_pyiceberg(config.catalog):
+        if config.is_remote and not is_named:
             raise LakeUnavailableError(
                 f"{config.warehouse} needs a catalog that every machine reaches: set LAKE_CATALOG_URI (or"
-                " catalog_uri_file), such as postgresql+psycopg://user@host/catalog, or https://… of a REST catalog;"
+                " catalog_uri_file), such as postgresql+psycopg://user@host/catalog, or https://… of a REST catalog,"
+                ' or properties.type in [lake] ("glue");'
                 " for one machine alone sqlite:////var/lib/lakehouse/catalog.sqlite"
             )
         # It warns of each commit that is tried again, and of each file of an older try that is gone already.
@@ -76,12 +78,13 @@ class LakeTable:
     def _connected(self) -> Catalog:
         if self._catalog is None:
             from pyiceberg.catalog import load_catalog  # noqa: PLC0415  a second, for who publishes or reads the table
+            from pyiceberg.exceptions import NoSuchPropertyException  # noqa: PLC0415
 
             if self.config.folder is not None:
                 self.config.folder.mkdir(parents=True, exist_ok=True)
             try:
                 self._catalog = load_catalog(self.config.catalog, **self.config.catalog_properties())
-            except (ValueError, ImportError) as error:
+            except (ValueError, ImportError, NoSuchPropertyException) as error:
                 raise LakeUnavailableError(f"the catalog {self.config.catalog} cannot be used: {error}") from None
         return self._catalog
 
