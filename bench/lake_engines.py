@@ -42,7 +42,9 @@ from lakehouse.sessions.lake.reading import TableReader  # noqa: E402
 from lakehouse.sessions.lake.table import LakeTable  # noqa: E402
 
 PYTHON = ROOT / ".tools" / "engines" / "bin" / "python"
-ENGINES = ("pyiceberg_duckdb", "duckdb_extension", "sail", "clickhouse", "daft_ray")
+ENGINES = ("pyiceberg_duckdb", "duckdb_extension", "sail", "clickhouse", "daft_ray", "spark")
+# Spark is given no file system of a bucket here.
+OF_FOLDERS = frozenset({"spark"})
 ANSWER_S = 300
 OURS = "lakehouse sessions sql --table"
 # Whose `timestamp` has no zone and is UTC.
@@ -165,6 +167,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.engines) - set(ENGINES):
         parser.error(f"no such engine: {', '.join(sorted(unknown))}")
+    if arguments.s3:
+        arguments.engines = [engine for engine in arguments.engines if engine not in OF_FOLDERS]
     if not PYTHON.exists():
         parser.error("the engines are not installed: make engines")
     with (

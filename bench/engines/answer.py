@@ -21,6 +21,8 @@ class Place:
     metadata: str
     """Its metadata file at this moment."""
     snapshot_id: int
+    catalog_uri: str
+    """Of the SQL catalog, as SQLAlchemy has it."""
     s3: dict[str, str] = field(default_factory=dict)
     """``endpoint``, ``key``, ``secret``, ``region`` of the bucket's server; empty for a folder."""
 

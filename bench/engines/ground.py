@@ -73,7 +73,13 @@ class Ground:
         state = table_state(self.lake())
         if state.snapshot_id is None:
             raise SystemExit("the table is empty")
-        return Place(location=state.location, metadata=state.metadata, snapshot_id=state.snapshot_id, s3=self.s3)
+        return Place(
+            location=state.location,
+            metadata=state.metadata,
+            snapshot_id=state.snapshot_id,
+            catalog_uri=self.settings["catalog_uri"],
+            s3=self.s3,
+        )
 
     def erase(self, caller: str) -> None:
         """Erase a caller from each log and from the table, as a person does."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import random
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -15,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-JARS = ROOT / ".tools" / "rest-catalog"
+from bench.java import java_command
+
 ANSWER_S = 60
 # What belongs to one connection and not to the answer.
 _OF_CONNECTION = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "host"})
@@ -57,9 +55,8 @@ class Gateway:
 @contextlib.contextmanager
 def rest_catalog(folder: Path, *, lost_share: float = 0.0, seed: int = 0) -> Iterator[Gateway]:
     """Serve a catalog whose warehouse is the folder `lake` below ``folder``, for the time of the block."""
-    _fetch_jars()
-    command = ["java", "-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", f"{JARS}/*"]
-    command += [str(Path(__file__).with_name("RestCatalog.java")), str(folder)]
+    options = ("-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error")
+    command = [*java_command(Path(__file__).with_name("RestCatalog.java"), *options), str(folder)]
     pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, text=True) as java:
         try:
@@ -128,16 +125,3 @@ def _ask(
         return response.status, response.getheaders(), response.read()
     finally:
         connection.close()
-
-
-def _fetch_jars() -> None:
-    """Take from Maven what the catalog needs, once."""
-    if (JARS / ".whole").exists():
-        return
-    maven = shutil.which("mvn")
-    if maven is None or shutil.which("java") is None:
-        raise SystemExit("the REST catalog needs Java 17 and Maven")
-    pom = Path(__file__).with_name("pom.xml")
-    command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={JARS}"]
-    subprocess.run([*command, "-DincludeScope=runtime"], check=True, env={**os.environ})
-    (JARS / ".whole").touch()
