@@ -84,7 +84,9 @@ def ask_ourselves(lake: LakeTable) -> dict[str, Any]:
             return list(reader.query(sql)[1])
 
         names, rows = reader.query("SELECT * REPLACE (epoch_us(timestamp) AS timestamp) FROM sessions")
-        return asked(OURS, OUR_DIALECT, query, (dict(zip(names, row, strict=True)) for row in rows))
+        # The next query ends the one before it.
+        found = [dict(zip(names, row, strict=True)) for row in rows]
+        return asked(OURS, OUR_DIALECT, query, found)
 
 
 def compare(answered: dict[str, Any], rows: list[truth.Row]) -> list[str]:

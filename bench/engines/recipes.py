@@ -37,8 +37,10 @@ def run_recipes(python: Path, ground: Ground, rows: list[truth.Row]) -> dict[str
         loaded = "; ".join(f"LOAD '{_extension(python, name)}'" for name in ("avro", "iceberg"))
         text = block.text.replace("INSTALL iceberg; LOAD iceberg", loaded)
         set_before = "".join(f"{name} = {value!r}\n" for name, value in values.items())
+        program = ground.folder / "recipe.py"
+        program.write_text(set_before + text, encoding="utf-8")
         ended = subprocess.run(
-            [str(python), "-c", set_before + text], capture_output=True, text=True, timeout=RECIPE_S, check=False
+            [str(python), str(program)], capture_output=True, text=True, timeout=RECIPE_S, check=False
         )
         printed = ended.stdout.splitlines()[-1] if ended.returncode == 0 and ended.stdout else ended.stderr[-500:]
         found[str(block)] = "as written" if _equal(printed, expected) else printed

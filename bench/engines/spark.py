@@ -37,7 +37,7 @@ def ask(place: Place) -> dict[str, list[dict[str, Any]]]:
     if ended.returncode != 0:
         raise SystemExit(ended.stderr[-3000:])
     found: dict[str, list[dict[str, Any]]] = {}
-    for line in ended.stdout.splitlines():
+    for line in ended.stdout.rstrip("\n").split("\n"):
         name, _, row = line.partition("\t")
         found.setdefault(name, []).append(json.loads(row))
     return found
