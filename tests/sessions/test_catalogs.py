@@ -17,6 +17,7 @@ from lakehouse.sessions.lake.erasing import Rows, erase_from_table, tombstone
 from lakehouse.sessions.lake.publications import Publications
 from lakehouse.sessions.lake.publishing import PublishStep, publish
 from lakehouse.sessions.lake.reading import TableReader
+from lakehouse.sessions.lake.table import LakeTable
 from lakehouse.sessions.store.archive import Archive
 
 needs_postgres = pytest.mark.skipif(
@@ -50,10 +51,19 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     return {"warehouse": str(tmp_path / "lake"), "catalog_uri": uri, "catalog": f"c{uuid.uuid4().hex[:8]}"}
 
 
-def test_each_row_is_there_once_and_what_is_erased_is_gone(settings: dict[str, Any], tmp_path: Path) -> None:
+@pytest.fixture
+def lakes(settings: dict[str, Any], tmp_path: Path) -> Iterator[tuple[LakeTable, LakeTable]]:
+    """Yield the table twice, as two publishers have it."""
+    made = lake_at(tmp_path, **settings), lake_at(tmp_path, **settings)
+    yield made
+    for lake in made:
+        lake._connected().close()
+
+
+def test_each_row_is_there_once_and_what_is_erased_is_gone(lakes: tuple[LakeTable, LakeTable], tmp_path: Path) -> None:
     live = log_of(tmp_path / "log", 0, 1)
     other = copy_of(live, tmp_path / "copy")
-    lake, elsewhere = lake_at(tmp_path, **settings), lake_at(tmp_path, **settings)
+    lake, elsewhere = lakes
     others_rows: list[int] = []
 
     def publish_the_same(step: PublishStep) -> None:

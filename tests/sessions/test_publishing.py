@@ -200,10 +200,12 @@ def test_two_publishers_of_one_segment_leave_its_rows_once(lake: LakeTable, tmp_
         # In this log's own time between its look and its commit.
         done.extend(publish(other, lake_at(tmp_path / "lake")))
 
-    list(publish(live, lake, on_step=on(step, at_the_same_time)))
+    late = list(publish(live, lake, on_step=on(step, at_the_same_time)))
 
     assert [batch.rows for batch in done] == [6]
+    assert [batch.rows for batch in late] == [0]
     assert once_each(lake, *range(6))
+    assert stored_files(tmp_path / "lake") <= {each.rpartition("/")[2] for each in referenced(lake.load())}
 
 
 def test_two_publishers_of_some_segments_leave_each_once(lake: LakeTable, tmp_path: Path) -> None:

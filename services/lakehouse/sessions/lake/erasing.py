@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lakehouse.sessions.lake.data_files import DataFileWriter
 from lakehouse.sessions.lake.erasures import Erasure, digest
 from lakehouse.sessions.lake.errors import LakeUnavailableError
-from lakehouse.sessions.lake.table import LakeTable, attempts
+from lakehouse.sessions.lake.table import LakeTable, attempts, holds_commit
 from lakehouse.sessions.lake.unreferenced import IN_FLIGHT_S, referenced, remove_unreferenced
 
 if TYPE_CHECKING:
@@ -93,9 +93,7 @@ class _Try:
     traces: dict[str, set[str]] = field(default_factory=dict)
 
     def stands_in(self, table: Table) -> bool:
-        return bool(self.commit_write) and any(
-            self.commit_write in snapshot.manifest_list for snapshot in table.metadata.snapshots
-        )
+        return bool(self.commit_write) and holds_commit(table, self.commit_write)
 
     def add_to(self, done: TableErasure) -> None:
         done.rows += self.rows

@@ -151,6 +151,11 @@ def require_packages() -> None:
         ) from None
 
 
+def holds_commit(table: Table, commit_uuid: str) -> bool:
+    """Whether a commit, of which nobody may have heard, has landed, as far as snapshots are there to say so."""
+    return any(commit_uuid in snapshot.manifest_list for snapshot in table.metadata.snapshots)
+
+
 def attempts(work: Callable[[], _T]) -> _T:
     """Do the work, which looks at the table first and then commits, until it goes well.
 
