@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 QUIET := $(shell test -t 2 || echo --quiet)
 UV := $(VENV)/bin/uv
 # What shares servers stays together (tests/conftest.py). More workers than four ask more of a machine than they spare.
-IN_PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+IN_PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo up test check coverage test-lowest format protos parity locks bench conformance engines clean
 
@@ -76,7 +76,7 @@ engines: $(STAMP) ## Engines that others wrote, for the published table (1.6 GB;
 	@$(UV) pip install $(QUIET) --python .tools/engines/bin/python --require-hashes -r requirements/engines.txt
 
 bench: $(STAMP) ## Whole sessions against the floor and against what people use today (about half an hour)
-	$(BIN)/python -m bench.stack
+	$(BIN)/python -m bench.stack --write
 
 locks: $(STAMP) ## Resolve requirements/ anew
 	$(BIN)/python scripts/lock.py

@@ -1,4 +1,5 @@
-"""For all tests: servers in this process run as the services do, and who is started hears SIGHUP.
+"""For all tests: servers in this process run as the services do, who is started hears SIGHUP, and all runs draw the
+same examples.
 
 grpc reads its switches when it is first imported.
 """
@@ -7,6 +8,7 @@ import os
 import signal
 
 import pytest
+from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
@@ -20,6 +22,11 @@ os.environ.pop("COLUMNS", None)
 # Under nohup it is ignored, which children would inherit; what has a handler here is as usual in them.
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)
+
+# A change is not refused for what was there before it. To look for more: `pytest --hypothesis-profile=random`.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("random", derandomize=False, print_blob=True)
+settings.load_profile("repeatable")
 
 # Their files share servers that take long to start.
 _TOGETHER = {"tests/conformance", "tests/parity"}

@@ -1,4 +1,5 @@
-"""``python -m bench.stack``: measure everybody in one run, print the medians, write bench/RESULTS.md and the chart."""
+"""``python -m bench.stack``: measure everybody in one run and print the medians; with --write, put them into
+bench/RESULTS.md and the chart."""
 
 from __future__ import annotations
 
@@ -151,8 +152,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--before", type=Path, help="root of another checkout with its own .venv: ours, as it was there"
     )
-    parser.add_argument("--no-write", dest="write", action="store_false", help="leave bench/RESULTS.md as it is")
-    return parser.parse_args()
+    parser.add_argument("--write", action="store_true", help="put the tables and the chart of everybody into bench/")
+    arguments = parser.parse_args()
+    if arguments.write and arguments.only != everybody:
+        parser.error("--write is for the whole field: without --only")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ ODD = ["NULL", "#REF!", "\\N", "7.0", "1.23E+05", "'007", '="007"', "total", "To
 SOUND = ["W-1", "007", "Null", "Na", "'t Hooft", "Ana Silva", "김철수", "7", "Ⅷ", "²", "Totals Inc"]
 
 # What every Unicode since 3.2 has: the tables of DuckDB and of this Python are of different years.
-KNOWN = [each for each in map(chr, range(1, sys.maxunicode + 1)) if unicodedata.ucd_3_2_0.category(each) not in ("Cn", "Cs")]
+KNOWN = [
+    each for each in map(chr, range(1, sys.maxunicode + 1)) if unicodedata.ucd_3_2_0.category(each) not in ("Cn", "Cs")
+]
 
 
 def by_duckdb(value: str, *, is_id: bool) -> bool:

@@ -22,6 +22,8 @@ _ANY_OF_NAME: Final = r"\pL"
 _QUOTED: Final = """=.*|'.*'|".*"|`.*`"""
 _QUOTED_ID: Final = f"{_QUOTED}|'[^']*"
 _REWRITTEN: Final = r"[0-9]+\.0+|[0-9](\.[0-9]+)?[eE]\+[0-9]+"
+# What most ids and names are like: none of the patterns fits it.
+_PLAIN: Final = r"\pL[\pL\pN .-]*"
 _FOOTERS: Final = ("total", "totals", "grand total", "subtotal", "sum", "count")
 _NOBODY: Final = {"client_id": ("all", "any", "everybody", "everyone")}
 
@@ -29,16 +31,17 @@ _NOBODY: Final = {"client_id": ("all", "any", "everybody", "everyone")}
 def odd_sql(column: Column) -> str:
     """Return the SQL condition on the value `v` of an id or a name that is none; an empty one is not among them."""
     is_id = column.type is ColumnType.ID
+    word = f"v IN ({', '.join(map(literal, _NOTHING))})"
     odd = [
-        f"v IN ({', '.join(map(literal, _NOTHING))})",
         "contains(v, '\ufffd')",
         f"NOT regexp_matches(v, {literal(_ANY_OF_ID if is_id else _ANY_OF_NAME)})",
         f"regexp_full_match(v, {literal(_QUOTED_ID if is_id else _QUOTED)})",
     ]
     if is_id:
-        words = ", ".join(map(literal, _NOBODY.get(column.name, _FOOTERS)))
-        odd += [f"regexp_full_match(v, {literal(_REWRITTEN)})", f"lower(v) IN ({words})"]
-    return f"trim(v) <> '' AND ({' OR '.join(odd)})"
+        word += f" OR lower(v) IN ({', '.join(map(literal, _NOBODY.get(column.name, _FOOTERS)))})"
+        odd += [f"regexp_full_match(v, {literal(_REWRITTEN)})"]
+    patterns = f"CASE WHEN regexp_full_match(v, {literal(_PLAIN)}) THEN false ELSE {' OR '.join(odd)} END"
+    return f"trim(v) <> '' AND ({word} OR {patterns})"
 
 
 def is_odd(value: str, *, is_id: bool) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import filterfalse
 from typing import Final, NamedTuple
 
 import structlog
@@ -48,6 +49,7 @@ class Mentions:
         self.chars = sum(map(len, shown))
         self._stop = stop
         self._ids: dict[str, None] = {}
+        seen: set[str] = set()
         for view in shown:
             if self._is_stopped():
                 break
@@ -62,9 +64,9 @@ class Mentions:
                 )
             )
             # An id may hold marks that end a word elsewhere.
-            for word in dict.fromkeys(view.split()):
-                if word.isascii() and word.isalnum():
-                    continue
+            fresh = dict.fromkeys(filterfalse(seen.__contains__, view.split()))
+            seen.update(fresh)
+            for word in filterfalse(str.isalnum if view.isascii() else _is_plain, fresh):
                 for text in _bare(word):
                     if 2 <= len(text) <= 200 and not text.isdecimal():
                         self._ids.setdefault(text)
@@ -117,6 +119,10 @@ async def search(prompt: str) -> AsyncIterator[Mentions]:
         yield Mentions(prompt) if len(prompt) <= _INLINE_CHARS_MAX else await asyncio.to_thread(Mentions, prompt, stop)
     finally:
         stop.set()
+
+
+def _is_plain(word: str) -> bool:
+    return word.isascii() and word.isalnum()
 
 
 def _bare(word: str) -> Iterator[str]:

@@ -16,6 +16,8 @@ from typing import Final
 
 import regex
 
+from validated.kinds.message_text import split_words
+
 _PARTS: Final = regex.compile(r"((?<!\w)[^\W_]+(?:[-_./#\u2010-\u2015\u2212][^\W_]+)*(?!\w)|[^\W_]+)")
 _ASCII_PARTS: Final = re.compile(
     r"((?<![A-Za-z0-9_])[A-Za-z0-9]+(?:[-_./#][A-Za-z0-9]+)*(?![A-Za-z0-9_])|[A-Za-z0-9]+)"
@@ -77,7 +79,7 @@ class IdSearch:
 
     def _find(self) -> None:
         # What stands before, between and behind the words has the even places.
-        parts = (_ASCII_PARTS if self._view.isascii() else _PARTS).split(self._view)
+        parts = split_words(self._view, _ASCII_PARTS, _PARTS)
         ends = list(accumulate(map(len, parts)))
         texts, gaps = parts[1::2], parts[2:-1:2]
         # Most are letters alone: they are read in one way, whatever stands beside them.
