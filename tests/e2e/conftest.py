@@ -43,7 +43,9 @@ class RunningStack:
     def rows(self, session_id: str = "") -> list[dict[str, Any]]:
         if not self.log_path.exists():
             return []
-        rows = [json.loads(line) for line in self.log_path.read_text(encoding="utf-8").splitlines()]
+        # The log of all tests is long: only lines that name the session are read.
+        lines = self.log_path.read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines if session_id in line]
         return [row for row in rows if not session_id or row["session_id"] == session_id]
 
     @asynccontextmanager
