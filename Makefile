@@ -9,7 +9,7 @@ UV := $(VENV)/bin/uv
 # What shares servers stays together (tests/conftest.py). More workers than four ask more of a machine than they spare.
 IN_PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo up test check coverage test-lowest format protos parity locks bench conformance clean
+.PHONY: help setup demo up test check coverage test-lowest format protos parity locks bench conformance engines clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -70,6 +70,10 @@ parity: $(STAMP) ## The session row in Python, Go and Rust: the same bytes
 
 conformance: $(STAMP) ## The environment of tests/conformance and bench/acceptance (minutes)
 	$(BIN)/python scripts/conformance_env.py
+
+engines: $(STAMP) ## Engines that others wrote, for the published table (1.6 GB; tests/bench, bench/lake_engines)
+	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .tools/engines
+	@$(UV) pip install $(QUIET) --python .tools/engines/bin/python --require-hashes -r requirements/engines.txt
 
 bench: $(STAMP) ## Whole sessions against the floor and against what people use today (about half an hour)
 	$(BIN)/python -m bench.stack --write

@@ -2,12 +2,16 @@
 
     python -m bench.lake                                        3 publishers, 60 segments, 25 kills
     python -m bench.lake --segments 12 --kills 4 --lost 0.02    a short one
+    python -m bench.lake --catalog postgresql+psycopg://…       another catalog than SQLite
+    python -m bench.lake --catalog rest                         Iceberg's own REST catalog, in Java, over a folder; the
+                                                                gateway before it loses answers and asks again
 
 Each publisher is a process beside a log of its own, which takes up closed segments, compacts and publishes them, again
 and again. The parent closes a segment of each log now and then, kills publishers by SIGKILL at random moments once they
 are at work, and starts others in their place. The server (moto) does what it is asked and keeps a share of its answers
 to itself. In the end the table is compared with what was written, row by row by key, and figure by figure with the
-JSONL of which it was made. Prints one JSON object; exit status 1 if a row is missing, doubled or other.
+JSONL of which it was made. Prints one JSON object; exit status 1 if a row is missing, doubled or other, or if the
+table's folder holds metadata that could be taken for newer than the table's.
 """
 
 from __future__ import annotations
@@ -21,12 +25,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "services"), str(ROOT / "tests" / "support")]
 
+from bench.rest_catalog.server import Gateway, rest_catalog  # noqa: E402
 from s3_server import BUCKET, LossyS3, lossy_s3  # noqa: E402
 from session_rows import record, write_segment  # noqa: E402
 
@@ -42,6 +48,7 @@ from lakehouse.sessions.upkeep.merging import merge_days  # noqa: E402
 
 DEADLINE_S = 3_000
 AT_WORK = "at work\n"
+SQLITE, REST = "sqlite", "rest"
 # How long a publisher works before it is killed, at most.
 WORKS_S_MAX = 3.0
 
@@ -114,24 +121,26 @@ class Publishers:
             self.end(place)
 
 
-def run(arguments: argparse.Namespace, folder: Path, s3: LossyS3) -> dict[str, Any]:
+def table_settings(catalog: str, folder: Path, server: LossyS3 | Gateway) -> dict[str, Any]:
+    """Return where the table is: in the server's bucket, or in a folder behind its REST catalog."""
+    if isinstance(server, Gateway):
+        return {"warehouse": str(folder / "lake"), "catalog_uri": server.uri}
+    return {
+        "warehouse": f"s3://{BUCKET}/warehouse",
+        "catalog_uri": f"sqlite:///{folder}/catalog.sqlite?timeout=60" if catalog == SQLITE else catalog,
+        "properties": server.properties,
+    }
+
+
+def run(arguments: argparse.Namespace, folder: Path, server: LossyS3 | Gateway) -> dict[str, Any]:
     random.seed(arguments.seed)
     logs = []
     for host in range(arguments.publishers):
         (folder / f"log-{host}").mkdir()
         logs.append(folder / f"log-{host}" / "sessions.jsonl")
         logs[-1].touch()
-    settings = [
-        json.dumps(
-            {
-                "warehouse": f"s3://{BUCKET}/warehouse",
-                "catalog_uri": f"sqlite:///{folder}/catalog.sqlite?timeout=60",
-                "properties": s3.properties,
-                "host": f"host-{host}",
-            }
-        )
-        for host in range(arguments.publishers)
-    ]
+    of_table = table_settings(arguments.catalog, folder, server)
+    settings = [json.dumps({**of_table, "host": f"host-{host}"}) for host in range(arguments.publishers)]
     publishers = Publishers(logs, settings)
     written: list[bytes] = []
     killed = 0
@@ -161,12 +170,14 @@ def run(arguments: argparse.Namespace, folder: Path, s3: LossyS3) -> dict[str, A
             raise SystemExit("not ended in time")
     finally:
         publishers.end_all()
-    return compare(folder, settings[0], written, s3) | {
+    return compare(folder, settings[0], written, server) | {
+        "catalog": arguments.catalog.partition(":")[0],
         "publishers": arguments.publishers,
         "segments": len(written),
         "sigkills": killed,
-        "answers": s3.answers,
-        "answers_lost": s3.lost,
+        "answers": server.answers,
+        "answers_lost": server.lost,
+        "asked_again_by_the_gateway": server.asked_again if isinstance(server, Gateway) else 0,
         "seconds": round(time.monotonic() - began),
     }
 
@@ -183,8 +194,8 @@ def all_published(logs: list[Path]) -> bool:
     return True
 
 
-def compare(folder: Path, settings: str, written: list[bytes], s3: LossyS3) -> dict[str, Any]:
-    s3.is_lossy = False
+def compare(folder: Path, settings: str, written: list[bytes], server: LossyS3 | Gateway) -> dict[str, Any]:
+    server.is_lossy = False
     (folder / "all").mkdir()
     everything = folder / "all" / "sessions.jsonl"
     everything.write_bytes(b"".join(written))
@@ -194,8 +205,10 @@ def compare(folder: Path, settings: str, written: list[bytes], s3: LossyS3) -> d
         found = next(of_table.query(FIGURES)[1])
         keys = Counter(of_table.query("SELECT host, session_id, try FROM sessions")[1])
     table = lake.load()
-    listed = {path.rpartition("/")[2] for path in _objects(s3) if path.endswith((".parquet", ".avro"))}
     named = {location.rpartition("/")[2] for location in referenced(table)}
+    unnamed = {path.rpartition("/")[2] for path in _files(folder, server)} - named
+    number = table.metadata_location.rpartition("/")[2].partition("-")[0]
+    newer = [name for name in unnamed if name.endswith(".metadata.json") and name.partition("-")[0] >= number]
     rows = sum(data.count(b"\n") for data in written)
     return {
         "rows_written": rows,
@@ -203,16 +216,27 @@ def compare(folder: Path, settings: str, written: list[bytes], s3: LossyS3) -> d
         "distinct_keys_in_table": len(keys),
         "figures_equal": wanted == found,
         "snapshots": len(table.metadata.snapshots),
-        "files_that_nobody_names": len(listed - named),
-        "passed": rows == sum(keys.values()) == len(keys) and wanted == found,
+        "files_that_nobody_names": sum(name.endswith((".parquet", ".avro")) for name in unnamed),
+        "metadata_that_nobody_names_and_looks_newest": len(newer),
+        "passed": rows == sum(keys.values()) == len(keys) and wanted == found and not newer,
     }
 
 
-def _objects(s3: LossyS3) -> list[str]:
+def _files(folder: Path, server: LossyS3 | Gateway) -> list[str]:
+    """Return all that stands in the warehouse."""
     from pyarrow.fs import FileSelector, S3FileSystem  # noqa: PLC0415
 
-    system = S3FileSystem(endpoint_override=f"127.0.0.1:{s3.port}", scheme="http", region="us-east-1")
+    if isinstance(server, Gateway):
+        return [str(path) for path in (folder / "lake").rglob("*") if path.is_file()]
+    system = S3FileSystem(endpoint_override=f"127.0.0.1:{server.port}", scheme="http", region="us-east-1")
     return [found.path for found in system.get_file_info(FileSelector(BUCKET, recursive=True)) if found.is_file]
+
+
+def started(arguments: argparse.Namespace, folder: Path) -> AbstractContextManager[LossyS3 | Gateway]:
+    """Return the server that loses answers."""
+    if arguments.catalog == REST:
+        return rest_catalog(folder, lost_share=arguments.lost, seed=arguments.seed)
+    return lossy_s3(lost_share=arguments.lost, seed=arguments.seed)
 
 
 def main() -> None:
@@ -223,14 +247,15 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--lost", type=float, default=0.05, help="share of answers that are lost")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--catalog", default=SQLITE, help=f"{SQLITE}, {REST}, or a URI of SQLAlchemy")
     parser.add_argument("--publisher", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--settings", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.publisher is not None:
         publisher(arguments.publisher, arguments.settings)
         return
-    with tempfile.TemporaryDirectory() as folder, lossy_s3(lost_share=arguments.lost, seed=arguments.seed) as s3:
-        result = run(arguments, Path(folder), s3)
+    with tempfile.TemporaryDirectory() as folder, started(arguments, Path(folder)) as server:
+        result = run(arguments, Path(folder), server)
     print(json.dumps(result, indent=2))
     sys.exit(0 if result["passed"] else 1)
 

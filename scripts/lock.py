@@ -31,6 +31,8 @@ LOCKS = {
     ],
     "conformance.txt": ["requirements/conformance.in"],
     "bench.txt": ["requirements/bench.in"],
+    # Engines that others wrote, for bench/lake_engines.py and tests/sessions/test_other_engines.py.
+    "engines.txt": ["requirements/engines.in"],
     # The schemas of Kubernetes, for tests/test_kubernetes.py: in an environment of their own, .tools/kubernetes.
     "kubernetes.txt": ["requirements/kubernetes.in"],
 }

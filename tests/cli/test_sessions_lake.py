@@ -64,6 +64,26 @@ def test_what_was_published_is_shown_like_the_log(live: Path) -> None:
     assert "lakehouse.sessions" in run("show", "nobody", "--table", status=1)
 
 
+def test_other_engines_are_shown_the_table_of_the_last_commit(live: Path, tmp_path: Path) -> None:
+    run("publish", "--rotate-after", "1m", "--settle-s", "0", "--recall-hours", "0")
+    metadata = tmp_path / "lake" / "lakehouse" / "sessions" / "metadata"
+
+    state = json.loads(run("table", "--json"))
+
+    assert (state["table"], state["catalog"], state["rows"], state["files"]) == (
+        "lakehouse.sessions",
+        "lakehouse",
+        3,
+        1,
+    )
+    assert state["location"] == (tmp_path / "lake" / "lakehouse" / "sessions").as_uri()
+    assert state["metadata"] == max(metadata.glob("*.json")).as_uri()
+    text = run("table")
+    assert f"metadata  {state['metadata']}" in text
+    assert f"snapshot  {state['snapshot_id']} of {state['committed_at'][:10]}" in text
+    assert "holds     3 rows in 1 file" in text
+
+
 @pytest.mark.parametrize(
     ("variables", "arguments", "status", "said"),
     [
@@ -75,6 +95,7 @@ def test_what_was_published_is_shown_like_the_log(live: Path) -> None:
         ({}, ("publish", "--every", "soon"), 2, "60s, 10m, 2h or 1d"),
         ({}, ("publish", "--retention-days", "1"), 2, "must be more than --recall-hours 24"),
         ({}, ("compact", "--retention-days", "1"), 2, "must be more than --recall-hours 24"),
+        ({}, ("table",), 3, "`lakehouse sessions publish` makes it"),
         ({}, ("ls", "--table"), 3, "`lakehouse sessions publish` makes it"),
         ({}, ("erase",), 2, "say what to erase"),
         ({"LAKE_WAREHOUSE": ""}, ("erase", "--caller", "x"), 3, "--no-table"),

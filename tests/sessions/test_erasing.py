@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import zstandard
 from all_bytes import files_with
-from lake_tables import Killed, compacted, copy_of, lake_at, session_counts
+from lake_tables import Killed, compacted, copy_of, lake_at, session_counts, stored_files
+from pyiceberg.exceptions import CommitFailedException
 from session_rows import record, session_ids, write_segment
 
 from lakehouse.sessions.index.store import index_folder
@@ -25,6 +26,7 @@ from lakehouse.sessions.lake.publications import Publications
 from lakehouse.sessions.lake.publishing import publish
 from lakehouse.sessions.lake.reading import TableReader
 from lakehouse.sessions.lake.table import LakeTable
+from lakehouse.sessions.lake.unreferenced import referenced
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.store import disk
 from lakehouse.sessions.store.archive import Archive, ArchiveDamagedError
@@ -135,6 +137,43 @@ def test_a_callers_name_is_in_no_file_of_log_archive_and_table(lake: LakeTable, 
     assert (table.rows, table.not_reached) == (6, [])
     assert set(log.found.traces) == {f"z-{number}" for number in (*range(6), 21, 22, 23, 24, 31, 90)}
     assert log.in_lines.torn == 4
+
+
+@pytest.mark.parametrize(
+    ("which", "lost"),
+    [
+        (1, OSError("the answer was lost")),
+        (1, CommitFailedException("a conflict, with oneself")),
+        (2, OSError("the answer was lost")),
+    ],
+    ids=["the rows, lost", "the rows, asked again", "the snapshots, lost"],
+)
+def test_a_commit_that_landed_and_was_not_heard_of_is_counted_once_and_leaves_nothing(
+    lake: LakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: int, lost: Exception
+) -> None:
+    live = compacted(tmp_path / "log", others(0) + planted(1) + planted(2), others(3))
+    list(publish(live, lake, segments_a_commit=1))
+    snapshots = len(lake.load().metadata.snapshots)
+    catalog = lake._connected()
+    commit = catalog.commit_table
+    answers: list[Any] = []
+
+    def losing(*args: Any, **kwargs: Any) -> Any:
+        answers.append(commit(*args, **kwargs))
+        if len(answers) == which:
+            raise lost
+        return answers[-1]
+
+    monkeypatch.setattr(catalog, "commit_table", losing)
+
+    _, table = erase(live, Erasing(caller=CALLER), lake)
+
+    assert table is not None
+    assert (table.rows, table.snapshots_expired, table.not_reached) == (2, snapshots, [])
+    assert table.traces == {f"z-{number}": {record(number).trace_id} for number in (1, 2)}
+    assert files_with(NAME, tmp_path / "log", tmp_path / "lake") == []
+    assert stored_files(tmp_path / "lake") <= {each.rpartition("/")[2] for each in referenced(lake.load())}
+    assert sum(session_counts(lake).values()) == 2
 
 
 @pytest.fixture(scope="module")

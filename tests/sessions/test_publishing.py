@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from lake_tables import Killed, compacted, copy_of, lake_at, log_of, segments_of, session_counts, stored_files
-from pyiceberg.exceptions import CommitStateUnknownException
+from pyiceberg.catalog import MetastoreCatalog
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, ForbiddenError
 from session_rows import HOSTILE_LINES, record, rows, write_segment
 
 from lakehouse.sessions.lake import table as table_module
@@ -122,7 +125,15 @@ def test_a_kill_at_any_step_leaves_each_row_once_after_the_next_run(lake: LakeTa
     assert stored_files(tmp_path / "lake") <= named
 
 
-@pytest.mark.parametrize("lost", [OSError("the answer was lost"), CommitStateUnknownException("gateway timeout")])
+@pytest.mark.parametrize(
+    "lost",
+    [
+        OSError("the answer was lost"),
+        CommitStateUnknownException("gateway timeout"),
+        # What a transport that asks again by itself makes of a lost answer: its second question meets its own commit.
+        CommitFailedException("a conflict, with oneself"),
+    ],
+)
 @pytest.mark.parametrize("landed", [True, False], ids=["landed", "not landed"])
 def test_a_commit_of_which_nobody_knows_is_settled_by_looking(
     lake: LakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: Exception, landed: bool
@@ -145,6 +156,40 @@ def test_a_commit_of_which_nobody_knows_is_settled_by_looking(
     assert once_each(lake, *range(3))
 
 
+def test_the_metadata_of_a_commit_that_was_not_to_be_is_removed(
+    lake: LakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An engine that is given the folder takes the highest number for the table.
+    live = log_of(tmp_path / "log", 0)
+    lake.load_to_write()
+    write = MetastoreCatalog._write_metadata
+
+    def write_and_die(*args: Any, **kwargs: Any) -> None:
+        write(*args, **kwargs)
+        raise Killed
+
+    with monkeypatch.context() as killing:
+        killing.setattr(MetastoreCatalog, "_write_metadata", staticmethod(write_and_die))
+        with pytest.raises(Killed):
+            publish_all(live, lake)
+    folder = tmp_path / "lake" / "lakehouse" / "sessions" / "metadata"
+    (orphan,) = {path.name for path in folder.glob("*.json")} - named_metadata(lake)
+    ahead = folder / f"00099-{uuid.uuid4()}.metadata.json"
+    ahead.write_bytes(b"of one who is at work")
+
+    publish_all(live, lake)
+
+    assert once_each(lake, *range(3))
+    assert {path.name for path in folder.glob("*.json")} == named_metadata(lake) | {ahead.name}
+    assert orphan not in named_metadata(lake)
+
+
+def named_metadata(lake: LakeTable) -> set[str]:
+    table = lake.load()
+    locations = (table.metadata_location, *(entry.metadata_file for entry in table.metadata.metadata_log))
+    return {location.rpartition("/")[2] for location in locations}
+
+
 @pytest.mark.parametrize("step", ["looked", "written"])
 def test_two_publishers_of_one_segment_leave_its_rows_once(lake: LakeTable, tmp_path: Path, step: str) -> None:
     live = log_of(tmp_path / "log", 0, 1)
@@ -155,10 +200,12 @@ def test_two_publishers_of_one_segment_leave_its_rows_once(lake: LakeTable, tmp_
         # In this log's own time between its look and its commit.
         done.extend(publish(other, lake_at(tmp_path / "lake")))
 
-    list(publish(live, lake, on_step=on(step, at_the_same_time)))
+    late = list(publish(live, lake, on_step=on(step, at_the_same_time)))
 
     assert [batch.rows for batch in done] == [6]
+    assert [batch.rows for batch in late] == [0]
     assert once_each(lake, *range(6))
+    assert stored_files(tmp_path / "lake") <= {each.rpartition("/")[2] for each in referenced(lake.load())}
 
 
 def test_two_publishers_of_some_segments_leave_each_once(lake: LakeTable, tmp_path: Path) -> None:
@@ -239,6 +286,48 @@ def test_a_table_that_is_never_free_is_given_up_after_some_tries(
     with pytest.raises(LakeUnavailableError, match=r"no row is lost.*me:…@db") as raised:
         list(publish(live, lake))
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [
+        (ForbiddenError("ForbiddenException: not yours"), "ForbiddenError: ForbiddenException: not yours"),
+        (NotImplementedError(), "NotImplementedError: NotImplementedError"),
+    ],
+)
+def test_a_catalog_that_refuses_is_not_asked_again(
+    lake: LakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Exception, said: str
+) -> None:
+    live = log_of(tmp_path / "log", 0)
+    lake.load_to_write()
+    asked: list[int] = []
+
+    def refuse(*_: Any, **__: Any) -> None:
+        asked.append(1)
+        raise refusal
+
+    monkeypatch.setattr(lake._connected(), "commit_table", refuse)
+
+    with pytest.raises(LakeUnavailableError, match=f"the catalog refuses, and no row is lost: {said}"):
+        list(publish(live, lake))
+    assert len(asked) == 1
+
+
+def test_an_error_of_a_catalogs_own_client_is_one_of_the_catalog(
+    lake: LakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = log_of(tmp_path / "log", 0)
+    lake.load_to_write()
+    commit, errors = lake._connected().commit_table, [EndpointConnectionError(endpoint_url="https://glue.example")]
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return commit(*args, **kwargs)
+
+    monkeypatch.setattr(lake._connected(), "commit_table", failing)
+
+    assert [batch.rows for batch in publish(live, lake)] == [3]
 
 
 def test_a_table_of_before_a_key_gains_its_column(lake: LakeTable, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ _COMMANDS = {
     "verify": "sessions_upkeep",
     "compact": "sessions_upkeep",
     "publish": "sessions_publish",
+    "table": "sessions_table",
     "erase": "sessions_erase",
     "report": "sessions_figures",
     "serve": "sessions_serve",

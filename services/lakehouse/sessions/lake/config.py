@@ -89,7 +89,7 @@ class LakeConfig(Table):
         """Return what PyIceberg's ``load_catalog`` is given. Raises ConfigError where a secret's file holds none."""
         properties = dict(self.properties)
         # Arrow's own file systems: those that list, and that need no package beside.
-        properties.setdefault("py-io-impl", "pyiceberg.io.pyarrow.PyArrowFileIO")
+        properties.setdefault("py-io-impl", "lakehouse.sessions.lake.file_io.TableFileIO")
         folder = self.folder
         if self.warehouse:
             properties["warehouse"] = folder.as_uri() if folder is not None else self.warehouse

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lakehouse.sessions.lake.data_files import DataFileWriter
 from lakehouse.sessions.lake.erasures import Erasure, digest
 from lakehouse.sessions.lake.errors import LakeUnavailableError
-from lakehouse.sessions.lake.table import LakeTable, attempts
+from lakehouse.sessions.lake.table import LakeTable, attempts, holds_commit
 from lakehouse.sessions.lake.unreferenced import IN_FLIGHT_S, referenced, remove_unreferenced
 
 if TYPE_CHECKING:
@@ -82,6 +82,25 @@ class TableErasure:
     """What may still hold what was erased, in a sentence each, and what to do."""
 
 
+@dataclass(slots=True)
+class _Try:
+    """One commit that takes rows out of the table, landed or not."""
+
+    data_write: str = ""
+    commit_write: str = ""
+    """What the names of its data files and of its manifests hold."""
+    rows: int = 0
+    traces: dict[str, set[str]] = field(default_factory=dict)
+
+    def stands_in(self, table: Table) -> bool:
+        return bool(self.commit_write) and holds_commit(table, self.commit_write)
+
+    def add_to(self, done: TableErasure) -> None:
+        done.rows += self.rows
+        for session_id, traces in self.traces.items():
+            done.traces.setdefault(session_id, set()).update(traces)
+
+
 def erase_from_table(
     lake: LakeTable, rows: Rows, erasure: Erasure | None, writes: AbstractSet[str], *, dry_run: bool = False
 ) -> TableErasure | None:
@@ -93,19 +112,27 @@ def erase_from_table(
     Raises LakeUnavailableError.
     """
     done = TableErasure()
+    tries: list[_Try] = []
 
     def commit() -> bool:
-        done.rows, done.traces = 0, {}
         table = lake.load_or_none()
         if table is None:
             return False
-        _replace_files(table, rows, erasure, done, dry_run=dry_run)
+        # One of which nobody knew may have landed, and its rows are no longer there to be counted.
+        before = [each for each in tries if each.stands_in(table)]
+        tries.append(_Try())
+        _replace_files(table, rows, erasure, tries[-1], dry_run=dry_run)
+        for each in (*before, tries[-1]):
+            each.add_to(done)
         return True
 
     if not attempts(commit):
         return None
     if not dry_run:
-        attempts(lambda: _clear(lake, rows, writes, done))
+        ended = {name for each in tries for name in (each.data_write, each.commit_write) if name}
+        were_named: set[str] = set()
+        older: set[int] = set()
+        attempts(lambda: _clear(lake, rows, writes | ended, were_named, older, done))
     return done
 
 
@@ -122,16 +149,18 @@ def expire_days(lake: LakeTable, before: date) -> TableErasure | None:
     return erase_from_table(lake, rows, None, frozenset())
 
 
-def _replace_files(table: Table, rows: Rows, erasure: Erasure | None, done: TableErasure, *, dry_run: bool) -> None:
+def _replace_files(table: Table, rows: Rows, erasure: Erasure | None, found: _Try, *, dry_run: bool) -> None:
     """Commit the table's files without these rows, if there are some. Raises what PyIceberg raises."""
     import pyarrow.compute as pc  # noqa: PLC0415
 
     gone: list[DataFile] = []
-    writer = DataFileWriter(table, uuid.uuid4())
+    write = uuid.uuid4()
+    found.data_write = str(write)
+    writer = DataFileWriter(table, write)
     made: list[DataFile] = []
     for file in _files(table, rows):
         if rows.before is not None and erasure is None and _is_before(file, rows.before):
-            done.rows += file.record_count
+            found.rows += file.record_count
             gone.append(file)
             continue
         stored = _stored(table, file)
@@ -139,9 +168,9 @@ def _replace_files(table: Table, rows: Rows, erasure: Erasure | None, done: Tabl
         fitting = stored.filter(going)
         if not fitting.num_rows:
             continue
-        done.rows += fitting.num_rows
+        found.rows += fitting.num_rows
         for row in fitting.select(["session_id", "trace_id"]).to_pylist():
-            done.traces.setdefault(row["session_id"], set()).add(row["trace_id"] or "")
+            found.traces.setdefault(row["session_id"], set()).add(row["trace_id"] or "")
         gone.append(file)
         if fitting.num_rows < stored.num_rows and not dry_run:
             made += writer.write_all([stored.filter(pc.invert(going))])
@@ -153,6 +182,7 @@ def _replace_files(table: Table, rows: Rows, erasure: Erasure | None, done: Tabl
         change.set_properties({name: value})
     if gone:
         with change.update_snapshot().overwrite() as overwrite:
+            found.commit_write = str(overwrite.commit_uuid)
             for file in gone:
                 overwrite.delete_data_file(file)
             for file in made:
@@ -184,17 +214,23 @@ def _stored(table: Table, file: DataFile) -> pa.Table:
         return pq.read_table(stream)
 
 
-def _clear(lake: LakeTable, rows: Rows, writes: AbstractSet[str], done: TableErasure) -> None:
-    """Expire what still holds the rows and remove the files that nobody names. Raises what PyIceberg raises."""
+def _clear(
+    lake: LakeTable, rows: Rows, writes: AbstractSet[str], were_named: set[str], older: set[int], done: TableErasure
+) -> None:
+    """Expire what still holds the rows and remove the files that nobody names. Raises what PyIceberg raises.
+
+    ``were_named`` and ``older`` gather, over all tries, what snapshots named and which of them were to go: an expiry of
+    which nobody knows may have landed."""
     table = lake.load()
-    named = referenced(table)
+    were_named |= referenced(table)
     heads = {reference.snapshot_id for reference in table.metadata.refs.values()}
-    older = [snapshot.snapshot_id for snapshot in table.metadata.snapshots if snapshot.snapshot_id not in heads]
-    if older:
-        table.maintenance.expire_snapshots().by_ids(older).commit()
+    going = {snapshot.snapshot_id for snapshot in table.metadata.snapshots} - heads
+    older |= going
+    if going:
+        table.maintenance.expire_snapshots().by_ids(sorted(going)).commit()
         table = lake.load()
-        done.snapshots_expired += len(older)
-    removal = remove_unreferenced(table, writes, were_named=named, older_s=IN_FLIGHT_S)
+    done.snapshots_expired = len(older - {snapshot.snapshot_id for snapshot in table.metadata.snapshots})
+    removal = remove_unreferenced(table, writes, were_named=were_named, older_s=IN_FLIGHT_S)
     done.files_removed += len(removal.removed)
     done.not_reached = list(_unreached(table, rows, removal.left))
 

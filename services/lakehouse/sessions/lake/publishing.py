@@ -27,7 +27,7 @@ from lakehouse.sessions.lake.erasures import Erasure, erasures_of
 from lakehouse.sessions.lake.errors import LakeUnavailableError, PublishRefusedError
 from lakehouse.sessions.lake.publications import Mark, Publications
 from lakehouse.sessions.lake.segment_rows import SegmentRows
-from lakehouse.sessions.lake.table import LakeTable, attempts
+from lakehouse.sessions.lake.table import LakeTable, attempts, holds_commit
 from lakehouse.sessions.lake.unreferenced import remove_unreferenced
 from lakehouse.sessions.store.archive import Archive, ArchiveDamagedError, Manifest
 from lakehouse.sessions.store.days import reading
@@ -105,6 +105,8 @@ class _Publisher:
         self._rows: Counter[str] = Counter()
         self._data_write = self._commit_write = ""
         """What the names of the last try's data files and manifests hold; what is noted beside them is nobody's."""
+        self._landed: bool | None = None
+        """Whether the last try's commit stands in the table, or another's that came before it. None: neither yet."""
 
     def publish(self, segments: Sequence[str]) -> Published:
         manifests = []
@@ -129,8 +131,10 @@ class _Publisher:
                 )
             )
         self._on_step("marked")
-        if added:
-            left = (before | self._publications.writes()) - {self._data_write, self._commit_write}
+        # The table has moved on from where any try began, so that none of them can land any more.
+        if self._landed is not None:
+            ours = {self._data_write, self._commit_write} if self._landed else set()
+            left = (before | self._publications.writes()) - ours
             if left:
                 attempts(lambda: remove_unreferenced(self._lake.load(), left))
             self._publications.note_writes(())
@@ -146,7 +150,9 @@ class _Publisher:
         missing = [manifest for manifest in manifests if manifest.segment not in present]
         self._on_step("looked")
         if not missing:
-            return table, sum(self._rows.values()) if self._written is not None else 0
+            if self._commit_write:
+                self._landed = holds_commit(table, self._commit_write)
+            return table, sum(self._rows.values()) if self._landed else 0
         files = self._files(table, missing)
         if not files:
             return table, 0
@@ -162,6 +168,7 @@ class _Publisher:
                 append.append_data_file(file)
         self._on_step("written")
         change.commit_transaction()
+        self._landed = True
         self._on_step("committed")
         return table, sum(self._rows[manifest.segment] for manifest in missing)
 

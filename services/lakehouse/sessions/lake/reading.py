@@ -8,9 +8,11 @@ seen, and what is erased meanwhile may make a query fail, never answer wrongly.
 # ruff: noqa: S608 - the texts put into SQL are this module's own and quoted file names; values are parameters
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -89,18 +91,60 @@ def table_files(table: Table) -> TableFiles:
     return TableFiles(tuple(paths), columns, file_system)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableState:
+    """Where the table is and what it is now, for engines that others wrote."""
+
+    location: str
+    metadata: str
+    """The metadata file that the catalog names: the table as of the last commit."""
+    snapshot_id: int | None
+    """None where nothing was ever published."""
+    committed_at: datetime | None
+    """Naive UTC."""
+    rows: int
+    files: int
+
+
+def table_state(lake: LakeTable) -> TableState:
+    """Return the table's state as its catalog has it. Raises LakeUnavailableError."""
+    with _said_plainly(lake):
+        table = lake.load()
+        snapshot = table.current_snapshot()
+        summary = snapshot.summary if snapshot is not None else None
+        totals = summary.additional_properties if summary is not None else {}
+        return TableState(
+            location=table.location(),
+            metadata=table.metadata_location,
+            snapshot_id=snapshot.snapshot_id if snapshot is not None else None,
+            committed_at=_utc(snapshot.timestamp_ms) if snapshot is not None else None,
+            rows=int(totals.get("total-records", 0)),
+            files=int(totals.get("total-data-files", 0)),
+        )
+
+
+def _utc(unix_ms: int) -> datetime:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).replace(tzinfo=None)
+
+
+@contextlib.contextmanager
+def _said_plainly(lake: LakeTable) -> Iterator[None]:
+    try:
+        yield
+    except LakeUnavailableError:
+        raise
+    except Exception as error:
+        # PyIceberg hands on what catalog and storage raise, each of its own kind.
+        raise LakeUnavailableError(f"the table {lake.name} cannot be read: {first_line(error)}") from error
+
+
 class TableReader(SessionReader):
     """A ``SessionReader`` of the table as it is when this is made."""
 
     def __init__(self, lake: LakeTable, *, progress: QueryProgress | None = None) -> None:
         """Raise LakeUnavailableError."""
-        try:
+        with _said_plainly(lake):
             self._files = table_files(lake.load())
-        except LakeUnavailableError:
-            raise
-        except Exception as error:
-            # PyIceberg hands on what catalog and storage raise, each of its own kind.
-            raise LakeUnavailableError(f"the table {lake.name} cannot be read: {first_line(error)}") from error
         self._open(Snapshot(log_path=Path(lake.name), segments=(), manifests=()), progress)
 
     @property

@@ -40,6 +40,8 @@ _PROPERTIES: Final = {
 # Without these a publisher does not commit; the others are for whoever keeps the table.
 _RULES: Final = ("commit.retry.num-retries", "write.metadata.metrics.default")
 
+# Whose errors come from elsewhere: ours, the engine's that reads the log, and mistakes.
+_NOT_OF_CATALOGS: Final = frozenset({"lakehouse", "duckdb", "_duckdb", "pyarrow", "builtins"})
 TRIES_MAX: Final = 12
 _WAIT_S: Final = 0.1
 _WAIT_S_MAX: Final = 5.0
@@ -52,15 +54,17 @@ class LakeTable:
         """Raise LakeUnavailableError where the extra ``lake`` is missing or no table is configured."""
         require_packages()
         self.config = config
-        if not config.warehouse and not config.has_own_catalog and not _known_to_pyiceberg(config.catalog):
+        is_named = config.has_own_catalog or "type" in config.properties or _known_to_pyiceberg(config.catalog)
+        if not config.warehouse and not is_named:
             raise LakeUnavailableError(
                 "no lake table is configured: set LAKE_WAREHOUSE, or `warehouse` in [lake] of the configuration file,"
                 " to a folder (/srv/lake) or a bucket (s3://bucket/lake)"
             )
-        if config.is_remote and not config.has_own_catalog and not _known_to_pyiceberg(config.catalog):
+        if config.is_remote and not is_named:
             raise LakeUnavailableError(
                 f"{config.warehouse} needs a catalog that every machine reaches: set LAKE_CATALOG_URI (or"
-                " catalog_uri_file), such as postgresql+psycopg://user@host/catalog, or https://… of a REST catalog;"
+                " catalog_uri_file), such as postgresql+psycopg://user@host/catalog, or https://… of a REST catalog,"
+                ' or properties.type in [lake] ("glue");'
                 " for one machine alone sqlite:////var/lib/lakehouse/catalog.sqlite"
             )
         # It warns of each commit that is tried again, and of each file of an older try that is gone already.
@@ -74,12 +78,13 @@ class LakeTable:
     def _connected(self) -> Catalog:
         if self._catalog is None:
             from pyiceberg.catalog import load_catalog  # noqa: PLC0415  a second, for who publishes or reads the table
+            from pyiceberg.exceptions import NoSuchPropertyException  # noqa: PLC0415
 
             if self.config.folder is not None:
                 self.config.folder.mkdir(parents=True, exist_ok=True)
             try:
                 self._catalog = load_catalog(self.config.catalog, **self.config.catalog_properties())
-            except (ValueError, ImportError) as error:
+            except (ValueError, ImportError, NoSuchPropertyException) as error:
                 raise LakeUnavailableError(f"the catalog {self.config.catalog} cannot be used: {error}") from None
         return self._catalog
 
@@ -146,34 +151,49 @@ def require_packages() -> None:
         ) from None
 
 
+def holds_commit(table: Table, commit_uuid: str) -> bool:
+    """Whether a commit, of which nobody may have heard, has landed, as far as snapshots are there to say so."""
+    return any(commit_uuid in snapshot.manifest_list for snapshot in table.metadata.snapshots)
+
+
 def attempts(work: Callable[[], _T]) -> _T:
     """Do the work, which looks at the table first and then commits, until it goes well.
 
     After a conflict, and where nobody knows whether a commit has landed (an answer that was lost, a catalog that was
-    locked), it is done again from its look on. Raises LakeUnavailableError after ``TRIES_MAX`` times.
+    locked), it is done again from its look on. Raises LakeUnavailableError after ``TRIES_MAX`` times, and at once where
+    the catalog refuses who asks or what is asked.
     """
     from pyiceberg.exceptions import (  # noqa: PLC0415
-        CommitFailedException,
-        CommitStateUnknownException,
-        RESTError,
+        BadRequestError,
+        ForbiddenError,
+        NotInstalledError,
+        OAuthError,
+        UnauthorizedError,
     )
-    from requests import RequestException  # noqa: PLC0415
-    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
-    once_more = (
-        *(CommitFailedException, CommitStateUnknownException, RESTError),
-        *(RequestException, SQLAlchemyError, OSError),
-    )
+    refused = (BadRequestError, ForbiddenError, NotInstalledError, OAuthError, UnauthorizedError, NotImplementedError)
     for number in range(TRIES_MAX):
         try:
             return work()
-        except once_more as error:
+        except refused as error:
+            raise LakeUnavailableError(
+                f"the catalog refuses, and no row is lost: {type(error).__name__}: {first_line(error)}"
+            ) from error
+        except Exception as error:
+            if not _is_of_catalog_or_storage(error):
+                raise
             if number + 1 == TRIES_MAX:
                 raise LakeUnavailableError(
                     f"{TRIES_MAX} tries failed, and no row is lost: see to it and run again ({first_line(error)})"
                 ) from error
             time.sleep(min(_WAIT_S_MAX, _WAIT_S * 2**number) * random.uniform(0.5, 1.0))  # noqa: S311  no secret
     raise AssertionError
+
+
+def _is_of_catalog_or_storage(error: Exception) -> bool:
+    """PyIceberg hands on what catalogs and storages raise, each of its own kind: of requests, SQLAlchemy, botocore."""
+    package = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError) or package not in _NOT_OF_CATALOGS
 
 
 def first_line(error: Exception) -> str:

@@ -1,8 +1,13 @@
-"""The files of the table's folder that no snapshot names. PyIceberg leaves them, after an expiry as well."""
+"""The files of the table's folder that no snapshot names. PyIceberg leaves them, after an expiry as well.
+
+Among them are metadata files of commits that were not to be: of the loser of a conflict, of one who was killed before
+the catalog knew. An engine that is given the table's folder takes the file with the highest number for the table.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
@@ -16,6 +21,9 @@ if TYPE_CHECKING:
 # Longer than anybody works on one commit, a rewrite of the table by another engine among them: a file as old as that
 # which nobody names will not be named.
 IN_FLIGHT_S: Final = 24 * 3600.0
+
+# As PyIceberg names them; each commit's number is one above that of the metadata on whose condition it is made.
+_METADATA: Final = re.compile(r"(?:.*/)?([0-9]{5,18})-[0-9a-f-]{36}\.metadata\.json")
 
 
 @dataclass(slots=True)
@@ -49,23 +57,40 @@ def remove_unreferenced(
 ) -> Removal:
     """Remove the files in the table's folders that no snapshot names and that are known to be nobody's: those whose
     names hold one of ``ours`` (names of writes that have ended), those of ``were_named`` (locations that snapshots
-    named which are gone), and those that are older than ``older_s``.
+    named which are gone), those that are older than ``older_s``, and metadata whose number the table has passed: its
+    commit, if it is still to come, will fail.
 
     ``table`` was loaded after the last commit that ``ours`` may have been meant for. Raises OSError.
     """
     named = {_path(location) for location in referenced(table)}
     gone = {_path(location) for location in were_named}
     oldest = time.time() - older_s
+    newest = _metadata_number(table.metadata_location) if _writes_metadata(table) else None
     done = Removal()
     for system, path, modified_unix_s in _listed(table):
         if path in named:
             continue
-        if path in gone or modified_unix_s < oldest or any(write in path for write in ours):
+        number = _metadata_number(path)
+        is_passed = newest is not None and number is not None and number <= newest
+        if is_passed or path in gone or modified_unix_s < oldest or any(write in path for write in ours):
             system.delete_file(path)
             done.removed.append(path)
         else:
             done.left.append(path)
     return done
+
+
+def _writes_metadata(table: Table) -> bool:
+    """Whether the metadata files are ours: a REST catalog's server writes them, may have branches, and keeps its own
+    order."""
+    from pyiceberg.catalog import MetastoreCatalog  # noqa: PLC0415  a second, for who publishes
+
+    return isinstance(table.catalog, MetastoreCatalog)
+
+
+def _metadata_number(path: str) -> int | None:
+    match = _METADATA.fullmatch(path)
+    return int(match[1]) if match else None
 
 
 def _listed(table: Table) -> Iterator[tuple[FileSystem, str, float]]:
