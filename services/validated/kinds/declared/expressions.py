@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from functools import cache
 from typing import Any, Final
 
@@ -70,6 +71,7 @@ class Expression:
         if tree.type not in ("bool", "dyn"):
             raise ExpressionError(f"is of type {tree.type}; it must be a condition, true where all is well")
         _Check(of_element=of_element).check(tree)
+        self.tree: Final = tree
         names = frozenset(node.text for node in tree.walk() if node.what == "name")
         self.members: Final = {
             name: _members(tree, name) for name in (*_VARIABLES, *_ELEMENT_VARIABLES) if name in names
@@ -140,7 +142,7 @@ class _Check:
         if node.what == "comprehension":
             self._check_comprehension(node, is_within=is_within)
             return
-        if node.what == "literal" and node.type in ("int", "double") and abs(float(node.text)) > INTEGER_MAX:
+        if node.what == "literal" and node.type in ("int", "double") and abs(Decimal(node.text)) > INTEGER_MAX:
             raise ExpressionError(f"holds {node.text}, a number beyond 2^53; take a smaller one")
         if node.what == "map" or node.type in ("bytes", "uint"):
             raise ExpressionError("holds a map, bytes or an unsigned number; compare members one by one")

@@ -21,6 +21,7 @@ from validated.kinds.declared.choices import Choices
 from validated.kinds.declared.declaration import BriefRule, DeclarationError, Reference, Rule, line_of, read_declaration
 from validated.kinds.declared.expressions import UnusableValueError, values
 from validated.kinds.declared.judgement import Judgement
+from validated.kinds.declared.places import misnamed
 from validated.kinds.declared.pool import Pool
 from validated.kinds.declared.rules import BoundRule, Rules, UnusableRuleError
 from validated.kinds.declared.schemas import DeclaredSchema, SchemaError
@@ -86,7 +87,11 @@ class DeclaredKind:
                     raise self._refusal(("brief", "columns"), text)
         people = people or People()
         self._shows = [self._shows_of(reference, brief, people) for reference in self._references]
-        self._rules = self._bind_rules(declaration.rules, names)
+        rules = self._bind_rules(declaration.rules, names)
+        self._rules = Rules(rules) if rules else None
+        conditions = [rule.condition for rule in rules]
+        for where, problem in misnamed(declaration, self._references, conditions, self._schema, self._spec_schema):
+            raise self._refusal(where, problem)
         self.has_candidates = self._candidates_max > 0
         self._choices = Choices(self._schema, self._references[self._shown])
         self._asked: dict[str, _Asked] = {}
@@ -227,14 +232,14 @@ class DeclaredKind:
         except UnusableReferenceError as error:
             raise self._refusal(("references", at, *error.where), str(error)) from None
 
-    def _bind_rules(self, declared: Sequence[Rule], names: frozenset[str] | None) -> Rules | None:
+    def _bind_rules(self, declared: Sequence[Rule], names: frozenset[str] | None) -> list[BoundRule]:
         bound: list[BoundRule] = []
         for at, rule in enumerate(declared):
             try:
                 bound.append(BoundRule(rule, self._references, self._shows, names))
             except UnusableRuleError as error:
                 raise self._refusal(("rules", at, error.where), str(error)) from None
-        return Rules(bound) if bound else None
+        return bound
 
     def _check_places(self, names: frozenset[str] | None) -> None:
         rest = _PLACE.sub("", self._instructions)

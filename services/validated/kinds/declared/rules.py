@@ -18,6 +18,7 @@ from validated.kinds.declared.expressions import (
     values,
 )
 from validated.kinds.declared.judgement import EVALUATED_MAX, Judgement
+from validated.kinds.declared.places import path_steps
 from validated.kinds.declared.shown import Shown
 from validated.kinds.declared.terms import BoundReference
 from validated.kinds.declared.values import written
@@ -63,6 +64,7 @@ class BoundRule:
         except ExpressionError as error:
             raise UnusableRuleError("check", str(error)) from None
         self.columns: Final = frozenset() if of is None else self._columns(of)
+        self.condition: Final = self._expression.tree
         named = self._expression.members.get("spec") or frozenset()
         _check_names("check", named, spec_names, "spec_schema has no property")
         self._shows = None if declared.reference is None else shows[declared.reference]
@@ -174,4 +176,4 @@ def _steps(path: str) -> list[str]:
         raise UnusableRuleError("path", 'must be empty or begin with "/", such as "/lines"')
     if "*" in steps:
         raise UnusableRuleError("path", "names one place, without *; give `reference` for a rule of elements")
-    return [step.replace("~1", "/").replace("~0", "~") for step in steps[1:]]
+    return path_steps(path)
