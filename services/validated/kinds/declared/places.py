@@ -9,13 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from validated.findings import pointer, quoted
-from validated.kinds.declared.declaration import Declaration
+from validated.kinds.declared.declaration import Declaration, Rule
 from validated.kinds.declared.expression_tree import Node
 from validated.kinds.declared.schemas import DeclaredSchema
 from validated.kinds.declared.terms import BoundReference
 
 Steps = tuple[str | None, ...]
 """The way to a place; None is each element of an array."""
+
+_Where = tuple[str | int, ...]
+_Wrong = tuple[_Where, str]
 
 _PLACE: Final = re.compile(r"\{((?:spec|artifact|item)(?:\.[A-Za-z_][A-Za-z0-9_]*)+)\}")
 
@@ -31,41 +34,20 @@ def misnamed(
     conditions: Sequence[Node],
     artifact: DeclaredSchema,
     spec: DeclaredSchema | None,
-) -> Iterator[tuple[tuple[str | int, ...], str]]:
+) -> Iterator[_Wrong]:
     """Yield each key that names what its schema shuts out, with what is wrong. `conditions` are those of the rules."""
     schemas = {"artifact": artifact} | ({} if spec is None else {"spec": spec})
-    for path in _places(declared.instructions):
-        yield from _wrong(("instructions",), schemas, *path)
+    for place in _places(declared.instructions):
+        yield from _wrong(("instructions",), schemas, *place)
     for at, reference in enumerate(references):
-        where = ("references", at)
-        given = reference.declared
-        misplaced = list(_wrong((*where, "at"), schemas, "artifact", reference.steps))
-        yield from misplaced
-        if misplaced:
-            continue
-        for setting, names in (("key", given.key), ("agree", given.agree)):
-            for name in filter(None, names):
-                yield from _wrong((*where, setting, name), schemas, "artifact", (*reference.steps, name))
-        for condition in given.require:
-            if condition.spec is not None:
-                yield from _wrong((*where, "require"), schemas, *_dotted(condition.spec))
-        if isinstance(given.count, str):
-            yield from _wrong((*where, "count"), schemas, *_dotted(given.count))
+        yield from _of_reference(("references", at), reference, schemas)
     for at, (rule, condition) in enumerate(zip(declared.rules, conditions, strict=True)):
         known: dict[str, tuple[str, Steps]] = {name: (name, ()) for name in schemas}
         if rule.reference is not None:
             known["item"] = ("artifact", references[rule.reference].steps)
         for place in _named(condition, schemas, known):
             yield from _wrong(("rules", at, "check"), schemas, *place)
-        for variable, steps in _places(rule.message):
-            if variable in known:
-                start, before = known[variable]
-                yield from _wrong(("rules", at, "message"), schemas, start, (*before, *steps))
-        start, before = known.get("item", ("artifact", ()))
-        steps = (*before, *path_steps(rule.path))
-        elements = tuple(None if step is not None and step.isdecimal() else step for step in steps)
-        if not can_be(artifact, elements):
-            yield from _wrong(("rules", at, "path"), schemas, start, steps)
+        yield from _of_words(("rules", at), rule, schemas, known)
 
 
 def path_steps(path: str) -> list[str]:
@@ -73,9 +55,38 @@ def path_steps(path: str) -> list[str]:
     return [step.replace("~1", "/").replace("~0", "~") for step in path.split("/")[1:]]
 
 
-def _wrong(
-    where: tuple[str | int, ...], schemas: Mapping[str, DeclaredSchema], variable: str, steps: Steps
-) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def _of_reference(where: _Where, reference: BoundReference, schemas: Mapping[str, DeclaredSchema]) -> Iterator[_Wrong]:
+    given = reference.declared
+    misplaced = list(_wrong((*where, "at"), schemas, "artifact", reference.steps))
+    yield from misplaced
+    if misplaced:
+        return
+    for setting, names in (("key", given.key), ("agree", given.agree)):
+        for name in filter(None, names):
+            yield from _wrong((*where, setting, name), schemas, "artifact", (*reference.steps, name))
+    for condition in given.require:
+        if condition.spec is not None:
+            yield from _wrong((*where, "require"), schemas, *_dotted(condition.spec))
+    if isinstance(given.count, str):
+        yield from _wrong((*where, "count"), schemas, *_dotted(given.count))
+
+
+def _of_words(
+    where: _Where, rule: Rule, schemas: Mapping[str, DeclaredSchema], known: Mapping[str, tuple[str, Steps]]
+) -> Iterator[_Wrong]:
+    for variable, steps in _places(rule.message):
+        if variable in known:
+            start, before = known[variable]
+            yield from _wrong((*where, "message"), schemas, start, (*before, *steps))
+    start, before = known.get("item", ("artifact", ()))
+    way = path_steps(rule.path)
+    # A number is an element's, or a name.
+    elements = [None if step.isdecimal() else step for step in way]
+    if not can_be(schemas[start], (*before, *elements)):
+        yield from _wrong((*where, "path"), schemas, start, (*before, *way))
+
+
+def _wrong(where: _Where, schemas: Mapping[str, DeclaredSchema], variable: str, steps: Steps) -> Iterator[_Wrong]:
     schema = schemas.get(variable)
     if schema is not None and not can_be(schema, steps):
         setting = "schema" if variable == "artifact" else "spec_schema"

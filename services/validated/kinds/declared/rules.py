@@ -26,6 +26,7 @@ from validated.kinds.declared.values import written
 _OWN_CODES: Final = ("NOT_IN_DATASET", "FACT_MISMATCH", "NOT_ALLOWED", "DUPLICATE", "COUNT", "SCHEMA")
 _NAMES: Final = r"(?:\.[A-Za-z_][A-Za-z0-9_]{0,62})"
 _PLACE: Final = re.compile(rf"\{{((?:spec|artifact|item|row){_NAMES}{{1,5}}|item)\}}")
+_TAKEN_MAX: Final = 400_000
 _NOT_SHOWN: Final = "(as the dataset has it)"
 
 
@@ -93,6 +94,10 @@ class BoundRule:
             if variable == "spec":
                 _check_names("message", {names[0]}, spec_names, "spec_schema has no property")
 
+    def common_size(self, data: Mapping[str, JsonValue]) -> int:
+        """See Expression."""
+        return self._expression.common_size(data)
+
     def judge(
         self, data: dict[str, JsonValue], path: Sequence[str | int], findings: Findings, row: Row | None = None
     ) -> None:
@@ -145,8 +150,15 @@ class Rules:
             return
         for rule in self._of_all:
             rule.judge(data, (), findings)
+        left = _TAKEN_MAX
         for rule in self._of_elements:
             found = judgements[rule.reference or 0].found
+            # Each element takes over anew what the rule looks at of the whole: the square of a long artifact.
+            left -= rule.common_size(data) * len(found)
+            if left < 0:
+                text = f"{len(found)} elements are too many for the rule {rule.code}, which looks at the whole for each"
+                findings.add(rule.code, "", f"{text}: it is not held against them; write fewer")
+                continue
             if len(found) > EVALUATED_MAX:
                 findings.add(rule.code, "", f"more than {EVALUATED_MAX} elements: the rule is not held against them")
                 continue
