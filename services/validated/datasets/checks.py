@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,8 @@ from validated.datasets.text_rows import SEPARATOR
 LABEL_SEPARATOR: Final = "\x1e"
 _CONTROL: Final = r"[\x00-\x1f\x7f]"
 _BATCH_ROWS: Final = 8192
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 _SPELLINGS: Final = ", ".join(sorted(ACTIVE, key=lambda each: (not ACTIVE[each], -len(each))))
 
 
@@ -263,11 +265,11 @@ def _microseconds(text: str) -> int | None:
     """Microseconds since 1970 of an RFC 3339 text (DuckDB prints a TIMESTAMPTZ with a space and a short offset)."""
     try:
         instant = datetime.fromisoformat(text)
-    except ValueError:
+        # In whole numbers: a float has no microseconds left after the year 2242.
+        return None if instant.tzinfo is None else (instant.astimezone(UTC) - _EPOCH) // _MICROSECOND
+    except (ValueError, OverflowError):
+        # Overflow: what is in UTC before the year 1 or after 9999.
         return None
-    if instant.tzinfo is None:
-        return None
-    return round(instant.timestamp() * 1_000_000)
 
 
 _PLAIN: Final = {

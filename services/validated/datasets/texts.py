@@ -35,9 +35,9 @@ def is_same_without_case(one: str, other: str) -> bool:
     return one == other or (one.lower() == other.lower() and one.upper() == other.upper())
 
 
-def difference(written: str, right: str, *, any_case: bool = False) -> str:
+def difference(written: str, right: str, *, any_case: bool = False, holder: str = "the roster") -> str:
     """Return the first code points in which `written` differs from `right`, where both may look the same, to be said
-    after them; empty where they do not. `any_case`: case alone is no difference.
+    after them; empty where they do not. `any_case`: case alone is no difference; `holder` has what is right.
     """
     if written == right:
         return ""
@@ -50,7 +50,7 @@ def difference(written: str, right: str, *, any_case: bool = False) -> str:
     if name_key(written) != name_key(right) and not odd and written.translate(_LOOKS) != right.translate(_LOOKS):
         return ""
     here, there = (_code_points(text[at : at + 3]) for text in (written, right))
-    return f" (they differ from character {at + 1} on: {here} where the roster has {there})"
+    return f" (they differ from character {at + 1} on: {here} where {holder} has {there})"
 
 
 def _code_points(text: str) -> str:

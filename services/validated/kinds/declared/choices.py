@@ -121,7 +121,8 @@ class Choices:
     def _written(self, name: str, node: Any, row: Row, column: str) -> Any:
         """Return the value of a column in a form that its schema accepts."""
         held = row.values[column]
-        for value in (None,) if held is None else written(held):
+        none: Sequence[JsonValue] = (None, []) if self._reference.types[column] == "labels" else (None,)
+        for value in none if held is None else written(held):
             if node is True or node == {} or (node is not False and self._accepts(name, node, value)):
                 return value
         return _NOTHING

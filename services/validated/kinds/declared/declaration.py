@@ -8,12 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, PlainValidator, Strict, ValidationError
 
 from lakehouse.settings import Table
 from validated.config import ColumnName
 
 FILE_BYTES_MAX: Final = 256 * 1024
+# The parser of TOML takes time by the square of the parts of a dotted key.
+_KEY_PARTS_MAX: Final = 20
+_KEY_PART: Final = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_LONG_KEY: Final = re.compile(rf"(?<![\w-]){_KEY_PART}(?:[ \t]*+\.[ \t]*+{_KEY_PART}){{{_KEY_PARTS_MAX}}}")
+_LONG_NUMBER: Final = re.compile(r"[0-9_]{1000}")
 KIND_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 Pointer = Annotated[str, Field(max_length=200)]
@@ -21,7 +26,23 @@ MemberName = Annotated[str, Field(max_length=100)]
 Compare = Literal["exact", "folded"]
 SpecPath = Annotated[str, Field(pattern=r"^spec(\.[A-Za-z_][A-Za-z0-9_]{0,62}){1,5}$")]
 Operator = Literal["equals", "not_equals", "at_least", "at_most", "one_of", "contains"]
-Literal_ = bool | int | str | tuple[str, ...] | tuple[int, ...]
+Flag = Annotated[bool, Strict()]
+"""TOML has types: neither 1 nor "yes" is meant for true, nor true for 1."""
+
+
+def _literal(value: object) -> object:
+    if isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, list) and (
+        all(isinstance(each, str) for each in value)
+        or all(isinstance(each, int) and not isinstance(each, bool) for each in value)
+    ):
+        return tuple(value)
+    text = "must be a text, a whole number, true, false, or a list of texts or of whole numbers"
+    raise ValueError(f"{text}; put a decimal, a date and an instant in quotes")
+
+
+Literal_ = Annotated[bool | int | str | tuple[str, ...] | tuple[int, ...], PlainValidator(_literal)]
 
 
 class Agreement(Table):
@@ -33,6 +54,10 @@ class Agreement(Table):
     """Of an integer or a decimal: how far it may be off, a decimal number in quotes, "0.005"."""
     compare: Compare = "exact"
     """Of a text: `folded` compares without case, width and spacing."""
+
+
+def _agreement(value: object) -> object:
+    return {"column": value} if isinstance(value, str) else value
 
 
 class Condition(Table):
@@ -65,15 +90,17 @@ class Reference(Table):
     compare: Compare = "exact"
     """How keys are compared: `folded` without case, width and spacing; where several rows are then alike, to the
     letter."""
-    agree: Annotated[dict[MemberName, ColumnName | Agreement], Field(max_length=50)] = Field(default_factory=dict)
+    agree: Annotated[dict[MemberName, Annotated[Agreement, BeforeValidator(_agreement)]], Field(max_length=50)] = Field(
+        default_factory=dict
+    )
     """The artifact's names that must equal columns of the row found, where the artifact has them (`schema` says which
     it must have): {price = "price"}, or {price = {column = "price", tolerance = "0.005"}}. Numbers are compared as
     decimals. A column without a value agrees with null."""
-    unique: bool = False
+    unique: Flag = False
     """Whether no two elements may name the same row."""
-    count: Annotated[int, Field(ge=0, le=1000)] | SpecPath | None = None
+    count: Annotated[int, Strict(), Field(ge=0, le=1000)] | SpecPath | None = None
     """How many elements there must be, or where the spec says so: "spec.count", from 0 to 1000."""
-    optional: bool = False
+    optional: Flag = False
     """Whether an artifact may lack what `at` names; otherwise that is a finding."""
     require: Annotated[tuple[Condition, ...], Field(max_length=20)] = ()
     """What the row found must meet."""
@@ -96,19 +123,21 @@ class Rule(Table):
     replaced by what stands there."""
     path: Pointer = ""
     """What the finding blames: a JSON pointer without `*` into the artifact, or with `reference` into the element."""
-    reference: Annotated[int, Field(ge=0, le=9)] | None = None
+    reference: Annotated[int, Strict(), Field(ge=0, le=9)] | None = None
     """A rule of elements: it is held against each element of this reference that names a row (the position in the file,
-    from 0), as `item`, with the row's columns as `row`: instants as texts, decimals as numbers."""
+    from 0), as `item`, with the row's columns as `row`: instants as texts, decimals as numbers. What it looks at of
+    `artifact` and `spec` is read anew for each element: elements times values are at most 400,000 for all rules
+    together, beyond which it is a finding."""
 
 
 class BriefRule(Table):
     """What a model is shown before it answers, `[brief]`."""
 
-    reference: Annotated[int, Field(ge=0, le=9)] = 0
+    reference: Annotated[int, Strict(), Field(ge=0, le=9)] = 0
     """Whose rows are candidates: the position of the reference in the file, from 0. They meet its `require`."""
     columns: Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=50)]
     """The columns that a model may see, in candidates, findings and suggestions; the key's with them."""
-    candidates_max: Annotated[int, Field(ge=1, le=200)] = 50
+    candidates_max: Annotated[int, Strict(), Field(ge=1, le=200)] = 50
     """The most candidates that are shown; a request may ask for fewer. Rows whose key the prompt names come first."""
 
 
@@ -139,6 +168,8 @@ class DeclarationError(Exception):
 def read_declaration(path: Path) -> tuple[Declaration, str]:
     """Return the declaration in the file, and its text. Raises DeclarationError."""
     try:
+        if not path.is_file():
+            raise DeclarationError(f"{path}: is no file; remove it, or move it out of kinds_dir")
         with path.open("rb") as file:
             data = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
@@ -146,7 +177,11 @@ def read_declaration(path: Path) -> tuple[Declaration, str]:
     if len(data) > FILE_BYTES_MAX:
         raise DeclarationError(f"{path}: larger than {FILE_BYTES_MAX} bytes; make it smaller")
     try:
-        text = data.decode()
+        text = data.decode("utf-8-sig")
+        long = _LONG_KEY.search(text)
+        if long is not None:
+            line = text.count("\n", 0, long.start()) + 1
+            raise DeclarationError(f"{path}:{line}: a name of more than {_KEY_PARTS_MAX} parts; make it shorter")
         values = tomllib.loads(text)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
@@ -157,13 +192,18 @@ def read_declaration(path: Path) -> tuple[Declaration, str]:
         raise DeclarationError(f"{path}:{line}: is no TOML: {error}; mend this line") from None
     except RecursionError:
         raise DeclarationError(f"{path}:1: is nested too deep; make it flatter") from None
+    except ValueError:
+        # The parser lets out what int() and date() say of a number of thousands of digits, without a place.
+        found = _LONG_NUMBER.search(text)
+        line = text.count("\n", 0, found.start()) + 1 if found else 1
+        raise DeclarationError(f"{path}:{line}: holds a number or a time that cannot be; mend it") from None
     try:
         return Declaration.model_validate(values), text
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = tuple(step for step in first["loc"] if step in _steps(values, first["loc"]))
         name = ".".join(str(step) for step in first["loc"])[:200]
-        message = str(first["msg"])[:300]
+        message = str(first["msg"]).removeprefix("Value error, ")[:300]
         advice = "remove it; see the reference of keys" if first["type"] == "extra_forbidden" else "mend it"
         raise DeclarationError(f"{path}:{line_of(text, where)}: {name}: {message}; {advice}") from None
 

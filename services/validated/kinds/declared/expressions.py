@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from functools import cache
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ ELEMENTS_MAX: Final = 1000
 TEXT_CHARS_MAX: Final = 4000
 INTEGER_MAX: Final = 1 << 53
 _NODES_MAX: Final = 200
+# So many characters are taken over in the time of a number.
+_CHARS_OF_A_VALUE: Final = 100
 _ARITHMETIC_MAX: Final = 8
 _COMPREHENSIONS_MAX: Final = 6
 # So no chain of the few operations that there may be leaves the doubles for infinity, which no comparison reports.
@@ -70,8 +73,9 @@ class Expression:
         if tree.type not in ("bool", "dyn"):
             raise ExpressionError(f"is of type {tree.type}; it must be a condition, true where all is well")
         _Check(of_element=of_element).check(tree)
+        self.tree: Final = tree
         names = frozenset(node.text for node in tree.walk() if node.what == "name")
-        self.members: Final = {
+        self.members: Final[Mapping[str, frozenset[str] | None]] = {
             name: _members(tree, name) for name in (*_VARIABLES, *_ELEMENT_VARIABLES) if name in names
         }
         """The variables that it looks at, each with those of its members that it names; None where it takes the
@@ -79,21 +83,25 @@ class Expression:
 
     def holds(self, data: Mapping[str, JsonValue]) -> bool:
         """Whether it is true of `data`, made by `values`. Raises UnknownError where it is neither true nor false."""
-        given: dict[str, JsonValue] = {}
-        for name, members in self.members.items():
-            value = data[name]
-            if members is not None and isinstance(value, dict):
-                # What it does not look at need not become a value of CEL.
-                value = {each: value[each] for each in members if each in value}
-            given[name] = value
         try:
-            found = self._compiled.eval(data=given)
+            found = self._compiled.eval(data={name: self._given(name, data) for name in self.members})
             value, type_ = found.value(), found.type().name()
         except RuntimeError as error:
             raise UnknownError(_said(error)) from None
         if isinstance(value, bool):
             return value
         raise UnknownError(_said(value) if type_ == _ERROR else "it is neither true nor false")
+
+    def common_size(self, data: Mapping[str, JsonValue]) -> int:
+        """Return how many values of `artifact` and `spec` each evaluation has to take over; see `holds`."""
+        return sum(_size(self._given(name, data)) for name in self.members if name in _VARIABLES)
+
+    def _given(self, name: str, data: Mapping[str, JsonValue]) -> JsonValue:
+        value, members = data[name], self.members[name]
+        if members is None or not isinstance(value, dict):
+            return value
+        # What it does not look at need not become a value of CEL.
+        return {each: value[each] for each in members if each in value}
 
 
 class UnusableValueError(Exception):
@@ -140,7 +148,7 @@ class _Check:
         if node.what == "comprehension":
             self._check_comprehension(node, is_within=is_within)
             return
-        if node.what == "literal" and node.type in ("int", "double") and abs(float(node.text)) > INTEGER_MAX:
+        if node.what == "literal" and node.type in ("int", "double") and abs(Decimal(node.text)) > INTEGER_MAX:
             raise ExpressionError(f"holds {node.text}, a number beyond 2^53; take a smaller one")
         if node.what == "map" or node.type in ("bytes", "uint"):
             raise ExpressionError("holds a map, bytes or an unsigned number; compare members one by one")
@@ -223,6 +231,14 @@ def _members(tree: Node, variable: str) -> frozenset[str] | None:
 
     members = [node.text for node in tree.walk() if node.what == "select" and is_variable(node.inner[0])]
     return frozenset(members) if len(members) == sum(map(is_variable, tree.walk())) else None
+
+
+def _size(value: JsonValue) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(map(_size, value.values()))
+    if isinstance(value, list):
+        return 1 + sum(map(_size, value))
+    return 1 + len(value) // _CHARS_OF_A_VALUE if isinstance(value, str) else 1
 
 
 def _said(error: object) -> str:

@@ -10,8 +10,9 @@ from rapidfuzz import fuzz, process
 
 from lakehouse.strict_json.parser import JsonValue, print_canonical
 from validated.config import LimitsTable
-from validated.datasets.dataset_index import SCANNED_MAX, DatasetIndex, Row
+from validated.datasets.dataset_index import SCANNED_MAX, DatasetIndex, Row, Value
 from validated.datasets.index_keys import FIELD
+from validated.datasets.texts import difference
 from validated.findings import SUGGESTIONS_MAX, Finding, Findings, Suggestion, pointer, quoted
 from validated.kinds.declared.shown import Shown
 from validated.kinds.declared.terms import BoundReference, Terms
@@ -26,6 +27,7 @@ _LIKE: Final = 12
 _COMPARED_MAX: Final = 24
 _NEAR: Final = 80.0
 _SAID_MAX: Final = 3
+_NEAR_CHARS_MAX: Final = 200
 
 _UNREAD: Final[Any] = object()
 
@@ -192,7 +194,8 @@ class Judgement:
                 continue
             held = row.values[column]
             if held is None:
-                if stated is None:
+                # A list without labels is none.
+                if stated is None or (stated == [] and self._reference.types[column] == "labels"):
                     continue
             else:
                 read = typed(self._reference.types[agreement.column], stated)
@@ -204,7 +207,7 @@ class Judgement:
             said = f"{quoted(print_canonical(stated))} is not what {self._reference.dataset} has"
             path = pointer((*element.path, name))
             if self._shown.has(row, (agreement.column,)):
-                right = "no value (null)" if held is None else quoted(print_canonical(written(held)[0]))
+                right = _right(stated, held, self._reference.dataset)
                 self._findings.kept.append(Finding("FACT_MISMATCH", path, f"{said}: {right}", (), said))
             else:
                 self._findings.add("FACT_MISMATCH", path, said)
@@ -244,7 +247,8 @@ class Judgement:
 
     def _add(self, code: str, path: str, message: str, near: str | None = None) -> None:
         if near is not None and len(self.wanted) < self._limits.suggestions_strangers_max:
-            self.wanted[len(self._findings.kept)] = near
+            # What is like the beginning: comparing costs as much as both are long, and holds the interpreter.
+            self.wanted[len(self._findings.kept)] = near[:_NEAR_CHARS_MAX]
         self._findings.kept.append(Finding(code, path, message))
 
     def suggest(self, artifact: JsonValue) -> None:
@@ -286,6 +290,15 @@ class Judgement:
         ]
         rows.sort(key=lambda row: (-fuzz.ratio(key, row.key), row.key))
         return rows[:SUGGESTIONS_MAX]
+
+
+def _right(stated: JsonValue, held: Value, dataset: str) -> str:
+    """Return the words for what a column holds, with the code points where both look alike."""
+    if held is None:
+        return "no value (null)"
+    alike = isinstance(stated, str) and isinstance(held, str)
+    differs = difference(str(stated)[:_NEAR_CHARS_MAX], str(held), holder=dataset) if alike else ""
+    return quoted(print_canonical(written(held)[0])) + differs
 
 
 def _shown(key: str) -> str:

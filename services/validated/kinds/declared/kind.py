@@ -21,6 +21,7 @@ from validated.kinds.declared.choices import Choices
 from validated.kinds.declared.declaration import BriefRule, DeclarationError, Reference, Rule, line_of, read_declaration
 from validated.kinds.declared.expressions import UnusableValueError, values
 from validated.kinds.declared.judgement import Judgement
+from validated.kinds.declared.places import misnamed
 from validated.kinds.declared.pool import Pool
 from validated.kinds.declared.rules import BoundRule, Rules, UnusableRuleError
 from validated.kinds.declared.schemas import DeclaredSchema, SchemaError
@@ -31,6 +32,7 @@ from validated.kinds.validator import Brief, DatasetVersion, Ground, Task
 
 _PLACE: Final = re.compile(r"\{(spec(?:\.[A-Za-z_][A-Za-z0-9_]{0,62}){1,5})\}")
 _INLINE_BYTES_MAX: Final = 16 * 1024
+_INLINE_RULES_BYTES_MAX: Final = 2048
 _SPECS_KEPT: Final = 256
 _CHOICES_MAX: Final = 400
 # So many times the rows that are wanted are drawn, since the schema may shut some out.
@@ -86,7 +88,11 @@ class DeclaredKind:
                     raise self._refusal(("brief", "columns"), text)
         people = people or People()
         self._shows = [self._shows_of(reference, brief, people) for reference in self._references]
-        self._rules = self._bind_rules(declaration.rules, names)
+        rules = self._bind_rules(declaration.rules, names)
+        self._rules = Rules(rules) if rules else None
+        conditions = [rule.condition for rule in rules]
+        for where, problem in misnamed(declaration, self._references, conditions, self._schema, self._spec_schema):
+            raise self._refusal(where, problem)
         self.has_candidates = self._candidates_max > 0
         self._choices = Choices(self._schema, self._references[self._shown])
         self._asked: dict[str, _Asked] = {}
@@ -95,7 +101,7 @@ class DeclaredKind:
         """See Validator. All is answered by the versions that are current at the beginning."""
         asked = self._read_spec(spec)
         pinned = self._pinned()
-        if _is_short(artifact):
+        if _is_short(artifact, _INLINE_BYTES_MAX if self._rules is None else _INLINE_RULES_BYTES_MAX):
             judgements = self._judge(artifact, asked, pinned, findings)
         else:
             judgements = await asyncio.to_thread(self._judge, artifact, asked, pinned, findings)
@@ -135,7 +141,8 @@ class DeclaredKind:
         least = needed if reference.declared.unique else min(needed, 1)
         if drawn.is_whole and drawn.total < least:
             at = "".join(f"/{step}" for step in reference.steps if step is not None)
-            brief = brief._replace(infeasible=True, findings=pool.shortage(drawn.total, least, at))
+            findings = await asyncio.to_thread(pool.shortage, drawn.total, least, at)
+            brief = brief._replace(infeasible=True, findings=findings)
         if len(facts) < max(least, 1) or len(self._references) > 1:
             return brief
         if not set(reference.named_columns) <= set(shows.columns):
@@ -227,18 +234,18 @@ class DeclaredKind:
         except UnusableReferenceError as error:
             raise self._refusal(("references", at, *error.where), str(error)) from None
 
-    def _bind_rules(self, declared: Sequence[Rule], names: frozenset[str] | None) -> Rules | None:
+    def _bind_rules(self, declared: Sequence[Rule], names: frozenset[str] | None) -> list[BoundRule]:
         bound: list[BoundRule] = []
         for at, rule in enumerate(declared):
             try:
                 bound.append(BoundRule(rule, self._references, self._shows, names))
             except UnusableRuleError as error:
                 raise self._refusal(("rules", at, error.where), str(error)) from None
-        return Rules(bound) if bound else None
+        return bound
 
     def _check_places(self, names: frozenset[str] | None) -> None:
         rest = _PLACE.sub("", self._instructions)
-        if "{spec" in rest:
+        if re.search(r"\{\s*spec", rest, re.IGNORECASE):
             raise self._refusal(("instructions",), "a place is written {spec.name}; mend it")
         for place in _PLACE.findall(self._instructions):
             if names is not None and place.split(".")[1] not in names:
@@ -259,10 +266,10 @@ class DeclaredKind:
         return DeclarationError(f"{self._path}:{line_of(self._text, where)}: {name}: {text}")
 
 
-def _is_short(artifact: JsonValue) -> bool:
+def _is_short(artifact: JsonValue, bytes_max: int) -> bool:
     """Whether an artifact is judged on the loop: a long one takes milliseconds, while other calls are to be served."""
     try:
-        return len(orjson.dumps(artifact)) <= _INLINE_BYTES_MAX
+        return len(orjson.dumps(artifact)) <= bytes_max
     except (TypeError, ValueError):
         # A great integer, or a lone surrogate.
         return False

@@ -18,6 +18,7 @@ from validated.kinds.declared.expressions import (
     values,
 )
 from validated.kinds.declared.judgement import EVALUATED_MAX, Judgement
+from validated.kinds.declared.places import path_steps
 from validated.kinds.declared.shown import Shown
 from validated.kinds.declared.terms import BoundReference
 from validated.kinds.declared.values import written
@@ -25,6 +26,7 @@ from validated.kinds.declared.values import written
 _OWN_CODES: Final = ("NOT_IN_DATASET", "FACT_MISMATCH", "NOT_ALLOWED", "DUPLICATE", "COUNT", "SCHEMA")
 _NAMES: Final = r"(?:\.[A-Za-z_][A-Za-z0-9_]{0,62})"
 _PLACE: Final = re.compile(rf"\{{((?:spec|artifact|item|row){_NAMES}{{1,5}}|item)\}}")
+_TAKEN_MAX: Final = 400_000
 _NOT_SHOWN: Final = "(as the dataset has it)"
 
 
@@ -63,6 +65,7 @@ class BoundRule:
         except ExpressionError as error:
             raise UnusableRuleError("check", str(error)) from None
         self.columns: Final = frozenset() if of is None else self._columns(of)
+        self.condition: Final = self._expression.tree
         named = self._expression.members.get("spec") or frozenset()
         _check_names("check", named, spec_names, "spec_schema has no property")
         self._shows = None if declared.reference is None else shows[declared.reference]
@@ -90,6 +93,10 @@ class BoundRule:
                 raise UnusableRuleError("message", text)
             if variable == "spec":
                 _check_names("message", {names[0]}, spec_names, "spec_schema has no property")
+
+    def common_size(self, data: Mapping[str, JsonValue]) -> int:
+        """See Expression."""
+        return self._expression.common_size(data)
 
     def judge(
         self, data: dict[str, JsonValue], path: Sequence[str | int], findings: Findings, row: Row | None = None
@@ -143,8 +150,15 @@ class Rules:
             return
         for rule in self._of_all:
             rule.judge(data, (), findings)
+        left = _TAKEN_MAX
         for rule in self._of_elements:
             found = judgements[rule.reference or 0].found
+            # Each element takes over anew what the rule looks at of the whole: the square of a long artifact.
+            left -= rule.common_size(data) * len(found)
+            if left < 0:
+                text = f"{len(found)} elements are too many for the rule {rule.code}, which looks at the whole for each"
+                findings.add(rule.code, "", f"{text}: it is not held against them; write fewer")
+                continue
             if len(found) > EVALUATED_MAX:
                 findings.add(rule.code, "", f"more than {EVALUATED_MAX} elements: the rule is not held against them")
                 continue
@@ -174,4 +188,4 @@ def _steps(path: str) -> list[str]:
         raise UnusableRuleError("path", 'must be empty or begin with "/", such as "/lines"')
     if "*" in steps:
         raise UnusableRuleError("path", "names one place, without *; give `reference` for a rule of elements")
-    return [step.replace("~1", "/").replace("~0", "~") for step in steps[1:]]
+    return path_steps(path)

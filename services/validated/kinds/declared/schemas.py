@@ -87,7 +87,7 @@ class DeclaredSchema:
                 return node
             if len(node) > 1:
                 return None
-            node = self._target(node["$ref"])
+            node = self.target(node["$ref"])
         return None
 
     def sub_schema(self, node: dict[str, Any]) -> DeclaredSchema | None:
@@ -95,7 +95,8 @@ class DeclaredSchema:
         defs = {"$defs": self.value["$defs"]} if "$defs" in self.value else {}
         return DeclaredSchema({**defs, **node}) if node else None
 
-    def _target(self, reference: Any) -> Any:
+    def target(self, reference: Any) -> Any:
+        """Return the node that a reference names. Raises SchemaError."""
         if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
             raise SchemaError(f"$ref {str(reference)[:80]!r} leads outside the schema; put what it names into $defs")
         node: Any = self.value
@@ -120,7 +121,7 @@ class DeclaredSchema:
         if reference is not None:
             if reference in within:
                 raise SchemaError(f"$ref {str(reference)[:80]!r} leads back to itself; write it without recursion")
-            self._count(self._target(reference), depth + 1, (*within, reference), counted)
+            self._count(self.target(reference), depth + 1, (*within, reference), counted)
         for each in _inner(node):
             self._count(each, depth + 1, within, counted)
 

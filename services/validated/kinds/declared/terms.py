@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
@@ -164,8 +165,7 @@ class BoundReference:
         name = (self.dataset, tuple((*each.condition.model_dump().items(), each.values) for each in demands))
         return Terms(tuple(demands), count, (repr(name),), WeakKeyDictionary())
 
-    def _agreement(self, name: str, given: str | Agreement) -> tuple[Agreement, Decimal]:
-        agreement = given if isinstance(given, Agreement) else Agreement(column=given)
+    def _agreement(self, name: str, agreement: Agreement) -> tuple[Agreement, Decimal]:
         type_ = self._type(("agree", name), agreement.column)
         if agreement.tolerance != "0" and type_ not in ("integer", "decimal"):
             raise UnusableReferenceError(
@@ -246,6 +246,10 @@ def _steps(at: str) -> tuple[str | None, ...]:
             ("at",), f"has at most {_STEPS_MAX} steps, {_STARS_MAX} of them *; make it shorter"
         )
     for step in raw:
+        if re.search("~(?![01])", step):
+            raise UnusableReferenceError(
+                ("at",), 'in a pointer "~" is written "~0", and "/" within a name "~1"; mend it'
+            )
         if step.isdecimal():
             raise UnusableReferenceError(("at",), f'"{step}": elements of an array are named by *; change it')
     return tuple(None if step == "*" else step.replace("~1", "/").replace("~0", "~") for step in raw)
