@@ -92,7 +92,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for name, value in pairs:
         if name in members:
-            raise SpecError(f"the name {ascii(name[:60])} is there twice in one object")
+            raise SpecError(f"the name {name[:60]!a} is there twice in one object")
         members[name] = value
     return members
 

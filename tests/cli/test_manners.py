@@ -195,7 +195,7 @@ def test_an_error_that_nobody_foresaw_is_a_fault_in_one_line_and_not_a_no(capsys
         end_process(broken)
     assert ended.value.code == 3
     said = capsys.readouterr().err
-    assert said.startswith("Error: a fault of this command itself: ZeroDivisionError: by nought; and more (test_manners.py:")
+    assert said.startswith("Error: a fault of this command itself: ZeroDivisionError: by nought; and more (test_man")
     assert said.count("\n") == 1
 
 

@@ -118,7 +118,7 @@ def _status(main: Callable[[], Any]) -> int | str:
         return INTERRUPTED
     except UnicodeEncodeError as error:
         # A text of the environment: arguments were looked at.
-        click.echo(f"Error: {ascii(error.object[:60])} is not UTF-8", err=True)
+        click.echo(f"Error: {error.object[:60]!a} is not UTF-8", err=True)
         return USAGE
     except SystemExit as error:
         return 0 if error.code is None else error.code

@@ -144,7 +144,9 @@ def _grounded(value: object) -> str:
 
 def _asked(row: _Row) -> str:
     provider, model = row.text("provider"), row.text("model")
-    return f"{provider or 'the default provider'} / {model or 'its default model'}" if provider or model else "the default"
+    return (
+        f"{provider or 'the default provider'} / {model or 'its default model'}" if provider or model else "the default"
+    )
 
 
 def _cost(row: _Row) -> str:

@@ -37,6 +37,6 @@ def take_standard_streams() -> None:
         line_buffering=os.isatty(1),
     )
     if sys.stderr is None:
-        sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115, PTH123  for the process's life
+        sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115  for the process's life
     if sys.stdin is None:
-        sys.stdin = open(0, closefd=False)  # noqa: SIM115, PTH123
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
