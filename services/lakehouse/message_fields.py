@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, cast
 
@@ -22,6 +23,7 @@ _PROBLEMS_MAX: Final = 20
 _32_BITS: Final = (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_UINT32)
 _UNSIGNED: Final = (FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64)
 _INTEGERS: Final = (*_32_BITS, FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64)
+_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _FLOATS: Final = (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT)
 
 
@@ -131,7 +133,9 @@ def _bool_problem(_: FieldDescriptor, value: Any) -> str:
 
 
 def _string_problem(_: FieldDescriptor, value: Any) -> str:
-    return "" if isinstance(value, str) else "must be a text"
+    if not isinstance(value, str):
+        return "must be a text"
+    return "must not hold a lone surrogate" if _LONE_SURROGATE.search(value) else ""
 
 
 _SCALARS: Final[Mapping[int, Callable[[FieldDescriptor, Any], str]]] = {

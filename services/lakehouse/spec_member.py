@@ -36,7 +36,7 @@ def set_spec(request: Message, kind: str, spec: Message | str, *, unwrapped: boo
     `x_json` under the name `x`. With `unwrapped`, for people who type it: where such a field is all that the message
     has, the text is that field's.
 
-    Raises SpecError where the text is not one JSON object or does not fit the message. A text for ``spec_json`` is not
+    Raises SpecError where the text is not one JSON object (see `read_object`) or does not fit the message. A text for ``spec_json`` is not
     read here.
     """
     member = spec_member(request, kind)
@@ -50,7 +50,7 @@ def set_spec(request: Message, kind: str, spec: Message | str, *, unwrapped: boo
     if unwrapped and len(fields) == 1 and holds_json(fields[0]):
         values: dict[str, Any] = {fields[0].name: spec}
     else:
-        values = _object(spec)
+        values = read_object(spec)
         for field in fields:
             embedded = field.name.removesuffix(JSON_SUFFIX)
             if holds_json(field) and embedded in values:
@@ -69,11 +69,33 @@ def holds_json(field: FieldDescriptor) -> bool:
     return field.type == FieldDescriptor.TYPE_STRING and field.name.endswith(JSON_SUFFIX)
 
 
-def _object(text: str) -> dict[str, Any]:
+def read_object(text: str) -> dict[str, Any]:
+    """Return the JSON object that a person wrote. Raises SpecError: for a name that is there twice as well, of which
+    one would be lost in silence, and for NaN and Infinity, which are no JSON.
+    """
+    if not text.strip():
+        raise SpecError("is empty: one JSON object is needed")
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = json.loads(text, object_pairs_hook=_members, parse_constant=_refused_constant)
+    except SpecError:
+        raise
+    except RecursionError:
+        raise SpecError("nested too deep") from None
+    except ValueError as error:
         raise SpecError(f"not JSON: {error}") from None
     if not isinstance(value, dict):
         raise SpecError("one JSON object is needed")
     return value
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            raise SpecError(f"the name {name[:60]!a} is there twice in one object")
+        members[name] = value
+    return members
+
+
+def _refused_constant(token: str) -> Any:
+    raise SpecError(f"not JSON: {token} is no number of JSON")

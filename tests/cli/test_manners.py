@@ -21,9 +21,11 @@ from pathlib import Path
 import click
 import pytest
 from command_line import lakehouse
-from session_rows import rows, write_log
+from session_rows import record, rows, write_log, write_segment
 
+from lakehouse.cli.exit_status import end_process
 from lakehouse.cli.main import main
+from lakehouse.sessions.row import encode_row
 
 CLI = Path(__file__).resolve().parents[2] / "services" / "lakehouse" / "cli"
 BIN = Path(sys.executable).parent
@@ -115,6 +117,18 @@ def test_no_command_raises_an_error_without_a_status_of_its_own() -> None:
         (("nonsense",), 2),
         (("sessions", "ls", "--log", "/nonsense/sessions.jsonl"), 3),
         (("iterate", "--kind", "fill", "--prompt", "x", "--address", "127.0.0.1:1"), 3),
+        (("sessions", "ls", "--log", ""), 2),
+        (("sessions", "stats", "--log", "/"), 2),
+        (("sessions", "verify", "--log", "/dev/null"), 2),
+        (("sessions", "compact", "--log", "/nonsense/sessions.jsonl", "--retention-days", "nan"), 2),
+        (("sessions", "compact", "--log", "/nonsense/sessions.jsonl", "--retention-days", "1e300"), 2),
+        (("sessions", "verify", "--log", "/nonsense/sessions.jsonl", "--recall-hours", "nan"), 2),
+        (("sessions", "get", "x", "--timeout", "0"), 2),
+        (("chat", "x", "--timeout", "inf"), 2),
+        (("sessions", "show", "\udcff", "--log", "/nonsense/sessions.jsonl"), 2),
+        (("iterate", "--kind", "fill", "--prompt", "x", "--spec", '{"role": "a", "role": "b"}'), 2),
+        (("iterate", "--kind", "fill", "--prompt", "x", "--spec", '{"count": NaN}'), 2),
+        (("up", "--data", "/dev/null"), 3),
     ],
 )
 def test_the_status_of_the_process_says_whose_fault_it_was(arguments: tuple[str, ...], status: int) -> None:
@@ -139,6 +153,61 @@ def test_the_status_of_the_process_says_whose_fault_it_was(arguments: tuple[str,
 def test_every_command_has_the_same_statuses(arguments: tuple[str, ...], status: int) -> None:
     # An error that would end a process with a traceback is raised here.
     assert lakehouse(*arguments).returncode == status
+
+
+def test_what_is_wrong_is_said_and_where() -> None:
+    assert "is a folder: name the log in it" in run("sessions", "ls", "--log", "").stderr
+    assert "an argument is not UTF-8: \\xff" in run("sessions", "show", "\udcff").stderr
+    spec = run("iterate", "--kind", "fill", "--prompt", "x", "--spec", '{"role": "a", "role": "b"}').stderr
+    assert "the name 'role' is there twice" in spec
+    assert "the prompt is empty" in run("iterate", "--kind", "fill", "--prompt", "").stderr
+    assert "/dev/null is no folder" in run("up", "--data", "/dev/null").stderr
+
+
+def in_shell(command: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command line of a shell, in which `lakehouse` is ours."""
+    return subprocess.run(
+        ["/bin/sh", "-c", command],
+        env={**PLAIN, "PATH": f"{BIN}:{PLAIN['PATH']}", **environ},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_closed_streams_change_neither_the_work_nor_the_status(live: Path) -> None:
+    done = in_shell(f"lakehouse sessions ls --log {live} >&-")
+    assert (done.returncode, done.stderr) == (0, b"")
+    done = in_shell(f"lakehouse sessions show nobody --log {live} >&- 2>&- <&-")
+    assert done.returncode == 1  # not found, as with open ones
+    done = in_shell(f"lakehouse sessions show nobody --log {live}", LAKEHOUSE_TRACEBACK="1")
+    assert done.returncode == 1
+
+
+def test_a_full_disk_behind_the_output_is_said_once_and_is_not_the_logs(live: Path) -> None:
+    for command in ("ls", "ls --json", "verify"):
+        done = in_shell(f"lakehouse sessions {command} --log {live} >/dev/full")
+        assert (done.returncode, done.stderr) == (3, b"Error: the output: No space left on device\n"), command
+
+
+def test_a_terminal_of_another_encoding_gets_escapes_and_no_error(tmp_path: Path) -> None:
+    log = tmp_path / "sessions.jsonl"
+    write_segment(log, encode_row(record(1, session_id="one", prompt="\u674e\u5a1c \u00e9")))
+    done = in_shell(f"lakehouse sessions show one --log {log}", PYTHONIOENCODING="latin-1")
+    assert done.returncode == 0, done.stderr
+    assert b"\\u674e\\u5a1c \xe9" in done.stdout
+
+
+def test_an_error_that_nobody_foresaw_is_a_fault_in_one_line_and_not_a_no(capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("by nought\nand more")
+
+    with pytest.raises(SystemExit) as ended:
+        end_process(broken)
+    assert ended.value.code == 3
+    said = capsys.readouterr().err
+    assert said.startswith("Error: a fault of this command itself: ZeroDivisionError: by nought; and more (test_man")
+    assert said.count("\n") == 1
 
 
 def test_a_session_that_is_not_there_is_a_no_and_not_a_fault(live: Path) -> None:

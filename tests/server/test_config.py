@@ -85,6 +85,14 @@ def test_a_missing_or_broken_file_is_a_clear_problem(tmp_path: Path) -> None:
         load("chatd", ExampleConfig, file=write(tmp_path, "bind = "), environ={})
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file_and_another_encoding_is_named(tmp_path: Path) -> None:
+    file = write(tmp_path, '\ufeff[chatd]\nbind = "a:1"\n')
+    assert load("chatd", ExampleConfig, file=file, environ={}).bind == "a:1"
+    file.write_bytes('[chatd]\nbind = "\xe9:1"\n'.encode("latin-1"))
+    with pytest.raises(ConfigError, match="not UTF-8 at byte 16: save it as UTF-8"):
+        load("chatd", ExampleConfig, file=file, environ={})
+
+
 def test_a_wrong_secret_is_not_repeated_in_the_problem(tmp_path: Path) -> None:
     environ = {"CHATD_TRACING__SECRET_KEY": "sk-very-secret", "CHATD_TRACING__SECRET_KEY_FILE": str(tmp_path / "key")}
 

@@ -53,6 +53,19 @@ def test_figures_stand_in_the_page(tmp_path: Path) -> None:
         assert text in html
 
 
+@pytest.mark.parametrize("timestamp", ["99999-01-01T00:00:00Z", "infinity", "-infinity", "2026-01-01 (BC)"])
+def test_a_moment_that_no_calendar_has_is_none(tmp_path: Path, timestamp: str) -> None:
+    line = encode_row(record(1))
+    odd = re.sub(rb'"timestamp":"[^"]*"', f'"timestamp":"{timestamp}"'.encode(), line)
+    assert odd != line
+    live = write_segment(tmp_path / "sessions.jsonl", encode_row(record(0)) + odd)
+    with SessionReader(live) as reader:
+        assert list(reader.query("SELECT count(*), count(timestamp) FROM sessions")[1]) == [(2, 1)]
+        found = session_stats(reader, ALL, period="day")
+        html = render_report(found, finding_counts(reader, ALL, period="day"), ALL, source="the log", made_at=MADE)
+    assert "2026-11-20" in html
+
+
 def test_every_chart_is_well_formed(tmp_path: Path) -> None:
     failed = record(40, attempts=(), final_verdict="infra_error", error=UNREACHABLE)
     html = page(tmp_path, *(record(number, kind=f"k{number % 3}") for number in range(100)), failed)

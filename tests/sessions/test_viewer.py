@@ -463,3 +463,17 @@ def test_the_pages_know_of_no_log_but_what_a_source_answers() -> None:
         assert site.get("/?kind=x").status == 503
         with site.events() as events:
             assert [kind for kind, _ in events] == ["retry"]
+
+
+class Broken(Elsewhere):
+    def figures(self, wanted: SessionFilter, *, period: Period) -> Figures:
+        raise ZeroDivisionError("nobody foresaw it")
+
+
+def test_an_error_that_nobody_foresaw_is_a_page_that_says_so_behind_the_same_guard() -> None:
+    with running_site(source=Broken()) as site:
+        answer = site.get("/stats")
+        assert (answer.status, site.get("/").status) == (500, 200)
+        assert "A fault of these pages" in answer.text
+        assert "nobody foresaw it" not in answer.text
+        assert "content-security-policy" in {name.lower() for name in answer.headers}

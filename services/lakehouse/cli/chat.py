@@ -11,6 +11,7 @@ from google.protobuf import json_format
 from lakehouse.chatd.v1 import chatd_pb2
 from lakehouse.cli.connection import Connection, checked_address, connection_options
 from lakehouse.cli.exit_status import Interrupted, of_fault, statuses
+from lakehouse.cli.finite_numbers import FiniteRange, timeout_option
 from lakehouse.clients import ChatClient
 from lakehouse.errors import Fault, Reason
 
@@ -29,9 +30,9 @@ from lakehouse.errors import Fault, Reason
 @click.option("--provider", default="", help="Provider or route of chatd.")
 @click.option("--model", default="", help="Model, as the provider spells it.")
 @click.option("--system", default="", help="Instructions that go before the prompt.")
-@click.option("--temperature", type=click.FloatRange(0, 2), help="Sampling temperature, 0 to 2.")
+@click.option("--temperature", type=FiniteRange(0, 2), help="Sampling temperature, 0 to 2.")
 @click.option("--max-tokens", type=click.IntRange(1, 2**31 - 1), help="The longest answer in tokens.")
-@click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Deadline, seconds.")
+@timeout_option(120.0)
 @click.option("--json", "as_json", is_flag=True, help="Print the response as one JSON object and nothing else.")
 def command(
     *,

@@ -10,7 +10,9 @@ import contextlib
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
@@ -23,6 +25,8 @@ USAGE: Final = 2
 SYSTEM_FAULT: Final = 3
 INTERRUPTED: Final = 130
 PIPE_CLOSED: Final = 141
+
+TRACEBACK_VARIABLE: Final = "LAKEHOUSE_TRACEBACK"
 
 _SENTENCES: Final = (
     "{yes}",
@@ -75,18 +79,30 @@ class ReaderGone(Exception):  # noqa: N818  it is no error of the command
 
 def end_process(main: Callable[[], Any]) -> NoReturn:
     """Run `main`, a command outside of click's standalone mode, and end the process by its status."""
+    status: int | str = 0
     try:
         status = _status(main)
         sys.stdout.flush()
     except (OSError, ReaderGone) as error:
-        status = PIPE_CLOSED
-        if isinstance(error, OSError) and error.errno != errno.EPIPE:
+        if not isinstance(error, OSError) or error.errno == errno.EPIPE:
+            status = PIPE_CLOSED
+        elif status != SYSTEM_FAULT:  # else the command said so
             click.echo(f"Error: {error.filename or 'the output'}: {error.strerror or error}", err=True)
             status = SYSTEM_FAULT
         # What still waits in the buffers goes nowhere, at the interpreter's end as well.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)
+
+
+def _own_fault(error: Exception) -> str:
+    """Return what to say of an error that nobody foresaw: it would end Python with 1, which means: not accepted."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    said = "; ".join(str(error).splitlines())[:300]
+    return (
+        f"a fault of this command itself: {type(error).__name__}: {said} ({Path(last.filename).name}:{last.lineno});"
+        f" with {TRACEBACK_VARIABLE}=1 it shows the way there, which belongs into a report"
+    )
 
 
 def _status(main: Callable[[], Any]) -> int | str:
@@ -100,7 +116,18 @@ def _status(main: Callable[[], Any]) -> int | str:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return INTERRUPTED
+    except UnicodeEncodeError as error:
+        # A text of the environment: arguments were looked at.
+        click.echo(f"Error: {error.object[:60]!a} is not UTF-8", err=True)
+        return USAGE
     except SystemExit as error:
         return 0 if error.code is None else error.code
+    except (OSError, ReaderGone):
+        raise
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        click.echo(f"Error: {_own_fault(error)}", err=True)
+        return SYSTEM_FAULT
     # Outside of its standalone mode click returns what `Context.exit` was given.
     return returned if isinstance(returned, int) else 0

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 
 from lakehouse.cli.connection import Connection, checked_address, connection_options
 from lakehouse.cli.exit_status import SystemFault, of_fault
+from lakehouse.cli.finite_numbers import timeout_option
 from lakehouse.cli.stack import Stack, StackError
 from lakehouse.clients import ValidateClient
 from lakehouse.errors import Fault, Reason
@@ -37,7 +38,7 @@ _SERVER_OPTIONS: Final = (
     ),
     connection_options,
     click.option("--roster", type=click.Path(path_type=Path), help="Start a validated of our own on this roster."),
-    click.option("--timeout", "timeout_s", type=float, default=30.0, show_default=True, help="Deadline, seconds."),
+    timeout_option(30.0),
     click.option("--json", "as_json", is_flag=True, help="Print the response as one JSON object and nothing else."),
 )
 SPEC_OPTIONS: Final = (
@@ -142,7 +143,7 @@ def give_spec(request: Message, kind: str, spec: str | None, fields: dict[str, A
 def read_text(file: str) -> str:
     """Return the text of a file, of standard input where it is `-`. Raises UsageError."""
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise click.UsageError(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -6,20 +6,21 @@ import json
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from google.protobuf import json_format
 
 from lakehouse.cli.connection import Connection, iterate_options
 from lakehouse.cli.exit_status import NOT_ACCEPTED, Interrupted, SystemFault, of_fault, statuses
+from lakehouse.cli.finite_numbers import timeout_option
 from lakehouse.cli.progress import show
 from lakehouse.cli.terminal import terminal
 from lakehouse.clients import IterateClient
 from lakehouse.errors import Fault
 from lakehouse.iterate.v1 import iterate_pb2
 from lakehouse.message_fields import FieldsError, set_fields
-from lakehouse.spec_member import SpecError, set_spec
+from lakehouse.spec_member import SpecError, read_object, set_spec
 from lakehouse.trace_context import normalise_trace_id, trace_metadata
 
 
@@ -42,7 +43,7 @@ from lakehouse.trace_context import normalise_trace_id, trace_metadata
     help="Id of the session (default: a UUIDv7). The same call with the same id is answered again, unbilled.",
 )
 @click.option("--trace-id", help="Joins the session to a trace of yours.")
-@click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Deadline, seconds.")
+@timeout_option(120.0)
 @click.option("--json", "as_json", is_flag=True, help="Print the response as one JSON object and nothing else.")
 def command(
     request_file: Path | None,
@@ -125,13 +126,19 @@ def response_object(response: iterate_pb2.IterateResponse) -> dict[str, Any]:
     }
 
 
+_EMPTY_INPUT: Final = ": standard input held nothing"
+
+
 def _request(file: Path | None, *, prompt: str | None, spec: str | None, **flags: Any) -> iterate_pb2.IterateRequest:
     values: dict[str, Any] = _read(file) if file is not None else {}
     values.update({name: value for name, value in flags.items() if value is not None})
     if prompt is not None:
         values["prompt"] = sys.stdin.read() if prompt == "-" else prompt
-    if not values.get("kind") or not values.get("prompt"):
-        raise click.UsageError("give a request file, or --kind and --prompt")
+    for name in ("kind", "prompt"):
+        if name not in values:
+            raise click.UsageError("give a request file, or --kind and --prompt")
+        if values[name] == "":
+            raise click.UsageError(f"the {name} is empty{_EMPTY_INPUT if prompt == '-' and name == 'prompt' else ''}")
     request = iterate_pb2.IterateRequest()
     try:
         set_fields(request, values)
@@ -148,7 +155,7 @@ def _request(file: Path | None, *, prompt: str | None, spec: str | None, **flags
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise click.UsageError(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -158,23 +165,18 @@ def _read(file: Path) -> dict[str, Any]:
             return tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise click.UsageError(f"{file}: not TOML: {error}") from None
-    return _object(text, str(file))
-
-
-def _object(text: str, where: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"{where}: not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise click.UsageError(f"{where}: must be a JSON object")
-    return value
+        return read_object(text)
+    except SpecError as error:
+        raise click.UsageError(f"{file}: {error}") from None
 
 
 def failed_call(fault: Fault, address: str, connection: Connection) -> click.ClickException:
     """Return what the command raises for a call that failed, with what to do about it."""
     hint = ""
-    if problem := connection.explain(fault, address):
+    if fault.code == "UNIMPLEMENTED" and fault.reason is None:
+        hint = f"\nAt {address} another service answers, or an older release of iterate: is it iterate's address?"
+    elif problem := connection.explain(fault, address):
         hint = f"\n{problem}"
     elif fault.reason is None and fault.code == "UNAVAILABLE":
         hint = f"\nIs a stack running at {address}? `lakehouse up` starts one."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from typing import Any
@@ -14,6 +15,7 @@ except ModuleNotFoundError:  # the client half alone is installed
 
 from lakehouse.cli.command_group import CommandGroup
 from lakehouse.cli.exit_status import ReaderGone, end_process, statuses
+from lakehouse.cli.standard_streams import take_standard_streams
 from lakehouse.colours import has_colours
 from lakehouse.server.grpc_switches import set_grpc_switches
 
@@ -44,6 +46,16 @@ class _Lakehouse(CommandGroup):
         command: click.Command = importlib.import_module(f"lakehouse.cli.{cmd_name}").command
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for each in args:
+            try:
+                each.encode()
+            except UnicodeEncodeError:
+                # Python carries such bytes along as lone surrogates, which nothing that we call takes for text.
+                shown = os.fsencode(each[:60]).decode(errors="backslashreplace")
+                raise click.UsageError(f"an argument is not UTF-8: {shown}") from None
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -67,6 +79,7 @@ def main() -> None:
 
 def run() -> None:
     """Run the command: the process is ours from its first line on."""
+    take_standard_streams()
     # A shell without job control starts background jobs with SIGINT ignored, and Python leaves it so: a command would
     # then go on, and its children with it, where somebody asks it to end. What is not ignored is not inherited either.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -9,6 +9,7 @@ import click
 
 from lakehouse.cli.connection import Connection, iterate_options
 from lakehouse.cli.exit_status import NOT_ACCEPTED, Negative, statuses
+from lakehouse.cli.finite_numbers import timeout_option
 from lakehouse.cli.iterate import failed_call, response_object
 from lakehouse.cli.progress import show_session
 from lakehouse.cli.terminal import terminal
@@ -23,7 +24,7 @@ from lakehouse.errors import Fault, Reason
 )
 @click.argument("session_id")
 @iterate_options
-@click.option("--timeout", "timeout_s", type=float, default=10.0, show_default=True, help="Deadline, seconds.")
+@timeout_option(10.0)
 @click.option("--json", "as_json", is_flag=True, help="Print the response as one JSON object and nothing else.")
 def get(session_id: str, address: str, timeout_s: float, connection: Connection, *, as_json: bool) -> None:
     """Ask a running iterate for a session of the last hours, as its caller may: the response that Iterate gave, or what

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 import click
 
 from lakehouse.cli.exit_status import WrongRequest
+from lakehouse.cli.finite_numbers import HOURS_MAX, FiniteRange
 from lakehouse.sessions.record import RECALL_HOURS
 
 if TYPE_CHECKING:
@@ -51,21 +52,21 @@ def compaction_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
     options = (
         click.option(
             "--settle-s",
-            type=click.FloatRange(min=0),
+            type=FiniteRange(0, HOURS_MAX * 3600),
             default=60.0,
             show_default=True,
             help="Leave files that were written less than so many seconds ago.",
         ),
         click.option(
             "--recall-hours",
-            type=click.FloatRange(min=0),
+            type=FiniteRange(0, HOURS_MAX),
             default=RECALL_HOURS,
             show_default=True,
             help="Leave files of the last so many hours, from which iterate answers a repeated call: its recall_hours.",
         ),
         click.option(
             "--retention-days",
-            type=click.FloatRange(min=0, min_open=True),
+            type=FiniteRange(0, HOURS_MAX / 24, min_open=True),
             envvar="LAKEHOUSE_RETENTION_DAYS",
             show_envvar=True,
             help="Then remove compacted rows of days (UTC) that are older than that. Default: none is.",

@@ -24,7 +24,7 @@ from lakehouse.cli.exit_status import SystemFault, WrongRequest
 from lakehouse.sessions.lake.errors import LakeUnavailableError, PublishRefusedError
 from lakehouse.sessions.query.inert_text import escaped, one_line
 from lakehouse.sessions.query.reader import QueryRefusedError, SessionReader
-from lakehouse.sessions.store.names import DEFAULT_LOG_PATH
+from lakehouse.sessions.store.names import DEFAULT_LOG_PATH, LOG_NAME
 from lakehouse.sessions.store.segments import SessionLogUnavailableError
 from lakehouse.sessions.upkeep.closing import CompactionRefusedError
 
@@ -58,6 +58,15 @@ def plural(count: object, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def _log_file(_: click.Context, __: click.Parameter, value: Path) -> Path:
+    """For the option's callback: refuse what can be no log's name, such as the empty one and a folder's."""
+    if value.is_dir():
+        raise click.BadParameter(f"{str(value)!r} is a folder: name the log in it, such as {value / LOG_NAME}")
+    if value.exists() and not value.is_file():
+        raise click.BadParameter(f"{str(value)!r} is no regular file")
+    return value
+
+
 def log_option(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Add `--log` as `log_path`."""
     return click.option(
@@ -68,6 +77,7 @@ def log_option(function: Callable[_P, _R]) -> Callable[_P, _R]:
         show_default=True,
         show_envvar=True,
         type=click.Path(path_type=Path),
+        callback=_log_file,
         help="The live session log; rotated files and Parquet are found beside it.",
     )(function)
 

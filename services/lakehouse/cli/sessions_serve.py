@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from lakehouse.cli.exit_status import SystemFault, WrongRequest, statuses
+from lakehouse.cli.finite_numbers import FiniteRange
 from lakehouse.cli.sessions_lake import open_lake, table_option
 from lakehouse.cli.sessions_output import log_option, one_line_errors
 from lakehouse.cli.trace_link import langfuse_link, langfuse_options
@@ -36,7 +37,7 @@ _QUESTION_S = 60.0
 )
 @click.option(
     "--question-s",
-    type=click.FloatRange(min=1),
+    type=FiniteRange(1, 86_400),
     default=_QUESTION_S,
     show_default=True,
     help="How long a page may look through the log.",

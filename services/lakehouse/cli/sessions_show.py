@@ -111,7 +111,7 @@ def render(line: bytes, link: str | None) -> str:
         ("kind", row.text("kind")),
         (
             "asked",
-            f"{row.text('provider')} / {row.text('model')}, at most {plural(row.number('max_iterations'), 'attempt')}",
+            f"{_asked(row)}, at most {plural(row.number('max_iterations'), 'attempt')}",
         ),
         ("trace", row.text("trace_id") + caller),
         ("Langfuse", link or ""),
@@ -152,6 +152,13 @@ def _grounded(value: object) -> str:
     if value is True:
         return "yes: every worker is in the roster"
     return "no: a worker is not in the roster" if value is False else ""
+
+
+def _asked(row: _Row) -> str:
+    provider, model = row.text("provider"), row.text("model")
+    return (
+        f"{provider or 'the default provider'} / {model or 'its default model'}" if provider or model else "the default"
+    )
 
 
 def _cost(row: _Row) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lakehouse.cli.exit_status import SystemFault
+from lakehouse.cli.finite_numbers import HOURS_MAX, FiniteRange
 from lakehouse.cli.sessions_lake import check_retention, compaction_options
 from lakehouse.cli.sessions_output import (
     json_option,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--recall-hours",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(0, HOURS_MAX),
     default=RECALL_HOURS,
     show_default=True,
     help="iterate's recall_hours: a row of a used id that ended later is `reused` and no duplicate.",

@@ -85,7 +85,12 @@ class _SetUp:
 
     def make_folders(self) -> None:
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except FileExistsError:
+                raise SystemFault(f"{self.folder} is no folder: name one by --data") from None
+            except OSError as error:
+                raise SystemFault(f"{self.folder} cannot be made: {error.strerror}: name another by --data") from None
 
 
 def _set_up(file: Path | None, roster: Path | None, data: Path | None) -> _SetUp:

@@ -193,10 +193,12 @@ def _from_file(service: str, file: Path | None, problems: list[str]) -> dict[str
     if file is None:
         return {}
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = tomllib.loads(file.read_text(encoding="utf-8-sig"))  # some editors begin with a mark
     except OSError as error:
         raise ConfigError([f"{file}: {error.strerror}"]) from None
-    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of thousands of digits
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{file}: not UTF-8 at byte {error.start}: save it as UTF-8"]) from None
+    except (ValueError, RecursionError) as error:  # not TOML, a number of thousands of digits
         raise ConfigError([f"{file}: not TOML: {error}"]) from None
     problems += [
         f"{file}: {_unknown(name, value)}; the tables are [iterate], [chatd], [validated] and [lake]"

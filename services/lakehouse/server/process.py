@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import ModuleType
@@ -13,6 +14,7 @@ from lakehouse.server.parent import join_parent
 
 def begin_process() -> None:
     """Call it in a service's ``__main__`` before grpc is imported."""
+    open_missing_streams()
     set_grpc_switches()
     # SIGHUP asks for a reload and must not kill who is not there yet. A handler, since what is ignored would be
     # inherited by our own children.
@@ -34,6 +36,17 @@ def import_structlog() -> None:
         import structlog  # noqa: F401, PLC0415  for what imports it next
     finally:
         del sys.modules["rich"]
+
+
+def open_missing_streams() -> None:
+    """Put the null device where the caller closed a standard stream (``>&-``): the next file or socket would get its
+    number, and what is printed would land in it."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number, which is this one.
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _nothing_to_reload(_number: int, _frame: object) -> None:

@@ -244,7 +244,7 @@ def read_callers_file(file: Path) -> CallersFile:
     if len(data) > FILE_BYTES_MAX:
         raise ValueError(f"{file}: is longer than {FILE_BYTES_MAX} bytes")
     try:
-        document = tomllib.loads(data.decode())
+        document = tomllib.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         # A parser's words may quote the file.
         place = re.search(r"\(at [a-z0-9 ,]{1,60}\)", str(error))

@@ -173,7 +173,8 @@ def _rates(stats: SessionStats, periods: Sequence[str], rate: Callable[[Totals],
 
 def _periods(stats: SessionStats) -> list[str]:
     """Every day or week from the first to the last, those without a session too; the newest ``PERIODS_MAX``."""
-    found = [part.period for part in stats.by_period if part.period]
+    # An archive of before may have a moment of a year that no calendar has.
+    found = [part.period for part in stats.by_period if part.period and len(part.period) == len("2026-11-27")]
     if not found:
         return []
     step = timedelta(days=7 if stats.period == "week" else 1)

@@ -176,7 +176,7 @@ def facts_from_lines(source: str, text: str) -> str:
     those three and the valid JSON of a row, or NULL, in the column named by ``text``."""
     kinds = ", ".join(f'"{name}" {_READ_AS.get(name, kind)}' for name, kind in FACT_COLUMNS.items())
     columns = ", ".join(
-        'try_cast(r."timestamp" AS TIMESTAMP) AS "timestamp"' if name == "timestamp" else f'r."{name}" AS "{name}"'
+        f'{_moment("r.timestamp")} AS "timestamp"' if name == "timestamp" else f'r."{name}" AS "{name}"'
         for name in FACT_COLUMNS
     )
     # A cast from JSON to a struct takes a value of another type as NULL, as reading a file does.
@@ -270,12 +270,19 @@ def _json_sources(read: Sequence[JsonSource], wanted: dict[str, str]) -> dict[st
 
 def _from_json_column(name: str) -> str:
     if name == "timestamp":
-        return "try_cast(timestamp AS TIMESTAMP) AS timestamp"
+        return f"{_moment('timestamp')} AS timestamp"
     if name in ("spec", "artifact"):
         return f"canonical(CAST({name} AS VARCHAR)) AS {name}"
     if name == "attempts":
         return "attempts"
     return f'"{name}"'
+
+
+def _moment(text: str) -> str:
+    """Return the moment that a timestamp's text is, of the years that the contract and a calendar have: DuckDB knows
+    more, `infinity` too, with which nothing else can do anything. It is evaluated once."""
+    cast = f"try_cast({text} AS TIMESTAMP)"
+    return f"CASE WHEN {cast} BETWEEN TIMESTAMP '0001-01-01' AND TIMESTAMP '9999-12-31 23:59:59.999999' THEN {cast} END"
 
 
 def _from_parquet_column(name: str) -> str:

@@ -91,6 +91,7 @@ class Pages:
                 OSError: self._unavailable,
                 QuestionTooLongError: self._too_long,
                 TooManyWatchersError: self._too_many,
+                Exception: self._own_fault,
             },
         )
 
@@ -282,6 +283,10 @@ class Pages:
 
     async def _unavailable(self, _: Request, error: Exception) -> Response:
         return self._problem(503, "The sessions cannot be read", str(error))
+
+    async def _own_fault(self, _: Request, error: Exception) -> Response:
+        text = f"These pages failed at what the log holds ({type(error).__name__}); where they run, the error is shown."
+        return self._problem(500, "A fault of these pages", text)
 
     async def _too_long(self, _: Request, __: Exception) -> Response:
         text = "The answer would take too long: ask for a shorter time, or give --question-s more seconds."
