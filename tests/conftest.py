@@ -6,6 +6,7 @@ grpc reads its switches when it is first imported.
 
 import os
 import signal
+import sys
 
 import pytest
 from hypothesis import settings
@@ -15,6 +16,10 @@ from xdist.scheduler import LoadFileScheduling
 from lakehouse.server.grpc_switches import set_grpc_switches
 
 set_grpc_switches()
+
+# Where it is set, each process that a test starts would compile all of its modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # pytest-xdist sets it for its workers, and a table for a terminal so wide is another one.
 os.environ.pop("COLUMNS", None)

@@ -13,10 +13,6 @@ import pytest
 from rosters import small_table
 from shared_runs import Demo, RunningValidated
 
-# Where it is set, each process that a test starts would compile all of its modules anew.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
-
 LAKEHOUSE = str(Path(sys.executable).parent / "lakehouse")
 
 

@@ -276,7 +276,10 @@ class Judgement:
         keys: dict[str, None] = dict.fromkeys(self._index.like(key, _LIKE))
         if self._index.row_count <= SCANNED_MAX:
             qualified = self._index.qualified(self._terms.name, self._terms.met_by)
-            like: Any = process.extract(key, qualified, scorer=fuzz.ratio, processor=None, limit=_COMPARED_MAX)
+            # A text of any length may stand where a key is wanted.
+            like: Any = process.extract(
+                key[:_NEAR_CHARS_MAX], qualified, scorer=fuzz.ratio, processor=None, limit=_COMPARED_MAX
+            )
             keys |= dict.fromkeys(each for each, _, _ in like)
         else:
             keys |= dict.fromkeys(self._index.sample(key, self._terms.met_by, SUGGESTIONS_MAX))
