@@ -17,7 +17,10 @@ FILE_BYTES_MAX: Final = 256 * 1024
 # The parser of TOML takes time by the square of the parts of a dotted key.
 _KEY_PARTS_MAX: Final = 20
 _KEY_PART: Final = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
-_LONG_KEY: Final = re.compile(rf"(?<![\w-]){_KEY_PART}(?:[ \t]*+\.[ \t]*+{_KEY_PART}){{{_KEY_PARTS_MAX}}}")
+# Where a key may begin: in a condition of a rule there may be as long a path.
+_LONG_KEY: Final = re.compile(
+    rf"(?:^|[\[{{,])[ \t]*+{_KEY_PART}(?:[ \t]*+\.[ \t]*+{_KEY_PART}){{{_KEY_PARTS_MAX}}}", re.MULTILINE
+)
 _LONG_NUMBER: Final = re.compile(r"[0-9_]{1000}")
 KIND_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
@@ -180,7 +183,7 @@ def read_declaration(path: Path) -> tuple[Declaration, str]:
         text = data.decode("utf-8-sig")
         long = _LONG_KEY.search(text)
         if long is not None:
-            line = text.count("\n", 0, long.start()) + 1
+            line = text.count("\n", 0, long.end()) + 1
             raise DeclarationError(f"{path}:{line}: a name of more than {_KEY_PARTS_MAX} parts; make it shorter")
         values = tomllib.loads(text)
     except UnicodeDecodeError as error:
