@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class _Output(io.FileIO):
     """Standard output, whose errors name it: a full disk behind it is then not taken for that of a file."""
 
-    def write(self, data: ReadableBuffer, /) -> int | None:
+    def write(self, data: ReadableBuffer, /) -> int:
         try:
             return super().write(data)
         except OSError as error:
