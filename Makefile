@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 QUIET := $(shell test -t 2 || echo --quiet)
 UV := $(VENV)/bin/uv
 # What shares servers stays together (tests/conftest.py). More workers than four ask more of a machine than they spare.
-IN_PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+IN_PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo up test check coverage test-lowest format protos parity locks bench conformance clean
 

@@ -42,7 +42,8 @@ def main() -> None:
         lock.write_text(others, encoding="utf-8")
         # The lock is whole. Left to look for dependencies, uv finds llama-cpp-python among them: it has no hash here.
         locked = ["--no-deps", "--require-hashes", "-r", str(lock)]
-        subprocess.run([uv, "pip", "install", *locked], check=True, env=environ)
+        # Compiled here once, and not by each server that a test starts.
+        subprocess.run([uv, "pip", "install", "--compile-bytecode", *locked], check=True, env=environ)
     subprocess.run([uv, "pip", "install", "--no-deps", str(wheel)], check=True, env=environ)
     subprocess.run([uv, "pip", "check", "--quiet"], check=True, env=environ)
     print(f"{FOLDER.relative_to(ROOT)} is ready: pytest tests/conformance, python -m bench.acceptance")

@@ -13,8 +13,7 @@ import os
 import stat
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-
-import psycopg.conninfo
+from typing import TYPE_CHECKING
 
 from lakehouse.server import bootstrap
 from lakehouse.server.bootstrap import Registration, Runtime
@@ -23,17 +22,18 @@ from lakehouse.server.tracing_setup import open_tracing
 from lakehouse.settings import read_secret
 from lakehouse.trace_context import read_hop_context
 from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
-from validated.config import DatasetTable, RosterTable, ValidatedTable
+from validated.config import DatasetTable, RosterTable, ValidatedTable, database_of
 from validated.datasets.file import FileRoster
 from validated.datasets.loaded_dataset import Datasets
-from validated.datasets.postgres import PostgresRoster
-from validated.datasets.postgres_dataset import database_of
 from validated.kinds import KindError, find_kinds, make_validators
 from validated.kinds.declared.declaration import DeclarationError
 from validated.kinds.declared.registry import Kinds, check_kinds
 from validated.kinds.declared.shown import People
 from validated.kinds.validator import Tools
 from validated.servicer import ValidateServicer
+
+if TYPE_CHECKING:
+    from validated.datasets.postgres import PostgresRoster
 
 _DATASET_GAUGES = ("rows", "age_seconds", "refused", "too_old")
 _ROSTER_GAUGES = ("rows", "age_seconds", "refused", "too_old", "assignments_unknown", "do_not_send_unknown")
@@ -73,6 +73,8 @@ async def compose(config: ValidatedTable, runtime: Runtime) -> AsyncIterator[Reg
 async def _open_roster(config: ValidatedTable, runtime: Runtime) -> AsyncIterator[FileRoster | PostgresRoster]:
     table = config.roster
     if table.backend == "postgres":
+        from validated.datasets.postgres import PostgresRoster  # noqa: PLC0415  the driver is for those who need it
+
         conninfo = read_secret(table.postgres.conninfo, table.postgres.conninfo_file)
         async with PostgresRoster(table, conninfo, near_ms=config.limits.suggestions_ms).open() as database:
             runtime.metrics.export("lakehouse_roster", database.counts, gauges=("ready",))
@@ -101,6 +103,8 @@ def check(config: ValidatedTable) -> Iterator[str]:
     for setting, table in named.items():
         database = database_of(table)
         if database is not None:
+            import psycopg.conninfo  # noqa: PLC0415  as above
+
             try:
                 psycopg.conninfo.conninfo_to_dict(read_secret(database.conninfo, database.conninfo_file))
             except psycopg.Error:

@@ -261,6 +261,11 @@ class DatasetTable(FilesTable):
         return self
 
 
+def database_of(table: DatasetTable | RosterTable) -> DatabaseTable | None:
+    """Where the rows stand in PostgreSQL; None where they are in files."""
+    return table.postgres if table.backend == "postgres" else None
+
+
 class LimitsTable(Table):
     """Bounds of one validation, and of one brief."""
 

@@ -6,6 +6,11 @@ Prints one JSON object. It reads as the service does, by the same configuration:
 
 from __future__ import annotations
 
+from lakehouse.server.process import import_structlog
+
+if __name__ == "__main__":
+    import_structlog()  # before the imports below bring it
+
 import argparse
 import asyncio
 import itertools
@@ -25,7 +30,7 @@ from validated.config import ROSTER_DATASET, DatasetTable, RosterTable, Validate
 from validated.datasets.build import build
 from validated.datasets.dataset_build import DatasetFiles
 from validated.datasets.dataset_index import DatasetIndex, Row
-from validated.datasets.index_build import FIELD
+from validated.datasets.index_keys import FIELD
 from validated.datasets.loaded_dataset import ROSTER_SHAPE, Datasets, request_of_dataset, source_of
 from validated.datasets.store import Store
 from validated.datasets.texts import fold

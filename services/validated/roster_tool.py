@@ -6,6 +6,11 @@ passes here is loaded there.
 
 from __future__ import annotations
 
+from lakehouse.server.process import import_structlog
+
+if __name__ == "__main__":
+    import_structlog()  # before the imports below bring it
+
 import argparse
 import asyncio
 import itertools
@@ -27,7 +32,6 @@ from validated.datasets.columns import WORKER_COLUMNS
 from validated.datasets.index import RosterIndex
 from validated.datasets.loader import request_of
 from validated.datasets.near import near_workers
-from validated.datasets.postgres_check import check_postgres
 from validated.datasets.report import Likeness
 from validated.datasets.store import Store
 from validated.datasets.texts import fold
@@ -59,6 +63,8 @@ def look_at_roster(
 ) -> dict[str, Any]:
     """Return the report of `check`, `info` or `find`; of a roster in PostgreSQL there is the first alone."""
     if table.backend == "postgres":
+        from validated.datasets.postgres_check import check_postgres  # noqa: PLC0415  the driver is for those who need it
+
         return asyncio.run(check_postgres(table))
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="roster-") as folder:

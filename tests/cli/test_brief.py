@@ -1,4 +1,4 @@
-"""``lakehouse brief`` and ``lakehouse kinds``, with a validated of their own."""
+"""``lakehouse brief`` and ``lakehouse kinds``, with a validated of their own, and by the address of one that runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from rosters import small_table
+from shared_runs import RunningValidated
 
 from lakehouse.cli.brief import command
 from lakehouse.cli.kinds import command as kinds
@@ -19,9 +19,15 @@ def _run(*arguments: str) -> Result:
     return CliRunner().invoke(command, list(arguments))
 
 
-@pytest.fixture(scope="module")
-def roster(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(small_table(tmp_path_factory.mktemp("cli")).path)
+@pytest.fixture
+def roster(validated: RunningValidated) -> str:
+    return validated.roster
+
+
+@pytest.fixture
+def there(validated: RunningValidated) -> tuple[str, str]:
+    """Return the arguments for a validated that runs on the same roster."""
+    return "--address", validated.address
 
 
 def test_candidates_are_a_table_under_the_instructions(roster: str) -> None:
@@ -38,21 +44,21 @@ def test_candidates_are_a_table_under_the_instructions(roster: str) -> None:
     assert "8 workers" in result.output
 
 
-def test_the_schemas_are_shown_where_they_are_asked_for(roster: str) -> None:
-    result = _run(*FORKLIFT, "--roster", roster, "--schema")
+def test_the_schemas_are_shown_where_they_are_asked_for(there: tuple[str, str]) -> None:
+    result = _run(*FORKLIFT, *there, "--schema")
     assert result.exit_code == 0, result.output
     _, _, rest = result.output.partition("schema of the form\n")
     form, _, candidates = rest.partition("\nschema of the candidates\n")
     assert json.loads(form)["required"] == ["workers"]
     assert len(json.loads(candidates)["properties"]["workers"]["prefixItems"]) == 2
-    assert "schema of the form" not in _run(*FORKLIFT, "--roster", roster).output
-    assert _run("--kind", "email", "--spec", '{"worker_ids": ["X"]}', "--schema", "--roster", roster).output.endswith(
+    assert "schema of the form" not in _run(*FORKLIFT, *there).output
+    assert _run("--kind", "email", "--spec", '{"worker_ids": ["X"]}', "--schema", *there).output.endswith(
         "schema of the candidates\n(none)\n"
     )
 
 
-def test_one_json_object_holds_the_schemas_as_they_are(roster: str) -> None:
-    result = _run(*FORKLIFT, "--candidates", "3", "--seed", "s", "--roster", roster, "--json")
+def test_one_json_object_holds_the_schemas_as_they_are(there: tuple[str, str]) -> None:
+    result = _run(*FORKLIFT, "--candidates", "3", "--seed", "s", *there, "--json")
     assert result.exit_code == 0, result.output
     value = json.loads(result.output)
     assert len(value["candidates"]) == 3
@@ -62,9 +68,9 @@ def test_one_json_object_holds_the_schemas_as_they_are(roster: str) -> None:
     assert value["roster"]["row_count"] == 8
 
 
-def test_what_cannot_be_filled_exits_1_and_says_why(roster: str) -> None:
+def test_what_cannot_be_filled_exits_1_and_says_why(there: tuple[str, str]) -> None:
     terms = ("--role", "forklift operator", "--count", "3", "--certification", "OSHA-10")
-    result = _run(*terms, "--roster", roster)
+    result = _run(*terms, *there)
     assert result.exit_code == 1, result.output
     assert result.output.startswith("infeasible: no answer can pass")
     assert "only 2 workers of the roster qualify" in result.output
@@ -97,18 +103,18 @@ def test_wrong_usage_says_what_to_do(arguments: list[str], code: int, says: str)
     assert says in result.output
 
 
-def test_a_spec_that_validated_refuses_is_reported_by_field(roster: str) -> None:
-    result = _run("--spec", '{"role": "", "count": 0}', "--roster", roster)
+def test_a_spec_that_validated_refuses_is_reported_by_field(there: tuple[str, str]) -> None:
+    result = _run("--spec", '{"role": "", "count": 0}', *there)
     assert result.exit_code == 2
     assert "fill.role" in result.output
     assert "fill.count" in result.output
 
 
-def test_kinds_are_listed_with_the_fields_of_their_specs(roster: str) -> None:
+def test_kinds_are_listed_with_the_fields_of_their_specs(roster: str, there: tuple[str, str]) -> None:
     result = CliRunner().invoke(kinds, ["--roster", roster])
     assert result.exit_code == 0, result.output
     assert "fill: Workers who fill a shift" in result.output
     assert "count (required), role (required), allowed_locations, city" in result.output
-    value = json.loads(CliRunner().invoke(kinds, ["--roster", roster, "--json"]).output)
+    value = json.loads(CliRunner().invoke(kinds, [*there, "--json"]).output)
     assert [kind["name"] for kind in value["kinds"]] == ["email", "fill", "json_schema"]
     assert value["kinds"][0]["spec_schema"]["required"] == ["worker_ids"]

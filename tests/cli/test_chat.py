@@ -1,4 +1,4 @@
-"""`lakehouse chat` as a process, against a chatd as a process."""
+"""`lakehouse chat` as a process, and for words and statuses in this one, against a chatd as a process."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from command_line import lakehouse
 
 SERVICES = Path(__file__).parents[2] / "services"
 ENVIRON = {**os.environ, "PYTHONPATH": str(SERVICES)}
@@ -83,11 +84,11 @@ async def test_the_answer_alone_goes_to_standard_output(address: str) -> None:
     assert "ended by length" in err
 
 
-async def test_json_is_one_object_and_the_prompt_may_come_from_standard_input(address: str) -> None:
-    code, out, _ = await _chat("--address", address, "--json", stdin="weather?")
-    response: dict[str, Any] = json.loads(out)
+def test_json_is_one_object_and_the_prompt_may_come_from_standard_input(address: str) -> None:
+    done = lakehouse("chat", "--address", address, "--json", stdin="weather?")
+    response: dict[str, Any] = json.loads(done.stdout)
 
-    assert code == 0
+    assert done.returncode == 0
     assert response["text"] == "It is raining in Toledo."
     assert response["reasoning"] == "Think of clouds."
     assert response["finish_reason"] == "length"
@@ -95,26 +96,25 @@ async def test_json_is_one_object_and_the_prompt_may_come_from_standard_input(ad
     assert response["cost"]["total_usd"] == pytest.approx((1 * 1000 + 8 * 2000) / 1e6)
 
 
-async def test_a_fault_is_told_in_words_and_by_the_exit_status(address: str) -> None:
-    code, out, err = await _chat("--address", address, "Are you busy?")
+def test_a_fault_is_told_in_words_and_by_the_exit_status(address: str) -> None:
+    done = lakehouse("chat", "--address", address, "Are you busy?")
 
-    assert (code, out) == (3, "")
-    assert "PROVIDER_RATE_LIMITED" in err
-    assert "Traceback" not in err
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "PROVIDER_RATE_LIMITED" in done.stderr
 
 
-async def test_nobody_there_is_told_with_the_address() -> None:
+def test_nobody_there_is_told_with_the_address() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        code, _, err = await _chat("--address", address, "--timeout", "5", "Hello?")
+        done = lakehouse("chat", "--address", address, "--timeout", "5", "Hello?")
 
-    assert code == 3
-    assert address in err
+    assert done.returncode == 3
+    assert address in done.stderr
 
 
-async def test_an_empty_prompt_is_wrong_usage() -> None:
-    code, _, err = await _chat("  ")
+def test_an_empty_prompt_is_wrong_usage() -> None:
+    done = lakehouse("chat", "  ")
 
-    assert code == 2
-    assert "empty" in err
+    assert done.returncode == 2
+    assert "empty" in done.stderr

@@ -1,6 +1,7 @@
 """Goal: what a new user types first works, says what happened, and leaves nothing running.
 
-Method: the installed command in processes of its own.
+Method: the installed command in processes of its own, one for each way to run the demo; in this process where words and
+statuses alone are looked at.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import lakehouse
+from service_starts import Start, starts
+from shared_runs import Demo
 
 from lakehouse.cli.stack import StackError, free_port_binds, running_stack
 
@@ -31,11 +35,8 @@ def run(*arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[s
 NAMES = ["final_verdict", "iterations", "session_id", "trace_id", "brief", "attempts", "artifact", "row", "spans"]
 
 
-def test_the_demo_as_json_is_one_object_with_the_ungrounded_session_and_the_grounded_one() -> None:
-    done = run("demo", "--json")
-
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+def test_the_demo_as_json_is_one_object_with_the_ungrounded_session_and_the_grounded_one(demo: Demo) -> None:
+    result = demo.result
     assert list(result) == [*NAMES, "grounded"]
     assert (result["final_verdict"], result["iterations"], result["brief"]) == ("accepted", 2, None)
     phantom = result["attempts"][0]["findings"][0]
@@ -56,12 +57,9 @@ def test_the_grounded_demo_alone_is_accepted_at_the_first_attempt() -> None:
     assert_grounded(json.loads(done.stdout))
 
 
-def test_the_grounded_demo_alone_speaks_of_no_other_task() -> None:
-    done = run("demo", "--grounded")
-
-    assert done.returncode == 0, done.stderr
-    assert "a task, grounded from the first attempt" in done.stdout
-    assert "the same task" not in done.stdout
+def test_the_grounded_demo_alone_speaks_of_no_other_task(grounded_demo: str) -> None:
+    assert "a task, grounded from the first attempt" in grounded_demo
+    assert "the same task" not in grounded_demo
 
 
 def test_the_demo_of_the_catalogue_shows_a_declared_kind_without_a_key(tmp_path: Path) -> None:
@@ -180,7 +178,7 @@ def test_iterate_without_a_stack_says_how_to_start_one() -> None:
     ],
 )
 def test_wrong_usage_is_answered_in_words(arguments: tuple[str, ...], words: str) -> None:
-    done = run(*arguments)
+    done = lakehouse(*arguments)
 
     assert done.returncode == 2
     assert words in done.stderr
@@ -195,7 +193,7 @@ def test_a_request_file_is_taken_and_flags_go_over_it(tmp_path: Path, form: str)
     else:
         file.write_text(json.dumps({"kind": "fill", "prompt": "p", "fill": {"role": "welder", "count": 1}}))
 
-    done = run("iterate", str(file), "--max-iterations", "1", "--address", "127.0.0.1:1")
+    done = lakehouse("iterate", file, "--max-iterations", "1", "--address", "127.0.0.1:1")
 
     # Read whole: what fails is the connection.
     assert done.returncode == 3
@@ -208,17 +206,20 @@ async def test_a_service_that_cannot_start_is_named_with_its_problem() -> None:
             pass
 
 
-@pytest.mark.parametrize("service", ["iterate", "chatd", "validated"])
-def test_each_service_explains_itself_and_checks_its_configuration(tmp_path: Path, service: str) -> None:
+def test_each_service_explains_itself_and_checks_its_configuration(tmp_path: Path) -> None:
+    services = ("iterate", "chatd", "validated")
     file = tmp_path / "c.toml"
-    file.write_text(f"[{service}]\nbnid = 1\nmetrics_port = -1\n")
-    command = [sys.executable, "-m", service]
+    file.write_text("".join(f"[{service}]\nbnid = 1\nmetrics_port = -1\n" for service in services))
+    free = {**os.environ, **free_port_binds()}
+    checks = {service: subprocess.Popen([sys.executable, "-m", service, "--check"], env=free) for service in services}
 
-    helped = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False)
-    good = subprocess.run([*command, "--check"], capture_output=True, text=True, check=False)
-    bad = subprocess.run([*command, "--check", "--config", file], capture_output=True, text=True, check=False)
+    helped = starts(*(Start(service, {}, ("--help",)) for service in services))
+    bad = starts(*(Start(service, {}, ("--check", "--config", str(file))) for service in services))
 
-    assert (helped.returncode, good.returncode, bad.returncode) == (0, 0, 2)
-    assert "--config" in helped.stdout
-    assert f"{service}.bnid: unknown key" in bad.stderr
-    assert f"{service}.metrics_port" in bad.stderr
+    for service, explained, found in zip(services, helped, bad, strict=True):
+        assert (explained.status, found.status) == (0, 2), service
+        assert explained.output.startswith(f"usage: python -m {service}")
+        assert "--config" in explained.output
+        assert f"{service}.bnid: unknown key" in found.output
+        assert f"{service}.metrics_port" in found.output
+    assert {service: check.wait(60) for service, check in checks.items()} == dict.fromkeys(services, 0)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +10,6 @@ import pytest
 from lakehouse.cli.log_entry import sentence
 from lakehouse.cli.stack import StackError, free_port_binds, running_stack
 
-LAKEHOUSE = str(Path(sys.executable).parent / "lakehouse")
 FRAME = {"timestamp": "2026-11-27T03:41:07.160561Z", "service": "chatd"}
 
 
@@ -58,13 +53,9 @@ def test_a_long_value_is_cut_and_what_is_wrong_is_not() -> None:
     assert "\n" not in said
 
 
-def test_the_demo_says_what_a_service_warned_of_in_a_sentence() -> None:
-    environ = {**os.environ, "XDG_CACHE_HOME": "/dev/null"}  # where no folder for indexes can be made
-    done = subprocess.run([LAKEHOUSE, "demo", "--grounded"], env=environ, capture_output=True, text=True, check=False)
-
-    assert done.returncode == 0, done.stderr
+def test_the_demo_says_what_a_service_warned_of_in_a_sentence(grounded_demo: str) -> None:
     # As one wide line: the console folds at its width.
-    said = " ".join(done.stdout.rpartition("validated warns: ")[2].split())
+    said = " ".join(grounded_demo.rpartition("validated warns: ")[2].split())
     assert said.startswith("no folder for indexes: ")
     assert "index_dir" in said
     assert "{" not in said

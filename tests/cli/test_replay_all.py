@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from session_rows import UNREACHABLE, attempt, record, write_segment
+from shared_runs import Demo
 
 from lakehouse.cli.replay_comparison import compare, judged_attempts, replayed
 from lakehouse.cli.replay_report import ReplayReport
@@ -33,12 +34,11 @@ ROSTER = ROOT / "examples" / "roster" / "workers.csv"
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def log(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sessions of a real stack, live, rotated and compacted, and some of which nothing is to be judged again."""
     folder = tmp_path_factory.mktemp("recorded")
-    subprocess.run([LAKEHOUSE, "demo", "--json", "--keep", folder], check=True, capture_output=True, timeout=120)
     live = folder / "sessions.jsonl"
-    corrected, grounded = (decode_row(line) for line in live.read_bytes().splitlines())
+    corrected, grounded = (decode_row(line) for line in demo.log.read_bytes().splitlines())
     assert [each.verdict for each in corrected.attempts] == ["rejected", "accepted"]
     cut = replace(corrected.attempts[0], raw_truncated=True)
     fault = replace(corrected.attempts[1], verdict="infra_error", findings=None, error=UNREACHABLE, raw="")

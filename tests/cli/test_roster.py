@@ -1,19 +1,46 @@
-"""``lakehouse roster``: check, info, find."""
+"""``lakehouse roster``: check, info, find. The reader that it starts runs in this process where a test says so."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
 from rosters import EXAMPLES, POSTGRES, people, small_table, write_csv
 
+from lakehouse.cli import roster
 from lakehouse.cli.roster import command
+from validated import roster_tool
 
 
 def _run(*arguments: object) -> Result:
     return CliRunner().invoke(command, [str(each) for each in arguments])
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the reader run here: a process of its own costs what ten readings do."""
+
+    def run(command_line: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        interpreter, minus_m, module, *arguments = command_line
+        assert (interpreter, minus_m, module) == (sys.executable, "-m", "validated.roster_tool")
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        status: object = None
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            try:
+                roster_tool.main()
+            except SystemExit as error:
+                status = error.code
+        assert isinstance(status, int)
+        return subprocess.CompletedProcess(command_line, status, said.getvalue().encode(), b"")
+
+    monkeypatch.setattr(roster, "subprocess", SimpleNamespace(run=run))
 
 
 def test_the_example_roster_is_good() -> None:
@@ -24,6 +51,7 @@ def test_the_example_roster_is_good() -> None:
     assert "warning" not in result.output
 
 
+@pytest.mark.usefixtures("in_process")
 def test_every_problem_is_listed_with_its_row(tmp_path: Path) -> None:
     rows = people()
     rows[1]["worker_id"] = rows[0]["worker_id"]
@@ -36,6 +64,7 @@ def test_every_problem_is_listed_with_its_row(tmp_path: Path) -> None:
     assert "2 problems; validated refuses this roster" in result.output
 
 
+@pytest.mark.usefixtures("in_process")
 def test_problems_beyond_the_wanted_are_counted(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "w.csv", [{**person, "name": ""} for person in people()])
     report = json.loads(_run("check", path, "--json", "--problems-max", 1).output)
@@ -43,6 +72,7 @@ def test_problems_beyond_the_wanted_are_counted(tmp_path: Path) -> None:
     assert report["problems_left_out"] == 7
 
 
+@pytest.mark.usefixtures("in_process")
 def test_info_counts_roles_and_places(tmp_path: Path) -> None:
     path = small_table(tmp_path).path
     assert "8 workers, 7 active" in _run("info", path).output
@@ -51,6 +81,7 @@ def test_info_counts_roles_and_places(tmp_path: Path) -> None:
     assert report["places"]["Toledo, OH"] == 6
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize(
     ("text", "ids"),
     [
@@ -71,6 +102,7 @@ def test_find_shows_who_is_near_where_nobody_has_it(tmp_path: Path) -> None:
     assert "Omar Khan" in result.output
 
 
+@pytest.mark.usefixtures("in_process")
 def test_columns_with_other_names_are_mapped(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "w.csv", [{"no": "A1", "who": "[b]Ana[/b] Silva"}])
     result = _run("find", path, "silva", "--column", "worker_id=no", "--column", "name=who")
@@ -79,6 +111,7 @@ def test_columns_with_other_names_are_mapped(tmp_path: Path) -> None:
     assert _run("check", path, "--column", "worker_id").exit_code == 2
 
 
+@pytest.mark.usefixtures("in_process")
 def test_check_says_what_is_read_ignored_and_taken_for_granted(tmp_path: Path) -> None:
     rows = [
         {"emp": "W-1", "name": "Ana Silva", "phone": "+1 419 555 0101", "salary": "9"},
@@ -102,6 +135,7 @@ def test_check_says_what_is_read_ignored_and_taken_for_granted(tmp_path: Path) -
     assert report["one_person_under_two_ids"]["shown"] == [["W-1", "w-1"]]
 
 
+@pytest.mark.usefixtures("in_process")
 def test_check_takes_the_roster_of_the_configuration_by_its_rules(tmp_path: Path) -> None:
     (tmp_path / "w.csv").write_text("worker_id;name;status\nW-1;Ana Silva;yes\n", encoding="utf-8")
     config = tmp_path / "lakehouse.toml"

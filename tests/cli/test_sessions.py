@@ -23,6 +23,7 @@ from lakehouse.cli.sessions import command
 from lakehouse.cli.sessions_output import safe
 from lakehouse.sessions.record import BriefRecord, DatasetRecord
 from lakehouse.sessions.row import encode_row
+from lakehouse.sessions.upkeep.compaction import compact
 
 
 @pytest.fixture
@@ -80,6 +81,7 @@ def test_ls_json_has_the_same_keys_for_every_session(live: Path) -> None:
     assert first == {
         "timestamp": "2026-11-22T01:30:00.000049Z",
         "session_id": "session-0049",
+        "try": 1,
         "trace_id": f"{50:032x}",
         "kind": "fill",
         "provider": "openai",
@@ -461,3 +463,37 @@ def test_show_gives_the_last_try_of_an_id_and_all_of_them_when_asked(tmp_path: P
 
     assert run(live, "show", "again", "--json").stdout.encode() == tries[2]
     assert run(live, "show", "again", "--json", "--all-tries").stdout.encode() == b"".join(tries)
+
+
+def test_show_gives_the_last_tries_of_an_id_that_failed_more_often_than_it_shows(tmp_path: Path) -> None:
+    failed = replace(FULL, session_id="again", attempts=())
+    tries = [encode_row(replace(failed, try_number=number)) for number in range(1, 26)]
+    live = write_segment(tmp_path / "sessions.jsonl", b"".join(tries))
+    every = run(live, "show", "again", "--json", "--all-tries")
+
+    assert run(live, "show", "again", "--json").stdout.encode() == tries[-1]
+    assert every.stdout.encode() == b"".join(tries[-20:])
+    assert "more than 20 sessions; the 5 before are not shown" in every.stderr
+
+
+def test_ls_says_which_try_of_its_id_a_session_is(tmp_path: Path) -> None:
+    failed = record(1, final_verdict="infra_error", error=UNREACHABLE, attempts=())
+    tries = [failed, replace(record(2), session_id=failed.session_id, try_number=2)]
+    live = write_segment(tmp_path / "sessions.jsonl", b"")
+    write_segment(tmp_path / "sessions.jsonl.1", b"".join(map(encode_row, tries)))
+    listed = json.loads(printed(live, "ls", "--json"))
+    table = printed(live, "ls").splitlines()
+    assert all(outcome.compacted for outcome in compact(live))
+    compacted = json.loads(printed(live, "ls", "--json"))
+
+    assert [(each["session_id"], each["try"]) for each in listed] == [("session-0001", 2), ("session-0001", 1)]
+    assert compacted == listed
+    columns = [line.split()[1:3] for line in table]
+    assert columns == [["session", "try"], ["session-0001", "2"], ["session-0001", "1"]]
+
+
+def test_tail_names_the_try_of_an_id_that_was_used_again(tmp_path: Path) -> None:
+    tries = [record(1), replace(record(2), session_id="session-0001", try_number=2)]
+    live = write_segment(tmp_path / "sessions.jsonl", b"".join(map(encode_row, tries)))
+
+    assert ["(try 2)" in line for line in printed(live, "tail").splitlines()] == [False, True]

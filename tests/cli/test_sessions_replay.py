@@ -8,17 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import lakehouse
+from shared_runs import Demo
 
 LAKEHOUSE = str(Path(sys.executable).parent / "lakehouse")
 ROSTER = Path(__file__).resolve().parent.parent.parent / "examples" / "roster" / "workers.csv"
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
-    folder = tmp_path_factory.mktemp("recorded")
-    subprocess.run([LAKEHOUSE, "demo", "--json", "--keep", folder], check=True, capture_output=True, timeout=60)
-    log = folder / "sessions.jsonl"
-    return log, json.loads(log.read_text().splitlines()[0])
+def recorded(demo: Demo) -> tuple[Path, dict[str, object]]:
+    return demo.log, json.loads(demo.log.read_text().splitlines()[0])
 
 
 def replay(log: Path, session_id: object, roster: Path) -> subprocess.CompletedProcess[str]:
@@ -91,7 +90,7 @@ def test_what_nobody_can_fill_today_is_replayed_all_the_same(
 
 
 def test_a_session_that_is_not_there_is_told_in_words(recorded: tuple[Path, dict[str, object]]) -> None:
-    done = replay(recorded[0], "no-such-session", ROSTER)
+    done = lakehouse("sessions", "replay", "no-such-session", "--log", recorded[0], "--roster", ROSTER, "--json")
 
     assert done.returncode == 1
     assert "no session" in done.stderr

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from command_line import lakehouse
 
 from lakehouse.iterate.v1 import iterate_pb2, iterate_pb2_grpc
 
-LAKEHOUSE = str(Path(sys.executable).parent / "lakehouse")
 JOINED = "0af7651916cd43dd8448eb211c80319c"
 
 
@@ -52,20 +49,8 @@ def address() -> Iterator[str]:
     ],
 )
 def test_a_trace_that_the_session_did_not_join_is_said(address: str, named: str, said: str) -> None:
-    command = [
-        LAKEHOUSE,
-        "iterate",
-        "--address",
-        address,
-        "--trace-id",
-        named,
-        "--kind",
-        "k",
-        "--prompt",
-        "p",
-        "--json",
-    ]
-    done = subprocess.run([*command, "--spec", "{}", "--json"], capture_output=True, text=True, check=False)
+    arguments = ("--address", address, "--trace-id", named, "--kind", "k", "--prompt", "p", "--spec", "{}", "--json")
+    done = lakehouse("iterate", *arguments)
 
     assert done.returncode == 0, done.stderr
     assert done.stderr == said

@@ -13,13 +13,15 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from service_starts import Start, starts
+from shared_runs import Demo
 
 from lakehouse.cli import up as up_command
 from lakehouse.cli.stack import free_port_binds
@@ -53,6 +55,8 @@ class Up:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self.lines: list[str] = []
+        self.services = set[int]()
+        """Its processes, where they were looked for."""
 
     async def line_with(self, *words: str) -> str:
         assert self.process.stdout is not None
@@ -119,21 +123,67 @@ def config(folder: Path, **changes: str) -> Path:
     return file
 
 
-async def test_what_a_file_says_is_never_replaced_by_a_default(tmp_path: Path) -> None:
-    async with up(tmp_path, env=environ(LAKEHOUSE_CONFIG=str(config(tmp_path)))) as running:
+async def end(running: Up, number: signal.Signals) -> None:
+    """End it by a signal, and wait until all of its services have ended."""
+    send(running.process.pid, number)
+    await asyncio.wait_for(running.process.wait(), HANG_S)
+    async with asyncio.timeout(HANG_S):
+        while alive(running.services):
+            await asyncio.sleep(0.02)
+
+
+class Ended(NamedTuple):
+    """A command that was ready, and was ended by a signal together with its services."""
+
+    running: Up
+    folder: Path
+    number: signal.Signals
+
+
+@pytest.fixture(scope="module")
+async def configured(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """By a file; one session was asked for. Ended by SIGTERM."""
+    folder = tmp_path_factory.mktemp("configured")
+    async with up(folder, env=environ(LAKEHOUSE_CONFIG=str(config(folder)))) as running:
         await asyncio.to_thread(ask, await running.ready())
-
-    assert f"path={tmp_path / 'mine.csv'}" in running.text
-    assert "example" not in running.text
-    assert len((tmp_path / "logs" / "mine.jsonl").read_text().splitlines()) == 1
-    assert not (tmp_path / ".lakehouse").exists()
+        running.services = children_of(running.process.pid)
+        await end(running, signal.SIGTERM)
+    return Ended(running, folder, signal.SIGTERM)
 
 
-async def test_where_nothing_is_configured_the_example_is_announced(tmp_path: Path) -> None:
-    # At this level nobody logs that it listens: the start is known all the same.
+@pytest.fixture(scope="module")
+async def unconfigured(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """By nothing but a level at which nobody logs that it listens: the start is known all the same. Ended by SIGHUP."""
+    folder = tmp_path_factory.mktemp("unconfigured")
     quiet = environ(VALIDATED_LOG_LEVEL="error", CHATD_LOG_LEVEL="error", ITERATE_LOG_LEVEL="error")
-    async with up(tmp_path, env=quiet) as running:
+    async with up(folder, env=quiet) as running:
         await running.ready()
+        running.services = children_of(running.process.pid)
+        await end(running, signal.SIGHUP)
+    return Ended(running, folder, signal.SIGHUP)
+
+
+@pytest.fixture(scope="module")
+async def killed(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    folder = tmp_path_factory.mktemp("killed")
+    async with up(folder) as running:
+        await running.ready()
+        running.services = children_of(running.process.pid)
+        await end(running, signal.SIGKILL)
+    return Ended(running, folder, signal.SIGKILL)
+
+
+def test_what_a_file_says_is_never_replaced_by_a_default(configured: Ended) -> None:
+    running, folder, _ = configured
+
+    assert f"path={folder / 'mine.csv'}" in running.text
+    assert "example" not in running.text
+    assert len((folder / "logs" / "mine.jsonl").read_text().splitlines()) == 1
+    assert not (folder / ".lakehouse").exists()
+
+
+def test_where_nothing_is_configured_the_example_is_announced(unconfigured: Ended) -> None:
+    running = unconfigured.running
 
     announcement = next(line for line in running.lines if "example data" in line)
     assert str(ROSTER) in announcement
@@ -288,18 +338,12 @@ def alive(pids: set[int]) -> set[int]:
 
 
 @linux_only
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
-async def test_whatever_ends_up_ends_its_services(tmp_path: Path, number: signal.Signals) -> None:
-    async with up(tmp_path) as running:
-        await running.ready()
-        services = children_of(running.process.pid)
-        send(running.process.pid, number)
-        await asyncio.wait_for(running.process.wait(), HANG_S)
-        async with asyncio.timeout(HANG_S):
-            while alive(services):
-                await asyncio.sleep(0.05)
+@pytest.mark.parametrize("how", ["killed", "unconfigured", "configured"])
+def test_whatever_ends_up_ends_its_services(request: pytest.FixtureRequest, how: str) -> None:
+    running, _, number = request.getfixturevalue(how)
 
-    assert len(services) >= 3
+    assert len(running.services) >= 3
+    assert alive(running.services) == set()
     assert running.process.returncode == (-number if number == signal.SIGKILL else 0)
 
 
@@ -354,34 +398,23 @@ async def test_a_taken_port_names_the_setting_and_the_process(tmp_path: Path, ta
 
 
 @linux_only
-@pytest.mark.parametrize("key", ["BIND", "METRICS_PORT"])
-def test_the_check_says_who_has_an_address(taken: int, key: str) -> None:
-    value = f"127.0.0.1:{taken}" if key == "BIND" else str(taken)
-    done = subprocess.run(
-        [sys.executable, "-m", "chatd", "--check"],
-        env=environ(**{f"CHATD_{key}": value}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 2
-    assert f"pid {os.getpid()}" in done.stderr
-
-
-@linux_only
-def test_the_check_says_who_has_a_socket(tmp_path: Path) -> None:
+def test_the_check_says_who_has_an_address_or_a_socket(tmp_path: Path, taken: int) -> None:
     path = tmp_path / "socket"
+    by_socket = Start("chatd", {"CHATD_BIND": f"unix:{path}"}, ("--check",))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-        command = [sys.executable, "-m", "chatd", "--check"]
-        env = environ(CHATD_BIND=f"unix:{path}")
-        taken = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    left = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        refused = starts(
+            Start("chatd", {"CHATD_BIND": f"127.0.0.1:{taken}"}, ("--check",)),
+            Start("chatd", {"CHATD_BIND": "127.0.0.1:0", "CHATD_METRICS_PORT": str(taken)}, ("--check",)),
+            by_socket,
+        )
+    [left] = starts(by_socket)
 
-    assert f"pid {os.getpid()}" in taken.stderr
-    assert left.returncode == 0, left.stderr
+    for each in refused:
+        assert each.status == 2
+        assert f"pid {os.getpid()}" in each.output
+    assert left.status == 0, left.output
 
 
 @linux_only
@@ -430,12 +463,8 @@ def caught(pid: int, number: signal.Signals) -> bool:
     return bool(int(mask, 16) & (1 << (number - 1)))
 
 
-def test_the_demo_asks_nobody_who_is_configured(tmp_path: Path) -> None:
-    file = config(tmp_path, chatd='[chatd.providers.c]\ntype = "anthropic"\ndefault_model = "m"\n')
-    env = environ(LAKEHOUSE_CONFIG=str(file), CHATD_DEFAULT_PROVIDER="c", VALIDATED_ROSTER__PATH="/nonexistent")
-
-    done = subprocess.run([LAKEHOUSE, "demo", "--json"], env=env, capture_output=True, text=True, check=False)
-
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["final_verdict"] == "accepted"
-    assert not (tmp_path / "logs" / "mine.jsonl").exists()
+def test_the_demo_asks_nobody_who_is_configured(demo: Demo) -> None:
+    # See the fixture: a model that wants a key, a roster that is not there, a log of somebody else.
+    assert demo.result["final_verdict"] == "accepted"
+    assert demo.log.exists()
+    assert not demo.configured_log.exists()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from rosters import small_table
+from shared_runs import RunningValidated
 
 from lakehouse.cli.validate import command
 
@@ -22,9 +20,9 @@ def _run(*arguments: str, stdin: str = "") -> Result:
     return CliRunner().invoke(command, list(arguments), input=stdin)
 
 
-@pytest.fixture(scope="module")
-def roster(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(small_table(tmp_path_factory.mktemp("cli")).path)
+@pytest.fixture
+def roster(validated: RunningValidated) -> str:
+    return validated.roster
 
 
 def _file(folder: Path, value: object) -> str:
@@ -40,8 +38,8 @@ def test_an_artifact_that_passes_exits_0_and_says_by_which_roster(tmp_path: Path
     assert "8 workers" in result.output
 
 
-def test_findings_exit_1_and_are_one_json_object_where_asked(tmp_path: Path, roster: str) -> None:
-    result = _run(_file(tmp_path, PHANTOM), *FLAGS, "--roster", roster, "--json")
+def test_findings_exit_1_and_are_one_json_object_where_asked(tmp_path: Path, validated: RunningValidated) -> None:
+    result = _run(_file(tmp_path, PHANTOM), *FLAGS, "--address", validated.address, "--json")
     assert result.exit_code == 1, result.output
     value = json.loads(result.output)
     assert value["passed"] is False
@@ -60,42 +58,22 @@ def test_a_broken_roster_is_told_by_row(tmp_path: Path) -> None:
     assert "row 2" in result.output
 
 
-def test_a_running_validated_is_asked_by_its_address(tmp_path: Path, roster: str) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "validated"],
-        stdout=subprocess.PIPE,
-        env={
-            "VALIDATED_BIND": "127.0.0.1:0",
-            "VALIDATED_ROSTER__PATH": roster,
-            "VALIDATED_LOG_FORMAT": "json",
-        },
-    )
-    try:
-        assert process.stdout is not None
-        address = ""
-        while not address:
-            line = process.stdout.readline()
-            assert line, "validated ended before it listened"
-            address = json.loads(line).get("address", "")
-        spec = tmp_path / "spec.toml"
-        spec.write_text('role = "forklift operator"\ncount = 1\n', encoding="utf-8")
-        result = _run("--address", address, "--spec", f"@{spec}", stdin=json.dumps(ANA))
-        assert (result.exit_code, result.output.splitlines()[0]) == (0, "passed")
-        schema = '{"type": "string"}'
-        result = _run("--address", address, "--kind", "json_schema", "--spec", schema, stdin="5")
-        assert result.exit_code == 1
-        assert "SCHEMA at the top" in result.output
-        result = _run("--address", address, *FLAGS, "--state", "Ohio", stdin=json.dumps(ANA))
-        assert result.exit_code == 2
-        assert "fill.state" in result.output
-        result = _run("--address", address, *FLAGS, stdin="prose")
-        assert result.exit_code == 2
-        assert "artifact_json" in result.output
-    finally:
-        process.terminate()
-        process.wait(20)
-        if process.stdout is not None:
-            process.stdout.close()
+def test_a_running_validated_is_asked_by_its_address(tmp_path: Path, validated: RunningValidated) -> None:
+    there = ("--address", validated.address)
+    spec = tmp_path / "spec.toml"
+    spec.write_text('role = "forklift operator"\ncount = 1\n', encoding="utf-8")
+    result = _run(*there, "--spec", f"@{spec}", stdin=json.dumps(ANA))
+    assert (result.exit_code, result.output.splitlines()[0]) == (0, "passed")
+    schema = '{"type": "string"}'
+    result = _run(*there, "--kind", "json_schema", "--spec", schema, stdin="5")
+    assert result.exit_code == 1
+    assert "SCHEMA at the top" in result.output
+    result = _run(*there, *FLAGS, "--state", "Ohio", stdin=json.dumps(ANA))
+    assert result.exit_code == 2
+    assert "fill.state" in result.output
+    result = _run(*there, *FLAGS, stdin="prose")
+    assert result.exit_code == 2
+    assert "artifact_json" in result.output
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ from lakehouse.iterate.v1 import iterate_pb2
 from lakehouse.validated.v1 import validated_pb2
 
 HANG_S = 120
+# Between two sessions of a caller: a load that leaves the machine to the services.
+PAUSE_S = 0.02
 BY_TOKEN_SCRIPTED_ALONE = """
     [callers.by-token]
     kinds = ["*"]
@@ -120,6 +122,7 @@ async def test_no_call_of_a_right_caller_fails_while_everything_is_replaced(
                 response = await client.iterate(make_request(), timeout_s=60)
                 assert response.WhichOneof("outcome") == "accepted"
                 sessions[number] += 1
+                await asyncio.sleep(PAUSE_S)
 
         async def replaced() -> None:
             """Every service has been asked to look, and some sessions of each caller have passed."""

@@ -16,27 +16,14 @@ from lakehouse.iterate.v1 import iterate_pb2
 Request = Callable[..., iterate_pb2.IterateRequest]
 
 
-async def eventually_accepted(client: AsyncIterateClient, request: iterate_pb2.IterateRequest) -> None:
-    # A channel that lost its peer connects again with a backoff of about a second.
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                response = await client.iterate(request, timeout_s=10)
-            except Fault as fault:
-                assert fault.code == "UNAVAILABLE"
-                await asyncio.sleep(0.1)
-            else:
-                assert response.WhichOneof("outcome") == "accepted"
-                return
-
-
 @pytest.mark.parametrize(
     ("service", "reason"), [("chatd", "CHATD_UNREACHABLE"), ("validated", "VALIDATED_UNREACHABLE")]
 )
 async def test_a_killed_service_is_unavailable_with_a_reason_and_back_after_its_restart(
-    start_stack: Any, make_request: Request, service: str, reason: str
+    mortal: Any, make_request: Request, service: str, reason: str
 ) -> None:
-    async with start_stack() as stack, AsyncIterateClient(stack.address) as client:
+    stack = mortal
+    async with AsyncIterateClient(stack.address) as client:
         # The model has been asked and not yet answered: the session is in its middle.
         session = asyncio.create_task(client.iterate(make_request(model="slow"), timeout_s=30))
         await stack.endpoint.asked.wait()
@@ -44,8 +31,7 @@ async def test_a_killed_service_is_unavailable_with_a_reason_and_back_after_its_
         stack.endpoint.release.set()
         with pytest.raises(Fault) as caught:
             await session
-        await stack.stack.start_service(service)
-        await eventually_accepted(client, make_request())
+        await stack.made_whole()
         rows = stack.rows(caught.value.metadata["session_id"])
 
     assert (caught.value.code, caught.value.reason, caught.value.where) == ("UNAVAILABLE", reason, service)

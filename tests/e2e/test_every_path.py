@@ -255,10 +255,9 @@ async def test_any_header_that_a_client_can_send_gives_a_session_with_a_valid_id
         await asyncio.to_thread(succeeds)
 
 
-async def test_a_shutdown_ends_running_sessions_with_a_status_and_a_row(
-    start_stack: Any, make_request: Request
-) -> None:
-    async with start_stack(ITERATE_DRAIN_MS="200") as stack, AsyncIterateClient(stack.address) as client:
+async def test_a_shutdown_ends_running_sessions_with_a_status_and_a_row(mortal: Any, make_request: Request) -> None:
+    stack = mortal
+    async with AsyncIterateClient(stack.address) as client:
         session = asyncio.create_task(client.iterate(make_request(model="hang", session_id="drained"), timeout_s=30))
         await stack.endpoint.asked.wait()
         await stack.stack.stop_service("iterate", signal.SIGTERM)
@@ -272,9 +271,10 @@ async def test_a_shutdown_ends_running_sessions_with_a_status_and_a_row(
 
 
 async def test_a_killed_iterate_leaves_a_row_for_each_session_at_its_next_start(
-    start_stack: Any, make_request: Request
+    mortal: Any, make_request: Request
 ) -> None:
-    async with start_stack() as stack, AsyncIterateClient(stack.address) as client:
+    stack = mortal
+    async with AsyncIterateClient(stack.address) as client:
         finished = await client.iterate(make_request(session_id="finished"), timeout_s=30)
         sessions = [
             asyncio.create_task(
@@ -313,7 +313,8 @@ async def test_a_killed_iterate_leaves_a_row_for_each_session_at_its_next_start(
         assert [(score["value"], score["observationId"]) for score in accepted] == [(0.0, top.span_id)]
 
 
-async def test_a_bug_in_the_loop_is_an_internal_status_and_a_row(start_stack: Any, make_request: Request) -> None:
+async def test_a_bug_in_the_loop_is_an_internal_status_and_a_row(mortal: Any, make_request: Request) -> None:
+    stack = mortal
     # The planted exception: a start-up hook of the interpreter makes the loop's parser raise in iterate alone.
     import os
     import sysconfig
@@ -332,7 +333,7 @@ async def test_a_bug_in_the_loop_is_an_internal_status_and_a_row(start_stack: An
         )
         Path(folder, "sitecustomize.py").write_text(hook, encoding="utf-8")
         environ = {"PYTHONPATH": os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
-        async with start_stack(**environ) as stack, AsyncIterateClient(stack.address) as client:
+        async with stack.restarted("iterate", **environ), AsyncIterateClient(stack.address) as client:
             with pytest.raises(Fault) as caught:
                 await client.iterate(make_request(session_id="bug"), timeout_s=30)
             row = await row_of(stack, "bug")

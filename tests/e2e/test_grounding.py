@@ -11,8 +11,8 @@ import asyncio
 import csv
 import json
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,6 @@ from lakehouse.validated.v1 import validated_pb2, validated_pb2_grpc
 
 Request = Callable[..., iterate_pb2.IterateRequest]
 ROSTER = Path(__file__).resolve().parent.parent.parent / "examples" / "roster" / "workers.csv"
-# A provider that may not see candidates, on the same endpoint as the one that may.
-AWAY = {
-    "CHATD_PROVIDERS__AWAY__TYPE": "openai",
-    "CHATD_PROVIDERS__AWAY__BASE_URL": "{endpoint}",
-    "CHATD_PROVIDERS__AWAY__DEFAULT_MODEL": "away",
-    "CHATD_PROVIDERS__AWAY__MAY_SEE_CANDIDATES": "false",
-}
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +41,19 @@ def names() -> set[str]:
 def phones() -> set[str]:
     with ROSTER.open(encoding="utf-8", newline="") as file:
         return {row["phone"] for row in csv.DictReader(file) if row["phone"]}
+
+
+@contextmanager
+def answering(stack: Any, *answers: list[dict[str, str]]) -> Iterator[None]:
+    """Let the endpoint answer so, attempt by attempt, with nothing asked before."""
+    endpoint = stack.endpoint
+    before = endpoint.answers[:]
+    endpoint.requests.clear()
+    endpoint.answers[:] = [json.dumps({"workers": workers}) for workers in answers]
+    try:
+        yield
+    finally:
+        endpoint.answers[:] = before
 
 
 def sent_to(stack: Any, model: str) -> list[str]:
@@ -70,7 +76,7 @@ async def test_a_model_that_takes_of_the_candidates_is_accepted_at_once(
 
 @pytest.mark.parametrize("grounding", [iterate_pb2.GROUNDING_FORM, iterate_pb2.GROUNDING_CANDIDATES])
 async def test_what_a_feedback_offers_can_be_copied_and_is_of_the_candidates_of_the_session(
-    start_stack: Any, make_request: Request, people: Any, grounding: iterate_pb2.Grounding
+    stack: Any, client: AsyncIterateClient, make_request: Request, people: Any, grounding: iterate_pb2.Grounding
 ) -> None:
     bearer = people.toledo[7]
     strangers = [
@@ -78,13 +84,12 @@ async def test_what_a_feedback_offers_can_be_copied_and_is_of_the_candidates_of_
         {"worker_id": bearer["worker_id"], "name": "Not His Name"},
         {"worker_id": "W-999998", "name": "Nobody Either"},
     ]
-    async with start_stack() as stack, AsyncIterateClient(stack.address) as client:
-        stack.endpoint.answers[:] = [json.dumps({"workers": strangers})]
+    with answering(stack, strangers):
         await client.iterate(make_request(grounding=grounding, max_iterations=2), timeout_s=30)
         second = stack.endpoint.requests[1]
         feedback = second["messages"][-1]["content"]
         offers = json.loads(next(line for line in feedback.splitlines() if line.startswith("[{")))
-        stack.endpoint.answers[:] = [json.dumps({"workers": offers[:3]})]
+    with answering(stack, offers[:3]):
         response = await client.iterate(make_request(grounding=grounding, max_iterations=1), timeout_s=30)
 
     assert [finding.message for finding in response.attempts[0].findings] == []
@@ -123,17 +128,19 @@ async def test_whom_the_prompt_names_comes_first(
 
 
 async def test_who_may_not_see_candidates_gets_no_name_of_the_roster_in_any_attempt(
-    start_stack: Any, make_request: Request, people: Any, names: set[str]
+    stack: Any, client: AsyncIterateClient, make_request: Request, people: Any, names: set[str]
 ) -> None:
     real = people.toledo[7]["worker_id"]
+    # Another stranger each time: an answer that comes again would end the session.
     strangers = [
-        {"worker_id": "W-999999", "name": "Nobody Atall"},
-        {"worker_id": real, "name": "Not His Name"},
-        {"worker_id": real, "name": "Not His Name"},
+        [
+            {"worker_id": f"W-99999{number}", "name": "Nobody Atall"},
+            {"worker_id": real, "name": "Not His Name"},
+            {"worker_id": real, "name": "Not His Name"},
+        ]
+        for number in (7, 8, 9)
     ]
-    environ = {**AWAY, "ITERATE_ON_NO_PROGRESS": "continue"}
-    async with start_stack(**environ) as stack, AsyncIterateClient(stack.address) as client:
-        stack.endpoint.answers[:] = [json.dumps({"workers": strangers})]
+    with answering(stack, *strangers):
         for grounding in (iterate_pb2.GROUNDING_NONE, iterate_pb2.GROUNDING_FORM, iterate_pb2.GROUNDING_CANDIDATES):
             stack.endpoint.requests.clear()
             response = await client.iterate(make_request(provider="away", grounding=grounding), timeout_s=30)
@@ -146,12 +153,12 @@ async def test_who_may_not_see_candidates_gets_no_name_of_the_roster_in_any_atte
 
 
 async def test_an_answer_of_who_may_see_does_not_go_to_who_may_not(
-    start_stack: Any, make_request: Request, names: set[str]
+    stack: Any, client: AsyncIterateClient, make_request: Request, names: set[str]
 ) -> None:
-    async with start_stack(**AWAY) as stack, AsyncIterateClient(stack.address) as client:
-        request = make_request(escalation=[chatd_pb2.Target(provider="away")], max_iterations=2)
-        response = await client.iterate(request, timeout_s=30)
-        (seen,), (unseen,) = sent_to(stack, "ok"), sent_to(stack, "away")
+    stack.endpoint.requests.clear()
+    request = make_request(escalation=[chatd_pb2.Target(provider="away")], max_iterations=2)
+    response = await client.iterate(request, timeout_s=30)
+    (seen,), (unseen,) = sent_to(stack, "ok"), sent_to(stack, "away")
 
     assert [attempt.provider for attempt in response.attempts] == ["fake", "away"]
     assert any(name in seen for name in names), "the first one may see"
@@ -238,8 +245,8 @@ async def test_whatever_schema_is_accepted_makes_a_session(stack: Any, client: A
 
 
 @asynccontextmanager
-async def silent_validated(start_stack: Any) -> AsyncIterator[tuple[Any, asyncio.Event]]:
-    """Yield a stack whose iterate asks a validated that never answers; and the event that it was asked for a Brief."""
+async def silent_validated(stack: Any) -> AsyncIterator[asyncio.Event]:
+    """Let the stack's iterate ask a validated that never answers; give the event that it was asked for a Brief."""
     asked = asyncio.Event()
 
     class Silent(FakeValidated):
@@ -255,14 +262,13 @@ async def silent_validated(start_stack: Any) -> AsyncIterator[tuple[Any, asyncio
     validated_pb2_grpc.add_ValidateServiceServicer_to_server(Silent(never), server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
+    addresses = stack.stack.addresses
+    before, addresses["validated"] = addresses["validated"], address
     try:
-        async with start_stack(ITERATE_BRIEF_MS_MAX="60000", ITERATE_DRAIN_MS="200") as stack:
-            await stack.stack.stop_service("validated")
-            await stack.stack.stop_service("iterate")
-            stack.stack.addresses["validated"] = address
-            await stack.stack.start_service("iterate")
-            yield stack, asked
+        async with stack.restarted("iterate", ITERATE_BRIEF_MS_MAX="60000"):
+            yield asked
     finally:
+        addresses["validated"] = before
         await server.stop(0)
 
 
@@ -272,10 +278,12 @@ def tops(stack: Any, trace_id: str) -> list[str]:
 
 
 async def test_a_kill_during_the_brief_leaves_no_row_and_every_other_end_leaves_one(
-    start_stack: Any, make_request: Request
+    mortal: Any, make_request: Request
 ) -> None:
+    stack = mortal
+    rows_before = len(stack.rows())
     async with (
-        silent_validated(start_stack) as (stack, asked),
+        silent_validated(stack) as asked,
         AsyncIterateClient(stack.address) as client,
     ):
 
@@ -283,7 +291,7 @@ async def test_a_kill_during_the_brief_leaves_no_row_and_every_other_end_leaves_
             client: AsyncIterateClient, session_id: str, trace_id: str, timeout_s: float = 30
         ) -> asyncio.Task[Any]:
             asked.clear()
-            request = make_request(session_id=session_id)
+            request = make_request(session_id=f"brief-{session_id}")
             call = client.iterate(request, timeout_s=timeout_s, metadata=trace_metadata(trace_id))
             session = asyncio.create_task(call)
             await asyncio.wait_for(asked.wait(), 15)
@@ -311,12 +319,13 @@ async def test_a_kill_during_the_brief_leaves_no_row_and_every_other_end_leaves_
             await stack.stack.stop_service("iterate", signal.SIGTERM)
             with pytest.raises(Fault) as drain:
                 await drained
-        found = {row["session_id"]: row for row in stack.rows()}
+        rows = stack.rows()[rows_before:]
+        found = {row["session_id"].removeprefix("brief-"): row for row in rows}
         roots.append(await root("f1" * 16))
 
     reasons = {session_id: row["error"]["reason"] for session_id, row in found.items()}
     assert reasons == {"cancelled": "CALLER_GONE", "late": "DEADLINE", "drained": "SHUTTING_DOWN"}
-    assert len(stack.rows()) == 3
+    assert len(stack.rows()) == rows_before + 3
     late_row = found.pop("late")
     assert (late_row["brief"]["degraded"], len(late_row["attempts"])) == (True, 1)
     assert all(row["attempts"] == [] and "brief" not in row for row in found.values())
@@ -327,14 +336,15 @@ async def test_a_kill_during_the_brief_leaves_no_row_and_every_other_end_leaves_
 
 
 async def test_a_dead_validated_ends_a_session_at_its_brief_with_a_row_and_a_root(
-    start_stack: Any, make_request: Request
+    mortal: Any, make_request: Request
 ) -> None:
-    async with start_stack() as stack, AsyncIterateClient(stack.address) as client:
+    stack = mortal
+    async with AsyncIterateClient(stack.address) as client:
         await stack.stack.stop_service("validated", signal.SIGKILL)
         with pytest.raises(Fault) as caught:
             await client.iterate(make_request(session_id="dead"), timeout_s=30, metadata=trace_metadata("a1" * 16))
         await asyncio.to_thread(stack.receiver.wait_for, lambda _: tops(stack, "a1" * 16), 15)
-        (row,) = stack.rows()
+        (row,) = stack.rows("dead")
         asked = list(stack.endpoint.requests)
 
     assert caught.value.reason is Reason.VALIDATED_UNREACHABLE
@@ -344,18 +354,15 @@ async def test_a_dead_validated_ends_a_session_at_its_brief_with_a_row_and_a_roo
 
 
 async def test_a_roster_that_cannot_be_read_degrades_to_the_form(
-    start_stack: Any, make_request: Request, tmp_path: Path
+    mortal: Any, make_request: Request, tmp_path: Path
 ) -> None:
-    async with start_stack() as stack:
-        await stack.stack.stop_service("iterate")
-        await stack.stack.stop_service("validated")
-        stack.stack.environ = {**stack.stack.environ, "VALIDATED_ROSTER__PATH": str(tmp_path / "no-such-roster.csv")}
-        await stack.stack.start_service("validated")
-        await stack.stack.start_service("iterate")
+    stack = mortal
+    nowhere = {"VALIDATED_ROSTER__PATH": str(tmp_path / "no-such-roster.csv")}
+    async with stack.restarted("validated", "iterate", **nowhere):
         async with AsyncIterateClient(stack.address) as client:
             with pytest.raises(Fault) as caught:
                 await client.iterate(make_request(session_id="blind"), timeout_s=30)
-        (row,) = stack.rows()
+        (row,) = stack.rows("blind")
         (asked,) = stack.endpoint.requests
 
     # The gate cannot judge without it: that is what ends the session, and not the brief.

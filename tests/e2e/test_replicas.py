@@ -6,6 +6,7 @@ our own, as behind a headless service.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -43,44 +44,32 @@ async def replicated(folder: Path) -> AsyncIterator[tuple[NameServer, Replicas, 
         environ["ITERATE_SESSION_LOG_PATH"] = str(folder / "sessions.jsonl")
         iterate = Replicas("iterate", environ)
         try:
-            for each in (chatd, validated, iterate):
-                await each.start("127.0.0.2")
+            await asyncio.gather(chatd.start("127.0.0.2"), validated.start("127.0.0.2"))
+            await iterate.start("127.0.0.2")
             yield names, chatd, validated, iterate
         finally:
             for each in (iterate, chatd, validated):
                 await each.stop_all()
 
 
-async def test_a_new_replica_gets_calls_without_one_that_fails(tmp_path: Path, make_request: Request) -> None:
-    async with (
-        replicated(tmp_path) as (names, chatd, _, iterate),
-        AsyncIterateClient(f"127.0.0.2:{iterate.port}") as client,
-        Load(client, make_request).running() as load,
-    ):
-        await load.more()
-        await chatd.start("127.0.0.3")
-        names.addresses.append("127.0.0.3")
-        await load.until(lambda: chatd.calls.get("127.0.0.3", 0) >= 20)
-        shared = dict(chatd.calls)
-        await load.more()
-
-    assert chatd.calls["127.0.0.2"] > shared["127.0.0.2"], "the old one goes on"
-    assert load.failed == []
-    assert load.repeated == []
-
-
-async def test_every_service_is_replaced_under_load_and_what_fails_may_be_repeated_and_succeeds(
+async def test_new_replicas_get_calls_without_one_that_fails_and_where_old_ones_go_what_fails_may_be_repeated(
     tmp_path: Path, make_request: Request
 ) -> None:
     async with replicated(tmp_path) as (names, chatd, validated, iterate):
         target = f"dns://127.0.0.1:{names.port}/{NAME}:{iterate.port}"
         async with AsyncIterateClient(target) as client, Load(client, make_request).running() as load:
             await load.more()
-            for service in (chatd, validated, iterate):
-                await service.start("127.0.0.3")
+            await asyncio.gather(*(service.start("127.0.0.3") for service in (chatd, validated, iterate)))
             names.addresses.append("127.0.0.3")
             for service in (chatd, validated, iterate):
-                await load.until(lambda service=service: service.calls.get("127.0.0.3", 0) >= 5)  # type: ignore[misc]
+                await load.until(lambda service=service: service.calls.get("127.0.0.3", 0) >= 20)  # type: ignore[misc]
+            shared = dict(chatd.calls)
+            await load.more()
+            assert chatd.calls["127.0.0.2"] > shared["127.0.0.2"], "the old one goes on"
+            assert load.failed == []
+            assert load.repeated == []
+
+            for service in (chatd, validated, iterate):
                 await service.stop("127.0.0.2")
                 await load.more()
             names.addresses.remove("127.0.0.2")

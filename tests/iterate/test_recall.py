@@ -20,7 +20,7 @@ from caller_credentials import replace_file, sha256
 from fake_hops import PASSED, FakeChatd, FakeValidated, Served, abort, request, serving
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from session_rows import FULL
+from session_rows import FULL, no_row_gets_into
 
 from iterate.recall.id_locks import IdLocks
 from iterate.response import response_of
@@ -245,6 +245,59 @@ async def test_a_row_without_a_digest_takes_its_id(tmp_path: Path) -> None:
         assert running.chatd.asked == []
 
 
+# Of 0.1, whose rows have no try and no digest: one that was accepted and one that was not.
+OF_0_1 = (
+    b'{"schema":"session.iterate.v1","session_id":"%s","timestamp":"%s","daemon":"iterate","trace_id":'
+    b'"0af7651916cd43dd8448eb211c80319c","kind":"song","provider":"","model":"","prompt":"Sing","spec":{"lines":4},'
+    b'"max_iterations":3,"iterations":%d,%s,"input_tokens":0,"output_tokens":0,"duration_ms":1}\n'
+)
+ACCEPTED_BY_0_1 = (
+    b'"final_verdict":"accepted","artifact":{"a":1},"attempts":[{"iteration":1,"provider":"p","model":"m",'
+    b'"verdict":"accepted","raw":"{\\"a\\":1}","findings":[],"input_tokens":0,"output_tokens":0,"chat_ms":1,'
+    b'"validate_ms":1}]'
+)
+DIED_IN_0_1 = (
+    b'"final_verdict":"infra_error","error":{"code":"PROCESS_DIED","reason":"PROCESS_DIED","where":"iterate",'
+    b'"message":"The process that ran this session died."},"attempts":[]'
+)
+
+
+def of_0_1(session_id: str, *, accepted: bool) -> bytes:
+    end = ACCEPTED_BY_0_1 if accepted else DIED_IN_0_1
+    ended = rfc3339(ClockAnchor.now().unix_ns // 1000).encode()
+    return OF_0_1 % (session_id.encode(), ended, int(accepted), end)
+
+
+@pytest.mark.parametrize("place", ["log", "rotated", "journal"])
+async def test_an_id_of_a_log_of_0_1_is_taken_however_it_ended_and_its_row_is_found(tmp_path: Path, place: str) -> None:
+    rows = [of_0_1("accepted", accepted=True), of_0_1("died", accepted=False)]
+    log = tmp_path / "sessions.jsonl"
+    if place == "journal":
+        journal = Journal(str(log))
+        journal.open()
+        for row, died in zip(rows, [of_0_1("accepted", accepted=False), rows[1]], strict=True):
+            entry = journal.begin(died, LogPosition())
+            if row is not died:
+                journal.end(entry, row)
+        journal._live[0] = entry
+        journal.close()  # as a process of 0.1 that was killed leaves it
+        log.touch()
+    else:
+        log.with_name("sessions.jsonl.1" if place == "rotated" else log.name).write_bytes(b"".join(rows))
+    async with served(tmp_path) as running:
+        for session_id in ("accepted", "died"):
+            fault = await fault_of(running.client.iterate(request(session_id=session_id), timeout_s=10))
+            assert fault.reason is Reason.SESSION_ID_TAKEN
+        found = await running.client.get_session("accepted", timeout_s=10)
+        of_the_dead = await fault_of(running.client.get_session("died", timeout_s=10))
+        new = await running.client.iterate(request(session_id="new"), timeout_s=10)
+
+    assert found.accepted.artifact_json == '{"a":1}'
+    assert of_the_dead.reason is Reason.PROCESS_DIED
+    assert not new.recalled
+    assert len(running.chatd.asked) == 1
+
+
 async def test_an_id_that_ended_as_infra_error_is_run_again_as_the_next_try(tmp_path: Path) -> None:
     chatd = HeldChatd()
     chatd.let.set()
@@ -352,6 +405,26 @@ async def test_two_processes_that_are_asked_at_once_run_one_session(tmp_path: Pa
             assert {each.reason for each in answers if isinstance(each, Fault)} <= {Reason.SESSION_ID_IN_FLIGHT}
         assert len(one.chatd.asked) + len(other.chatd.asked) == 8
         assert len(one.rows()) == 8
+
+
+async def test_a_row_that_is_queued_keeps_its_id_for_the_process_that_has_it(tmp_path: Path) -> None:
+    async with served(tmp_path) as one, served(tmp_path) as other:
+        asked = request(session_id="s")
+        with no_row_gets_into(tmp_path / "sessions.jsonl"):
+            first = await one.client.iterate(asked, timeout_s=10)
+            own = await one.client.iterate(asked, timeout_s=10)
+            found = await one.client.get_session("s", timeout_s=10)
+            fault = await fault_of(other.client.iterate(asked, timeout_s=10))
+            assert one.rows() == []
+        async with asyncio.timeout(10):
+            while not one.rows():
+                await asyncio.sleep(0.01)
+        again = await other.client.iterate(asked, timeout_s=10)
+
+        assert fault.reason is Reason.SESSION_ID_IN_FLIGHT
+        assert unmarked(own) == unmarked(found) == unmarked(again) == first
+        assert len(one.chatd.asked) + len(other.chatd.asked) == 1
+        assert len(one.rows()) == 1
 
 
 def row_of(session_id: str, **fields: Any) -> SessionRecord:

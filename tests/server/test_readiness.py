@@ -33,7 +33,7 @@ ROSTER = Path(__file__).resolve().parents[2] / "examples" / "roster" / "workers.
 ITERATE = "lakehouse.iterate.v1.IterateService"
 VALIDATED = "lakehouse.validated.v1.ValidateService"
 CHATD = "lakehouse.chatd.v1.ChatService"
-AWAY_MS = 1500
+AWAY_MS = 300
 # A guard against hanging, not a limit: what a change takes is reported as a property of the test.
 HANG_S = 40
 Status: Any = health_pb2.HealthCheckResponse

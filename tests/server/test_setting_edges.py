@@ -2,6 +2,8 @@
 
 Method: the settings' bounds are read from the tables themselves, so that a new setting is tried as well. Each round
 starts the three services with one edge of every bound at once: the lowest, the highest, and further words of a choice.
+The first round starts each as a process of its own, the others run what these processes would in one (`ALL_IN_ONE`).
+Settings that are refused are tried one after the other in one process, by the services' own `main`.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import signal
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -22,6 +24,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
+from service_starts import Ended, Start, starts
 
 from chatd.abilities import AbilitiesTable
 from chatd.config import AnthropicTable, ChatdConfig, OpenAiTable, ReplayTable, TargetTable
@@ -173,10 +176,10 @@ def environ_of(service: str, values: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def start(service: str, environ: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+def start(*command: str, environ: dict[str, str]) -> subprocess.Popen[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("GRPC_", "LAKEHOUSE_"))}
     return subprocess.Popen(
-        [sys.executable, "-m", service, *arguments],
+        [sys.executable, *command],
         env=clean | environ,
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -196,41 +199,84 @@ def processes() -> Iterator[dict[str, subprocess.Popen[str]]]:
         process.stdout.close()
 
 
-@pytest.mark.parametrize("number", ROUNDS)
-def test_each_service_starts_with_the_edge_of_every_bound(
-    number: int, edges: Edges, processes: dict[str, subprocess.Popen[str]]
-) -> None:
-    addresses = {}
+# The three services' own `main`; what each of them would run in a loop of its own runs in one.
+ALL_IN_ONE = """
+from lakehouse.server.process import begin_process
+begin_process()
+import asyncio, importlib, sys
+import uvloop
+from lakehouse.server import bootstrap
+
+mains = []
+bootstrap._run_loop = mains.append
+
+async def run_all():
+    await asyncio.gather(*mains)
+
+sys.argv = ["all in one"]
+for service in ("validated", "chatd", "iterate"):
+    importlib.import_module(f"{service}.__main__").main()
+uvloop.run(run_all())
+"""
+
+
+def edge_environ(edges: Edges, number: int) -> dict[str, dict[str, str]]:
+    """Return each service's settings, of which none is refused, and where it listens by `<SERVICE>_BIND`."""
+    environs = {}
     for service, table in SERVICES.items():
         values = edges.of_table(table, number, service)
         if service == "validated":
             values["datasets"]["a_table"] = a_table(edges, number)
-        environ = environ_of(service, values)
-        load(service, table, file=None, environ=environ)
-        processes[service] = start(service, environ)
-        addresses[service] = values["bind"]
+        environs[service] = environ_of(service, values)
+        load(service, table, file=None, environ=environs[service])
+    return environs
 
+
+def check_health(service: str, address: str, process: subprocess.Popen[str]) -> None:
+    with grpc.insecure_channel(address, options=IMPATIENT) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = health.Check(health_pb2.HealthCheckRequest(), timeout=30, wait_for_ready=True)
+        except grpc.RpcError as error:
+            process.kill()
+            raise AssertionError(f"{service} does not serve: {process.communicate()[0]} {error}") from None
+    # validated says that it has no roster yet, since its edges name a PostgreSQL that is not there; and iterate
+    # that it has reached neither of its two.
+    statuses: Any = health_pb2.HealthCheckResponse
+    expected = {statuses.SERVING} if service == "chatd" else {statuses.SERVING, statuses.NOT_SERVING}
+    assert answer.status in expected
+
+
+def test_each_service_starts_with_the_first_edge_of_every_bound_and_ends(
+    edges: Edges, processes: dict[str, subprocess.Popen[str]]
+) -> None:
+    environs = edge_environ(edges, 0)
+    for service, environ in environs.items():
+        processes[service] = start("-m", service, environ=environ)
     for service, process in processes.items():
-        with grpc.insecure_channel(addresses[service], options=IMPATIENT) as channel:
-            health: Any = health_pb2_grpc.HealthStub(channel)
-            try:
-                answer = health.Check(health_pb2.HealthCheckRequest(), timeout=30, wait_for_ready=True)
-            except grpc.RpcError as error:
-                process.kill()
-                raise AssertionError(f"{service} does not serve: {process.communicate()[0]} {error}") from None
-        # validated says that it has no roster yet, since its edges name a PostgreSQL that is not there; and iterate
-        # that it has reached neither of its two.
-        statuses: Any = health_pb2.HealthCheckResponse
-        expected = {statuses.SERVING} if service == "chatd" else {statuses.SERVING, statuses.NOT_SERVING}
-        assert answer.status in expected
-
+        check_health(service, environs[service][f"{service}_BIND".upper()], process)
+    # The longest drain is a day: only the shortest one is waited for.
     for process in processes.values():
-        # The longest drain is a day: only the shortest one is waited for.
-        process.send_signal(signal.SIGTERM if number == 0 else signal.SIGKILL)
+        process.send_signal(signal.SIGTERM)
     for service, process in processes.items():
         output, _ = process.communicate(timeout=60)
         assert "Traceback" not in output, (service, output)
-        assert process.returncode == (0 if number == 0 else -signal.SIGKILL), (service, output)
+        assert process.returncode == 0, (service, output)
+
+
+@pytest.mark.parametrize("number", ROUNDS[1:])
+def test_all_services_start_with_the_other_edges_of_every_bound(
+    number: int, edges: Edges, processes: dict[str, subprocess.Popen[str]]
+) -> None:
+    environs = edge_environ(edges, number)
+    everything = {name: value for environ in environs.values() for name, value in environ.items()}
+    process = processes["all"] = start("-c", ALL_IN_ONE, environ=everything)
+    for service, environ in environs.items():
+        check_health(service, environ[f"{service}_BIND".upper()], process)
+    process.kill()
+    output, _ = process.communicate(timeout=60)
+    assert "Traceback" not in output, output
+    assert process.returncode == -signal.SIGKILL, output
 
 
 def test_the_edges_are_found_wherever_a_setting_stands(edges: Edges) -> None:
@@ -277,46 +323,75 @@ REFUSED: dict[str, dict[str, str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def refused() -> dict[str, tuple[Ended, Ended]]:
+    """Return what `--check` and the start say of what neither may take, by service."""
+    environs = {
+        service: {f"{service.upper()}_{key}": value for key, value in settings.items()}
+        for service, settings in REFUSED.items()
+    }
+    return dict(zip(REFUSED, check_and_start(environs.items()), strict=True))
+
+
+def check_and_start(each: Iterable[tuple[str, Mapping[str, str]]]) -> list[tuple[Ended, Ended]]:
+    wanted = [Start(service, environ, arguments) for service, environ in each for arguments in (("--check",), ())]
+    ended = starts(*wanted)
+    return list(zip(ended[::2], ended[1::2], strict=True))
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_the_check_and_the_start_name_everything_that_is_wrong_at_once(
-    service: str, processes: dict[str, subprocess.Popen[str]]
+    service: str, refused: dict[str, tuple[Ended, Ended]]
 ) -> None:
-    environ = {f"{service.upper()}_{key}": value for key, value in REFUSED[service].items()}
-    processes |= {"check": start(service, environ, "--check"), "start": start(service, environ)}
+    check, started = refused[service]
 
-    outputs = [processes[name].communicate(timeout=60)[0] for name in ("check", "start")]
-
-    assert outputs[0] == outputs[1]
-    assert "Traceback" not in outputs[0]
+    assert check.output == started.output
+    assert "Traceback" not in check.output
     for key in REFUSED[service]:
         named = f"{service}.{key.lower().replace('__', '.')}"
-        assert named in outputs[0] or f"{service}_{key}: unknown key".upper() in outputs[0].upper(), key
-    assert [processes[name].returncode for name in ("check", "start")] == [2, 2]
+        assert named in check.output or f"{service}_{key}: unknown key".upper() in check.output.upper(), key
+    assert (check.status, started.status) == (2, 2)
 
 
-@pytest.mark.parametrize(
-    ("service", "setting"),
-    [
-        ("iterate", "BIND=10.255.255.1:0"),
-        ("iterate", "METRICS_PORT=1 METRICS_HOST=no.such.host.invalid"),
-        ("iterate", "BIND=unix:/nonexistent/iterate"),
-        ("iterate", "HOP_TLS__CA_FILE=/dev/null"),
-        ("chatd", "PROVIDERS__X__TYPE=scripted PROVIDERS__X__SCRIPT=/nonexistent.toml"),
-        ("chatd", "TRACING__HOST=http://x TRACING__PUBLIC_KEY=pk TRACING__SECRET_KEY_FILE=/nonexistent"),
-        ("validated", "ROSTER__BACKEND=postgres ROSTER__POSTGRES__CONNINFO=secret-nonsense"),
-    ],
+LACKING = (
+    ("iterate", "BIND=10.255.255.1:0"),
+    ("iterate", "METRICS_PORT=1 METRICS_HOST=no.such.host.invalid"),
+    ("iterate", "BIND=unix:/nonexistent/iterate"),
+    ("iterate", "HOP_TLS__CA_FILE=/dev/null"),
+    ("chatd", "PROVIDERS__X__TYPE=scripted PROVIDERS__X__SCRIPT=/nonexistent.toml"),
+    ("chatd", "TRACING__HOST=http://x TRACING__PUBLIC_KEY=pk TRACING__SECRET_KEY_FILE=/nonexistent"),
+    ("validated", "ROSTER__BACKEND=postgres ROSTER__POSTGRES__CONNINFO=secret-nonsense"),
 )
+
+
+@pytest.fixture(scope="module")
+def lacking() -> dict[tuple[str, str], tuple[Ended, Ended]]:
+    """Return what `--check` and the start say of what the machine lacks."""
+    environs = []
+    for service, setting in LACKING:
+        settings = dict(pair.split("=", 1) for pair in ["BIND=127.0.0.1:0", *setting.split()])
+        environs.append((service, {f"{service.upper()}_{key}": value for key, value in settings.items()}))
+    return dict(zip(LACKING, check_and_start(environs), strict=True))
+
+
+@pytest.mark.parametrize(("service", "setting"), LACKING)
 def test_what_the_machine_lacks_stops_check_and_start_with_a_sentence(
-    service: str, setting: str, processes: dict[str, subprocess.Popen[str]]
+    service: str, setting: str, lacking: dict[tuple[str, str], tuple[Ended, Ended]]
 ) -> None:
-    settings = dict(pair.split("=", 1) for pair in ["BIND=127.0.0.1:0", *setting.split()])
-    environ = {f"{service.upper()}_{key}": value for key, value in settings.items()}
-    processes |= {"check": start(service, environ, "--check"), "start": start(service, environ)}
+    check, started = lacking[service, setting]
 
-    outputs = {name: process.communicate(timeout=60)[0] for name, process in processes.items()}
-
-    problem = outputs["check"].strip().removeprefix(f"{service}: ")
-    assert json.loads(outputs["start"])["problem"] == problem
+    problem = check.output.strip().removeprefix(f"{service}: ")
+    assert json.loads(started.output)["problem"] == problem
     assert problem.startswith(f"{service}.")
     assert "secret" not in problem.replace("secret_key_file", "")
-    assert (processes["check"].returncode, processes["start"].returncode) == (2, 1)
+    assert (check.status, started.status) == (2, 1)
+
+
+def test_a_process_ends_by_the_status_of_its_start(processes: dict[str, subprocess.Popen[str]]) -> None:
+    environ = {"ITERATE_BIND": "unix:/nonexistent/iterate"}
+    processes |= {
+        "check": start("-m", "iterate", "--check", environ=environ),
+        "start": start("-m", "iterate", environ=environ),
+    }
+
+    assert [process.wait(60) for process in processes.values()] == [2, 1]

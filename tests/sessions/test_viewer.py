@@ -22,7 +22,7 @@ from lakehouse.sessions.query.session_filter import SessionFilter
 from lakehouse.sessions.query.stats import Period
 from lakehouse.sessions.query.viewer import live as live_tail
 from lakehouse.sessions.query.viewer.rendering import PAGE_CHARS_MAX
-from lakehouse.sessions.query.viewer.source import Figures, Listing, NewRows, QuestionTooLongError
+from lakehouse.sessions.query.viewer.source import Figures, FoundRows, Listing, NewRows, QuestionTooLongError
 from lakehouse.sessions.row import encode_row
 from lakehouse.sessions.upkeep.compaction import compact
 
@@ -178,7 +178,7 @@ def test_a_trace_or_an_id_used_again_shows_the_last_and_links_the_others(site: S
     page = session_page(site, "tried")
 
     assert "Try 2: the id was used before" in shown(page.text)
-    first = site.get(page.link("<bdi>tried, 2026-11-24T09:00:00</bdi>") or "")
+    first = site.get(page.link("<bdi>tried, 2026-11-24T09:00:00, try 1</bdi>") or "")
     assert first.status == 200
     assert "the id was used before" not in shown(first.text)
     for text in (
@@ -189,6 +189,36 @@ def test_a_trace_or_an_id_used_again_shows_the_last_and_links_the_others(site: S
         "at least 3 who qualify",
     ):
         assert text in shown(page.text)
+
+
+def test_each_try_of_an_id_is_a_line_of_the_list_that_leads_to_it(site: Site) -> None:
+    listed = site.get("/?caller=desk")
+    rows = re.findall(r"<tr.*?</tr>", listed.text, re.DOTALL)[1:]
+    pages = [site.get(unescape(re.findall('href="(.*?)"', row)[0])) for row in rows]
+
+    assert [("try 2" in shown(row), "tried" in row) for row in rows] == [(True, True), (False, True)]
+    ended = [re.findall(r"Ended ([^ ]+)", shown(page.text))[0][:13] for page in pages]
+    assert ended == ["2026-11-24T10", "2026-11-24T09"]
+
+
+def test_of_more_tries_than_a_page_links_the_last_are_shown_and_each_has_its_page(tmp_path: Path) -> None:
+    failed = record(1, session_id="again", final_verdict="infra_error", error=UNREACHABLE, attempts=())
+    tries = [replace(failed, try_number=number) for number in range(1, 26)]
+    answered = record(1, session_id="again", try_number=26)
+    live = write_segment(tmp_path / "sessions.jsonl", b"".join(map(encode_row, [*tries, answered])))
+    with running_site(live) as site:
+        listed = site.get("/")
+        last, older = session_page(site, "again"), session_page(site, "again", more="&try=3")
+        row = session_page(site, "again", "/session.json", "&try=3")
+        linked = [site.get(path) for path in re.findall(r'href="(/session\?[^"]*)"', unescape(last.text))]
+
+    assert listed.ids == ["again"] * 26
+    assert "Try 26" in shown(last.text)
+    assert "6 before these" in shown(last.text)
+    assert [re.findall(r"Try (\d+)", shown(page.text)) for page in linked] == [[str(number)] for number in range(7, 27)]
+    assert "Try 3" in shown(older.text)
+    assert older.link("Download the row \\(JSON\\)") == "/session.json?id=again&try=3"
+    assert row.text.encode() == encode_row(tries[2])
 
 
 DANGEROUS = re.compile(
@@ -266,6 +296,7 @@ def test_an_id_of_any_characters_has_a_page(site: Site) -> None:
     [
         ("/session?id=nobody", 404), ("/session", 400), ("/session?id=", 400), (f"/session?id={'x' * 2001}", 400),
         ("/session?id=tried&n=3", 404), ("/session?id=tried&n=0", 404), ("/session?id=tried&n=x", 404),
+        ("/session?id=tried&try=3", 404), ("/session?id=tried&try=0", 404), ("/session?id=tried&try=x", 404),
         ("/answer.txt?id=tried&attempt=9", 404), ("/answer.txt?id=tried", 404), ("/nowhere", 404),
         ("/../etc/passwd", 404), ("/templates/base.html", 404), ("/?before=x", 400), (f"/?before=~{'x' * 2001}", 400),
     ],
@@ -413,8 +444,8 @@ class Elsewhere:
             raise QuestionTooLongError
         return Listing([], ("one file was not read",))
 
-    def rows(self, identifier: str) -> list[bytes]:
-        return [encode_row(record(5)).rstrip(b"\n")]
+    def rows(self, identifier: str, *, try_number: int | None = None) -> FoundRows:
+        return FoundRows([encode_row(record(5)).rstrip(b"\n")], 0)
 
     def figures(self, wanted: SessionFilter, *, period: Period) -> Figures:
         raise OSError(5, "the table is away")

@@ -80,6 +80,22 @@ def test_attempts_carry_the_keys_of_their_session(tmp_path: Path) -> None:
     ]
 
 
+def test_the_attempts_of_each_try_of_an_id_are_told_apart_compacted_or_not(tmp_path: Path) -> None:
+    tries = [record(1, attempts=(attempt(1),)), record(2, session_id="session-0001", try_number=2)]
+    live = log_of(tmp_path, record(3))
+    write_segment(tmp_path / "sessions.jsonl.1", b"".join(map(encode_row, tries)))
+    asked = """SELECT "try", iteration FROM attempts WHERE session_id = 'session-0001' ORDER BY coalesce("try", 1), 2"""
+    plain = query(live, asked)
+    assert all(outcome.compacted for outcome in compact(live))
+
+    assert plain == [(None, 1), (2, 1), (2, 2)]
+    assert query(live, asked) == plain
+    assert query(live, """SELECT "try" FROM sessions WHERE session_id = 'session-0001' ORDER BY 1 NULLS FIRST""") == [
+        (None,),
+        (2,),
+    ]
+
+
 def test_parquet_of_before_a_key_has_the_key_as_null(tmp_path: Path) -> None:
     live = log_of(tmp_path, record(2, caller="desk", attempts=(attempt(1, cost_nano_usd=5),)))
     rotated = write_segment(tmp_path / "sessions.jsonl.1", encode_row(record(1)))

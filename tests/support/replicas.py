@@ -15,6 +15,8 @@ from lakehouse.errors import Fault
 from lakehouse.iterate.v1 import iterate_pb2
 
 HANG_S = 120
+# Between two sessions of a worker: a load that leaves the machine to the processes that start under it.
+PAUSE_S = 0.02
 
 
 def free_port() -> int:
@@ -109,3 +111,4 @@ class Load:
                     self.answered.append(response)
                     self.accepted += 1
                     break
+            await asyncio.sleep(PAUSE_S)

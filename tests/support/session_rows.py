@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import gzip
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +182,14 @@ def session_ids(live: Path) -> list[str]:
 def stored_lines_of(paths: Iterable[Path]) -> list[bytes]:
     """Return the lines of plain files that are not blank, in an order of their own."""
     return sorted(line for path in paths for line in path.read_bytes().split(b"\n") if line.strip())
+
+
+@contextlib.contextmanager
+def no_row_gets_into(log_path: Path) -> Iterator[None]:
+    """As while another process writes a long row."""
+    fd = os.open(log_path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

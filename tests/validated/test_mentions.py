@@ -20,9 +20,9 @@ from validated.datasets.worker import Found, Worker
 from validated.kinds import mentions
 from validated.kinds.fill import FillValidator
 from validated.kinds.mentions import Mentions, search
-from validated.kinds.message_ids import _ASCII_PARTS
+from validated.kinds.message_ids import _ASCII_PARTS, _PARTS
 from validated.kinds.message_names import NameSearch
-from validated.kinds.message_text import _ASCII_WORD, split_words
+from validated.kinds.message_text import _ASCII_WORD, _WORD, split_words
 from validated.kinds.name_runs import Bounds
 from validated.kinds.validator import Brief, Task, Tools
 
@@ -45,10 +45,16 @@ def ids_of(brief: Brief) -> list[str]:
     return [str(facts["worker_id"]) for facts in brief.candidates]
 
 
-@given(st.text("ab1A '`-_./#,\n\t! ", max_size=30))
-def test_words_between_spaces_are_those_of_the_whole_text(text: str) -> None:
-    for pattern in (_ASCII_WORD, _ASCII_PARTS):
-        assert split_words(pattern, text) == pattern.split(text)
+ODD = "ab1A '`-_./#,\n\t!\u00e9\u0301\u2019\u2013\u2026\u4e2d\u0e01\ud55c\uff19\u2010\u00df"
+
+
+@given(
+    st.lists(st.one_of(st.text(ODD, max_size=6), st.sampled_from(["word", "W-000012", "o'neil's", "x_y"])), max_size=12)
+)
+def test_words_are_those_of_the_pattern_however_many_of_them_are_ascii(tokens: list[str]) -> None:
+    text = " ".join(tokens)
+    for ascii_words, words in ((_ASCII_WORD, _WORD), (_ASCII_PARTS, _PARTS)):
+        assert split_words(text, ascii_words, words) == words.split(text)
 
 
 def worker(worker_id: str, name: str) -> Found:

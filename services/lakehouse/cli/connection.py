@@ -12,9 +12,8 @@ import click
 import grpc
 
 from lakehouse.errors import Fault, Reason
-from lakehouse.server.tls import channel_credentials
 from lakehouse.server.tls_diagnosis import tls_problem
-from lakehouse.settings import check_target
+from lakehouse.targets import check_target
 
 _UNREACHABLE = (None, Reason.CHATD_UNREACHABLE, Reason.VALIDATED_UNREACHABLE, Reason.DEADLINE)
 _File = click.Path(dir_okay=False, path_type=Path)
@@ -42,6 +41,8 @@ class Connection:
             raise click.UsageError("give --cert and --key, or neither")
         if not self.secure:
             return None
+        from lakehouse.server.tls import channel_credentials  # noqa: PLC0415  pydantic, which plain text can do without
+
         try:
             return channel_credentials(self.ca_file, self.certificate_file, self.key_file)
         except OSError as error:

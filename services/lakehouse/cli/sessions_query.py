@@ -37,7 +37,7 @@ _R = TypeVar("_R")
 
 TABLE_ROWS_MAX: Final = 1000
 _POLL_S: Final = 0.2
-_NUMBERS: Final = frozenset({"n", "tokens in", "tokens out", "ms"})
+_NUMBERS: Final = frozenset({"try", "n", "tokens in", "tokens out", "ms"})
 
 
 class Moment(click.ParamType[datetime]):
@@ -90,7 +90,9 @@ def ls(
     in_table: bool,
     as_json: bool,
 ) -> None:
-    """List sessions, newest first, one a line."""
+    """List sessions, newest first, one a line. One whose id was used again after it had failed stands there with each
+    `try`.
+    """
     wanted = SessionFilter(verdict=verdict, kind=kind, model=model, caller=caller, since=since, until=until)
     lake = open_lake(config) if in_table else None
     with open_reader(log_path, lake=lake) as (reader, display):
@@ -99,13 +101,14 @@ def ls(
     if as_json:
         print_json([session.to_dict() for session in found])
         return
-    names = ("ended", "session", "kind", "model", "verdict", "n", "tokens in", "tokens out", "ms")
+    names = ("ended", "session", "try", "kind", "model", "verdict", "n", "tokens in", "tokens out", "ms")
     print_table(
         names,
         (
             (
                 (session.timestamp or "")[:19] + ("Z" if session.timestamp else ""),
                 session.session_id,
+                session.try_number,
                 session.kind,
                 session.model,
                 f"{session.final_verdict} ({session.reason})" if session.reason else session.final_verdict,
@@ -133,7 +136,8 @@ def sql(statement: str, log_path: Path, config: Path | None, *, in_table: bool, 
     """Run one reading statement in DuckDB.
 
     Views: `sessions` (a row's keys as columns), `attempts` (one row an attempt) and `facts` (`sessions` without its
-    long texts, for speed). `timestamp` is UTC, `spec` and `artifact` are JSON text. `DESCRIBE sessions` lists them.
+    long texts, for speed). `timestamp` is UTC, `spec` and `artifact` are JSON text, `try` is NULL for the first use of
+    an id. `DESCRIBE sessions` lists them.
 
     \b
     lakehouse sessions sql "SELECT kind, count(*) FROM sessions GROUP BY kind"
@@ -195,8 +199,9 @@ def _print_row(line: bytes, *, as_json: bool) -> None:
         return
     error = row.get("error")
     reason = f" ({error.get('reason')})" if isinstance(error, dict) else ""
+    again = f" (try {row['try']})" if "try" in row else ""
     shown = (
-        f"{str(row.get('timestamp'))[:19]}Z  {row['session_id']}  {row.get('kind')}  {row.get('model')}"
+        f"{str(row.get('timestamp'))[:19]}Z  {row['session_id']}{again}  {row.get('kind')}  {row.get('model')}"
         f"  {row['final_verdict']}{reason}  {plural(row.get('iterations'), 'attempt')}  {row.get('duration_ms')} ms"
     )
     click.echo(safe(shown).replace("\n", "\\n"))

@@ -50,27 +50,23 @@ def show(
     """Show the session with this session id, trace id or caller's trace string: the request, each attempt with its
     answer and findings, the verdict.
 
-    A trace can hold several sessions: all are shown, oldest first, twenty at most. Of an id that was used again after
-    it had failed, the last try is.
+    A trace can hold several sessions: all are shown, oldest first, the last twenty at most. Of an id that was used
+    again after it had failed, the last try is; the others too with --all-tries.
     """
     lake = open_lake(config) if in_table else None
+    found = _Found(all_tries=all_tries)
     with open_reader(log_path, f"Looking for {identifier}", lake=lake) as (reader, display):
         display.start(f"Looking for {identifier}", reader.snapshot.size_bytes)
-        found: list[bytes] = []
         for line in find_rows(reader, identifier, display.advance):
-            found.append(line)
-            if len(found) > SESSIONS_MAX:
-                break
-    if not found:
+            found.add(line)
+    if not found.lines:
         raise Negative(
             f"no session with the id or trace id {identifier!r} is in {lake.name if lake is not None else log_path}:"
             " `lakehouse sessions ls` shows the newest"
         )
-    if not all_tries:
-        found = _last_tries(found)
-    if len(found) > SESSIONS_MAX:
-        click.echo(f"Warning: more than {SESSIONS_MAX} sessions; the others are not shown", err=True)
-    for place, line in enumerate(found[:SESSIONS_MAX]):
+    if found.left_out:
+        click.echo(f"Warning: more than {SESSIONS_MAX} sessions; the {found.left_out} before are not shown", err=True)
+    for place, line in enumerate(found.lines):
         if as_json:
             click.echo(line)
         else:
@@ -79,13 +75,29 @@ def show(
             click.echo(render(line, langfuse_link(langfuse_host, langfuse_project, read_row_line(line).trace_id)))
 
 
-def _last_tries(lines: list[bytes]) -> list[bytes]:
-    """Leave out the tries of an id that a later one followed."""
-    rows = [read_row_line(line) for line in lines]
-    last: dict[str, int] = {}
-    for row in rows:
-        last[row.session_id] = max(row.try_number, last.get(row.session_id, 0))
-    return [line for line, row in zip(lines, rows, strict=True) if row.try_number == last[row.session_id]]
+class _Found:
+    """The last of the rows that were found, ``SESSIONS_MAX`` at most; of an id its last try alone, unless all are
+    wanted."""
+
+    def __init__(self, *, all_tries: bool) -> None:
+        self._all_tries = all_tries
+        self._rows: list[tuple[str, int, bytes]] = []
+        self.left_out = 0
+
+    @property
+    def lines(self) -> list[bytes]:
+        return [line for _, _, line in self._rows]
+
+    def add(self, line: bytes) -> None:
+        row = read_row_line(line)
+        if not self._all_tries:
+            if any(session_id == row.session_id and number > row.try_number for session_id, number, _ in self._rows):
+                return
+            self._rows = [each for each in self._rows if each[0] != row.session_id or each[1] == row.try_number]
+        self._rows.append((row.session_id, row.try_number, line))
+        if len(self._rows) > SESSIONS_MAX:
+            del self._rows[0]
+            self.left_out += 1
 
 
 def render(line: bytes, link: str | None) -> str:

@@ -16,15 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from lakehouse.cli.log_entry import in_words
-from lakehouse.server.config import CONFIG_FILE_VARIABLE, configuration_file, given_values
 from lakehouse.server.parent import PARENT_VARIABLE
-from lakehouse.settings import ConfigError
 
 SERVICES = ("validated", "chatd", "iterate")
 # A service that has not stopped this long after SIGTERM is killed: its drain, its log and its tracing have limits below
 # it unless they are configured otherwise.
 _STOP_S = 60.0
-_SETTINGS = (CONFIG_FILE_VARIABLE, *(f"{name.upper()}_" for name in SERVICES))
 _LINE_BYTES_MAX = 1024 * 1024
 
 OnLog = Callable[[str, "dict[str, Any] | str"], None]
@@ -119,7 +116,10 @@ class Stack:
     def _environ_of(self, name: str) -> dict[str, str]:
         inherited = dict(os.environ)
         if self.alone:
-            inherited = {key: value for key, value in inherited.items() if not key.startswith(_SETTINGS)}
+            from lakehouse.server.config import CONFIG_FILE_VARIABLE  # noqa: PLC0415  see `_given`
+
+            settings = (CONFIG_FILE_VARIABLE, *(f"{each.upper()}_" for each in SERVICES))
+            inherited = {key: value for key, value in inherited.items() if not key.startswith(settings)}
         environ = {**inherited, **self.environ, f"{name.upper()}_LOG_FORMAT": "json"}
         if name in self.addresses:
             environ[f"{name.upper()}_BIND"] = self.addresses[name]
@@ -132,6 +132,10 @@ class Stack:
         return environ
 
     def _given(self, name: str, environ: Mapping[str, str]) -> Mapping[str, Any]:
+        # Pydantic, which a command that starts a validated alone can do without.
+        from lakehouse.server.config import configuration_file, given_values  # noqa: PLC0415
+        from lakehouse.settings import ConfigError  # noqa: PLC0415
+
         try:
             return given_values(name, file=configuration_file(self.config, environ), environ=environ)
         except ConfigError:

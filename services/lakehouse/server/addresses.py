@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from lakehouse.settings import split_bind, unix_path
+from lakehouse.targets import split_bind, unix_path
 
 _PROC: Final = Path("/proc")
 # RFC 6761, RFC 6762, RFC 8375, and what clusters and offices use.

@@ -25,11 +25,10 @@ from lakehouse.settings import (
     Milliseconds,
     Port,
     Table,
-    check_bind,
     check_certificates,
     machine_error,
-    split_bind,
 )
+from lakehouse.targets import check_bind, split_bind
 from lakehouse.tracing import TracingConfig
 
 CONFIG_FILE_VARIABLE = "LAKEHOUSE_CONFIG"

@@ -112,7 +112,9 @@ def configure(*, service: str, level: str, form: str) -> None:
     ]
     renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(serializer=_dump)
     if console:
-        renderer = structlog.dev.ConsoleRenderer(colors=has_colours() and sys.stdout.isatty())
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=has_colours() and sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),

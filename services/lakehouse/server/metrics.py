@@ -1,23 +1,23 @@
-"""Prometheus metrics. The names of the RPC metrics are those of go-grpc-middleware, so that stock dashboards fit."""
+"""What a process counts, in plain numbers. The names of the RPC metrics are those of go-grpc-middleware, so that stock
+dashboards fit; ``exposition`` makes metrics of them, and is imported where somebody scrapes.
+"""
 
 from __future__ import annotations
 
-import ctypes
+import functools
 import platform
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-
-from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
+from typing import TYPE_CHECKING, NamedTuple
 
 from lakehouse.server.counts import Durations, Series
-from lakehouse.server.metric_texts import TEXTS
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 GetCounts = Callable[[], Mapping[str, int]]
 # The names of the labels, and a number or a histogram for each tuple of their values.
-_Labelled = tuple[tuple[str, ...], Mapping[tuple[str, ...], float | Durations]]
+Labelled = tuple[tuple[str, ...], Mapping[tuple[str, ...], float | Durations]]
 
 
 @dataclass(slots=True)
@@ -36,21 +36,35 @@ class MethodCounts:
         durations.add(seconds)
 
 
+class Exported(NamedTuple):
+    """See ``Metrics.export``."""
+
+    prefix: str
+    counts: GetCounts
+    gauges: tuple[str, ...]
+    label: str
+
+
 class Metrics:
-    """The metrics of one process, in a registry of its own."""
+    """The metrics of one process."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
         self.methods: dict[tuple[str, str], MethodCounts] = {}
         """By service and method."""
         self.faults: dict[str, int] = {}
         """RPCs ended by a fault, by reason."""
         self.in_flight: Callable[[], int] = lambda: 0
         """How many RPCs are being served."""
-        self.registry.register(_Rpcs(self))
-        self.registry.register(_Memory())
-        self._named: dict[str, _Labelled] = {}
-        self.registry.register(_Named(self._named))
+        self.named: dict[str, Labelled] = {}
+        """Counters (`…_total`), histograms (`…_seconds`) and gauges by labels of their own."""
+        self.exported: list[Exported] = []
+
+    @functools.cached_property
+    def registry(self) -> CollectorRegistry:
+        """All of it, and what is exported later, as prometheus_client scrapes it."""
+        from lakehouse.server.exposition import registry_of  # noqa: PLC0415  30 ms of a start, for who is scraped
+
+        return registry_of(self)
 
     def method(self, service: str, name: str) -> MethodCounts:
         """Return the counts of one method."""
@@ -59,20 +73,20 @@ class Metrics:
     def series(self, name: str, *labels: str) -> Series:
         """Return a counter `<name>_total` by these labels, for the event loop to count."""
         series = Series(len(labels))
-        self._named[f"{name}_total"] = (labels, series.values)
+        self.named[f"{name}_total"] = (labels, series.values)
         return series
 
     def durations(self, name: str, label: str) -> dict[tuple[str, ...], Durations]:
         """Return a histogram `<name>` by one label, for the event loop to fill. Its values must be bounded by their
         source."""
         durations: dict[tuple[str, ...], Durations] = {}
-        self._named[name] = ((label,), durations)
+        self.named[name] = ((label,), durations)
         return durations
 
     def build(self, service: str, version: str) -> None:
         """Expose which build runs."""
         labels = (service, version, platform.python_version())
-        self._named["lakehouse_build_info"] = (("service", "version", "python"), {labels: 1.0})
+        self.named["lakehouse_build_info"] = (("service", "version", "python"), {labels: 1.0})
 
     def export(
         self,
@@ -86,165 +100,10 @@ class Metrics:
 
         A name may carry one label value after a colon: `dropped:queue_full` is `<prefix>_dropped_total{<label>=…}`.
         """
-        self.registry.register(_Counts(prefix, counts, gauges, label))
+        self.exported.append(Exported(prefix, counts, gauges, label))
 
     def serve(self, host: str, port: int) -> Callable[[], None]:
-        """Start the exposition in a thread of its own; what comes back stops it."""
-        server, thread = start_http_server(port, addr=host, registry=self.registry)
+        """Start the exposition in a thread of its own; what comes back stops it. Raises OSError."""
+        from lakehouse.server.exposition import serve  # noqa: PLC0415  as above
 
-        def stop() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join(timeout=1)
-
-        return stop
-
-
-class _Rpcs(Collector):
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterator[Metric]:
-        rpc = ["grpc_service", "grpc_method"]
-        started = _counter("grpc_server_started", rpc)
-        handled = _counter("grpc_server_handled", [*rpc, "grpc_code"])
-        seconds = _histogram("grpc_server_handling_seconds", [*rpc, "grpc_code"])
-        # This is the exposition's thread: each copy is taken in one step of the interpreter.
-        for method, counts in list(self._metrics.methods.items()):
-            started.add_metric(method, counts.started)
-            for code, durations in list(counts.handled.items()):
-                buckets = durations.buckets()
-                handled.add_metric([*method, code], buckets[-1][1])
-                seconds.add_metric([*method, code], buckets, durations.seconds)
-        faults = _counter("lakehouse_faults", ["reason"])
-        for reason, count in list(self._metrics.faults.items()):
-            faults.add_metric([reason], count)
-        running = _gauge("lakehouse_rpcs_in_flight", [])
-        running.add_metric([], self._metrics.in_flight())
-        yield from (started, handled, seconds, faults, running)
-
-    def describe(self) -> Iterator[Metric]:
-        return iter(())
-
-
-class _Named(Collector):
-    """What the services count by labels of their own."""
-
-    def __init__(
-        self, named: Mapping[str, tuple[tuple[str, ...], Mapping[tuple[str, ...], float | Durations]]]
-    ) -> None:
-        self._named = named
-
-    def collect(self) -> Iterator[Metric]:
-        for name, (labels, values) in list(self._named.items()):
-            family: HistogramMetricFamily | CounterMetricFamily | GaugeMetricFamily
-            if name.endswith("_seconds"):
-                family = _histogram(name, labels)
-            else:
-                counted = name.endswith("_total")
-                family = _counter(name.removesuffix("_total"), labels) if counted else _gauge(name, labels)
-            for values_of, value in list(values.items()):
-                if isinstance(value, Durations):
-                    assert isinstance(family, HistogramMetricFamily)  # noqa: S101  `durations` made it
-                    family.add_metric(values_of, value.buckets(), value.seconds)
-                else:
-                    assert not isinstance(family, HistogramMetricFamily)  # noqa: S101  `series` made it
-                    family.add_metric(values_of, value)
-            yield family
-
-    def describe(self) -> Iterator[Metric]:
-        return iter(())
-
-
-def _counter(name: str, labels: Sequence[str]) -> CounterMetricFamily:
-    return CounterMetricFamily(name, TEXTS[f"{name}_total"], labels=labels)
-
-
-def _gauge(name: str, labels: Sequence[str]) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, TEXTS[name], labels=labels)
-
-
-def _histogram(name: str, labels: Sequence[str]) -> HistogramMetricFamily:
-    return HistogramMetricFamily(name, TEXTS[name], labels=labels)
-
-
-class _Counts(Collector):
-    def __init__(
-        self, prefix: str, counts: Callable[[], Mapping[str, int]], gauges: tuple[str, ...], label: str
-    ) -> None:
-        self._prefix = prefix
-        self._label = label
-        self._counts = counts
-        self._gauges = gauges
-
-    def collect(self) -> Iterator[Metric]:
-        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
-        for name, value in self._counts().items():
-            base, _, cause = name.partition(":")
-            family = families.get(base)
-            if family is None:
-                made = _gauge if base in self._gauges else _counter
-                family = families[base] = made(f"{self._prefix}_{base}", [self._label] if cause else [])
-            family.add_metric([cause] if cause else [], value)
-        yield from families.values()
-
-    def describe(self) -> Iterator[Metric]:
-        return iter(())
-
-
-class _MallInfo(ctypes.Structure):
-    """glibc's `struct mallinfo2`."""
-
-    _fields_ = tuple(
-        (name, ctypes.c_size_t)
-        for name in [
-            "arena",
-            "ordblks",
-            "smblks",
-            "hblks",
-            "hblkhd",
-            "usmblks",
-            "fsmblks",
-            "uordblks",
-            "fordblks",
-            "keepcost",
-        ]
-    )
-
-
-def _mallinfo() -> Callable[[], _MallInfo] | None:
-    """Return the C library's own account of its heap; None where it keeps none (musl, macOS, glibc before 2.33)."""
-    try:
-        function = ctypes.CDLL(None).mallinfo2
-    except (AttributeError, OSError, TypeError):
-        return None
-    function.restype = _MallInfo
-    return function
-
-
-class _Memory(Collector):
-    """What is allocated, as the two allocators count it. Resident memory cannot show a slow leak: freed pages linger.
-
-    Small Python objects (up to 512 bytes) live in arenas of the interpreter, which the C library does not know of, and
-    are counted in blocks; everything else, gRPC's core included, is in the C library's bytes.
-    """
-
-    def __init__(self) -> None:
-        self._mallinfo = _mallinfo()
-
-    def collect(self) -> Iterator[Metric]:
-        if self._mallinfo is not None:
-            info = self._mallinfo()
-            yield GaugeMetricFamily(
-                "lakehouse_allocated_bytes",
-                TEXTS["lakehouse_allocated_bytes"],
-                value=info.uordblks + info.hblkhd,
-            )
-        yield GaugeMetricFamily(
-            "lakehouse_python_blocks",
-            TEXTS["lakehouse_python_blocks"],
-            value=sys.getallocatedblocks(),
-        )
-
-    def describe(self) -> Iterator[Metric]:
-        return iter(())
+        return serve(self.registry, host, port)

@@ -16,7 +16,8 @@ from typing import Final
 import structlog
 from grpc_health.v1 import health, health_pb2
 
-LIVENESS: Final = "liveness"
+from lakehouse.server.liveness import LIVENESS
+
 # How often the causes are asked for: they are in memory, and nobody needs to know sooner.
 _POLL_S: Final = 0.5
 _CAUSES_MAX: Final = 10

@@ -7,7 +7,7 @@ import socket
 import ssl
 from pathlib import Path
 
-from lakehouse.settings import unix_path
+from lakehouse.targets import unix_path
 
 _WAIT_S = 2.0
 

@@ -15,11 +15,10 @@ import duckdb
 from validated.datasets.checks import Checker, Problems
 from validated.datasets.columns import ACTIVE, WORKERS
 from validated.datasets.dataset import Column, ColumnType, Dataset, Problem, TableFiles
-from validated.datasets.index_build import FIELD, NAME_KEY_CHARS
+from validated.datasets.index_keys import FIELD, LIKE_CHARS, folded_key
 from validated.datasets.names import name_key
 from validated.datasets.store import KEY_BYTES_MAX, IndexWriter, engine_digest
 from validated.datasets.tables import OpenTable, columns_of
-from validated.datasets.texts import fold
 
 if TYPE_CHECKING:
     from validated.datasets.dataset_postgres import PostgresSnapshot
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 # The table of the engine: no name of a column, nor one made of it, is the same.
 _TABLE: Final = "rows"
 _FETCH_ROWS: Final = 16_384
-FOLDED_BYTES: Final = 16
-LIKE_CHARS: Final = NAME_KEY_CHARS
 _TYPES: Final = {
     "text": ColumnType.TEXT,
     "integer": ColumnType.INTEGER,
@@ -42,11 +39,6 @@ _TYPES: Final = {
 _TRIMMED: Final = (ColumnType.TEXT, ColumnType.LATITUDE, ColumnType.LONGITUDE)
 
 _Items = list[tuple[bytes, bytes]]
-
-
-def folded_key(texts: Sequence[str]) -> bytes:
-    """Return what the keys have in common that differ in case, width and spacing alone."""
-    return hashlib.blake2b(FIELD.join(map(fold, texts)).encode(), digest_size=FOLDED_BYTES).digest()
 
 
 @dataclass(frozen=True, slots=True)

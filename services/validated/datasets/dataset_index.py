@@ -13,8 +13,7 @@ from typing import Any, Final
 
 from lakehouse.strict_json.parser import JsonValue
 from validated.datasets.dataset import ColumnType
-from validated.datasets.dataset_build import FOLDED_BYTES, LIKE_CHARS, folded_key
-from validated.datasets.index_build import FIELD, ITEM
+from validated.datasets.index_keys import FIELD, FOLDED_BYTES, ITEM, LIKE_CHARS, folded_key
 from validated.datasets.names import name_key
 from validated.datasets.store import KEY_BYTES_MAX, open_index
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from validated.datasets.index_build import FIELD, ITEM, NAME_KEY_CHARS, place_key
+from validated.datasets.index_keys import FIELD, ITEM, NAME_KEY_CHARS, place_key
 from validated.datasets.names import name_key
 from validated.datasets.sample import Frame, read_frame
 from validated.datasets.store import KEY_BYTES_MAX, open_index

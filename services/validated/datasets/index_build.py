@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -14,24 +13,15 @@ import duckdb
 
 from validated.datasets.checks import add_texts
 from validated.datasets.columns import ACTIVE
+from validated.datasets.index_keys import CHUNK_WORKERS, ITEM, NAME_KEY_CHARS, place_key
 from validated.datasets.names import name_key
 from validated.datasets.store import IndexWriter
 from validated.datasets.tables import OpenTable
-from validated.datasets.texts import fold
 
-FIELD: Final = "\x1f"
-ITEM: Final = "\x1e"
-NAME_KEY_CHARS: Final = 100
-CHUNK_WORKERS: Final = 256
 _FETCH_ROWS: Final = 16_384
 _ALPHABET_MAX: Final = 256
 
 _Items = list[tuple[bytes, bytes]]
-
-
-def place_key(*texts: str) -> bytes:
-    """16 bytes for each text, folded; of role, state and city in this order a shorter key begins the longer ones."""
-    return b"".join(hashlib.blake2b(fold(text).encode(), digest_size=16).digest() for text in texts)
 
 
 class RosterMaps:

@@ -9,16 +9,18 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from validated.config import ROSTER_DATASET, DatasetTable, RosterTable
+from validated.config import ROSTER_DATASET, DatabaseTable, DatasetTable, RosterTable, database_of
 from validated.datasets.columns import WORKERS
 from validated.datasets.dataset import ColumnType
 from validated.datasets.dataset_index import DatasetIndex
 from validated.datasets.loaded_files import Loaded, LoadedFiles
 from validated.datasets.loader import LoadError, Plan
-from validated.datasets.postgres_dataset import WatchedTable, database_of, request_of_database
 from validated.datasets.worker import RosterVersion
+
+if TYPE_CHECKING:
+    from validated.datasets.postgres_dataset import WatchedTable
 
 _ROSTER_TYPES: Final = {
     ColumnType.FLAG: "boolean",
@@ -64,6 +66,8 @@ def request_of_dataset(name: str, table: DatasetTable | RosterTable) -> dict[str
         request["source_columns"] = table.columns
     database = database_of(table)
     if database is not None:
+        from validated.datasets.postgres_dataset import request_of_database  # noqa: PLC0415  see `_watched`
+
         request["postgres"] = request_of_database(table, database)
     return request
 
@@ -74,13 +78,20 @@ def source_of(table: DatasetTable | RosterTable) -> str:
     return str(table.path) if database is None else f"{database.schema_name}.{database.table}"
 
 
+def _watched(database: DatabaseTable) -> WatchedTable:
+    # The driver is for those who need it: it takes as long to import as all of validated.
+    from validated.datasets.postgres_dataset import WatchedTable  # noqa: PLC0415
+
+    return WatchedTable(database)
+
+
 class LoadedDataset(LoadedFiles[DatasetIndex]):
     """One dataset; see LoadedFiles."""
 
     def __init__(self, name: str, table: DatasetTable | RosterTable) -> None:
         setting = "roster" if isinstance(table, RosterTable) else f"datasets.{name}"
         database = database_of(table)
-        self._database = None if database is None else WatchedTable(database)
+        self._database = None if database is None else _watched(database)
         self.settles = database is None
         plan = Plan(
             setting,

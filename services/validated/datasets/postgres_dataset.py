@@ -28,11 +28,6 @@ _RIGHTS: Final = (
 )
 
 
-def database_of(table: DatasetTable | RosterTable) -> DatabaseTable | None:
-    """Where the rows stand in PostgreSQL; None where they are in files."""
-    return table.postgres if table.backend == "postgres" else None
-
-
 def request_of_database(table: DatasetTable | RosterTable, database: DatabaseTable) -> dict[str, Any]:
     """Return what `PostgresSnapshot` takes. Raises ConfigError."""
     return {

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from validated.datasets.index_build import CHUNK_WORKERS, FIELD, ITEM, place_key
+from validated.datasets.index_keys import CHUNK_WORKERS, FIELD, ITEM, place_key
 from validated.datasets.worker import Draw, Found
 
 if TYPE_CHECKING:

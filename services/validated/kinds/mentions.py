@@ -49,6 +49,7 @@ class Mentions:
         self.chars = sum(map(len, shown))
         self._stop = stop
         self._ids: dict[str, None] = {}
+        seen: set[str] = set()
         for view in shown:
             if self._is_stopped():
                 break
@@ -63,7 +64,9 @@ class Mentions:
                 )
             )
             # An id may hold marks that end a word elsewhere.
-            for word in filterfalse(str.isalnum if view.isascii() else _is_plain, dict.fromkeys(view.split())):
+            fresh = dict.fromkeys(filterfalse(seen.__contains__, view.split()))
+            seen.update(fresh)
+            for word in filterfalse(str.isalnum if view.isascii() else _is_plain, fresh):
                 for text in _bare(word):
                     if 2 <= len(text) <= 200 and not text.isdecimal():
                         self._ids.setdefault(text)

@@ -79,8 +79,7 @@ class IdSearch:
 
     def _find(self) -> None:
         # What stands before, between and behind the words has the even places.
-        view = self._view
-        parts = split_words(_ASCII_PARTS, view) if view.isascii() else _PARTS.split(view)
+        parts = split_words(self._view, _ASCII_PARTS, _PARTS)
         ends = list(accumulate(map(len, parts)))
         texts, gaps = parts[1::2], parts[2:-1:2]
         # Most are letters alone: they are read in one way, whatever stands beside them.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from collections.abc import Collection
 from functools import cached_property, lru_cache
-from itertools import accumulate, compress
+from itertools import accumulate, compress, filterfalse
 from operator import not_
 from typing import Final, NamedTuple
 from urllib.parse import unquote
@@ -15,8 +16,9 @@ import regex
 
 from validated.datasets.names import INVISIBLE, name_key
 
-_INVISIBLE: Final = regex.compile(f"[{INVISIBLE}]+")
+_INVISIBLE: Final = re.compile(f"[{INVISIBLE}]+")
 _LINE_END: Final = regex.compile("\r\n|[\r\n\u0085\u2028\u2029]")
+_ODD_LINE_ENDS: Final = ("\r", "\u0085", "\u2028", "\u2029")
 _UNSHOWN: Final = regex.compile(r"<(script|style|template)\b[^<>]{0,500}>.*?</\1\s*>", regex.IGNORECASE | regex.DOTALL)
 # What is shown from right to left, whatever its letters are.
 _TURNED: Final = regex.compile("\u202e([^\u202c\u2069\n]*)")
@@ -35,9 +37,9 @@ _ASCII_SHOWN: Final = {code: " " if chr(code).isspace() else None for code in (*
 _ASCII_WORD: Final = re.compile("([A-Za-z0-9]+(?:['`][A-Za-z0-9]+)*)")
 # UAX 29's words, except that they end at a dot and an underscore, too: addresses are made of names.
 _WORD: Final = regex.compile(
-    rf"(?V1)[{_UNSPACED}]\p{{M}}*"
+    rf"(?V1)([{_UNSPACED}]\p{{M}}*"
     rf"|[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+(?:['\u2019\u2018\u02bc\u02bb\u2032\u00b4`\uff07]"
-    rf"[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+)*"
+    rf"[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+)*)"
 )
 _UNSPACED_WORD: Final = regex.compile(rf"[{_UNSPACED}]")
 _POSSESSIVE: Final = regex.compile("['\u2019\u2018\u02bc\u2032\u00b4`\uff07]s$", regex.IGNORECASE)
@@ -88,8 +90,9 @@ def unescaped(text: str) -> str:
 def _plain(text: str) -> str:
     text = _lines(text)
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
-        text = _INVISIBLE.sub("", text)
+        text = _visible(text)
+        if not unicodedata.is_normalized("NFKC", text):
+            text = _visible(unicodedata.normalize("NFKC", text))
     if text.isprintable():
         return text
     if text.isascii():
@@ -99,7 +102,12 @@ def _plain(text: str) -> str:
 
 
 def _lines(text: str) -> str:
-    return text if text.isascii() and "\r" not in text else _LINE_END.sub("\n", text)
+    return _LINE_END.sub("\n", text) if any(each in text for each in _ODD_LINE_ENDS) else text
+
+
+def _visible(text: str) -> str:
+    # A text has few distinct characters beyond ASCII: they are looked at in place of all of it.
+    return _INVISIBLE.sub("", text) if _INVISIBLE.search("".join(filterfalse(str.isascii, set(text)))) else text
 
 
 class Word(NamedTuple):
@@ -122,15 +130,13 @@ class Words:
         self._view = view
         # What stands before, between and behind the words has the even places.
         self._parts: list[str]
-        if view.isascii():
-            self._parts = split_words(_ASCII_WORD, view)
-            distinct = set(self._parts[1::2])
-            # The words of a language come again and again; what is as long as a book is not kept.
-            word = _kept_word if max(map(len, distinct), default=0) <= _KEPT_CHARS_MAX else _known
-            self.distinct = dict(zip(distinct, map(word, distinct), strict=True))
-        else:
-            self.distinct = {}
-            self._parts = self._spelt(view)
+        self._parts = split_words(view, _ASCII_WORD, _WORD)
+        distinct = set(self._parts[1::2])
+        # The words of a language come again and again; what is as long as a book is not kept.
+        word = _kept_word if max(map(len, distinct), default=0) <= _KEPT_CHARS_MAX else _known
+        self.distinct = dict(zip(distinct, map(word, distinct), strict=True))
+        if not view.isascii():
+            self._leave_out([text for text, word in self.distinct.items() if not word.key])
         self.texts = self._parts[1::2]
         """Of each word."""
         self.words = [*map(self.distinct.__getitem__, self.texts)]
@@ -158,52 +164,45 @@ class Words:
     def _ends(self) -> list[int]:
         return list(accumulate(map(len, self._parts)))
 
-    def _spelt(self, view: str) -> list[str]:
-        parts: list[str] = []
-        end = 0
-        for match in _WORD.finditer(view):
-            text = match[0]
-            word = self.distinct.get(text) or _known(text)
-            # Marks alone are no word.
-            if word.key:
-                self.distinct[text] = word
-                parts += (view[end : match.start()], text)
-                end = match.end()
-        return [*parts, view[end:]]
+    def _leave_out(self, marks: Collection[str]) -> None:
+        """Put `marks`, which are no words, into the gaps."""
+        if marks:
+            parts = [self._parts[0]]
+            for text, gap in zip(self._parts[1::2], self._parts[2::2], strict=True):
+                if text in marks:
+                    parts[-1] += text + gap
+                else:
+                    parts += (text, gap)
+            self._parts = parts
+            for text in marks:
+                del self.distinct[text]
 
 
-def split_words(pattern: re.Pattern[str], view: str) -> list[str]:
-    """Return what ``pattern.split`` gives of an ASCII text: at the even places what stands before, between and behind
-    the words. The one group of `pattern` is all of it; its words are letters and digits, or more, without a space, and
-    a space beside one is to it as an end. Most words are letters and digits alone: it is not asked for those, which
-    takes half of the time.
+def split_words(view: str, ascii_words: re.Pattern[str], words: regex.Pattern[str]) -> list[str]:
+    """Return what ``words.split`` gives: at the even places what stands before, between and behind the words. The one
+    group of either pattern is all of it; no word has a space, and a space beside a word is as an end. `ascii_words`,
+    which is faster, finds the same in ASCII, of which most of a text is.
     """
-    parts: list[str] = []
+    if view.isascii():
+        return ascii_words.split(view)
     tokens = view.split(" ")
-    gap, first = "", 0
-    for at in compress(range(len(tokens)), map(not_, map(str.isalnum, tokens))):
-        if first < at:
-            parts += _spaced(gap, tokens[first:at])
-            gap = " "
-        before, *between = pattern.split(tokens[at])
-        gap += before
-        if between:
-            parts.append(gap)
-            parts += between
-            gap = parts.pop()
-        gap += " "
+    others = [*compress(range(len(tokens)), map(not_, map(str.isascii, tokens)))]
+    if len(others) > len(tokens) // 4:
+        return words.split(view)
+    parts, first = [""], 0
+    for at in others:
+        before, *between = ascii_words.split(" ".join((*tokens[first:at], "")))
+        parts[-1] += before
+        parts += between
+        before, *between = words.split(tokens[at])
+        parts[-1] += before
+        parts += between
+        if at + 1 < len(tokens):
+            parts[-1] += " "
         first = at + 1
-    if first < len(tokens):
-        parts += _spaced(gap, tokens[first:])
-        return [*parts, ""]
-    return [*parts, gap[:-1]]
-
-
-def _spaced(gap: str, plain: list[str]) -> list[str]:
-    parts = [" "] * (2 * len(plain))
-    parts[0] = gap
-    parts[1::2] = plain
-    return parts
+    before, *between = ascii_words.split(" ".join(tokens[first:]))
+    parts[-1] += before
+    return parts + between
 
 
 def words(text: str) -> list[Word]:

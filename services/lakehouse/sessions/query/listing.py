@@ -36,7 +36,7 @@ _ESCAPE: Final = re.compile(rb"\\u")
 _CLOCK_SLACK_S: Final = 60.0
 _REPORTED_BYTES: Final = 1 << 20
 _SUMMARY_COLUMNS: Final = (
-    "timestamp, session_id, trace_id, kind, provider, model, final_verdict, error.reason, iterations,"
+    'timestamp, session_id, "try", trace_id, kind, provider, model, final_verdict, error.reason, iterations,'
     " grounded_in_roster, caller, input_tokens, output_tokens, duration_ms"
 )
 _SUMMARY_WIDTH: Final = _SUMMARY_COLUMNS.count(",") + 1
@@ -48,6 +48,8 @@ class SessionSummary:
 
     timestamp: str | None
     session_id: str | None
+    try_number: int
+    """Which use of its id the session is, from 1; its key in JSON is ``try``, as in a row."""
     trace_id: str | None
     kind: str | None
     provider: str | None
@@ -63,7 +65,7 @@ class SessionSummary:
     duration_ms: int | None
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {"try" if name == "try_number" else name: value for name, value in asdict(self).items()}
 
 
 Place = tuple[str, str]
@@ -151,7 +153,8 @@ def _newest_compacted(
         count = 0
         for row in rows:
             count += 1
-            session = SessionSummary(timestamp_text(row[0]), *row[1:_SUMMARY_WIDTH])
+            moment, session_id, try_number, *others = row[:_SUMMARY_WIDTH]
+            session = SessionSummary(timestamp_text(moment), session_id, try_number or 1, *others)
             before = place_of(session)
             if not with_text or wanted.fits(json.loads(row[_SUMMARY_WIDTH]), row[0]):
                 found.append(session)
@@ -261,6 +264,7 @@ def summary_of(row: dict[str, Any]) -> SessionSummary:
     return SessionSummary(
         timestamp_text(moment_of(row["timestamp"])),
         row["session_id"],
+        row.get("try", 1),
         row["trace_id"],
         row["kind"],
         row["provider"],

@@ -1,6 +1,7 @@
 """DuckDB over a snapshot: the views ``sessions`` and ``attempts``, whatever file a row stands in.
 
-``sessions`` has a row's keys as columns, ``attempts`` one row an attempt with its session's key columns before it.
+``sessions`` has a row's keys as columns, ``attempts`` one row an attempt with its session's key columns before it. A
+session is known by its id and ``try``, which is NULL for the first use of the id, as its row does not have it.
 ``timestamp`` is UTC; ``spec`` and ``artifact`` are JSON text, to the byte as the row has it (``artifact->>'$.subject'``
 works on it). The views hold the lines that ``row_lines.read_row_line`` calls rows, and no others: ``verify`` counts
 what is torn, of another schema, or of ours without its keys. An unknown key is ignored. A session that has two rows
@@ -90,7 +91,7 @@ _ATTEMPT_COLUMNS: Final = (
     "iteration", "provider", "model", "verdict", "span_id", "raw_truncated", "findings", "error",
     "input_tokens", "output_tokens", "chat_ms", "validate_ms", "roster", "datasets", "cost_nano_usd", "parse_problem",
 )  # fmt: skip
-_KEY_COLUMNS: Final = "session_id, trace_id, timestamp, kind, final_verdict"
+_KEY_COLUMNS: Final = 'session_id, "try", trace_id, timestamp, kind, final_verdict'
 
 # Before 2.0 DuckDB does not know "none".
 _COMPRESSION_WORDS: Final = {"none": "uncompressed", "gzip": "gzip", "zstd": "zstd"}
@@ -194,7 +195,7 @@ def _view_statements(snapshot: Snapshot, sources: Sequence[JsonSource]) -> Itera
         facts.append(f"SELECT {', '.join(map(_from_json_column, FACT_COLUMNS))} FROM ({fact_sources[name]})")
         attempts.append(
             f"SELECT {_KEY_COLUMNS}, a.raw AS raw, {_attempt_columns()} FROM"
-            f" (SELECT session_id, trace_id, {_from_json_column('timestamp')}, kind, final_verdict,"
+            f' (SELECT session_id, "try", trace_id, {_from_json_column("timestamp")}, kind, final_verdict,'
             f" unnest(attempts) AS a FROM {name})"
         )
     if snapshot.parquet_files:

@@ -11,7 +11,7 @@ from rapidfuzz import fuzz, process
 from lakehouse.strict_json.parser import JsonValue, print_canonical
 from validated.config import LimitsTable
 from validated.datasets.dataset_index import SCANNED_MAX, DatasetIndex, Row
-from validated.datasets.index_build import FIELD
+from validated.datasets.index_keys import FIELD
 from validated.findings import SUGGESTIONS_MAX, Finding, Findings, Suggestion, pointer, quoted
 from validated.kinds.declared.shown import Shown
 from validated.kinds.declared.terms import BoundReference, Terms

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from validated.datasets.dataset_index import SCANNED_MAX, DatasetIndex, Row
-from validated.datasets.index_build import FIELD
+from validated.datasets.index_keys import FIELD
 from validated.findings import Finding
 from validated.kinds.declared.terms import BoundReference, Terms
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from lakehouse.strict_json.parser import JsonValue
 from validated.datasets.dataset_index import Value
-from validated.datasets.index_build import FIELD
+from validated.datasets.index_keys import FIELD
 from validated.datasets.texts import fold
 
 _DECIMAL: Final = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?")

@@ -1139,8 +1139,9 @@ type Finding struct {
 	// is recognised by an id of the roster, by his full name there, or by a number; a first name alone is not enough.
 	// A full name is compared by its letters and digits, without case, accents and punctuation, also across line breaks
 	// and markup, as "Last, First", with an initial or a nickname put in, and as part of an address; a name of one word
-	// counts in the roster's own case alone. A name that somebody in the fill bears as well, or that is allowed, is
-	// nobody else's. Bare digits are an id where the roster has it and they are not the year, time, amount, house number
+	// counts in the roster's own case alone. Not recognised: a name without a part that the roster has ("Mary Jones" of
+	// its Mary B. Jones), another spelling of a letter ("Mueller" for its Müller), a name that a language has declined. A
+	// name that somebody in the fill bears as well, or that is allowed, is nobody else's. Bare digits are an id where the roster has it and they are not the year, time, amount, house number
 	// or postal code that stands there. Dates, times, points and postal codes are no numbers of anybody.
 	// Of a declared kind: "NOT_IN_DATASET" (no row has this key), "FACT_MISMATCH" (what is stated of a row is not what the
 	// dataset has), "NOT_ALLOWED" (the row does not meet what is required), "DUPLICATE" (the row stands there already),

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
-from urllib.parse import urlencode
 
 from markupsafe import Markup
 from starlette.applications import Starlette
@@ -34,6 +33,7 @@ from lakehouse.sessions.query.viewer.request_form import (
     read_form,
     read_place,
 )
+from lakehouse.sessions.query.viewer.selection import NoSuchSessionError, Selection, query_of, select
 from lakehouse.sessions.query.viewer.session_view import SessionView, view_of
 from lakehouse.sessions.query.viewer.source import Listing, QuestionTooLongError, SessionSource
 from lakehouse.sessions.row_lines import read_row_line
@@ -140,47 +140,41 @@ class Pages:
 
     async def session(self, request: Request) -> Response:
         """Show one session; where an id or a trace has several, the last one, and links to the others."""
-        lines, place = await self._lines(request)
-        identifier = request.query_params["id"]
-        view = await self._ask(lambda: view_of(lines[place]))
-        others = [
-            {"href": _address("/session", identifier, other), "label": _label(line), "is_here": other == place}
-            for other, line in enumerate(lines)
-        ]
+        selected = await self._selected(request)
+        view = await self._ask(lambda: view_of(selected.line))
         downloads = {
-            "json": _address("/session.json", identifier, place),
-            "html": _address("/session.html", identifier, place),
-            "raw": _address("/answer.txt", identifier, place),
+            name: f"{path}?{selected.query}"
+            for name, path in (("json", "/session.json"), ("html", "/session.html"), ("raw", "/answer.txt"))
         }
-        return self._html("session.html", here="", others=others, downloads=downloads, **_shown(view))
+        return self._html("session.html", here="", selected=selected, downloads=downloads, **_shown(view))
 
     async def row_download(self, request: Request) -> Response:
         """Give the row, to the byte as the log has it."""
-        lines, place = await self._lines(request)
-        return _download(lines[place] + b"\n", "application/json", f"{_file_name(lines[place])}.json")
+        selected = await self._selected(request)
+        return _download(selected.line + b"\n", "application/json", f"{selected.file_name}.json")
 
     async def page_download(self, request: Request) -> Response:
         """Give the session as one HTML file that needs nothing else and runs nothing."""
-        lines, place = await self._lines(request)
-        view = await self._ask(lambda: view_of(lines[place]))
+        selected = await self._selected(request)
+        view = await self._ask(lambda: view_of(selected.line))
         html = self._renderer.page(
             "export.html",
-            others=[],
+            selected=None,
             downloads=None,
             style=Markup(self._assets.style),  # noqa: S704  our own file
             style_hash=self._assets.style_hash,
             **_shown(view),
         )
-        return _download(html.encode(), "text/html; charset=utf-8", f"{_file_name(lines[place])}.html")
+        return _download(html.encode(), "text/html; charset=utf-8", f"{selected.file_name}.html")
 
     async def answer_download(self, request: Request) -> Response:
         """Give the answer of one attempt, as the row has it."""
-        lines, place = await self._lines(request)
-        attempts = json.loads(read_row_line(lines[place]).text)["attempts"]
+        selected = await self._selected(request)
+        attempts = json.loads(read_row_line(selected.line).text)["attempts"]
         number = request.query_params.get("attempt", "")
         if not re.fullmatch("[0-9]{1,6}", number) or not 1 <= int(number) <= len(attempts):
             raise HTTPException(404, "the session has no such attempt")
-        name = f"{_file_name(lines[place])}-attempt-{int(number)}.txt"
+        name = f"{selected.file_name}-attempt-{int(number)}.txt"
         return _download(attempts[int(number) - 1]["raw"].encode(), "text/plain; charset=utf-8", name)
 
     async def events(self, request: Request) -> Response:
@@ -238,21 +232,21 @@ class Pages:
     def _row(self, session: SessionSummary) -> str:
         identifier = session.session_id or ""
         key = hashlib.sha256(identifier.encode(errors="replace")).hexdigest()[:16]
-        href = f"/session?{urlencode({'id': identifier})}" if 0 < len(identifier) <= ID_CHARS_MAX else ""
+        is_short = 0 < len(identifier) <= ID_CHARS_MAX
+        href = f"/session?{query_of(identifier, session.try_number)}" if is_short else ""
         return self._renderer.page("row.html", session=session, key=key, href=href)
 
-    async def _lines(self, request: Request) -> tuple[list[bytes], int]:
-        """Return the rows of the id in the address, and which of them is meant. Raises HTTPException."""
-        identifier = request.query_params.get("id", "")
+    async def _selected(self, request: Request) -> Selection:
+        """Return the session that the address means. Raises HTTPException."""
+        given = request.query_params
+        identifier = given.get("id", "")
         if not 0 < len(identifier) <= ID_CHARS_MAX:
             raise HTTPException(400, "the address names no session")
-        lines = await self._ask(lambda: self._source.rows(identifier))
-        if not lines:
-            raise HTTPException(404, "no session has this id or trace id: it may have been rotated away or erased")
-        number = request.query_params.get("n", str(len(lines)))
-        if not re.fullmatch("[0-9]{1,3}", number) or not 1 <= int(number) <= len(lines):
-            raise HTTPException(404, "this id has no such session")
-        return lines, int(number) - 1
+        place, try_number = given.get("n"), given.get("try")
+        try:
+            return await self._ask(lambda: select(self._source, identifier, place=place, try_number=try_number))
+        except NoSuchSessionError as error:
+            raise HTTPException(404, str(error)) from None
 
     async def _ask(self, question: Callable[[], _T]) -> _T:
         """Answer a question in a thread when it is its turn. Raises what it raises, and HTTPException."""
@@ -305,20 +299,6 @@ class Pages:
 def _shown(view: SessionView) -> dict[str, Any]:
     raw_row = view.line.decode(errors="replace")
     return {"view": view, "raw_row": raw_row, "title_id": one_line(view.record.session_id, 80)}
-
-
-def _label(line: bytes) -> str:
-    row = read_row_line(line)
-    return f"{row.session_id}, {row.timestamp[:19]}" + (f", try {row.try_number}" if row.try_number > 1 else "")
-
-
-def _address(path: str, identifier: str, place: int) -> str:
-    return f"{path}?{urlencode({'id': identifier, 'n': place + 1})}"
-
-
-def _file_name(line: bytes) -> str:
-    """Return a name for the session's file, of plain characters whatever its id is."""
-    return "session-" + re.sub("[^A-Za-z0-9._-]", "_", read_row_line(line).session_id[:80]).lstrip(".")
 
 
 def _download(body: bytes, media_type: str, name: str) -> Response:

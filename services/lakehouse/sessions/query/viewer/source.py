@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from lakehouse.sessions.query.reader import SessionReader
 from lakehouse.sessions.query.session_filter import SessionFilter
 from lakehouse.sessions.query.stats import FindingCount, Period, SessionStats, finding_counts, session_stats
 from lakehouse.sessions.record import ROW_BYTES_MAX
+from lakehouse.sessions.row_lines import read_row_line
 from lakehouse.sessions.store.segments import SessionLogUnavailableError, open_snapshot
 
 ROWS_MAX: Final = 20
@@ -33,6 +34,14 @@ class Listing:
 
     sessions: list[SessionSummary]
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRows:
+    """The last rows of an id, oldest first, and how many before them were left out."""
+
+    lines: list[bytes]
+    left_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +73,10 @@ class SessionSource(Protocol):
     def newest(self, wanted: SessionFilter, *, limit: int, before: Place | None) -> Listing:
         """Return the newest sessions that fit, behind the place ``before`` where one is given."""
 
-    def rows(self, identifier: str) -> list[bytes]:
-        """Return the lines of the sessions with this session id, trace id or caller's trace: ``ROWS_MAX`` at most, and
-        no more behind the one that makes them longer, together, than a row may be."""
+    def rows(self, identifier: str, *, try_number: int | None = None) -> FoundRows:
+        """Return the lines of the sessions with this session id, trace id or caller's trace: the last ``ROWS_MAX`` at
+        most, and no more than are as long, together, as a row may be, but one at least. With a ``try_number`` those of
+        this session id and try alone."""
 
     def figures(self, wanted: SessionFilter, *, period: Period) -> Figures:
         """Return the figures of the sessions that fit; the filter's text is not looked for."""
@@ -95,17 +105,20 @@ class LogSource:
             found = list_sessions(reader, wanted, limit=limit, before=before, progress=check)
             return Listing(found, reader.warnings)
 
-    def rows(self, identifier: str) -> list[bytes]:
+    def rows(self, identifier: str, *, try_number: int | None = None) -> FoundRows:
         """See ``SessionSource``."""
-        found: list[bytes] = []
-        size_bytes = 0
+        found: deque[bytes] = deque()
+        size_bytes = left_out = 0
         with self._reader() as (reader, check):
             for line in find_rows(reader, identifier, check):
+                if try_number is not None and not _is_of(line, identifier, try_number):
+                    continue
                 found.append(line)
                 size_bytes += len(line)
-                if len(found) == ROWS_MAX or size_bytes > ROW_BYTES_MAX:
-                    break
-        return found
+                while len(found) > 1 and (len(found) > ROWS_MAX or size_bytes > ROW_BYTES_MAX):
+                    size_bytes -= len(found.popleft())
+                    left_out += 1
+        return FoundRows(list(found), left_out)
 
     def figures(self, wanted: SessionFilter, *, period: Period) -> Figures:
         """See ``SessionSource``. What was counted is kept until the log has changed."""
@@ -146,3 +159,8 @@ class LogSource:
 
     def _opened(self, check: Callable[[float], None]) -> SessionReader:
         return SessionReader(self._log_path, progress=check)
+
+
+def _is_of(line: bytes, session_id: str, try_number: int) -> bool:
+    row = read_row_line(line)
+    return row.session_id == session_id and row.try_number == try_number
