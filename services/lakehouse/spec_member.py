@@ -36,8 +36,8 @@ def set_spec(request: Message, kind: str, spec: Message | str, *, unwrapped: boo
     `x_json` under the name `x`. With `unwrapped`, for people who type it: where such a field is all that the message
     has, the text is that field's.
 
-    Raises SpecError where the text is not one JSON object (see `read_object`) or does not fit the message. A text for
-    ``spec_json`` is not read here.
+    Raises SpecError where the text is not one JSON object (see `read_object`) or does not fit the
+    message. A text for ``spec_json`` is not read here.
     """
     member = spec_member(request, kind)
     if isinstance(spec, Message):

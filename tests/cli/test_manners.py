@@ -117,18 +117,6 @@ def test_no_command_raises_an_error_without_a_status_of_its_own() -> None:
         (("nonsense",), 2),
         (("sessions", "ls", "--log", "/nonsense/sessions.jsonl"), 3),
         (("iterate", "--kind", "fill", "--prompt", "x", "--address", "127.0.0.1:1"), 3),
-        (("sessions", "ls", "--log", ""), 2),
-        (("sessions", "stats", "--log", "/"), 2),
-        (("sessions", "verify", "--log", "/dev/null"), 2),
-        (("sessions", "compact", "--log", "/nonsense/sessions.jsonl", "--retention-days", "nan"), 2),
-        (("sessions", "compact", "--log", "/nonsense/sessions.jsonl", "--retention-days", "1e300"), 2),
-        (("sessions", "verify", "--log", "/nonsense/sessions.jsonl", "--recall-hours", "nan"), 2),
-        (("sessions", "get", "x", "--timeout", "0"), 2),
-        (("chat", "x", "--timeout", "inf"), 2),
-        (("sessions", "show", "\udcff", "--log", "/nonsense/sessions.jsonl"), 2),
-        (("iterate", "--kind", "fill", "--prompt", "x", "--spec", '{"role": "a", "role": "b"}'), 2),
-        (("iterate", "--kind", "fill", "--prompt", "x", "--spec", '{"count": NaN}'), 2),
-        (("up", "--data", "/dev/null"), 3),
     ],
 )
 def test_the_status_of_the_process_says_whose_fault_it_was(arguments: tuple[str, ...], status: int) -> None:
@@ -148,6 +136,18 @@ def test_the_status_of_the_process_says_whose_fault_it_was(arguments: tuple[str,
         (("completion", "tcsh"), 2),
         (("validate", "--kind", "email", "--address", "127.0.0.1:1", "/dev/null"), 3),
         (("chat", "x", "--address", "127.0.0.1:1"), 3),
+        (("sessions", "ls", "--log", ""), 2),
+        (("sessions", "stats", "--log", "/"), 2),
+        (("sessions", "verify", "--log", "/dev/null"), 2),
+        (("sessions", "compact", "--log", "/nonsense/sessions.jsonl", "--retention-days", "nan"), 2),
+        (("sessions", "compact", "--log", "/nonsense/sessions.jsonl", "--retention-days", "1e300"), 2),
+        (("sessions", "verify", "--log", "/nonsense/sessions.jsonl", "--recall-hours", "nan"), 2),
+        (("sessions", "get", "x", "--timeout", "0"), 2),
+        (("chat", "x", "--timeout", "inf"), 2),
+        (("sessions", "show", "\udcff", "--log", "/nonsense/sessions.jsonl"), 2),
+        (("iterate", "--kind", "fill", "--prompt", "x", "--spec", '{"role": "a", "role": "b"}'), 2),
+        (("iterate", "--kind", "fill", "--prompt", "x", "--spec", '{"count": NaN}'), 2),
+        (("up", "--data", "/dev/null"), 3),
     ],
 )
 def test_every_command_has_the_same_statuses(arguments: tuple[str, ...], status: int) -> None:
@@ -156,12 +156,12 @@ def test_every_command_has_the_same_statuses(arguments: tuple[str, ...], status:
 
 
 def test_what_is_wrong_is_said_and_where() -> None:
-    assert "is a folder: name the log in it" in run("sessions", "ls", "--log", "").stderr
-    assert "an argument is not UTF-8: \\xff" in run("sessions", "show", "\udcff").stderr
-    spec = run("iterate", "--kind", "fill", "--prompt", "x", "--spec", '{"role": "a", "role": "b"}').stderr
+    assert "is a folder: name the log in it" in lakehouse("sessions", "ls", "--log", "").stderr
+    assert "an argument is not UTF-8: \\xff" in lakehouse("sessions", "show", "\udcff").stderr
+    spec = lakehouse("iterate", "--kind", "fill", "--prompt", "x", "--spec", '{"role": "a", "role": "b"}').stderr
     assert "the name 'role' is there twice" in spec
-    assert "the prompt is empty" in run("iterate", "--kind", "fill", "--prompt", "").stderr
-    assert "/dev/null is no folder" in run("up", "--data", "/dev/null").stderr
+    assert "the prompt is empty" in lakehouse("iterate", "--kind", "fill", "--prompt", "").stderr
+    assert "/dev/null is no folder" in lakehouse("up", "--data", "/dev/null").stderr
 
 
 def in_shell(command: str, **environ: str) -> subprocess.CompletedProcess[bytes]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from click.testing import CliRunner
 
-from lakehouse.cli.exit_status import end_process
+from lakehouse.cli.exit_status import TRACEBACK_VARIABLE, end_process
 from lakehouse.cli.main import main
 
 
@@ -20,7 +20,7 @@ def lakehouse(
     """
     words = [str(each) for each in arguments]
     status: int | str | None = None
-    with CliRunner().isolation(input=stdin, env=env) as (out, err, _):
+    with CliRunner().isolation(input=stdin, env={TRACEBACK_VARIABLE: "1", **(env or {})}) as (out, err, _):
         try:
             end_process(lambda: main.main(words, prog_name="lakehouse", standalone_mode=False))
         except SystemExit as error:

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import Any
 
 from lakehouse.server.process import open_missing_streams
 
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
 
+class _Output(io.BufferedWriter):
+    """Standard output, whose errors name it: a full disk behind it is then not taken for that of a file.
 
-class _Output(io.FileIO):
-    """Standard output, whose errors name it: a full disk behind it is then not taken for that of a file."""
+    The buffer and not what is below it: a Ctrl-C between a write that was made and its answer would have it made again.
+    """
 
-    def write(self, data: ReadableBuffer, /) -> int | None:  # type: ignore[override]  # as FileIO has it, not IO
-        try:
+    def write(self, data: Any, /) -> int:
+        with _named():
             return super().write(data)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, "the output") from None
+
+    def flush(self) -> None:
+        with _named():
+            super().flush()
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "the output") from None
 
 
 def take_standard_streams() -> None:
@@ -31,10 +43,10 @@ def take_standard_streams() -> None:
         return  # Somebody embeds us, and reads what we write.
     # Not every encoding of a terminal has every character of an answer: an escape is better than no output.
     sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(_Output(1, "wb", closefd=False)),
+        _Output(io.FileIO(1, "wb", closefd=False)),
         encoding=None if before is None else before.encoding,
         errors="backslashreplace",
-        line_buffering=os.isatty(1),
+        line_buffering=os.isatty(1) or getattr(before, "write_through", False),  # PYTHONUNBUFFERED
     )
     if sys.stderr is None:
         sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115  for the process's life

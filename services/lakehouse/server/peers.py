@@ -12,6 +12,8 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from lakehouse.server.ended_task import end_task
+
 # A watch is begun anew so often: it moves to another replica and to a new channel, does not hold on to a connection
 # that its server wants to close, and finds out about a peer that has gone silent.
 _WATCH_S: Final = 10.0
@@ -69,9 +71,7 @@ class PeerWatch:
                     await self._known.wait()
             yield self
         finally:
-            watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching
+            await end_task(watching)
 
     async def _watch(self) -> None:
         while True:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from lakehouse.server.ended_task import end_task
 from validated.config import ROSTER_DATASET, DatabaseTable, DatasetTable, RosterTable, database_of
 from validated.datasets.columns import WORKERS
 from validated.datasets.dataset import ColumnType
@@ -163,9 +164,7 @@ class Datasets:
                 yield self
             finally:
                 self._stack = None
-                for task in self._opening:
-                    task.cancel()
-                await asyncio.gather(*self._opening, return_exceptions=True)
+                await asyncio.gather(*map(end_task, self._opening), return_exceptions=True)
 
     def use(self, names: Collection[str]) -> None:
         """Kinds name these: load those that nobody named before. Call in the event loop."""

@@ -12,6 +12,7 @@ from typing import Any, Generic, Self
 
 import structlog
 
+from lakehouse.server.ended_task import end_task
 from validated.config import FilesTable
 from validated.datasets.loader import IndexT, Loader, LoadError, Plan
 from validated.datasets.parts import modified_at
@@ -75,10 +76,8 @@ class LoadedFiles(Generic[IndexT]):
         try:
             yield self
         finally:
-            watch.cancel()
             self._loader.close()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watch
+            await end_task(watch)
 
     def reload(self) -> None:
         """Load now, changed or not (SIGHUP). Call in the event loop."""

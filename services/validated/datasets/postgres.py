@@ -20,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from lakehouse.server.ended_task import end_task
 from validated.config import RosterTable
 from validated.datasets.names import name_key
 from validated.datasets.postgres_advice import PostgresAdvice
@@ -125,9 +126,7 @@ class PostgresRoster:
         try:
             yield self
         finally:
-            watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watch
+            await end_task(watch)
             await self._pool.close(timeout=2)
 
     def is_ready(self) -> bool:
