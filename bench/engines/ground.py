@@ -135,8 +135,10 @@ def publish_all_but_one(ground: Ground, *, files: int, rows: int) -> None:
     """Publish each log's files one by one, the first by an old writer; the last is left where a kill leaves it: with
     its metadata written and not committed."""
     with mock.patch.dict(columns._TYPES, _old_types(), clear=True):  # noqa: SLF001  a writer of before
+        columns.arrow_schema.cache_clear()
         ground.write(0, 0, rows, is_old=True)
         ground.publish(0)
+    columns.arrow_schema.cache_clear()
     for number in range(1, files):
         for host in range(len(ground.logs)):
             ground.write(host, number, rows)
