@@ -15,6 +15,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -250,19 +251,16 @@ def _on_sighup(reloads: Sequence[Callable[[], object]]) -> Iterator[None]:
             each()
 
     loop = asyncio.get_running_loop()
-    before: Any = None
     # Neither Windows nor a loop outside the main thread has signals; what is watched is read again there all the same.
-    with contextlib.suppress(NotImplementedError, ValueError, RuntimeError, AttributeError):
-        before = signal.getsignal(signal.SIGHUP)
-        loop.add_signal_handler(signal.SIGHUP, reload)
+    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # Not the loop's own handler: when that is removed, the default, which kills, stands there for a moment.
+    before = signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(reload))
     try:
         yield
     finally:
-        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError, AttributeError):
-            loop.remove_signal_handler(signal.SIGHUP)
-            # The loop leaves the default, which would kill a process that still closes its log.
-            if before is not None:
-                signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGHUP, before or signal.SIG_DFL)
 
 
 def _signals() -> asyncio.Event:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -20,6 +21,8 @@ def begin_process() -> None:
     # inherited by our own children.
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, _nothing_to_reload)
+        # The interpreter puts the default, which kills, in place of a handler when it ends, but not of this.
+        atexit.register(signal.signal, signal.SIGHUP, signal.SIG_IGN)
     join_parent()
     import_structlog()
 
