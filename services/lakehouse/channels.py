@@ -241,4 +241,11 @@ class AsyncClient:
             call.cancel()
 
     def _fault(self, error: Any) -> Fault:
-        return from_rpc_error(error, where=self._where, unreachable=self._unreachable)
+        task = asyncio.current_task()
+        return from_rpc_error(
+            error,
+            where=self._where,
+            unreachable=self._unreachable,
+            # Our own cancellation, where gRPC gives it as a status.
+            cancelled_here=task is not None and task.cancelling() > 0,
+        )

@@ -195,23 +195,30 @@ class RpcError(Protocol):
     def trailing_metadata(self) -> Iterable[tuple[str, str | bytes]] | None: ...
 
 
-def from_rpc_error(error: RpcError, *, where: str, unreachable: Reason | None = None) -> Fault:
+def from_rpc_error(
+    error: RpcError, *, where: str, unreachable: Reason | None = None, cancelled_here: bool = False
+) -> Fault:
     """Return the fault that a failed call stands for.
 
     `where` names the called service, for statuses that do not say; `unreachable` is the reason of an UNAVAILABLE that
-    carries no ErrorInfo of ours, which is what gRPC gives when nobody listens.
+    carries no ErrorInfo of ours, which is what gRPC gives when nobody listens. A CANCELLED without ErrorInfo counts as
+    one unless the call was `cancelled_here`: so the C core of a server that stops ends the calls that it had received
+    and nobody had taken up.
     """
     code = str(getattr(error.code(), "name", "UNKNOWN"))
+    details = (error.details() or "")[:500]
     status = _status_of(error)
     if status is not None:
         fault = _from_status(status, where)
         if fault is not None:
             return fault
+    if code == "CANCELLED" and not cancelled_here:
+        code, details = "UNAVAILABLE", "The server cancelled the call; it may be shutting down."
     if code == "UNAVAILABLE" and unreachable is not None:
         return Fault(unreachable, where=where)
     if code == "DEADLINE_EXCEEDED":
         return Fault(Reason.DEADLINE, where=where)
-    return Fault(None, where=where, code=code, message=(error.details() or "")[:500])
+    return Fault(None, where=where, code=code, message=details)
 
 
 def _status_of(error: RpcError) -> status_pb2.Status | None:

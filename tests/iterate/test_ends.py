@@ -239,12 +239,12 @@ async def test_a_drain(start: StartStack) -> None:
     await agree_on(stack, Reason.SHUTTING_DOWN, caught.value)
 
 
-async def test_a_hop_that_was_cancelled_by_nobody_here(start: StartStack) -> None:
+async def test_a_hop_that_cancels_the_call_as_one_does_that_stops(start: StartStack) -> None:
     async with start(cancel) as stack:
         with pytest.raises(Fault) as caught:
             await stack.session()
 
-    await agree_on(stack, Reason.BUG, caught.value)
+    await agree_on(stack, Reason.CHATD_UNREACHABLE, caught.value)
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), ZeroDivisionError("theirs"), TimeoutError("theirs")])
@@ -328,12 +328,12 @@ async def test_a_drain_during_the_brief(start: StartStack) -> None:
     await agree_on(stack, Reason.SHUTTING_DOWN, caught.value, attempts=0)
 
 
-async def test_a_brief_that_was_cancelled_by_nobody_here(start: StartStack) -> None:
+async def test_a_brief_that_is_cancelled_over_there(start: StartStack) -> None:
     async with start(answer, brief=cancel) as stack:
         with pytest.raises(Fault) as caught:
             await stack.session()
 
-    await agree_on(stack, Reason.BUG, caught.value, attempts=0)
+    await agree_on(stack, Reason.VALIDATED_UNREACHABLE, caught.value, attempts=0)
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), ZeroDivisionError("theirs"), TimeoutError("theirs")])

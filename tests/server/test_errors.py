@@ -105,6 +105,24 @@ def test_a_status_that_is_not_ours_is_read_by_its_code(
     assert fault.code == code.name
 
 
+@pytest.mark.parametrize(
+    ("unreachable", "cancelled_here", "code", "reason"),
+    [
+        (Reason.CHATD_UNREACHABLE, False, "UNAVAILABLE", Reason.CHATD_UNREACHABLE),
+        (None, False, "UNAVAILABLE", None),
+        (Reason.CHATD_UNREACHABLE, True, "CANCELLED", None),
+    ],
+)
+def test_a_call_that_nobody_here_cancelled_met_a_server_that_stops(
+    unreachable: Reason | None, *, cancelled_here: bool, code: str, reason: Reason | None
+) -> None:
+    error = rpc_error(grpc.StatusCode.CANCELLED)
+
+    fault = from_rpc_error(error, where="chatd", unreachable=unreachable, cancelled_here=cancelled_here)
+
+    assert (fault.code, fault.reason) == (code, reason)
+
+
 @pytest.mark.parametrize("details", [b"\xff\xff\xff", b""])
 def test_broken_or_foreign_status_details_are_no_crash(details: bytes) -> None:
     error = rpc_error(grpc.StatusCode.UNAVAILABLE)
