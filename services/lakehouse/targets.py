@@ -18,6 +18,12 @@ def split_bind(bind: str) -> tuple[str, int] | None:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
+def hosts_overlap(one: str, other: str) -> bool:
+    """Whether one port of both hosts cannot be listened on twice."""
+    loopback, every = {"127.0.0.1", "localhost", "::1"}, {"0.0.0.0", "::"}  # noqa: S104  compared, not bound
+    return one == other or bool({one, other} & every) or {one, other} <= loopback
+
+
 def unix_path(bind: str) -> str:
     """Return the path in `unix:path` or `unix:///path`."""
     path = bind.removeprefix("unix:")

@@ -127,9 +127,12 @@ def missing(config: ValidatedTable) -> Iterator[str]:
 
 def _unreadable(path: Path) -> str:
     try:
-        wanted = os.R_OK | os.X_OK if stat.S_ISDIR(path.stat().st_mode) else os.R_OK
+        mode = path.stat().st_mode
     except OSError as error:
         return error.strerror or type(error).__name__
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return "is neither a file nor a folder"
+    wanted = os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK
     return "" if os.access(path, wanted) else os.strerror(errno.EACCES)
 
 

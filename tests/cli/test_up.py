@@ -311,6 +311,50 @@ async def test_the_check_of_all_three_names_what_cannot_work(tmp_path: Path) -> 
         assert key in running.text, key
 
 
+@pytest.mark.parametrize(
+    ("tables", "problem"),
+    [
+        (
+            {"chatd": '[chatd]\nbind = "127.0.0.1:7001"\n', "iterate": '[iterate]\nbind = "localhost:7001"\n'},
+            "chatd.bind and iterate.bind are both",
+        ),
+        (
+            {"chatd": '[chatd]\nbind = "unix:/tmp/s"\n', "validated": '[validated]\nbind = "unix:///tmp/s"\n'},
+            "validated.bind and chatd.bind are both",
+        ),
+        (
+            {"chatd": "[chatd]\nmetrics_port = 7001\n", "iterate": "[iterate]\nmetrics_port = 7001\n"},
+            "chatd.metrics_port and iterate.metrics_port are both 7001",
+        ),
+        ({"iterate": '[lake]\nwarehose = "x"\n'}, "did you mean"),
+    ],
+)
+async def test_the_check_sees_what_no_service_alone_can(tmp_path: Path, tables: dict[str, str], problem: str) -> None:
+    env = {name: value for name, value in environ().items() if not name.endswith("_BIND")}
+    file = tmp_path / "lakehouse.toml"
+    file.write_text("\n".join(tables.values()))
+
+    async with up(tmp_path, "--roster", str(ROSTER), "--check", "--config", str(file), env=env) as running:
+        await asyncio.wait_for(running.process.wait(), HANG_S)
+
+    assert running.process.returncode == 2
+    assert problem in running.text, running.text
+
+
+def test_a_taken_address_hides_no_roster_that_cannot_be_read(taken: int) -> None:
+    [refused] = starts(
+        Start(
+            "validated",
+            {"VALIDATED_BIND": f"127.0.0.1:{taken}", "VALIDATED_ROSTER__PATH": os.devnull},
+            ("--check",),
+        )
+    )
+
+    assert refused.status == 2
+    assert "validated.bind" in refused.output
+    assert f"validated.roster.path: {os.devnull}: is neither a file nor a folder" in refused.output
+
+
 def children_of(pid: int) -> set[int]:
     """Every descendant, as /proc has it."""
     parents: dict[int, int] = {}

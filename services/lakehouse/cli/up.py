@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ from lakehouse.cli.exit_status import SystemFault, WrongRequest, statuses
 from lakehouse.cli.stack import SERVICES, Stack, StackError, examples
 from lakehouse.cli.terminal import terminal
 from lakehouse.cli.tracing_environ import tracing_environ
-from lakehouse.server.config import CONFIG_FILE_VARIABLE, configuration_file, given_values
+from lakehouse.server.config import CONFIG_FILE_VARIABLE, ServerTable, configuration_file, given_values
+from lakehouse.sessions.lake.config import load_lake_config
 from lakehouse.sessions.store.names import LOG_NAME
 from lakehouse.settings import ConfigError
+from lakehouse.targets import check_bind, hosts_overlap, split_bind, unix_path
 from lakehouse.tracing.receiver import TraceReceiver
 from lakehouse.tracing.tree import render_tree
 
@@ -96,6 +99,8 @@ class _SetUp:
 def _set_up(file: Path | None, roster: Path | None, data: Path | None) -> _SetUp:
     """Raise ConfigError where the file cannot be read, or leaves open what must not be guessed."""
     given = {name: given_values(name, file=file, environ=os.environ) for name in SERVICES}
+    if problems := list(_shared_addresses(given)):
+        raise ConfigError(problems)
     environ: dict[str, str] = {}
     announcements: list[str] = []
     if roster is not None:
@@ -122,6 +127,33 @@ def _set_up(file: Path | None, roster: Path | None, data: Path | None) -> _SetUp
     return _SetUp(environ, announcements, session_log, folder)
 
 
+def _shared_addresses(given: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the settings by which two services would listen on one address: each finds its own good."""
+    for one, other in itertools.combinations(given, 2):
+        theirs, ours = given[one].get("bind"), given[other].get("bind")
+        if isinstance(theirs, str) and isinstance(ours, str) and _is_one_address(theirs, ours):
+            yield f"{one}.bind and {other}.bind are both {ours}: give each service an address of its own"
+        theirs, ours = given[one].get("metrics_port"), given[other].get("metrics_port")
+        if theirs == ours and str(ours or 0) != "0":
+            default = ServerTable.model_fields["metrics_host"].default
+            hosts = [str(given[name].get("metrics_host", default)) for name in (one, other)]
+            if hosts_overlap(*hosts):
+                yield f"{one}.metrics_port and {other}.metrics_port are both {ours}: give each a port of its own"
+
+
+def _is_one_address(one: str, other: str) -> bool:
+    try:
+        check_bind(one)
+        check_bind(other)
+    except ValueError:
+        # The service says so itself.
+        return False
+    there, here = split_bind(one), split_bind(other)
+    if there is None or here is None:
+        return there is here and unix_path(one) == unix_path(other)
+    return there[1] == here[1] != 0 and hosts_overlap(there[0], here[0])
+
+
 def _check(setup: _SetUp, config: Path | None) -> int:
     setup.make_folders()
     command = ["--check", *(("--config", str(config)) if config is not None else ())]
@@ -131,6 +163,15 @@ def _check(setup: _SetUp, config: Path | None) -> int:
         subprocess.run([sys.executable, "-m", name, *command], env=environ, check=False).returncode  # noqa: S603  ours
         for name in SERVICES
     ]
+    file = configuration_file(config, os.environ)
+    if given_values("lake", file=file, environ=os.environ):
+        try:
+            load_lake_config(file, os.environ)
+        except ConfigError as error:
+            for problem in error.problems:
+                click.echo(f"lake: {problem}", err=True)
+            return 2
+        click.echo("lake: configuration is good")
     return max(statuses)
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import grpc.aio
 import structlog
@@ -105,19 +105,16 @@ def run(
     arguments = parser.parse_args()
     file = configuration_file(arguments.config, os.environ)
     try:
-        config = _usable_configuration(service, model, file, check)
+        config = load(service, model, file=file, environ=os.environ)
     except ConfigError as error:
-        if error.of_machine and not arguments.check:
-            log.configure(service=service, level="info", form="auto")
-            _log.error("cannot start", problem=str(error))
-            sys.exit(1)
-        for problem in error.problems:
-            print(f"{service}: {problem}", file=sys.stderr)  # noqa: T201  before the log is configured
-        sys.exit(2)
+        _refuse(service, error, start=not arguments.check)
+    problems = [f"{service}.{problem}" for problem in (*_machine_problems(config), *check(config))]
+    if problems and not arguments.check:
+        _refuse(service, ConfigError(problems, of_machine=True), start=True)
     if arguments.check:
-        problems = list(missing(config))
+        problems += [f"{service}.{problem}" for problem in missing(config)]
         for problem in problems:
-            print(f"{service}: {service}.{problem}", file=sys.stderr)  # noqa: T201  a command's answer
+            print(f"{service}: {problem}", file=sys.stderr)  # noqa: T201  a command's answer
         for advice in advise(config):
             print(f"{service}: warning: {service}.{advice}", file=sys.stderr)  # noqa: T201  a command's answer
         if problems:
@@ -134,11 +131,15 @@ def run(
         sys.exit(1)
 
 
-def _usable_configuration(service: str, model: type[T], file: Path | None, check: Check[T]) -> T:
-    config = load(service, model, file=file, environ=os.environ)
-    if problems := [*_machine_problems(config), *check(config)]:
-        raise ConfigError([f"{service}.{problem}" for problem in problems], of_machine=True)
-    return config
+def _refuse(service: str, error: ConfigError, *, start: bool) -> NoReturn:
+    """Exit with what is wrong; a `start` that fails by what may change says it in its log."""
+    if start and error.of_machine:
+        log.configure(service=service, level="info", form="auto")
+        _log.error("cannot start", problem=str(error))
+        sys.exit(1)
+    for problem in error.problems:
+        print(f"{service}: {problem}", file=sys.stderr)  # noqa: T201  before the log is configured
+    sys.exit(2)
 
 
 def _machine_problems(config: ServerTable) -> Iterator[str]:

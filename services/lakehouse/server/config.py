@@ -28,7 +28,7 @@ from lakehouse.settings import (
     check_certificates,
     machine_error,
 )
-from lakehouse.targets import check_bind, split_bind
+from lakehouse.targets import check_bind, hosts_overlap, split_bind
 from lakehouse.tracing import TracingConfig
 
 CONFIG_FILE_VARIABLE = "LAKEHOUSE_CONFIG"
@@ -128,7 +128,7 @@ class ServerTable(Table):
     def _beside_bind(cls, host: str, info: ValidationInfo) -> str:
         bound = split_bind(info.data["bind"]) if "bind" in info.data else None
         port = info.data.get("metrics_port")
-        if bound is not None and port and bound[1] == port and _overlap(bound[0], host):
+        if bound is not None and port and bound[1] == port and hosts_overlap(bound[0], host):
             raise ValueError(f"bind listens on port {port} too: set another metrics_port")
         return host
 
@@ -138,11 +138,6 @@ class ServerTable(Table):
         if wanted and not hasattr(os, "SCHED_BATCH"):
             raise ValueError("this system has no SCHED_BATCH")
         return wanted
-
-
-def _overlap(one: str, other: str) -> bool:
-    loopback, every = {"127.0.0.1", "localhost", "::1"}, {"0.0.0.0", "::"}  # noqa: S104  compared, not bound
-    return one == other or bool({one, other} & every) or {one, other} <= loopback
 
 
 T = TypeVar("T", bound=Table)
