@@ -94,3 +94,24 @@ def test_a_session_that_is_not_there_is_told_in_words(recorded: tuple[Path, dict
 
     assert done.returncode == 1
     assert "no session" in done.stderr
+
+
+def test_a_gate_that_is_not_ready_is_told_and_waited_for(
+    recorded: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
+    log, row = recorded
+    roster = tmp_path / "workers.csv"
+    roster.write_text("nobody\n", encoding="utf-8")
+    command = [LAKEHOUSE, "sessions", "replay", str(row["session_id"]), "--log", str(log), "--roster", str(roster)]
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        whole = roster.with_suffix(".new")
+        whole.write_bytes(ROSTER.read_bytes())
+        whole.replace(roster)
+        output, _ = process.communicate(timeout=60)
+
+    assert said.startswith("waiting until the gate is ready: validated: ")
+    assert "workers.csv" in said
+    assert process.returncode == 0, output

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from lakehouse.cli.replay_comparison import Outcome, Replayed, compare, compare_outcomes, judged_attempts, replayed
-from lakehouse.cli.stack import free_port_binds, running_stack
+from lakehouse.cli.stack import OnWaiting, free_port_binds, running_stack
 from lakehouse.clients import AsyncIterateClient
 from lakehouse.errors import Fault
 from lakehouse.iterate.v1 import iterate_pb2
@@ -45,7 +45,12 @@ class Today:
 
 
 async def replay_rows(
-    lines: Iterator[bytes], today: Today, *, concurrency: int, on_replayed: Callable[[Replayed], None]
+    lines: Iterator[bytes],
+    today: Today,
+    *,
+    concurrency: int,
+    on_replayed: Callable[[Replayed], None],
+    on_waiting: OnWaiting,
 ) -> None:
     """Run each row's session again, ``concurrency`` at a time; a row is read when its turn comes.
 
@@ -70,7 +75,12 @@ async def replay_rows(
             path.parent.mkdir()
             path.touch()
         async with (
-            running_stack(on_log=lambda *_: None, environ=_environ(recorded, today), config=today.config) as stack,
+            running_stack(
+                on_log=lambda *_: None,
+                environ=_environ(recorded, today),
+                config=today.config,
+                on_waiting=on_waiting,
+            ) as stack,
             AsyncIterateClient(stack.addresses["iterate"]) as client,
         ):
 

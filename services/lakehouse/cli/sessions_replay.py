@@ -175,7 +175,15 @@ def _print(report: ReplayReport) -> None:
 
 def _run(lines: Iterator[bytes], today: Today, concurrency: int, on_replayed: Callable[[Replayed], None]) -> None:
     try:
-        asyncio.run(replay_rows(lines, today, concurrency=concurrency, on_replayed=on_replayed))
+        asyncio.run(
+            replay_rows(
+                lines,
+                today,
+                concurrency=concurrency,
+                on_replayed=on_replayed,
+                on_waiting=lambda causes: click.echo(f"waiting until the gate is ready: {causes}", err=True),
+            )
+        )
     except StackError as error:
         raise SystemFault(str(error)) from None
 

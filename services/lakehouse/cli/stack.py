@@ -25,6 +25,9 @@ _STOP_S = 60.0
 _LINE_BYTES_MAX = 1024 * 1024
 
 OnLog = Callable[[str, "dict[str, Any] | str"], None]
+OnWaiting = Callable[[str], None]
+# After so long without a change it is said what the stack waits for.
+_PATIENCE_S = 2.0
 
 
 class StackError(Exception):
@@ -42,6 +45,8 @@ class Stack:
     config: Path | None = None
     alone: bool = False
     """Take no settings but `environ` and the services' defaults: not those that this process was started with."""
+    on_waiting: OnWaiting | None = None
+    """Gets the causes for which the stack is not ready, where that takes longer than a few seconds."""
     addresses: dict[str, str] = field(default_factory=dict)
     causes: dict[str, list[str]] = field(default_factory=dict)
     """Of each service that listens: why it is not ready; nothing where it is."""
@@ -59,18 +64,24 @@ class Stack:
             async with asyncio.timeout_at(ends_at):
                 await self.ready()
         except TimeoutError:
-            said = "; ".join(f"{name}: {cause}" for name, causes in self.causes.items() for cause in causes)
-            raise StackError(f"not ready after {timeout_s:.0f} s: {said}") from None
+            raise StackError(f"not ready after {timeout_s:.0f} s: {self._unready()}") from None
+
+    def _unready(self) -> str:
+        return "; ".join(f"{name}: {cause}" for name, causes in self.causes.items() for cause in causes)
 
     async def ready(self) -> None:
         """Wait until all services are ready. Raises StackError where one ends meanwhile."""
         ended = asyncio.create_task(self.wait())
+        said = ""
         try:
             while any(self.causes.get(name) is None or self.causes[name] for name in self.processes):
                 self._changed.clear()
                 changed = asyncio.create_task(self._changed.wait())
-                await asyncio.wait({changed, ended}, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait({changed, ended}, timeout=_PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
                 changed.cancel()
+                if not done and self.on_waiting is not None and (unready := self._unready()) != said:
+                    said = unready
+                    self.on_waiting(said)
                 if ended.done():
                     name = ended.result()
                     raise StackError(
@@ -210,10 +221,15 @@ class Stack:
 
 @contextlib.asynccontextmanager
 async def running_stack(
-    *, on_log: OnLog, environ: Mapping[str, str], config: Path | None = None, alone: bool = False
+    *,
+    on_log: OnLog,
+    environ: Mapping[str, str],
+    config: Path | None = None,
+    alone: bool = False,
+    on_waiting: OnWaiting | None = None,
 ) -> AsyncIterator[Stack]:
     """Yield a stack for the time of the block. Raises StackError."""
-    stack = Stack(on_log=on_log, environ=environ, config=config, alone=alone)
+    stack = Stack(on_log=on_log, environ=environ, config=config, alone=alone, on_waiting=on_waiting)
     try:
         await stack.start()
         yield stack
