@@ -36,7 +36,7 @@ COMMAND_S: Final = 300
 READY_S: Final = 120
 OURS: Final = ("LAKEHOUSE_", "VALIDATED_", "CHATD_", "ITERATE_", "PYTHON", "VIRTUAL_ENV")
 # Of a new folder a newcomer sees nothing but what the README makes.
-LEFT_BY_THE_README: Final = {"today.csv"}
+LEFT_BY_THE_README: Final = {"today.csv", "replay.xml"}
 NOT_TYPED: Final = (
     (r"make test$", "all tests take minutes; CI runs them beside this"),
     (r"lakehouse sessions serve$", "serves until it is stopped: tests/cli/test_sessions_serve.py starts it"),
