@@ -21,6 +21,9 @@ from validated.datasets.header import match
 GOOD = "worker_id,name,active\nW-1,Ana Silva,true\nW-2,Omar Khan,false\n"
 ANA = ("W-1", "Ana Silva", True)
 OMAR = ("W-2", "Omar Khan", False)
+OPPOSITES = WORKERS.column("active").opposites
+assert OPPOSITES is not None
+SAYS_OPPOSITE = OPPOSITES.has
 
 
 def read(path: Path, **rules: Any) -> list[tuple[str, str, bool]]:
@@ -61,7 +64,48 @@ def test_a_column_that_looks_like_active_is_never_passed_over(tmp_path: Path, he
     assert "active: " in refusal(path)
     assert f'"{header}"' in refusal(path)
     assert read(path, ignore_columns=[header]) == [ANA]
-    assert read(path, columns={"active": header}) == [(*ANA[:2], False)]
+    if not SAYS_OPPOSITE(header, is_mapped=True):
+        assert read(path, columns={"active": header}) == [(*ANA[:2], False)]
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["terminated", "inactive", "Is Inactive", "InactiveFlag", "deleted", "isDeleted", "blocked", "on_leave", "OnLeave",
+     "not_active", "ausgeschieden", "left_company", "left", "do_not_use", "Deactivated", "is_fired", "terminated_on",
+     "Suspended?", "archived", "no longer employed", "disabled", "banned", "GESPERRT", "inaktiv"],
+)  # fmt: skip
+def test_a_column_that_says_the_opposite_of_active_is_never_read_as_active(tmp_path: Path, header: str) -> None:
+    path = file(tmp_path, f"worker_id,name,{header}\nW-1,Ana Silva,yes\n")
+    text = refusal(path, columns={"active": header})
+    assert text.startswith(f'0 active: "{header}" says the opposite of active')
+    assert "make a column active of it" in text
+    # Nobody is led to map it, either.
+    assert "roster.columns" not in refusal(path)
+    assert "make a column active of it" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["on_leave", "fired", "suspended_until", "left_on", "do_not_use", "blacklisted", "Retired", "resignation_date",
+     "isBlocked", "dismissed", "Do Not Send", "unavailable_from", "laid-off"],
+)  # fmt: skip
+def test_beside_active_a_column_that_says_who_may_not_be_sent_is_not_passed_over(tmp_path: Path, header: str) -> None:
+    path = file(tmp_path, f"worker_id,name,active,{header}\nW-1,Ana Silva,true,yes\n")
+    assert refusal(path).startswith(f'0 active: "{header}" looks like it beside the column that is read')
+    assert read(path, ignore_columns=[header]) == [ANA]
+
+
+@pytest.mark.parametrize("header", ["left_handed", "department", "terminal", "notes", "exit_gate", "no", "expired_on"])
+def test_beside_active_a_word_that_may_say_anything_decides_nothing(tmp_path: Path, header: str) -> None:
+    assert read(file(tmp_path, f"worker_id,name,active,{header}\nW-1,Ana Silva,true,yes\n")) == [ANA]
+
+
+@pytest.mark.parametrize("header", ["client,worker_id", "client_id,employee_id"])
+def test_nobody_is_told_to_map_a_column_that_cannot_be_mapped(tmp_path: Path, header: str) -> None:
+    rules = {"do_not_send": file(tmp_path, f"{header}\nacme,W-1\n", "d.csv")}
+    text = refusal(file(tmp_path, GOOD), **rules)
+    assert "roster.columns" not in text
+    assert "rename it to" in text
 
 
 @pytest.mark.parametrize(
@@ -79,7 +123,8 @@ def test_without_a_column_active_whatever_may_say_it_is_refused_until_it_is_mapp
     assert text.isprintable()
     assert "roster.ignore_columns" in text
     assert match(WORKERS, columns, {}, (header,))[1] == []
-    assert match(WORKERS, columns, {"active": header}, ())[1] == []
+    if not SAYS_OPPOSITE(header, is_mapped=True):
+        assert match(WORKERS, columns, {"active": header}, ())[1] == []
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,21 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from validated.datasets.dataset import Column, ColumnType, Dataset
+from validated.datasets.dataset import Column, ColumnType, Dataset, Opposites
 
 CERTIFICATIONS_MAX: Final = 200
 
+# A yes in such a column means that somebody may not be sent.
+_NOT_ACTIVE: Final = Opposites(
+    stems=("inact", "deact", "nonact", "terminat", "delet", "disab", "archiv", "blocked", "suspen", "fired", "dismiss",
+           "resign", "retire", "departed", "banned", "blacklist", "barred", "separat", "ineligib", "unavail",
+           "unemploy", "inakt", "ausgesch", "gesperrt", "gek\u00fcndigt", "gel\u00f6scht", "desact",
+           "desat", "inativ", "cessat"),
+    phrases=frozenset(("onleave", "leaveofabsence", "donot", "dontuse", "norehire", "laidoff", "lefton", "leftat",
+                       "leftcompany", "notactive", "notemployed", "noteligible", "nolonger")),
+    perhaps=frozenset(("left", "leave", "leaver", "gone", "void", "voided", "former", "closed", "removed", "expired",
+                       "ended", "exit", "exited", "quit", "not", "no", "non", "dnr", "dnu", "tombstone", "hidden")),
+)  # fmt: skip
 WORKERS: Final = Dataset(
     "workers",
     (
@@ -42,6 +53,7 @@ WORKERS: Final = Dataset(
                       "actief", "valid", "isvalid", "blocked", "isblocked", "left", "leftat", "leavedate", "exitdate"),
             absent="everybody counts as active",
             is_favourable=True,
+            opposites=_NOT_ACTIVE,
         ),  # see ACTIVE
         Column(
             "certifications",
@@ -68,12 +80,14 @@ ASSIGNMENTS: Final = Dataset(
     ),
     key=("worker_id",),
     is_unique=False,
+    can_be_mapped=False,
 )
 DO_NOT_SEND: Final = Dataset(
     "do_not_send",
     (Column("client_id", ColumnType.ID, required=True), Column("worker_id", ColumnType.ID, required=True)),
     key=("client_id", "worker_id"),
     is_unique=False,
+    can_be_mapped=False,
 )
 WORKER_COLUMNS: Final = tuple(column.name for column in WORKERS.columns)
 

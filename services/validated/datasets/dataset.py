@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 TEXT_CHARS_MAX: Final = 200
+_CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class ColumnType(StrEnum):
@@ -39,6 +40,26 @@ class ColumnType(StrEnum):
     """A day as YYYY-MM-DD."""
 
 
+class Opposites(NamedTuple):
+    """Names of columns that say the opposite of one of ours, in lower case."""
+
+    stems: tuple[str, ...]
+    """What a word of such a name begins with."""
+    phrases: frozenset[str]
+    """Such names, or what they begin with, folded by `fold_header`."""
+    perhaps: frozenset[str]
+    """Words that say it where somebody maps the column, and may be about something else where nobody does."""
+
+    def has(self, name: str, *, is_mapped: bool) -> bool:
+        """Whether a column called `name` says the opposite."""
+        words = header_words(name)
+        return (
+            any(word.startswith(self.stems) for word in words)
+            or fold_header(name).removeprefix("is").startswith(tuple(self.phrases))
+            or (is_mapped and not self.perhaps.isdisjoint(words))
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of a dataset."""
@@ -54,6 +75,8 @@ class Column:
     """What a table without this column means, for people."""
     is_favourable: bool = False
     """Whether its absence speaks for somebody: then a synonym beside it is refused as well."""
+    opposites: Opposites | None = None
+    """How a column is called that says the opposite: its yes is our no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +91,8 @@ class Dataset:
     setting: str = "roster"
     """The table of the configuration that names its files, for those who have to mend it."""
     when_empty: str = "an empty roster would make everybody a phantom"
+    can_be_mapped: bool = True
+    """Whether the configuration can say what its columns are called elsewhere."""
 
     def column(self, name: str) -> Column:
         """Return the column called `name`."""
@@ -129,3 +154,8 @@ class UnreadableError(Exception):
 def fold_header(name: str) -> str:
     """Return a column's name as it is compared with others: letters and digits alone, in lower case, of one width."""
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold())
+
+
+def header_words(name: str) -> list[str]:
+    """Return the words of a column's name in lower case, those of camelCase as well."""
+    return [word.lower() for word in re.findall(r"[^\W\d_]+", _CAMEL.sub(" ", name))]

@@ -4,14 +4,13 @@ that nobody has mapped or ignored, is refused, since reading the table without i
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from rapidfuzz import fuzz
 
-from validated.datasets.dataset import Column, Dataset, fold_header
+from validated.datasets.dataset import Column, Dataset, fold_header, header_words
 
 # From here on a name is a slip of another: "actve", "certifcations".
 _ALIKE: Final = 80.0
@@ -32,7 +31,6 @@ _ABOUT_ELSE: Final = frozenset(
 _JOINING: Final = frozenset(
     ("home", "work", "personal", "at", "on", "by", "date", "time", "name", "of", "number", "no", "code", "line")
 )
-_CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class Matched(NamedTuple):
@@ -63,7 +61,6 @@ def match(  # noqa: PLR0912  a branch for each doubt
     without which the match may be used.
     """
     problems: list[tuple[str, str]] = []
-    mapping_name = _mapping_name(dataset)
     for name, count in Counter(header).items():
         if count > 1:
             problems.append((_printed(name), f"the header has {count} columns of this name; rename all but one"))
@@ -73,11 +70,16 @@ def match(  # noqa: PLR0912  a branch for each doubt
         found = _find(wanted, header)
         if len(found) == 1:
             used[column.name] = found[0]
+            if column.name in mapping and _is_opposite(found[0], column, is_mapped=True):
+                problems.append((column.name, _opposite(dataset, column, found[0])))
         elif found:
-            text = f"{_listed(found)} differ in case alone; map one in {mapping_name} and ignore the other"
+            mend = f"map one in {_mapping_name(dataset)} and ignore the other"
+            text = f"{_listed(found)} differ in case alone; {mend if dataset.can_be_mapped else 'rename one'}"
             problems.append((column.name, text))
         elif column.name in mapping:
-            text = f'there is no column "{wanted}" for {column.name} but {_listed(header)}; mend {mapping_name}'
+            text = (
+                f'there is no column "{wanted}" for {column.name} but {_listed(header)}; mend {_mapping_name(dataset)}'
+            )
             problems.append((column.name, text))
     for name, count in Counter(used.values()).items():
         if count > 1:
@@ -94,7 +96,8 @@ def match(  # noqa: PLR0912  a branch for each doubt
         if is_open and (doubtful := [name for name in left if not _is_about_else(name)]):
             problems.append((column.name, _doubt(dataset, column, doubtful)))
         if column.name not in used and column.required and not alike:
-            text = f'there is no column "{column.name}" but {_listed(header)}; rename it or map it in {mapping_name}'
+            mend = f" or map it in {_mapping_name(dataset)}" if dataset.can_be_mapped else f' to "{column.name}"'
+            text = f'there is no column "{column.name}" but {_listed(header)}; rename it{mend}'
             problems.append((column.name, text))
         elif alike:
             problems.append((column.name, _refusal(dataset, column, alike, has_it=column.name in used)))
@@ -120,21 +123,40 @@ def _looks_like(name: str, column: Column, *, has_it: bool) -> bool:
             return True
         if column.is_favourable and any(word in folded for word in ("active", "status", "terminat")):
             return True
+        if _is_opposite(name, column, is_mapped=False):
+            return True
     return not has_it and any(_is_slip(folded, each) for each in (ours, *column.synonyms))
+
+
+def _is_opposite(name: str, column: Column, *, is_mapped: bool) -> bool:
+    return column.opposites is not None and column.opposites.has(name, is_mapped=is_mapped)
+
+
+def _opposite(dataset: Dataset, column: Column, name: str) -> str:
+    what = f'"{_printed(name)}" says the opposite of {column.name}: who has a yes there would count as {column.name}'
+    return f"{what}; {_made_of(column)} and take it out of {_mapping_name(dataset)}"
+
+
+def _made_of(column: Column) -> str:
+    """Return what to do with a column that says the opposite."""
+    return f"make a column {column.name} of it, in a database by a view, that says yes for a no there"
 
 
 def _is_about_else(name: str) -> bool:
     """Whether a column is plainly about something else than whether somebody is active."""
-    words = [word.lower() for word in re.findall(r"[^\W\d_]+", _CAMEL.sub(" ", name))]
+    words = header_words(name)
     known = {fold_header(name), *words} & _ABOUT_ELSE
     return bool(known) and (fold_header(name) in known or all(word in known or word in _JOINING for word in words))
 
 
 def _doubt(dataset: Dataset, column: Column, doubtful: Sequence[str]) -> str:
     one = doubtful[0] if len(doubtful) == 1 else "…"
-    mapped = f'{_mapping_name(dataset)} = {{{column.name} = "{_printed(one)}"}}'
+    if len(doubtful) == 1 and _is_opposite(one, column, is_mapped=True):
+        mend = f"if it says the opposite, {_made_of(column)}"
+    else:
+        mend = f'map the one that does: {_mapping_name(dataset)} = {{{column.name} = "{_printed(one)}"}}'
     return (
-        f'there is no column "{column.name}", and {_listed(doubtful)} may say it; map the one that does: {mapped}, or '
+        f'there is no column "{column.name}", and {_listed(doubtful)} may say it; {mend}, or '
         f"add what does not to {dataset.setting}.ignore_columns (then {column.absent})"
     )
 
@@ -149,6 +171,11 @@ def _refusal(dataset: Dataset, column: Column, alike: Sequence[str], *, has_it: 
     looks = f"{_listed(alike)} look{'s' * (len(alike) == 1)} like it"
     if has_it:
         return f'{looks} beside the column that is read; if it is not meant, add "{name}" to {ignored}'
+    if _is_opposite(alike[0], column, is_mapped=True):
+        looks = f"{looks}, as the opposite; {_made_of(column)}"
+        return f'there is no column "{column.name}", and {looks}, or add "{name}" to {ignored} (then {column.absent})'
+    if not dataset.can_be_mapped:
+        return f'there is no column "{column.name}", and {looks}; rename it to "{column.name}"'
     meaning = f" (then {column.absent})" if column.absent else ""
     mapped = f'{_mapping_name(dataset)} = {{{column.name} = "{name}"}}'
     text = f'there is no column "{column.name}", and {looks}; map it: {mapped}'
