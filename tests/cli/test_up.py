@@ -326,6 +326,10 @@ async def test_the_check_of_all_three_names_what_cannot_work(tmp_path: Path) -> 
             {"chatd": "[chatd]\nmetrics_port = 7001\n", "iterate": "[iterate]\nmetrics_port = 7001\n"},
             "chatd.metrics_port and iterate.metrics_port are both 7001",
         ),
+        (
+            {"chatd": "[chatd]\nmetrics_port = 7001\n", "iterate": '[iterate]\nbind = "0.0.0.0:7001"\n'},
+            "chatd.metrics_port and iterate.bind are both 0.0.0.0:7001",
+        ),
         ({"iterate": '[lake]\nwarehose = "x"\n'}, "did you mean"),
     ],
 )

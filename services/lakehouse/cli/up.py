@@ -35,6 +35,9 @@ _COLOURS = {"iterate": "cyan", "chatd": "magenta", "validated": "green"}
 _LEVELS = {"warning": "yellow", "error": "red", "critical": "red"}
 _TREE_POLL_S = 0.5
 
+_Address = tuple[str, int] | Path
+"""Host and port, or a socket's path."""
+
 
 @click.command(epilog=statuses("stopped by a signal, in order"))
 @click.option(
@@ -64,9 +67,10 @@ def command(
     """
     console = terminal()
     try:
-        setup = _set_up(configuration_file(config, os.environ), roster, data)
+        file = configuration_file(config, os.environ)
+        setup = _set_up(file, roster, data)
         if check:
-            sys.exit(_check(setup, config))
+            sys.exit(_check(setup, file))
         setup.make_folders()
         asyncio.run(_up(console, setup, config=config, trace_view=trace_view, as_json=as_json))
     except ConfigError as error:
@@ -129,50 +133,55 @@ def _set_up(file: Path | None, roster: Path | None, data: Path | None) -> _SetUp
 
 def _shared_addresses(given: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Yield the settings by which two services would listen on one address: each finds its own good."""
-    for one, other in itertools.combinations(given, 2):
-        theirs, ours = given[one].get("bind"), given[other].get("bind")
-        if isinstance(theirs, str) and isinstance(ours, str) and _is_one_address(theirs, ours):
-            yield f"{one}.bind and {other}.bind are both {ours}: give each service an address of its own"
-        theirs, ours = given[one].get("metrics_port"), given[other].get("metrics_port")
-        if theirs == ours and str(ours or 0) != "0":
-            default = ServerTable.model_fields["metrics_host"].default
-            hosts = [str(given[name].get("metrics_host", default)) for name in (one, other)]
-            if hosts_overlap(*hosts):
-                yield f"{one}.metrics_port and {other}.metrics_port are both {ours}: give each a port of its own"
+    listened = [(name, *each) for name, values in given.items() for each in _addresses(values)]
+    for (one, first, _, there), (other, second, shown, here) in itertools.combinations(listened, 2):
+        if one != other and _is_one_address(there, here):
+            both = f"{one}.{first} and {other}.{second} are both {shown}"
+            yield f"{both}: give each {'a port' if second == 'metrics_port' else 'an address'} of its own"
 
 
-def _is_one_address(one: str, other: str) -> bool:
-    try:
-        check_bind(one)
-        check_bind(other)
-    except ValueError:
-        # The service says so itself.
-        return False
-    there, here = split_bind(one), split_bind(other)
-    if there is None or here is None:
-        return there is here and unix_path(one) == unix_path(other)
-    return there[1] == here[1] != 0 and hosts_overlap(there[0], here[0])
+def _addresses(values: Mapping[str, Any]) -> Iterator[tuple[str, str, _Address]]:
+    """Yield what a service's given settings let it listen on: the setting, what it is, the address. A bad one is left
+    to the service, which says so itself."""
+    bind, metrics_port = str(values.get("bind", "")), str(values.get("metrics_port", ""))
+    with contextlib.suppress(ValueError):
+        check_bind(bind)
+        yield "bind", bind, split_bind(bind) or Path(unix_path(bind))
+    if metrics_port.isdecimal():
+        host = values.get("metrics_host", ServerTable.model_fields["metrics_host"].default)
+        yield "metrics_port", metrics_port, (str(host), int(metrics_port))
 
 
-def _check(setup: _SetUp, config: Path | None) -> int:
+def _is_one_address(one: _Address, other: _Address) -> bool:
+    if isinstance(one, Path) or isinstance(other, Path):
+        return one == other
+    # Port 0 is another one each time.
+    return one[1] == other[1] != 0 and hosts_overlap(one[0], other[0])
+
+
+def _check(setup: _SetUp, file: Path | None) -> int:
     setup.make_folders()
-    command = ["--check", *(("--config", str(config)) if config is not None else ())]
+    command = ["--check", *(("--config", str(file)) if file is not None else ())]
     environ = {**os.environ, **setup.environ}
     # One after the other: their lines must not mix.
     statuses = [
         subprocess.run([sys.executable, "-m", name, *command], env=environ, check=False).returncode  # noqa: S603  ours
         for name in SERVICES
     ]
-    file = configuration_file(config, os.environ)
     if given_values("lake", file=file, environ=os.environ):
-        try:
-            load_lake_config(file, os.environ)
-        except ConfigError as error:
-            for problem in error.problems:
-                click.echo(f"lake: {problem}", err=True)
-            return 2
-        click.echo("lake: configuration is good")
+        statuses.append(_check_lake(file))
     return max(statuses)
+
+
+def _check_lake(file: Path | None) -> int:
+    try:
+        load_lake_config(file, os.environ)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(f"lake: {problem}", err=True)
+        return 2
+    click.echo("lake: configuration is good")
+    return 0
 
 
 async def _up(console: Console, setup: _SetUp, *, config: Path | None, trace_view: bool, as_json: bool) -> None:
