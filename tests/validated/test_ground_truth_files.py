@@ -104,6 +104,29 @@ def test_beside_active_a_word_that_may_say_anything_decides_nothing(tmp_path: Pa
     assert read(file(tmp_path, f"worker_id,name,active,{header}\nW-1,Ana Silva,true,yes\n")) == [ANA]
 
 
+@pytest.mark.parametrize(
+    "client",
+    ["All clients", "(all)", "<All>", "any client", "All of our Customers", "ALLE", "every-account", "* all *"],
+)
+def test_a_line_for_every_client_is_refused_since_it_would_hold_for_none(tmp_path: Path, client: str) -> None:
+    lines = file(tmp_path, f"client_id,worker_id\nacme,W-1\n{client},W-2\n", "d.csv")
+    text = refusal(file(tmp_path, GOOD), do_not_send=lines)
+    assert text.startswith(f"2 client_id: {client!r} stands for every client, which nothing here does")
+
+
+def test_two_clients_in_one_line_are_refused_since_neither_would_be_found(tmp_path: Path) -> None:
+    lines = file(tmp_path, "client_id,worker_id\nacme;globex,W-1\n", "d.csv")
+    assert refusal(file(tmp_path, GOOD), do_not_send=lines).startswith("1 client_id: 'acme;globex' holds a semicolon")
+
+
+@pytest.mark.parametrize(
+    "client", ["Allied", "All Star Staffing", "Total", "Any Lab Test Now", "Acme, Inc.", "7-Eleven"]
+)
+def test_a_client_whose_name_begins_like_all_is_one(tmp_path: Path, client: str) -> None:
+    lines = file(tmp_path, f'client_id,worker_id\n"{client}",W-1\n', "d.csv")
+    assert read(file(tmp_path, GOOD), do_not_send=lines) == [ANA, OMAR]
+
+
 @pytest.mark.parametrize("header", ["client,worker_id", "client_id,employee_id"])
 def test_nobody_is_told_to_map_a_column_that_cannot_be_mapped(tmp_path: Path, header: str) -> None:
     rules = {"do_not_send": file(tmp_path, f"{header}\nacme,W-1\n", "d.csv")}
@@ -203,13 +226,44 @@ BAD_ROWS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("active a date", GOOD + "W-3,Mia Wong,2026-01-01\n", "3 active: '2026-01-01' is neither", {}),
     ("no-break space", GOOD + "W-3\u00a0,Mia Wong,true\n", "3 worker_id: 'W-3\\xa0' holds", {}),
     ("nothing for an id", GOOD + "NULL,Mia Wong,true\n", "3 worker_id: 'NULL' is what programs write for no value", {}),
-    ("a sheet's error", GOOD + "#REF!,Mia Wong,true\n", "3 worker_id: '#REF!' is what programs write for no value", {}),
+    ("a sheet's error", GOOD + "#REF!,Mia Wong,true\n", "3 worker_id: '#REF!' is a spreadsheet's error", {}),
     ("nothing for a name", GOOD + "W-3,N/A,true\n", "3 name: 'N/A' is what programs write for no value", {}),
     ("an id by a float", GOOD + "7.0,Mia Wong,true\n", "3 worker_id: '7.0' was made a number", {}),
     ("an id by a spreadsheet", GOOD + "1.23E+05,Mia Wong,true\n", "3 worker_id: '1.23E+05' was made a number", {}),
     ("a formula for an id", GOOD + '"=""007""",Mia,true\n', "3 worker_id: '=\"007\"' holds the marks of another", {}),
     ("a sheet's apostrophe", GOOD + "'007,Mia Wong,true\n", "3 worker_id: \"'007\" holds the marks of another", {}),
     ("single quotes", GOOD + "'W-3','Mia Wong',true\n", "3 worker_id: \"'W-3'\" holds the marks of another", {}),
+    ("an id by a German spreadsheet", GOOD + '"1,23E+05",Mia,true\n', "3 worker_id: '1,23E+05' was made a number", {}),
+    ("an id with thousands", GOOD + '"12,345",Mia,true\n', "3 worker_id: '12,345' was made a number", {}),
+    ("an id by a German float", GOOD + '"7,0",Mia,true\n', "3 worker_id: '7,0' was made a number", {}),
+    ("an id made a day", GOOD + "12-Mar,Mia,true\n", "3 worker_id: '12-Mar' was made a date", {}),
+    ("an id made a month", GOOD + "Mar-12,Mia,true\n", "3 worker_id: 'Mar-12' was made a date", {}),
+    ("an id made a time", GOOD + "2026-03-12 00:00:00,Mia,true\n", "3 worker_id: '2026-03-12 00:00:00' was made a", {}),
+    ("an id made a US date", GOOD + "3/12/2026,Mia,true\n", "3 worker_id: '3/12/2026' was made a date", {}),
+    ("two ids", GOOD + "W-3;W-4,Mia,true\n", "3 worker_id: 'W-3;W-4' holds a semicolon", {}),
+    ("nothing by a database tool", GOOD + "W-3,[NULL],true\n", "3 name: '[NULL]' is what programs write", {}),
+    ("nothing in another case", GOOD + "Null,Mia,true\n", "3 worker_id: 'Null' is what programs write", {}),
+    ("nothing of a pivot", GOOD + "(blank),Mia,true\n", "3 worker_id: '(blank)' is what programs write", {}),
+    ("a sheet still loading", GOOD + "W-3,Loading...,true\n", "3 name: 'Loading...' is what programs write", {}),
+    ("a newer error", GOOD + "W-3,#SPILL!,true\n", "3 name: '#SPILL!' is a spreadsheet's error", {}),
+    ("a German error", GOOD + "#BEZUG!,Mia,true\n", "3 worker_id: '#BEZUG!' is a spreadsheet's error", {}),
+    ("a Spanish error", GOOD + "W-3,#\u00a1VALOR!,true\n", "3 name: '#\u00a1VALOR!' is a spreadsheet's error", {}),
+    ("no first and no last name", GOOD + "W-3,None None,true\n", "3 name: 'None None' is a name put together", {}),
+    ("read as cp1252", GOOD + "W-3,Jos\u00c3\u00a9,true\n", "3 name: 'Jos\u00c3\u00a9' is UTF-8 that was read", {}),
+    ("read as latin-1", GOOD + "W-3,M\u00c3\u00bcller,true\n", "3 name: 'M\u00c3\u00bcller' is UTF-8 that", {}),
+    ("a letter that reads as one", GOOD + "W-3,Ra\u00c3\u00bal,true\n", "3 name: 'Ra\u00c3\u00bal' is UTF-8 that", {}),
+    ("an apostrophe", GOOD + "W-3,O\u00e2\u20ac\u2122Neil,true\n", "3 name: 'O\u00e2\u20ac\u2122Neil' is UTF-8", {}),
+    ("a question mark for a letter", GOOD + "W-3,Jos? N??ez,true\n", "3 name: 'Jos? N??ez' has lost a letter", {}),
+    ("an escape of HTML", GOOD + "W-3,O&#39;Neil,true\n", "3 name: 'O&#39;Neil' holds a character in the escape", {}),
+    ("a named escape of HTML", GOOD + "W-3,Jos&eacute;,true\n", "3 name: 'Jos&eacute;' holds a character in", {}),
+    ("an escape of a workbook", GOOD + "W-3,Ana_x000D_,true\n", "3 name: 'Ana_x000D_' holds a character in", {}),
+    ("an address", GOOD + "W-3,Ana Silva <as@x.test>,true\n", "3 name: 'Ana Silva <as@x.test>' holds an address", {}),
+    ("the id in the name", GOOD + "W-3,Ana Silva (12345),true\n", "3 name: 'Ana Silva (12345)' holds a number", {}),
+    ("who has left", GOOD + "W-3,Ana Silva (Terminated),true\n", "3 name: 'Ana Silva (Terminated)' says more", {}),
+    ("who is away", GOOD + "W-3,Ana Silva - On Leave,true\n", "3 name: 'Ana Silva - On Leave' says more than", {}),
+    ("who may not be sent", GOOD + "W-3,SILVA ANA DO NOT USE,true\n", "3 name: 'SILVA ANA DO NOT USE' says more", {}),
+    ("footer with a colon", GOOD + "Total:,Workers,true\n", "3 worker_id: 'Total:' seems to be a footer", {}),
+    ("footer with a noun", GOOD + "Total Workers,two,true\n", "3 worker_id: 'Total Workers' seems to be a", {}),
     ("footer of all columns", GOOD + "Total,Workers,true\n", "3 worker_id: 'Total' seems to be a footer", {}),
     ("count for a name", GOOD + "W-3,2,true\n", "3 name: '2' is no name: it has no letter", {}),
     ("dash for an id", GOOD + "-,Mia Wong,true\n", "3 worker_id: '-' is no id", {}),
@@ -290,9 +344,26 @@ def test_what_was_said_of_a_file_is_how_it_is_read(
 
 
 def test_a_name_may_begin_with_an_apostrophe_and_be_null_in_part(tmp_path: Path) -> None:
-    names = ["'t Hooft", "Null", "Na", "Jennifer Null", "O'", "N.A. Porter", "Total Recall"]
+    names = [
+        "'t Hooft",
+        "Null",
+        "Na",
+        "Jennifer Null",
+        "O'",
+        "N.A. Porter",
+        "Total Recall",
+        "\u00daseva",
+        "JO\u00c3O",
+        "Nan Nan",
+        "William (Bill) Smith",
+        "D'Angelo",
+        "Mar Lopez",
+        "Grace No",
+        "\u00c5sa \u00d8stby",
+        "ANDR\u00c9 \u00c2NGELO",
+    ]
     rows = "".join(f"W-{at},{name},true\n" for at, name in enumerate(names))
-    assert [name for _, name, _ in read(file(tmp_path, "worker_id,name,active\n" + rows))] == names
+    assert {name for _, name, _ in read(file(tmp_path, "worker_id,name,active\n" + rows))} == {*names}
 
 
 def test_utf_16_without_its_mark_is_refused_and_an_encoding_of_no_files_is_none(tmp_path: Path) -> None:

@@ -16,8 +16,64 @@ from validated.datasets.dataset import Column, ColumnType
 from validated.datasets.nobody import is_odd, odd_sql, why_odd
 
 COLUMNS = {True: Column("worker_id", ColumnType.ID), False: Column("name", ColumnType.TEXT)}
-ODD = ["NULL", "#REF!", "\\N", "7.0", "1.23E+05", "'007", '="007"', "total", "Total", "—", "A\ufffdB", "'Ana'", "``"]
-SOUND = ["W-1", "007", "Null", "Na", "'t Hooft", "Ana Silva", "김철수", "7", "Ⅷ", "²", "Totals Inc"]
+ODD = [
+    "NULL",
+    "#REF!",
+    "\\N",
+    "7.0",
+    "1.23E+05",
+    "'007",
+    '="007"',
+    "total",
+    "Total",
+    "—",
+    "A\ufffdB",
+    "'Ana'",
+    "``",
+    "1,23E+05",
+    "12,345",
+    "12-Mar",
+    "Mar-12",
+    "2026-03-12",
+    "3/12/2026",
+    "W-1;W-2",
+    "[NULL]",
+    "nULL",
+    "#SPILL!",
+    "None, None",
+    "Jos\u00c3\u00a9",
+    "Ra\u00c3\u00bal",
+    "M\u00c3\u00bcller",
+    "\u00e2\u20ac\u2122",
+    "A? B",
+    "a@b",
+    "&#39;",
+    "_x000D_",
+    "Ana (12)",
+    "Ana (Terminated)",
+    "ANA DO NOT USE",
+    "total:",
+    "Grand Total",
+]
+SOUND = [
+    "W-1",
+    "007",
+    "Null",
+    "Na",
+    "'t Hooft",
+    "Ana Silva",
+    "김철수",
+    "7",
+    "Ⅷ",
+    "²",
+    "Totals Inc",
+    "12-MAR",
+    "Nan Nan",
+    "JO\u00c3O",
+    "Bill (Will) Smith",
+    "1.234",
+    "Terminatedson",
+]
 
 
 @cache

@@ -10,6 +10,7 @@ from psycopg import sql
 from validated.config import RosterTable
 from validated.datasets.columns import WORKER_COLUMNS
 from validated.datasets.names import table_key_sql
+from validated.datasets.nobody import EVERY_CLIENT
 from validated.datasets.postgres_replica import BEHIND, REPLAYED_AT, is_fresh_sql
 from validated.datasets.postgres_shape import Shape, mark_sql
 from validated.datasets.postgres_table import TableShape, version_sql
@@ -209,11 +210,11 @@ class Statements:
         ).format(odd=odd, workers=self._shape.workers.name, same=self._same(companion, worker_id), table=companion.name)
 
 
-# Nothing, spaces around it, marks alone (a star for all), what does not print, a word for all.
+# Nothing, spaces around it, marks alone (a star for all), what does not print, several in one, a word for all.
 _ODD_TEXT: Final[LiteralString] = (
     "{0} IS NULL OR {0} <> btrim({0}) OR {0} ~ '^[[:punct:][:space:]]*$' "
     r"OR {0} ~ '[\u0001-\u001f\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]' "
-    "OR lower({0}) IN ('all', 'any', 'everybody', 'everyone')"
+    f"OR strpos({{0}}, ';') > 0 OR lower({{0}}) ~ '^({EVERY_CLIENT})$'"
 )
 
 
