@@ -14,7 +14,7 @@ from rosters import LIMITS, POSTGRES, judge, write_csv
 
 from validated.config import RosterTable
 from validated.datasets.file import FileRoster
-from validated.datasets.names import name_key, table_key, table_key_sql
+from validated.datasets.names import full_name_key, said, table_key, table_key_sql
 from validated.datasets.postgres import PostgresRoster
 from validated.kinds.email import EmailValidator
 from validated.kinds.validator import Tools
@@ -122,6 +122,14 @@ CROWD = [
     ("W-000018", "Jean-Luc Picard", ""),
     ("W-000019", "Maria Jos\u00e9 da Silva Santos Pereira Costa", ""),
     ("W-000020", "Hope", ""),
+    ("W-000021", "Garcia, Maria Elena", ""),
+    ("W-000022", "De La Cruz, Ana", ""),
+    ("W-000023", "Kowalski Jr., Adam", ""),
+    ("W-000024", "Nguyen, Jr., Van An", ""),
+    ("W-000025", "Dubois, Marc, MD", ""),
+    ("W-000026", "Henry Ruiz, III", ""),
+    ("W-000027", "M\u00dcLLER,J\u00dcRGEN", ""),
+    ("W-000028", "Lopez, Omar Luis", ""),
 ]
 ROWS = [{"worker_id": worker_id, "name": name, "phone": phone} for worker_id, name, phone in CROWD]
 
@@ -187,6 +195,52 @@ async def _crowd_codes(crowd: EmailValidator, body: str) -> list[str]:
 )  # fmt: skip
 async def test_no_way_to_write_a_name_or_an_id_hides_anybody(crowd: EmailValidator, body: str) -> None:
     assert await _crowd_codes(crowd, body) == ["FOREIGN_WORKER"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Maria Elena Garcia's shift", "MARIA ELENA GARCIA", "Garcia, Maria Elena", "Garcia Maria Elena",
+        "Maria Elena\nGarcia", "Ana De La Cruz", "De La Cruz, Ana", "ana de la cruz comes", "Adam Kowalski Jr.",
+        "Adam Kowalski, Jr.", "Kowalski Jr., Adam", "Van An Nguyen Jr", "Nguyen, Van An, Jr.", "Marc Dubois MD",
+        "Marc Dubois, MD", "Dubois, Marc, MD", "Henry Ruiz III", "Ruiz, Henry III", "J\u00fcrgen M\u00fcller",
+        "Jurgen Muller", "M\u00fcller, J\u00fcrgen", "maria.elena.garcia@example.com", "Lopez, Omar Luis",
+        "Omar Luis Lopez",
+    ],
+)  # fmt: skip
+async def test_whom_the_roster_has_by_the_family_is_found_as_people_write_the_name(
+    crowd: EmailValidator, body: str
+) -> None:
+    assert await _crowd_codes(crowd, body) == ["FOREIGN_WORKER"]
+
+
+async def test_who_is_of_the_fill_may_be_named_in_either_order(crowd: EmailValidator) -> None:
+    for body in ("Maria Elena Garcia", "Garcia, Maria Elena", "Hello Maria Elena Garcia,\nsee you there"):
+        message = {"to_worker_id": "W-000021", "subject": "s", "body": body}
+        assert await _codes(crowd, message, worker_ids=["W-000021"]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "as_said"),
+    [
+        ("Brown, Robert", "Robert Brown"),
+        ("Brown,Robert", "Robert Brown"),
+        ("Garcia Lopez, Maria Elena", "Maria Elena Garcia Lopez"),
+        ("Brown Jr., Robert", "Robert Brown Jr."),
+        ("Brown, Jr., Robert", "Robert Brown, Jr."),
+        ("Brown, Robert, Jr.", "Robert Brown, Jr."),
+        ("Robert Brown, Jr.", "Robert Brown, Jr."),
+        ("Robert Brown, MD", "Robert Brown, MD"),
+        ("Robert Brown, Ph.D.", "Robert Brown, Ph.D."),
+        ("Brown, Vi", "Vi Brown"),
+        ("Robert Brown,", "Robert Brown,"),
+        (", Robert", ", Robert"),
+        ("Robert Brown", "Robert Brown"),
+        ("A, B, C", "A, B, C"),
+    ],
+)
+def test_a_name_by_the_family_is_said_the_other_way_round(name: str, as_said: str) -> None:
+    assert said(name) == as_said
 
 
 @pytest.mark.parametrize(
@@ -271,6 +325,18 @@ async def test_a_table_computes_the_key_that_it_is_asked_for() -> None:
         "\u0418\u0412\u0410\u041d \u041b\u0438",
         "\uae40 \ucca0\uc218",
         "\u963f\u00b7\u91cc",
+        *(name for _, name, _ in CROWD),
+        *(
+            "Brown,Robert",
+            "Brown, Jr., Robert",
+            "Robert Brown, Ph.D.",
+            "Robert Brown,",
+            ", Robert",
+            "A, B, C",
+            ",,",
+            ",",
+        ),
+        *("Brown, jr", "Brown, JR., Bob", "\u674e, \u5a1c", "\u00d8st, \u00c5sa \u00dejr", "O'Neil,  Sean , iii "),
     ]
     async with await psycopg.AsyncConnection.connect(POSTGRES, autocommit=True) as connection:
         for collation in ('"C"', '"default"'):
@@ -278,4 +344,4 @@ async def test_a_table_computes_the_key_that_it_is_asked_for() -> None:
             for name in names:
                 cursor = await connection.execute(f"SELECT {expression} FROM (SELECT %s::text AS n) t", (name,))
                 row = await cursor.fetchone()
-                assert row == (table_key(name_key(name)),), (name, collation)
+                assert row == (table_key(full_name_key(name)),), (name, collation)

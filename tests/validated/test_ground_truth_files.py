@@ -258,7 +258,7 @@ BAD_ROWS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("a named escape of HTML", GOOD + "W-3,Jos&eacute;,true\n", "3 name: 'Jos&eacute;' holds a character in", {}),
     ("an escape of a workbook", GOOD + "W-3,Ana_x000D_,true\n", "3 name: 'Ana_x000D_' holds a character in", {}),
     ("an address", GOOD + "W-3,Ana Silva <as@x.test>,true\n", "3 name: 'Ana Silva <as@x.test>' holds an address", {}),
-    ("the id in the name", GOOD + "W-3,Ana Silva (12345),true\n", "3 name: 'Ana Silva (12345)' holds a number", {}),
+    ("the id in the name", GOOD + "W-3,Ana Silva (12345),true\n", "3 name: 'Ana Silva (12345)' ends with a", {}),
     ("who has left", GOOD + "W-3,Ana Silva (Terminated),true\n", "3 name: 'Ana Silva (Terminated)' says more", {}),
     ("who is away", GOOD + "W-3,Ana Silva - On Leave,true\n", "3 name: 'Ana Silva - On Leave' says more than", {}),
     ("who may not be sent", GOOD + "W-3,SILVA ANA DO NOT USE,true\n", "3 name: 'SILVA ANA DO NOT USE' says more", {}),

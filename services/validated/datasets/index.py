@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from validated.datasets.index_keys import FIELD, ITEM, NAME_KEY_CHARS, place_key
-from validated.datasets.names import name_key
+from validated.datasets.names import full_name_key
 from validated.datasets.sample import Frame, read_frame
 from validated.datasets.store import KEY_BYTES_MAX, open_index
 from validated.datasets.texts import fold, fold_all
@@ -165,7 +165,7 @@ class RosterIndex:
             if not entry.startswith(start):
                 return
             worker = self.worker(value.decode())
-            if worker is not None and name_key(worker.name) == key:
+            if worker is not None and full_name_key(worker.name) == key:
                 yield worker
 
     def near_ids(self, worker_id: str, count: int) -> tuple[list[str], list[str]]:

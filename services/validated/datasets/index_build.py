@@ -14,7 +14,7 @@ import duckdb
 from validated.datasets.checks import add_texts
 from validated.datasets.columns import ACTIVE
 from validated.datasets.index_keys import CHUNK_WORKERS, ITEM, NAME_KEY_CHARS, place_key
-from validated.datasets.names import name_key
+from validated.datasets.names import full_name_key
 from validated.datasets.store import IndexWriter
 from validated.datasets.tables import OpenTable
 
@@ -98,8 +98,8 @@ class RosterMaps:
         return f"CASE WHEN lower(trim(w.active)) IN ({trues}) THEN '1' ELSE '' END"
 
     def _names(self) -> Iterator[_Items]:
-        # The keys of plain names are made in SQL as `name_key` makes them; the others by it, once each.
-        plain = "strlen(name) = length(name)"
+        # The keys of plain names are made in SQL as `full_name_key` makes them; the others by it, once each.
+        plain = "(strlen(name) = length(name) AND NOT contains(name, ','))"
         distinct = self._fetch(f"SELECT DISTINCT name FROM workers WHERE NOT {plain}")
         add_texts(self._db, self._folder, "name_key", ("name", "key"), self._name_keys(distinct))
         cut = f"left(key, {NAME_KEY_CHARS})"
@@ -117,7 +117,7 @@ class RosterMaps:
     def _name_keys(distinct: Iterator[list[tuple[Any, ...]]]) -> Iterator[tuple[str, str]]:
         for batch in distinct:
             for (name,) in batch:
-                yield name, name_key(name)
+                yield name, full_name_key(name)
 
     def _places(self) -> Iterator[_Items]:
         for column in ("role", "state", "city"):

@@ -1,7 +1,11 @@
 """How a name of the roster is recognised in a text: by its key, in which only letters, marks and digits count.
 
-``name_key`` is for an index of our own. PostgreSQL cannot compute it, so a table is asked by ``table_key``, which
-``table_key_sql`` computes there as well: names of one key have one table key, and what else has it is sorted out here.
+Lists of personnel have the family's name first, "Garcia, Maria Elena", and nobody writes so to people:
+``full_name_key`` is of the name as it is said, ``name_key`` of words.
+
+Both are for an index of our own. PostgreSQL cannot compute them, so a table is asked by ``table_key``, which
+``table_key_sql`` computes there as well: full names of one key have one table key, and what else has it is sorted out
+here.
 
     python -m validated.datasets.names [TABLE [COLUMN]]
 
@@ -10,6 +14,7 @@ prints the statement that makes the index of a large table.
 
 from __future__ import annotations
 
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -46,6 +51,31 @@ _PUNCTUATION: Final = (
     "\u00a0\u00b7\u2000-\u200f\u2010-\u2027\u202f\u2060\u2022\u3000-\u3002\u30fb\ufeff\uff08\uff09\uff0c\uff0e\uff65"
 )
 
+SUFFIXES: Final = frozenset(("jr", "sr", "ii", "iii", "iv", "v", "md", "phd", "esq", "dds", "rn", "cpa"))
+"""What stands behind a name, with or without a comma."""
+# For Python and PostgreSQL alike, without case: the family's name, a comma, what is no suffix alone, perhaps a suffix.
+_SUFFIX: Final = f"(?:{'|'.join(sorted(SUFFIXES))}|m[.]d|ph[.]d)[.]? *"
+_FAMILY_FIRST: Final = f"^([^,]*[^ ,][^,]*),(?! *{_SUFFIX}(?:,|$)) *([^ ,][^,]*)((?:, *{_SUFFIX})?)$"
+_FAMILY_AND_SUFFIX_FIRST: Final = f"^([^,]*[^ ,][^,]*)(, *{_SUFFIX}), *([^ ,][^,]*)$"
+_ORDERS: Final = ((_FAMILY_FIRST, r"\2 \1\3"), (_FAMILY_AND_SUFFIX_FIRST, r"\3 \1\2"))
+_READ_ORDERS: Final = [(re.compile(pattern, re.IGNORECASE), order) for pattern, order in _ORDERS]
+
+
+def said(name: str) -> str:
+    """Return a full name as it is said: "Garcia, Maria" is Maria Garcia, and "Robert Brown, Jr." stays as it is."""
+    if "," not in name:
+        return name
+    for pattern, order in _READ_ORDERS:
+        turned = pattern.sub(order, name)
+        if turned != name:
+            return turned
+    return name
+
+
+def full_name_key(name: str) -> str:
+    """Return the ``name_key`` of a full name as it is said."""
+    return name_key(said(name))
+
 
 def name_key(text: str) -> str:
     """Return what is left of a name without case, accents, look-alike letters, spaces and punctuation; empty where
@@ -60,8 +90,8 @@ def name_key(text: str) -> str:
 
 
 def beginnings(names: Iterable[str]) -> set[str]:
-    """Return all that the keys of `names` begin with."""
-    return {key[:length] for key in map(name_key, names) for length in range(len(key) + 1)}
+    """Return all that the keys of the full names `names` begin with."""
+    return {key[:length] for key in map(full_name_key, names) for length in range(len(key) + 1)}
 
 
 def name_keys(texts: Sequence[str]) -> list[str]:
@@ -80,9 +110,16 @@ def table_key(key: str) -> str:
 
 
 def table_key_sql(name: str) -> str:
-    """Return the SQL expression of ``table_key`` for the SQL expression `name`, immutable: a table of more than some
-    50,000 rows should have an index on it. It needs a database in UTF-8.
+    """Return the SQL expression of ``table_key`` for the full name that the SQL expression `name` gives, immutable: a
+    table of more than some 50,000 rows should have an index on it. It needs a database in UTF-8.
     """
+    turned = name
+    for pattern, order in _ORDERS:
+        turned = f"regexp_replace({turned}, '{pattern}', '{order}', 'i')"
+    return f"CASE WHEN strpos({name}, ',') = 0 THEN {_table_key_sql(name)} ELSE {_table_key_sql(turned)} END"
+
+
+def _table_key_sql(name: str) -> str:
     plain = f"lower(normalize({name}, NFKD))"
     folded = plain
     for letter, two in (_TWO_LETTERS | {"\u1e9e": "ss", "\u00c6": "ae", "\u0152": "oe", "\u00de": "th"}).items():

@@ -13,7 +13,7 @@ from typing import Final
 from rapidfuzz import fuzz, process
 
 from validated.datasets.index import Pool, RosterIndex
-from validated.datasets.names import name_key
+from validated.datasets.names import full_name_key
 from validated.datasets.texts import fold
 from validated.datasets.worker import Wanted
 
@@ -43,7 +43,7 @@ def near_workers(index: RosterIndex, wanted: Sequence[Wanted], pool: Pool, *, en
         near.update(dict.fromkeys(_by_id(index, each.worker_id)))
         name = fold(each.name)[:200]
         if name:
-            near.update(dict.fromkeys(index.near_names(name_key(name), _NEIGHBOURS)))
+            near.update(dict.fromkeys(index.near_names(full_name_key(name), _NEIGHBOURS)))
             like = process.extract(
                 name, pool.names, scorer=fuzz.ratio, processor=None, limit=_LIKE_NAMES_MAX, score_cutoff=60
             )

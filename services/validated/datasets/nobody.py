@@ -79,7 +79,7 @@ _MARKS: Final = (
     ),
     _Mark("name", "[?]", "has lost a letter (?); write the file anew from where it is whole"),
     _Mark("name", "@", "holds an address; write the name alone"),
-    _Mark("name", r"[(\[][^)\]]*[0-9][^)\]]*[)\]]", "holds a number in brackets; write the name alone"),
+    _Mark("name", r"[(\[][^)\]]*[0-9][^)\]]*[)\]]$", "ends with a number in brackets; write the name alone"),
     _Mark(
         "name",
         "(?i:(^|[^a-z])(terminated|inactive|suspended|deceased|resigned|dismissed|blacklisted|deleted|on leave"

@@ -22,7 +22,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from lakehouse.server.ended_task import end_task
 from validated.config import RosterTable
-from validated.datasets.names import name_key
+from validated.datasets.names import full_name_key
 from validated.datasets.postgres_advice import PostgresAdvice
 from validated.datasets.postgres_audit import find_strays, notes_of
 from validated.datasets.postgres_draw import Asked, PostgresDraw
@@ -158,7 +158,7 @@ class PostgresRoster:
             # By code points, whatever the column's collation calls equal.
             if worker.worker_id in asked:
                 by_id.add(row[2:], found)
-            if names and name_key(worker.name) in names:
+            if names and full_name_key(worker.name) in names:
                 answer.namesakes.append(worker)
         answer.found = by_id.found
         self._counts["duplicate_ids"] += by_id.duplicates

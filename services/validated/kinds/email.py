@@ -10,7 +10,7 @@ from typing import Final
 from lakehouse.errors import Violation
 from lakehouse.strict_json.parser import JsonValue, print_canonical
 from lakehouse.validated.v1.validated_pb2 import EmailSpec
-from validated.datasets.names import beginnings, name_key
+from validated.datasets.names import beginnings, full_name_key
 from validated.datasets.worker import Answer, Question, Worker, place_in_draw
 from validated.findings import Findings, pointer, quoted
 from validated.kinds.candidates import exact_object, fitting
@@ -162,7 +162,7 @@ class _Fill:
         )
         self._bearers: dict[str, list[Worker]] = {}
         for worker in answer.namesakes:
-            self._bearers.setdefault(name_key(worker.name), []).append(worker)
+            self._bearers.setdefault(full_name_key(worker.name), []).append(worker)
 
     def judge(self, part: _Part, findings: Findings) -> list[str]:
         """Add what `part` says of others; the ids that it names."""

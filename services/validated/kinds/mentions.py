@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from validated.datasets.names import beginnings, name_key
+from validated.datasets.names import beginnings, full_name_key
 from validated.datasets.worker import Found
 from validated.kinds.message_ids import IdSearch
 from validated.kinds.message_names import NameSearch
@@ -98,7 +98,7 @@ class Mentions:
         mentions = [Mention(text, (by_id[text],)) for text in self._ids if text in by_id]
         bearers: dict[str, list[Found]] = {}
         for found in known:
-            bearers.setdefault(name_key(found.worker.name), []).append(found)
+            bearers.setdefault(full_name_key(found.worker.name), []).append(found)
         workers = {key: [found.worker for found in each] for key, each in bearers.items()}
         named: dict[str, str] = {}
         for search in self._names:

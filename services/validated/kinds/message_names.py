@@ -7,7 +7,7 @@ from typing import Final
 
 import regex
 
-from validated.datasets.names import name_key
+from validated.datasets.names import full_name_key, name_key
 from validated.datasets.worker import Worker
 from validated.kinds.message_text import Words, cased, words
 from validated.kinds.name_runs import MONTHS, Bounds, Run, RunSearch
@@ -61,7 +61,7 @@ class NameSearch:
         """Whom the view names, by the key: the words as they stand, in lower case. `bearers` are people of the roster
         by their name's key; `own` are the names that may be said.
         """
-        own_keys = {name_key(name): name for name in own}
+        own_keys = {full_name_key(name): name for name in own}
         own_words = {word.key for name in own for word in words(name)}
         spans = [
             run for run in self._runs if run.key in own_keys and self._counts(run, (own_keys[run.key],), any_case=True)
@@ -80,11 +80,17 @@ class NameSearch:
                 continue
             if not self._counts(run, [worker.name for worker in bearers[run.key]], any_case=False):
                 continue
-            if self._is_explained(run, readings[run.order], own_words):
+            order = "plain" if self._is_as_spelt(run, bearers[run.key]) else run.order
+            if self._is_explained(run._replace(order=order), readings[order], own_words):
                 continue
             last = run.last
             found[run.key] = self._written(run).lower()
         return found
+
+    def _is_as_spelt(self, run: Run, bearers: Sequence[Worker]) -> bool:
+        """Whether the words stand as the roster has them, "Last, First" where it has that: it is no list then."""
+        key = "".join(word.owner_key for word in self._words[run.first : run.last + 1])
+        return any(name_key(worker.name) == key for worker in bearers)
 
     def _written(self, run: Run) -> str:
         return " ".join(self._text.written(run.first, run.last).split())

@@ -10,6 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 import regex
 
+from validated.datasets.names import SUFFIXES
 from validated.kinds.message_text import Word, Words
 
 WORDS_MAX: Final = 6
@@ -19,8 +20,7 @@ _COST_MAX: Final = 100_000
 _READING_COST: Final = 5
 _PLACES_MAX: Final = 4
 _GAP_CHARS_MAX: Final = 16
-_SUFFIXES: Final = frozenset(("jr", "sr", "ii", "iii", "iv", "v", "md", "phd", "esq", "dds", "rn", "cpa"))
-_ABBREVIATED: Final = _SUFFIXES | {"mr", "mrs", "ms", "dr", "st", "wm", "jos", "geo", "chas", "thos", "fr", "lt", "sgt"}
+_ABBREVIATED: Final = SUFFIXES | {"mr", "mrs", "ms", "dr", "st", "wm", "jos", "geo", "chas", "thos", "fr", "lt", "sgt"}
 _STOP: Final = regex.compile("[!?;\u2026\u3002\uff01\uff1f]")
 _SENTENCE_END: Final = regex.compile(r"\.[^\w\s]*\s")
 _HYPHENS: Final = ("-", "\u2010", "\u2011")
@@ -194,7 +194,7 @@ class RunSearch:
     def _are_given(self, first: int, last: int, begins: Callable[[str], bool]) -> bool:
         """Whether words `first` to `last` may be given names, which stand behind the family's, or the first of them."""
         given = self._words[first : last + 1]
-        if len(given) > 1 and given[-1].key in _SUFFIXES:
+        if len(given) > 1 and given[-1].key in SUFFIXES:
             del given[-1]
         if any(word.owner_key != word.key for word in given):
             return True
@@ -216,7 +216,7 @@ class RunSearch:
             return False
         if len(before.key) > 1 and before.key not in _ABBREVIATED and _SENTENCE_END.search(gap):
             return False
-        if after.key not in _SUFFIXES and _COMMA.search(gap):
+        if after.key not in SUFFIXES and _COMMA.search(gap):
             commas.append(gap_at)
         return True
 
@@ -243,7 +243,7 @@ class RunSearch:
         else:
             return
         given, family = run[split:], run[:split]
-        suffix = [given[-1]] if len(given) > 1 and given[-1].key in _SUFFIXES else []
+        suffix = [given[-1]] if len(given) > 1 and given[-1].key in SUFFIXES else []
         given = given[: len(given) - len(suffix)]
         whole = [word for word in given if len(word.key) > 1]
         for each in (given, whole) if len(whole) < len(given) else (given,):
