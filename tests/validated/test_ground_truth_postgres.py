@@ -327,6 +327,13 @@ async def test_a_view_is_as_good_as_a_table(database: Database) -> None:
     [
         ("'acme', 'W-1'", "ACME", ["DO_NOT_SEND"]),
         ("'ACME  Corp', 'W-1'", "acme corp", ["DO_NOT_SEND"]),
+        ("'\uff21\uff43\uff4d\uff45', 'W-1'", "acme", ["DO_NOT_SEND"]),
+        ("'acme', 'W-1'", "\uff21\uff23\uff2d\uff25", ["DO_NOT_SEND"]),
+        ("'Stra\u00dfenbau', 'W-1'", "STRASSENBAU", ["DO_NOT_SEND"]),
+        ("'\u00c9cole', 'W-1'", "e\u0301COLE", ["DO_NOT_SEND"]),
+        ("'E\u0301cole', 'W-1'", "\u00e9cole", ["DO_NOT_SEND"]),
+        ("'\u00c9cole', 'W-1'", "ecole", []),
+        ("'\u00c9cole', 'W-1'", "", []),
         ("'acme', 'W-1'", "acmee", []),
         ("'acme ', 'W-1'", "acme", None),
         ("E'acme\\u00a0', 'W-1'", "acme", None),

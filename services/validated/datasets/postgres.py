@@ -151,7 +151,7 @@ class PostgresRoster:
         asked = frozenset(question.worker_ids)
         by_id = FoundById()
         for row in rows:
-            found = found_of(row[2:])
+            found = found_of(row[2:], question.client_id)
             if found is None:
                 continue
             worker = found.worker

@@ -69,7 +69,7 @@ class PostgresAdvice:
         except (psycopg.Error, PoolTimeout, ShapeError, TimeoutError) as error:
             self._counts["suggestion_failures"] += 1
             _log.info("suggestions cut short", problem=f"{type(error).__name__}: {first_line(error)}")
-        return Candidates.of([found for row in rows if (found := found_of(row)) is not None])
+        return Candidates.of([found for row in rows if (found := found_of(row, question.client_id)) is not None])
 
     async def ids_of(self, names: Sequence[str]) -> Sequence[str]:
         """Return the ids of workers with these names; nobody's where the database takes long to say so: who is named

@@ -50,7 +50,7 @@ class PostgresDraw:
         """Return what the rows say. `is_superset`: they are of `all_that_can_fit`."""
         by_id = FoundById()
         for row in rows:
-            found = found_of(row[3:])
+            found = found_of(row[3:], self._draw.question.client_id)
             if found is not None:
                 by_id.add(row[3:], found)
         self.duplicates += by_id.duplicates

@@ -34,8 +34,7 @@ def parameters_of(question: Question, statements: Statements, keys: Collection[s
         "names": list(dict.fromkeys(map(table_key, keys))),
         "start": question.shift.start if question.shift else None,
         "end": question.shift.end if question.shift else None,
-        # As `fold` folds it, and as PostgreSQL's lower() does.
-        "clients": list(dict.fromkeys((fold(client), " ".join(client.lower().split())))) if client else [],
+        "clients": [fold(client)] if client else [],
     }
 
 
@@ -61,7 +60,8 @@ def version_of(rows: Sequence[Sequence[Any]], statements: Statements) -> RosterV
     return RosterVersion(statements.source, str(rows[0][0]) if rows[0][0] is not None else now, 0, now)
 
 
-def found_of(row: Sequence[Any]) -> Found | None:
+def found_of(row: Sequence[Any], client_id: str) -> Found | None:
+    """Return the worker of a row of facts, for the client of the question; None where the row is nobody's."""
     worker_id, name, role, city, state, active, held, latitude, longitude, phone, start, end, refused = row
     if worker_id is None or name is None:
         return None
@@ -81,7 +81,9 @@ def found_of(row: Sequence[Any]) -> Found | None:
         phone=phone or "",
     )
     overlap = Shift(start.astimezone(UTC), end.astimezone(UTC)) if start is not None else None
-    return Found(worker, overlap, bool(refused))
+    client = fold(storable_text(client_id))
+    is_refused = bool(client and refused) and client in map(fold, json.loads(refused))
+    return Found(worker, overlap, is_refused)
 
 
 class FoundById:

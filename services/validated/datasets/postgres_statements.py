@@ -175,7 +175,8 @@ class Statements:
             return sql.SQL("(SELECT NULL::timestamptz AS shift_start, NULL::timestamptz AS shift_end)")
         used = companion.matched.used
         start, end = (sql.SQL("c.{}").format(sql.Identifier(used[name])) for name in ("shift_start", "shift_end"))
-        # An end that is not known may be any: it overlaps. So do ends in the wrong order, from the one to the other.
+        # An end that is not known may be any: it overlaps. So do
+        # ends in the wrong order, from the one to the other.
         # What lies beyond the calendar of those who read it is cut to it.
         return sql.SQL(
             "(SELECT GREATEST(LEAST(x.a, x.b), '0002-01-01Z') AS shift_start, "
@@ -186,12 +187,16 @@ class Statements:
         ).format(table=companion.name, start=start, end=end, same=self._same(companion, worker_id))
 
     def _refused(self, companion: TableShape | None, worker_id: sql.Composable) -> sql.Composable:
+        """Return SQL for the clients who may be the one that is asked for, as a JSON list. ASCII is
+        compared here; what is beyond it only `fold` can compare, whatever the database's locale calls lower case.
+        """
         if companion is None:
-            return sql.SQL("false")
+            return sql.SQL("NULL::text")
         client = sql.SQL("c.{}").format(sql.Identifier(companion.matched.used["client_id"]))
         return sql.SQL(
-            "EXISTS (SELECT 1 FROM {table} c WHERE {same} "
-            "AND lower(btrim(regexp_replace({client}::text, '\\s+', ' ', 'g'))) = ANY(%(clients)s::text[]))"
+            "(SELECT to_json(array_agg(DISTINCT {client}::text))::text FROM {table} c WHERE {same} "
+            "AND cardinality(%(clients)s::text[]) > 0 AND ({client}::text ~ '[^\\u0001-\\u007f]' OR "
+            "lower(btrim(regexp_replace({client}::text COLLATE \"C\", '\\s+', ' ', 'g'))) = ANY(%(clients)s::text[])))"
         ).format(table=companion.name, same=self._same(companion, worker_id), client=client)
 
     def strays(self, companion: TableShape) -> sql.Composed:
