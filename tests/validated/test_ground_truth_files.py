@@ -127,6 +127,17 @@ def test_a_client_whose_name_begins_like_all_is_one(tmp_path: Path, client: str)
     assert read(file(tmp_path, GOOD), do_not_send=lines) == [ANA, OMAR]
 
 
+@pytest.mark.parametrize("year", ["0026", "1926", "0001"])
+def test_a_shift_that_ended_before_1970_is_refused_since_it_would_never_overlap(tmp_path: Path, year: str) -> None:
+    shift = f"W-1,{year}-12-05T06:00:00-05:00,{year}-12-05T14:00:00-05:00"
+    shifts = file(tmp_path, f"worker_id,shift_start,shift_end\n{shift}\n", "a.csv")
+    assert refusal(file(tmp_path, GOOD), assignments=shifts).startswith("1 shift_end: is before 1970: a year of two")
+    # Whoever is taken since ever is taken.
+    long = f"W-1,{year}-12-05T06:00Z,2999-01-01T00:00Z"
+    shifts = file(tmp_path, f"worker_id,shift_start,shift_end\n{long}\n", "b.csv")
+    assert read(file(tmp_path, GOOD), assignments=shifts) == [ANA, OMAR]
+
+
 @pytest.mark.parametrize("header", ["client,worker_id", "client_id,employee_id"])
 def test_nobody_is_told_to_map_a_column_that_cannot_be_mapped(tmp_path: Path, header: str) -> None:
     rules = {"do_not_send": file(tmp_path, f"{header}\nacme,W-1\n", "d.csv")}

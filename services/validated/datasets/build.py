@@ -144,14 +144,17 @@ class Loaded:
         }
 
     def _check_spans(self, db: duckdb.DuckDBPyConnection, table: OpenTable) -> None:
+        start, end = ("CAST(s.read AS BIGINT)", "CAST(e.read AS BIGINT)")
         rows = db.execute(
-            'SELECT a.part, a.row FROM assignments a JOIN shift_start_read s ON s."text" = a.shift_start '
-            'JOIN shift_end_read e ON e."text" = a.shift_end WHERE CAST(e.read AS BIGINT) <= CAST(s.read AS BIGINT) '
-            "ORDER BY a.part, a.row"
+            f"SELECT a.part, a.row, {end} <= {start} FROM assignments a "
+            'JOIN shift_start_read s ON s."text" = a.shift_start JOIN shift_end_read e ON e."text" = a.shift_end '
+            f"WHERE {end} <= {start} OR {end} < 0 ORDER BY a.part, a.row"
         ).fetchall()
-        for part, row in rows:
-            text = "the end must come after the start; mend or remove the row"
-            self.problems.add(Problem(table.shown(part), row, "shift_start", text))
+        for part, row, is_backwards in rows:
+            column, text = "shift_start", "the end must come after the start; mend or remove the row"
+            if not is_backwards:
+                column, text = "shift_end", "is before 1970: a year of two digits? mend or remove the row"
+            self.problems.add(Problem(table.shown(part), row, column, text))
 
     def _check_companion(self, db: duckdb.DuckDBPyConnection, table: OpenTable) -> None:
         name = table.dataset.name

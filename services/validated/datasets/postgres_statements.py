@@ -175,13 +175,14 @@ class Statements:
             return sql.SQL("(SELECT NULL::timestamptz AS shift_start, NULL::timestamptz AS shift_end)")
         used = companion.matched.used
         start, end = (sql.SQL("c.{}").format(sql.Identifier(used[name])) for name in ("shift_start", "shift_end"))
-        # An end that is not known may be any: it overlaps. So do
+        # An end that is not known may be any, and so may one before 1970, of a year of two digits: it overlaps. So do
         # ends in the wrong order, from the one to the other.
         # What lies beyond the calendar of those who read it is cut to it.
         return sql.SQL(
             "(SELECT GREATEST(LEAST(x.a, x.b), '0002-01-01Z') AS shift_start, "
             "LEAST(GREATEST(x.a, x.b), '9998-12-31Z') AS shift_end FROM {table} c CROSS JOIN LATERAL (SELECT "
-            "coalesce({start}, '-infinity'::timestamptz) AS a, coalesce({end}, 'infinity'::timestamptz) AS b) x "
+            "coalesce({start}, '-infinity'::timestamptz) AS a, "
+            "coalesce(nullif(greatest({end}, '1970-01-01Z'), '1970-01-01Z'), 'infinity') AS b) x "
             "WHERE {same} AND LEAST(x.a, x.b) < %(end)s::timestamptz AND GREATEST(x.a, x.b) > %(start)s::timestamptz "
             "ORDER BY 1 LIMIT 1)"
         ).format(table=companion.name, start=start, end=end, same=self._same(companion, worker_id))
