@@ -250,6 +250,8 @@ def test_a_name_by_the_family_is_said_the_other_way_round(name: str, as_said: st
         "call 419\u00b7555\u00b70199", "call 419,555,0199", "call 419<b>555</b>0199", "call 419&#8211;555&#8211;0199",
         "call +1 (419) 555-0199", "call 567-555-0107", "call 1-567-555-0107 ext. 12",
         "call \uff14\uff11\uff195550199", "tel:+14195550199", "SSN 123-45-6789", "account 123456789012",
+        "Dec 2026 0700 555 0199", "call 41.95-55.01 99", "call 1-41.95-55.01-99", "A419.55-2019-555",
+        "41955501-9900-1234-5678-123456789012", "+41.95-55.01",
     ],
 )  # fmt: skip
 async def test_no_way_to_write_a_number_hides_it(crowd: EmailValidator, body: str) -> None:
@@ -270,6 +272,8 @@ async def test_no_way_to_write_a_number_hides_it(crowd: EmailValidator, body: st
         "Hope you are well. Hope this helps", "the Browns", "OSHA 1910.178", "12345 67th Avenue", "20261205",
         "id=20261205",
         "05122026", "5. 12. 2026", "41\u00b039'10.1\"N 83\u00b032'16.4\"W", "A123456", "A 123456", "W000001, W 000002",
+        "05 DEC 2026 0700", "Dec 5, 2026 at 0700 sharp", "December 2026 0700-1500", "18.50-21.75 an hour",
+        "9.75 \u2013 12.50", "glasses by ANSI Z87.1-2020", "ref 550e8400-e29b-41d4-a716-446655440000",
         "OSHA-10, I-75, Gate A-12", "W_000002", "not.madonna@example.com", "@madonna",
     ],
 )  # fmt: skip

@@ -36,13 +36,27 @@ _TIMES: Final = regex.compile(
 _YEARS: Final = regex.compile(r"(?<![\d.-])(?:19|20)\d\d\s?[-/\u2010-\u2015]\s?(?:19|20)\d\d(?![\d-])")
 _ZIP: Final = regex.compile(r"(?<![\d-])\d{5}[-\u2010-\u2015]\d{4}(?![\d-])")
 _DEGREES: Final = regex.compile(r"(?<![\d.])[-+\u2212]?(\d{1,3})\.\d{4,15}(?![\d.])")
+# "05 DEC 2026 0700": a day in words, and the time of a clock without a colon.
+_DAY_AND_CLOCK: Final = regex.compile(
+    r"\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?,?\s{1,2}(?:\d{1,2}(?:st|nd|rd|th)?,?\s{1,2})?20\d\d"
+    rf",?\s{{1,2}}(?:at\s)?{_CLOCK}(?!\d|[-./ ]\d)",
+    regex.IGNORECASE,
+)
+# Two amounts to the cent; a standard with its year, such as Z87.1-2020; what only programs read.
+_AMOUNTS: Final = regex.compile(
+    r"(?<![\d.+-])(?<!\d[ /])\d{1,2}\.\d{2}\s?[-\u2013]\s?\d{1,2}\.\d{2}(?!\d|[-./ ]{1,2}\d)"
+)
+_STANDARD: Final = regex.compile(r"\b[A-Z]{1,4}[ ]?\d{1,3}\.\d{1,2}[-:](?:19|20)\d\d(?!\d|[-./ ]\d)")
+_UUID: Final = regex.compile(
+    r"(?<![\w-])(?=[\d-]{0,35}[a-f])[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}(?![\w-])", regex.IGNORECASE
+)
 _MONEY: Final = regex.compile(r"[$\u20ac\u00a3\u00a5]\s?\d{1,3}(?:[,. ]\d{3})*(?:[.,]\d{1,2})?(?!\d)")
 # Digits, with what people put between those of one number.
 _RUN: Final = regex.compile(r"[+(]{0,2}\d(?:[^\p{L}\p{N},;:|]{0,4}\d){6,}")
 _GROUPED: Final = regex.compile(r"(?<!\d)\d{3}[^0-9A-Za-z]{1,4}\d{3}[^0-9A-Za-z]{1,4}\d{4}(?!\d)")
 _GROUP: Final = regex.compile(r"\d+")
 
-_LIKE_NUMBERS: Final = (_DATE, _PLAIN_DATE, _MEASURED, _TIMES, _ZIP, _DEGREES, _YEARS)
+_LIKE_NUMBERS: Final = (_AMOUNTS, _DATE, _PLAIN_DATE, _MEASURED, _TIMES, _ZIP, _DEGREES, _YEARS)
 
 
 class NumberSearch:
@@ -77,6 +91,10 @@ class NumberSearch:
     def _masked(self, view: str) -> str:
         """`view` with a bar in place of what is a date, a time, a point, an amount or a postal code."""
         for pattern in (
+            _UUID,
+            _DAY_AND_CLOCK,
+            _AMOUNTS,
+            _STANDARD,
             _STAMP,
             _MINUTES,
             _ORDINAL,
