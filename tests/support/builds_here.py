@@ -21,7 +21,7 @@ class BuildHere:
     """What `Loader` knows of subprocess.Popen. It is neither killed nor too slow."""
 
     def __init__(self, command: list[str], **_: Any) -> None:
-        assert command[1:] == ["-m", "validated.datasets.build"]
+        assert command[1:] == ["-m", "validated.datasets.reader"]
         self.returncode: int | None = None
 
     def communicate(self, request: bytes = b"", timeout: float | None = None) -> tuple[bytes, bytes]:

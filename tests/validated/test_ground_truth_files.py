@@ -567,8 +567,10 @@ def test_a_link_that_is_turned_while_it_is_read_mixes_nothing(tmp_path: Path, mo
     assert read(link) == [ANA, OMAR]
 
 
+# What is wrong with it meanwhile says nothing of the file.
+@pytest.mark.parametrize("after", [f"{GOOD}W-3,Mia Wong,true\n", f"{GOOD}W-3\n", " worker_id,name\n"])
 def test_a_file_that_is_written_to_while_it_is_read_is_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str
 ) -> None:
     from validated.datasets import parts
 
@@ -576,8 +578,7 @@ def test_a_file_that_is_written_to_while_it_is_read_is_tried_again(
     whole = parts.OpenPart.unpack_to
 
     def written(self: parts.OpenPart, out: Any) -> None:
-        with path.open("a") as more:
-            more.write("W-3,Mia Wong,true\n")
+        path.write_text(after)
         whole(self, out)
 
     monkeypatch.setattr(parts.OpenPart, "unpack_to", written)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from validated.datasets.dataset import Column, ColumnType
-from validated.datasets.nobody import is_odd, odd_sql, why_odd
+from validated.datasets.nobody import SOUND_ID, is_odd, odd_sql, why_odd
 
 COLUMNS = {True: Column("worker_id", ColumnType.ID), False: Column("name", ColumnType.TEXT)}
 ODD = [
@@ -111,6 +111,13 @@ def test_the_rough_look_overlooks_nothing(*, is_id: bool) -> None:
     exactly = found(is_id)
     roughly = odd_by_duckdb([*exactly], is_id=is_id, roughly=True)
     assert {*zip(exactly.values(), roughly, strict=True)} == {(False, False), (False, True), (True, True)}
+
+
+@campaign(10)
+@given(st.lists(st.from_regex(SOUND_ID, fullmatch=True), min_size=10, max_size=20))
+def test_an_id_of_letters_a_mark_and_digits_is_never_odd(ids: list[str]) -> None:
+    assert not any(odd_by_duckdb(ids, is_id=True))
+    assert all(each.isascii() and each.isprintable() and each == each.strip() and len(each) <= 200 for each in ids)
 
 
 def test_a_letter_that_this_python_does_not_know_yet_is_one() -> None:

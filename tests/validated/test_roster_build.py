@@ -212,3 +212,52 @@ def test_nothing_in_a_cell_is_executed(tmp_path: Path) -> None:
     index = _index(_files(path, columns={"role": 'ro"le'}))
     assert index.worker(evil_id) == Worker(evil_id, evil, "x")
     assert json.dumps(sorted(each.name for each in tmp_path.iterdir())) == json.dumps(["w'ork.csv"])
+
+
+def test_every_spelling_of_a_name_is_found_however_many_bear_the_first_one(tmp_path: Path) -> None:
+    many = [{**people()[0], "worker_id": f"W-{at:04}", "name": "Ana Silva"} for at in range(300)]
+    others = [
+        {**many[0], "worker_id": f"X-{at:04}", "name": name} for at, name in enumerate(("ANA SILVA", "Ána Silva"))
+    ]
+    index = _index(_files(write_csv(tmp_path / "workers.csv", [*many[::-1], *others])))
+    assert {worker.name for worker in index.bearers("anasilva")} == {"Ana Silva", "ANA SILVA", "Ána Silva"}
+    # The first by their ids, whatever the order of the rows.
+    assert {"W-0000", "X-0000", "X-0001"} >= {worker.worker_id for worker in index.bearers("anasilva")}
+    assert len(index.namesakes(["anasilva"])) == 64
+    assert index.near_names("anasilva", 3)[-3:] == ["X-0000", "W-0000", "W-0001"]
+
+
+def test_names_that_begin_alike_are_near_to_both_sides(tmp_path: Path) -> None:
+    names = ("Ana Silma", "Ana Silva", "Ana Silva", "Ana Silvo", "Zoe Wu")
+    rows = [{**people()[0], "worker_id": f"W-{at}", "name": name} for at, name in enumerate(names)]
+    index = _index(_files(write_csv(tmp_path / "workers.csv", rows)))
+    assert index.near_names("anasilv", 2) == ["W-0", "W-1", "W-2"]
+    assert index.near_names("anasilvi", 2) == ["W-1", "W-2", "W-3", "W-4"]
+    assert index.near_names("zzz", 2) == ["W-3", "W-4"]
+    assert index.near_names("", 9) == ["W-0", "W-1", "W-2", "W-3", "W-4"]
+
+
+def test_rows_of_several_parts_are_numbered_as_they_stand_however_each_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "workers"
+    folder.mkdir()
+    header = "worker_id,name,role\n"
+    plain = "".join(f"W-{at:06},Ana Silva,welder\n" for at in range(300_000))
+    (folder / "1.csv").write_text(f"{header}{plain}")
+    # One quote, and a file is read by another way.
+    quoted = "".join(f"X-{at:06},Omar Khan,welder\n" for at in range(9_999))
+    (folder / "2.csv").write_text(f'{header}{quoted}X-999999,"Khan, Omar",welder\n')
+    (folder / "3.csv").write_text(f"{header}Y-000001,Mia Wong,welder\n")
+    report, index = load_files(_files(folder), rows_max=400_000, memory_mb=512)
+    assert index is not None, report["problems"]
+    assert index.row_count == 310_001
+
+    for part, count in (("1.csv", 300_000), ("2.csv", 10_000), ("3.csv", 1)):
+        whole = (folder / part).read_text()
+        lines = whole.splitlines(keepends=True)
+        for row in {1, count // 2 + 1, count}:
+            worker_id, _, rest = lines[row].partition(",")
+            (folder / part).write_text("".join([*lines[:row], f"{worker_id} ,{rest}", *lines[row + 1 :]]))
+            report, _ = load_files(_files(folder), rows_max=400_000, memory_mb=512)
+            told = [(Path(each["file"]).name, each["row"], each["column"]) for each in report["problems"]]
+            assert told == [(part, row, "worker_id")]
+        (folder / part).write_text(whole)

@@ -1,8 +1,5 @@
-"""``python -m validated.datasets.build``: read a roster and build its index, in a process of its own.
-
-The files are named on standard input (JSON), a report (JSON) goes to standard output. So a reload costs the service
-neither its interpreter lock nor the memory of a parser, and a file that brings the parser down brings down this process
-alone. Where the store holds an index of the same bytes, read by the same rules, nothing is parsed.
+"""Read a roster or a dataset and build its index. Where the store holds an index of the same bytes, read by the same
+rules, nothing is parsed. The service has it done by ``reader``, in a process of its own.
 """
 
 from __future__ import annotations
@@ -10,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +20,7 @@ from validated.datasets.columns import ASSIGNMENTS, DO_NOT_SEND, WORKERS
 from validated.datasets.dataset import Dataset, Problem, RefusedError, TableFiles, UnreadableError
 from validated.datasets.dataset_build import DatasetFiles, OpenDataset
 from validated.datasets.index_build import RosterMaps
+from validated.datasets.parts import OpenFiles
 from validated.datasets.store import IndexWriter, Store, engine_digest
 from validated.datasets.tables import OpenTable, columns_of, first_lines, open_duckdb
 
@@ -52,9 +49,9 @@ class RosterFiles:
             if files is not None:
                 yield dataset, files
 
-    def open(self, stack: contextlib.ExitStack, *, problems_max: int) -> Loaded:
+    def open(self, opened: OpenFiles, _: contextlib.ExitStack, *, problems_max: int) -> Loaded:
         """See Loaded. Raises RefusedError, UnreadableError."""
-        return Loaded(self, stack, problems_max=problems_max)
+        return Loaded(self, opened, problems_max=problems_max)
 
     @property
     def path(self) -> Path:
@@ -85,12 +82,12 @@ class RosterFiles:
 class Loaded:
     """What was read of a roster: the engine with the tables, and what was found."""
 
-    def __init__(self, files: RosterFiles, stack: contextlib.ExitStack, *, problems_max: int) -> None:
+    def __init__(self, files: RosterFiles, opened: OpenFiles, *, problems_max: int) -> None:
         """Open and hash the files. Raises RefusedError, UnreadableError."""
         self.files = files
         self.problems = Problems(problems_max)
         self.warnings: list[str] = []
-        self.tables = [OpenTable(dataset, each, stack) for dataset, each in files.tables()]
+        self.tables = [OpenTable(dataset, each, opened) for dataset, each in files.tables()]
         digests = [table.digest for table in self.tables]
         whole = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
         self.version = f"sha256:{whole[:16]}"
@@ -180,15 +177,23 @@ class Loaded:
 
 
 def build(
-    files: RosterFiles | DatasetFiles, store: Store, *, rows_max: int, memory_mb: int, problems_max: int = 1000
+    files: RosterFiles | DatasetFiles,
+    store: Store,
+    *,
+    rows_max: int,
+    memory_mb: int,
+    problems_max: int = 1000,
+    opened: OpenFiles | None = None,
 ) -> dict[str, Any]:
-    """Find or build the index of `files`, a roster's or a dataset's, in `store`. Returns the report: {version, index
+    """Find or build the index of `files`, a roster's or a dataset's, in `store`; `opened` has those that are open
+    already. Returns the report: {version, index
     (its folder; empty where there are problems), row_count, rows, problems: [{file, row, column, text}],
     problems_left_out, warnings, unknown, columns, retry (whether trying again may help), is_unfit (see RefusedError)}.
     """
     with contextlib.ExitStack() as stack:
         try:
-            loaded: Loaded | OpenDataset = files.open(stack, problems_max=problems_max)
+            opened = opened or stack.enter_context(OpenFiles())
+            loaded: Loaded | OpenDataset = files.open(opened, stack, problems_max=problems_max)
             key = loaded.key()
             found = store.find(key)
             if found is not None:
@@ -248,8 +253,8 @@ def _refused(problems: tuple[Problem, ...], *, retry: bool) -> dict[str, Any]:
     }
 
 
-def answer(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the report of what `Loader` asks for: {files, index_dir, rows_max, memory_mb}."""
+def answer(request: Mapping[str, Any], opened: OpenFiles | None = None) -> dict[str, Any]:
+    """Return the report of what `Loader` asks for: {files, index_dir, rows_max, memory_mb}. See `build`."""
     store = Store(Path(request["index_dir"]))
     given = request["files"]
     report = build(
@@ -257,15 +262,7 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
         store,
         rows_max=request["rows_max"],
         memory_mb=request["memory_mb"],
+        opened=opened,
     )
     store.sweep()
     return report
-
-
-def main() -> None:
-    """See the module's docstring."""
-    json.dump(answer(json.load(sys.stdin)), sys.stdout)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,12 +13,14 @@ import duckdb
 from validated.datasets.columns import ACTIVE, CERTIFICATIONS_MAX, read_certifications
 from validated.datasets.dataset import TEXT_CHARS_MAX, Column, ColumnType, Problem
 from validated.datasets.header import MatchedTable
-from validated.datasets.nobody import odd_sql, why_odd
+from validated.datasets.nobody import SOUND_ID, odd_sql, why_odd
 from validated.datasets.tables import literal, read_csv
 from validated.datasets.text_rows import SEPARATOR
 
 LABEL_SEPARATOR: Final = "\x1e"
 _CONTROL: Final = r"[\x00-\x1f\x7f]"
+# Types of columns whose values come again and again: each is looked at once.
+_FEW_VALUES: Final = (ColumnType.NAME, ColumnType.FLAG)
 _BATCH_ROWS: Final = 8192
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -75,35 +78,50 @@ class Checker:
             self._problems.left_out += int(counted[0]) - self._found_max if counted else 0
         yield from bad[: self._found_max]
 
+    def _values(self, name: str) -> str:
+        """Return the table of the values (v, number) of a column: of each but once, where most come again and again."""
+        column = next(each for each in self._table.dataset.columns if each.name == name)
+        if column.type not in _FEW_VALUES:
+            return f'(SELECT "{name}" AS v, row AS number FROM "{self._table.dataset.name}")'
+        values = f'"{self._table.dataset.name}/{name}/values"'
+        self._db.execute(
+            f'CREATE TABLE IF NOT EXISTS {values} AS SELECT DISTINCT "{name}" AS v FROM "{self._table.dataset.name}"'
+        )
+        return f"(SELECT v, rowid AS number FROM {values})"
+
     def _has(self, name: str, where: str) -> bool:
-        table = f'(SELECT "{name}" AS v FROM "{self._table.dataset.name}")'
-        return bool(self._db.execute(f"SELECT 1 FROM {table} WHERE {where} LIMIT 1").fetchall())
+        return bool(self._db.execute(f"SELECT 1 FROM {self._values(name)} WHERE {where} LIMIT 1").fetchall())
 
     def _add(self, name: str, where: str, text: Callable[[str], str]) -> None:
-        for part, row, value in self._rows(name, where):
-            self._found.append((part, row, name, text(value)))
+        if self._has(name, where):
+            for part, row, value in self._rows(name, where):
+                self._found.append((part, row, name, text(value)))
 
     def check_id(self, column: Column) -> None:
         """See ColumnType.ID."""
-        odd = f"v = '' OR starts_with(v, ' ') OR ends_with(v, ' ') OR length(v) > {TEXT_CHARS_MAX}"
-        self._add(column.name, odd, _why_odd)
-        if self._table.dataset.setting == "roster" and self._has(column.name, odd_sql(column, roughly=True)):
-            is_id = column.type is ColumnType.ID
-            self._add(column.name, odd_sql(column), lambda v: why_odd(v, is_id=is_id))
-        if column.type is ColumnType.ID:
+        is_id = column.type is ColumnType.ID
+        if is_id:
             has = self._table.matched.used if self._table.matched is not None else {}
             names = ", ".join(literal(each.lower()) for each in {column.name, has.get(column.name, column.name)})
             again = "repeats the header; two files were put together: keep them apart"
             self._add(column.name, f"lower(v) IN ({names})", lambda _: again)
-        # Control characters, or beyond ASCII.
+            if not self._has(column.name, f"NOT regexp_full_match(v, {literal(SOUND_ID)})"):
+                return
+        odd = f"v = '' OR starts_with(v, ' ') OR ends_with(v, ' ') OR length(v) > {TEXT_CHARS_MAX}"
+        self._add(column.name, odd, _why_odd)
+        if self._table.dataset.setting == "roster" and self._has(column.name, odd_sql(column, roughly=True)):
+            self._add(column.name, odd_sql(column), lambda v: why_odd(v, is_id=is_id))
+        # Control characters, or beyond ASCII. Many names are: their texts come by the thousand, and rows only where one
+        # does not print.
         control = "strlen(v) <> length(v) OR regexp_matches(v, '[\\x00-\\x1f\\x7f]')"
-        table = f'"{self._table.dataset.name}"'
-        rows = f'FROM (SELECT part, row, "{column.name}" AS v FROM {table}) WHERE {control}'
-        # Many names are beyond ASCII: their texts come by the thousand, and rows only where one does not print.
-        texts = self._db.execute(f"SELECT string_agg(v, '') {rows} GROUP BY part, row // {_BATCH_ROWS}").fetchall()
+        source = f"{self._values(column.name)} WHERE {control}"
+        texts = self._db.execute(f"SELECT string_agg(v, '') FROM {source} GROUP BY number // {_BATCH_ROWS}").fetchall()
         if all(text.isprintable() for (text,) in texts):
             return
-        cursor = self._db.execute(f"SELECT part, row, v {rows}")
+        table = f'"{self._table.dataset.name}"'
+        cursor = self._db.execute(
+            f'SELECT part, row, v FROM (SELECT part, row, "{column.name}" AS v FROM {table}) WHERE {control}'
+        )
         while batch := cursor.fetchmany(_BATCH_ROWS):
             if not "".join(each[2] for each in batch).isprintable():
                 for part, row, value in batch:
@@ -121,11 +139,20 @@ class Checker:
     def check_text(self, column: Column) -> None:
         """See ColumnType.TEXT."""
         self._check_length(column)
-        self._add(
-            column.name,
-            f"regexp_matches(v, '{_CONTROL}')",
-            lambda v: f"{v[:80]!a} holds characters that do not print; remove them",
-        )
+        if self._have_control:
+            self._add(
+                column.name,
+                f"regexp_matches(v, '{_CONTROL}')",
+                lambda v: f"{v[:80]!a} holds characters that do not print; remove them",
+            )
+
+    @functools.cached_property
+    def _have_control(self) -> bool:
+        """Whether a text has control characters: one look at all of them together."""
+        texts = ", ".join(f'"{each.name}"' for each in self._table.dataset.columns if each.type is ColumnType.TEXT)
+        table = f'"{self._table.dataset.name}"'
+        query = f"SELECT 1 FROM {table} WHERE regexp_matches(concat({texts}), '{_CONTROL}') LIMIT 1"
+        return bool(self._db.execute(query).fetchall())
 
     def check_flag(self, column: Column) -> None:
         """See ColumnType.FLAG."""
@@ -173,6 +200,8 @@ class Checker:
         if "longitude" not in has:
             self._found.append((0, 0, column.name, "latitude and longitude go together; give both or neither"))
             return
+        if not self._has_odd_points():
+            return
         pair = f'(SELECT part, row, trim(latitude) AS a, trim(longitude) AS b FROM "{self._table.dataset.name}")'
         alone = self._db.execute(f"SELECT part, row FROM {pair} WHERE (a = '') <> (b = '') LIMIT {self._found_max}")
         for part, row in alone.fetchall():
@@ -185,6 +214,16 @@ class Checker:
         for part, row, latitude, longitude in self._db.execute(query).fetchall():
             text = f"{latitude[:40]!r}, {longitude[:40]!r} is no point; degrees from -90 to 90 and from -180 to 180"
             self._found.append((part, row, column.name, text))
+
+    def _has_odd_points(self) -> bool:
+        """Whether there may be any; most rosters have none, and this takes a third of the time."""
+        good = (
+            "abs(TRY_CAST(latitude AS DOUBLE)) <= 90 AND abs(TRY_CAST(longitude AS DOUBLE)) <= 180 "
+            "AND NOT contains(latitude, '_') AND NOT contains(longitude, '_')"
+        )
+        both = f"(latitude = '' AND longitude = '') OR coalesce({good}, false)"
+        query = f'SELECT 1 FROM "{self._table.dataset.name}" WHERE NOT ({both}) LIMIT 1'
+        return bool(self._db.execute(query).fetchall())
 
     def check_longitude(self, column: Column) -> None:
         """See `check_latitude`."""

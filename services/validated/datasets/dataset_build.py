@@ -17,6 +17,7 @@ from validated.datasets.columns import ACTIVE, WORKERS
 from validated.datasets.dataset import Column, ColumnType, Dataset, Problem, TableFiles
 from validated.datasets.index_keys import FIELD, LIKE_CHARS, folded_key
 from validated.datasets.names import name_key
+from validated.datasets.parts import OpenFiles
 from validated.datasets.store import KEY_BYTES_MAX, IndexWriter, engine_digest
 from validated.datasets.tables import OpenTable, columns_of
 
@@ -60,9 +61,9 @@ class DatasetFiles:
         """The table of the configuration that names the files."""
         return self.dataset.setting
 
-    def open(self, stack: contextlib.ExitStack, *, problems_max: int) -> OpenDataset:
-        """Open and hash. Raises RefusedError, UnreadableError."""
-        return OpenDataset(self, stack, problems_max=problems_max)
+    def open(self, opened: OpenFiles, stack: contextlib.ExitStack, *, problems_max: int) -> OpenDataset:
+        """See OpenDataset. Raises RefusedError, UnreadableError."""
+        return OpenDataset(self, opened, stack, problems_max=problems_max)
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> DatasetFiles:
@@ -102,12 +103,14 @@ class OpenDataset:
 
     maps: Sequence[str] = ("rows", "folded", "like", "order")
 
-    def __init__(self, files: DatasetFiles, stack: contextlib.ExitStack, *, problems_max: int) -> None:
+    def __init__(
+        self, files: DatasetFiles, opened: OpenFiles, stack: contextlib.ExitStack, *, problems_max: int
+    ) -> None:
         """Open and hash. Raises RefusedError, UnreadableError."""
         self.problems = Problems(problems_max)
         self._table: OpenTable | PostgresSnapshot
         if files.postgres is None:
-            self._table = OpenTable(files.dataset, files.files, stack)
+            self._table = OpenTable(files.dataset, files.files, opened)
         else:
             # The driver is for those who need it: most readers read files.
             from validated.datasets.dataset_postgres import PostgresSnapshot  # noqa: PLC0415

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from validated.datasets.index_keys import FIELD, ITEM, NAME_KEY_CHARS, place_key
+from validated.datasets.index_keys import BEARERS_MAX, FIELD, ITEM, NAME_KEY_CHARS, place_key
 from validated.datasets.names import full_name_key
 from validated.datasets.sample import Frame, read_frame
 from validated.datasets.store import KEY_BYTES_MAX, open_index
@@ -29,8 +29,7 @@ _FRAMES_KEPT: Final = 16
 _FOUND_KEPT: Final = 4096
 _STARTS_KEPT: Final = 20_000
 _HEAD_CHARS: Final = 2
-# Bearers of one name key that are looked at, and of all keys of a draw.
-_BEARERS_MAX: Final = 64
+# Of all name keys of a draw.
 _NAMESAKES_MAX: Final = 256
 
 
@@ -144,29 +143,32 @@ class RosterIndex:
                 self._heads[head] = cursor.set_range(start or b"\x00") and cursor.key().startswith(start)
 
     def bearers(self, key: str) -> list[Worker]:
-        """Workers whose name has the name key `key`, one for each spelling; of many the first are looked at."""
-        spelt: dict[str, Worker] = {}
+        """Workers whose name has the name key `key`, one for each spelling, 64 at most."""
         with self._transaction().cursor(self._maps["names"]) as cursor:
-            for worker in self._bearers(cursor, key):
-                spelt.setdefault(worker.name, worker)
-        return list(spelt.values())
+            return [worker for worker, _ in self._spellings(cursor, key)]
 
     def namesakes(self, keys: Iterable[str]) -> dict[str, None]:
         """Return the ids of all workers whose name has one of the name keys: 64 at most of one key, and 256 in all."""
         with self._transaction().cursor(self._maps["names"]) as cursor:
-            found = (worker.worker_id for key in keys for worker in self._bearers(cursor, key))
+            found = (each for key in keys for each in itertools.islice(self._ids(cursor, key), BEARERS_MAX))
             return dict.fromkeys(itertools.islice(found, _NAMESAKES_MAX))
 
-    def _bearers(self, cursor: Any, key: str) -> Iterator[Worker]:
+    def _ids(self, cursor: Any, key: str) -> Iterator[str]:
+        for _, worker_ids in self._spellings(cursor, key):
+            yield from worker_ids
+
+    def _spellings(self, cursor: Any, key: str) -> Iterator[tuple[Worker, list[str]]]:
+        """Each spelling of a name key: the first who bears it, and the ids of the first 64."""
         start = key[:NAME_KEY_CHARS].encode(errors="replace") + b"\x00"
         if len(start) > KEY_BYTES_MAX or not cursor.set_range(start):
             return
-        for entry, value in itertools.islice(cursor, _BEARERS_MAX):
+        for entry, value in itertools.islice(cursor, BEARERS_MAX):
             if not entry.startswith(start):
                 return
-            worker = self.worker(value.decode())
+            worker_ids = _in_order(value)
+            worker = self.worker(worker_ids[0])
             if worker is not None and full_name_key(worker.name) == key:
-                yield worker
+                yield worker, worker_ids
 
     def near_ids(self, worker_id: str, count: int) -> tuple[list[str], list[str]]:
         """Up to `count` ids before, and from, the place where `worker_id` stands or would stand: they begin alike."""
@@ -178,7 +180,10 @@ class RosterIndex:
         """Return the ids of workers whose name keys begin like `key`, about `count` to each side."""
         start = key[:NAME_KEY_CHARS].encode(errors="replace")[:KEY_BYTES_MAX]
         before, after = self._around("names", start, count, values=True)
-        return [each.decode() for each in (*before, *after)]
+        # Each entry is of one spelling, and has the ids of several who bear it.
+        here = itertools.chain.from_iterable(map(_in_order, after))
+        there = itertools.chain.from_iterable(_in_order(each)[::-1] for each in before[::-1])
+        return [*list(itertools.islice(there, count))[::-1], *itertools.islice(here, count)]
 
     def pool(self, role: str, places: Sequence[tuple[str, str]]) -> Pool:
         """Return the workers of a role in `places`: (city, state), empty for any; no places: anywhere. At most
@@ -293,6 +298,11 @@ class RosterIndex:
         if not client:
             return False
         return self._transaction().get(client + worker_id.encode(), db=self._maps["refused"]) is not None
+
+
+def _in_order(ids: bytes) -> list[str]:
+    """Return the first ids of a spelling."""
+    return sorted(ids.decode().split(ITEM))[:BEARERS_MAX]
 
 
 def _key(worker_id: str) -> bytes:

@@ -13,19 +13,20 @@ import duckdb
 
 from validated.datasets.checks import add_texts
 from validated.datasets.columns import ACTIVE
-from validated.datasets.index_keys import CHUNK_WORKERS, ITEM, NAME_KEY_CHARS, place_key
-from validated.datasets.names import full_name_key
+from validated.datasets.index_keys import BEARERS_MAX, CHUNK_WORKERS, IDS_BYTES_MAX, ITEM, NAME_KEY_CHARS, place_key
+from validated.datasets.names import full_name_keys
 from validated.datasets.store import IndexWriter
 from validated.datasets.tables import OpenTable
 
-_FETCH_ROWS: Final = 16_384
+_FETCH_ROWS: Final = 2048
 _ALPHABET_MAX: Final = 256
 
 _Items = list[tuple[bytes, bytes]]
 
 
 class RosterMaps:
-    """Writes the maps of one roster: `workers` (id to record), `names` (name key to id), `places` (role, state, city
+    """Writes the maps of one roster: `workers` (id to record), `names` (name key, a number for each spelling,
+    to the first ids), `places` (role, state, city
     to who is there), `assignments` (id to spans), `refused` (client and id).
     """
 
@@ -48,17 +49,23 @@ class RosterMaps:
         counts: dict[str, int] = {}
         with ThreadPoolExecutor(1, "sort") as ahead:
             sorting = ahead.submit(maps["workers"])
+            active = ahead.submit(self._active_count, workers)
             for name, following in itertools.zip_longest(maps, [*maps][1:]):
                 batches = sorting.result()
                 if following:
                     sorting = ahead.submit(maps[following])
                 counts[name] = self._writer.put(name, batches)
-        counted = self._db.execute(f"SELECT count(*) FROM workers w WHERE {self._active(workers)} = '1'").fetchone()
-        return {
-            "row_count": counts["workers"],
-            "active_count": counted[0] if counted else 0,
-            "alphabet": "".join(sorted(self._alphabet)[:_ALPHABET_MAX]),
-        }
+            return {
+                "row_count": counts["workers"],
+                "active_count": active.result(),
+                "alphabet": "".join(sorted(self._alphabet)[:_ALPHABET_MAX]),
+            }
+
+    def _active_count(self, workers: OpenTable) -> int:
+        by_value = "SELECT active, count(*) AS count FROM workers GROUP BY active"
+        query = f"SELECT sum(w.count) FROM ({by_value}) w WHERE {self._active(workers)} = '1'"
+        counted = self._db.cursor().execute(query).fetchone()
+        return int((counted and counted[0]) or 0)
 
     def _fetch(self, query: str) -> Iterator[list[tuple[Any, ...]]]:
         """Return the rows of `query`, which is sorted when this returns, in batches."""
@@ -86,7 +93,10 @@ class RosterMaps:
 
     def _see(self, batch: _Items) -> _Items:
         if len(self._alphabet) < _ALPHABET_MAX:
-            self._alphabet.update(b"".join([each[0] for each in batch]).decode())
+            ids = b"".join([each[0] for each in batch])
+            # Most batches hold no character but those of the ones before.
+            if ids.translate(None, "".join(filter(str.isascii, self._alphabet)).encode()):
+                self._alphabet.update(ids.decode())
         return batch
 
     @staticmethod
@@ -98,37 +108,46 @@ class RosterMaps:
         return f"CASE WHEN lower(trim(w.active)) IN ({trues}) THEN '1' ELSE '' END"
 
     def _names(self) -> Iterator[_Items]:
-        # The keys of plain names are made in SQL as `full_name_key` makes them; the others by it, once each.
+        # Few of a million names are spelt in a way of their own: the engine groups by spelling before anything else.
+        # The keys of plain spellings are made in SQL as `full_name_key` makes them; the others by it, once each.
+        self._db.execute(
+            "CREATE TABLE spelling AS SELECT name, string_agg(worker_id, chr(30)) AS ids FROM workers GROUP BY name"
+        )
         plain = "(strlen(name) = length(name) AND NOT contains(name, ','))"
-        distinct = self._fetch(f"SELECT DISTINCT name FROM workers WHERE NOT {plain}")
-        add_texts(self._db, self._folder, "name_key", ("name", "key"), self._name_keys(distinct))
+        others = self._fetch(f"SELECT name FROM spelling WHERE NOT {plain}")
+        add_texts(self._db, self._folder, "name_key", ("name", "key"), self._name_keys(others))
         cut = f"left(key, {NAME_KEY_CHARS})"
         rows = self._fetch(
-            f"SELECT encode({cut} || chr(0)), encode(worker_id) FROM ("
-            f"SELECT worker_id, regexp_replace(lower(name), '[^a-z0-9]+', '', 'g') AS key FROM workers WHERE {plain} "
-            "UNION ALL SELECT w.worker_id, k.key FROM workers w JOIN name_key k ON k.name = w.name) "
-            f"ORDER BY {cut}, worker_id"
+            f"SELECT encode({cut} || chr(0)), encode(ids) FROM ("
+            f"SELECT name, regexp_replace(lower(name), '[^a-z0-9]+', '', 'g') AS key, ids FROM spelling WHERE {plain} "
+            "UNION ALL SELECT name, key, ids FROM spelling JOIN name_key USING (name)) "
+            f"ORDER BY {cut}, name"
         )
-        # Many bear one name: the number makes their keys distinct.
+        # Several spellings have one key: the number makes their keys distinct.
         numbers = (at.to_bytes(4, "big") for at in itertools.count())
-        return ([(name + next(numbers), worker_id) for name, worker_id in batch] for batch in rows)
+        return (
+            [(key + next(numbers), ids if len(ids) <= IDS_BYTES_MAX else _first(ids)) for key, ids in batch]
+            for batch in rows
+        )
 
     @staticmethod
     def _name_keys(distinct: Iterator[list[tuple[Any, ...]]]) -> Iterator[tuple[str, str]]:
         for batch in distinct:
-            for (name,) in batch:
-                yield name, full_name_key(name)
+            names = [name for (name,) in batch]
+            yield from zip(names, full_name_keys(names), strict=True)
 
     def _places(self) -> Iterator[_Items]:
+        # The same files give the same chunks on each machine: a seed draws the same workers from them.
+        self._db.execute(
+            "CREATE TABLE placed AS SELECT role, state, city, part, row // 65536 AS block, "
+            "string_agg(worker_id || chr(31) || name, chr(30) ORDER BY row) AS people FROM workers GROUP BY ALL"
+        )
         for column in ("role", "state", "city"):
-            self._add_keys(f"{column}_key", f"SELECT DISTINCT {column} FROM workers")
+            self._add_keys(f"{column}_key", f"SELECT DISTINCT {column} FROM placed")
         rows = self._fetch(
-            "SELECT unhex(r.key || s.key || c.key) AS place, "
-            "string_agg(w.worker_id || chr(31) || w.name, chr(30) ORDER BY w.row) "
-            'FROM workers w JOIN role_key r ON r."text" = w.role JOIN state_key s ON s."text" = w.state '
-            'JOIN city_key c ON c."text" = w.city GROUP BY r.key, s.key, c.key, w.part, w.row // 65536 '
-            # The same files give the same chunks on each machine: a seed draws the same workers from them.
-            "ORDER BY place, w.part, w.row // 65536"
+            "SELECT unhex(r.key || s.key || c.key) AS place, p.people "
+            'FROM placed p JOIN role_key r ON r."text" = p.role JOIN state_key s ON s."text" = p.state '
+            'JOIN city_key c ON c."text" = p.city ORDER BY place, p.part, p.block, p.role, p.state, p.city'
         )
         return self._chunks(itertools.chain.from_iterable(rows))
 
@@ -159,6 +178,12 @@ class RosterMaps:
     def _add_keys(self, name: str, query: str) -> None:
         texts = ((each, place_key(each).hex()) for batch in self._fetch(query) for (each,) in batch)
         add_texts(self._db, self._folder, name, ("text", "key"), texts)
+
+
+def _first(ids: bytes) -> bytes:
+    """Return the first of the ids of one spelling: those who ask want a few of them."""
+    item = ITEM.encode()
+    return item.join(sorted(ids.split(item))[:BEARERS_MAX])
 
 
 def _packed(spans: str) -> bytes:

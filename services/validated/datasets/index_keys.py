@@ -11,6 +11,10 @@ from validated.datasets.texts import fold
 FIELD: Final = "\x1f"
 ITEM: Final = "\x1e"
 NAME_KEY_CHARS: Final = 100
+BEARERS_MAX: Final = 64
+"""Of one name key so many spellings are looked at, and of a spelling so many who bear it."""
+IDS_BYTES_MAX: Final = 4096
+"""The ids of one spelling stand in no order; where they are longer than this, only the first BEARERS_MAX are kept."""
 CHUNK_WORKERS: Final = 256
 FOLDED_BYTES: Final = 16
 LIKE_CHARS: Final = NAME_KEY_CHARS

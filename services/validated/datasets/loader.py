@@ -1,4 +1,4 @@
-"""Runs the process that reads a roster and builds its index (``build``), and opens what it built."""
+"""Runs the process that reads a roster and builds its index (``reader``), and opens what it built."""
 
 from __future__ import annotations
 
@@ -131,6 +131,7 @@ class Loader(Generic[IndexT]):
             raise LoadError([f"{self._plan.setting}: {error}"], retry=True) from None
         request = {
             "files": files,
+            "paths": [str(path) for path in self._plan.paths],
             "index_dir": str(self._index_dir()),
             "rows_max": table.rows_max,
             "memory_mb": table.load_memory_mb,
@@ -138,7 +139,7 @@ class Loader(Generic[IndexT]):
         search = os.pathsep.join(filter(None, (str(_SERVICES), os.environ.get("PYTHONPATH", ""))))
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", "validated.datasets.build"],
+                [sys.executable, "-m", "validated.datasets.reader"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -18,7 +18,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import regex
 
@@ -95,12 +95,22 @@ def beginnings(names: Iterable[str]) -> set[str]:
 
 
 def name_keys(texts: Sequence[str]) -> list[str]:
-    """`name_key` of each of `texts`, which hold no line ends. Those in ASCII are folded in one go."""
+    """`name_key` of each of `texts`, which hold no line ends: all are folded in one go."""
+    if not texts:
+        return []
     joined = "\n".join(texts)
-    if not joined.isascii():
-        return [name_key(each) for each in texts]
-    kept = _NO_ASCII_PART | {ord("\n"): "\n"}
-    return joined.lower().translate(kept).split("\n") if texts else []
+    if joined.isascii():
+        kept: dict[int, Any] = _NO_ASCII_PART | {ord("\n"): "\n"}
+        return joined.lower().translate(kept).split("\n")
+    # A line end composes with nothing.
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", joined).casefold())
+    kept = {ord(each): _NO_PART.sub("", each.translate(_LATIN)) for each in set(folded) - {"\n"}}
+    return folded.translate(kept).split("\n")
+
+
+def full_name_keys(names: Sequence[str]) -> list[str]:
+    """`full_name_key` of each of `names`, which hold no line ends."""
+    return name_keys([said(name) for name in names])
 
 
 def table_key(key: str) -> str:

@@ -23,6 +23,8 @@ _NO_ID: Final = tuple(dict.fromkeys(each.lower() for each in _NOTHING))
 # that say so. Those of ASCII alone are among them, and need no table of all letters.
 _EXACTLY: Final = (r"\pL", r"[\pL\pN]", r"\pL[\pL\pN .-]*")
 _ROUGHLY: Final = ("[A-Za-z]", "[A-Za-z0-9]", "[A-Za-z][A-Za-z0-9 .-]*")
+SOUND_ID: Final = "[A-Za-z]{0,5}[-_.]?[0-9]{3,15}"
+"""What most ids are like, letters, a mark and digits: nothing that is wrong with an id is so."""
 # A spreadsheet's apostrophe stands before an id alone: there are people called 't Hooft.
 _QUOTED: Final = """=.*|'.*'|".*"|`.*`"""
 _QUOTED_ID: Final = f"{_QUOTED}|'[^']*"

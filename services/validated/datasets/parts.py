@@ -9,9 +9,10 @@ import gzip
 import hashlib
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple, Protocol
+from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 import zstandard
 
@@ -20,16 +21,31 @@ from validated.datasets.dataset import Problem, RefusedError, UnreadableError
 FORMATS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _PACKED: Final = (".gz", ".zst")
 _BLOCK_BYTES: Final = 1 << 20
+_HASHED_BYTES: Final = 1 << 24
 _PARTS_MAX: Final = 10_000
 _ZSTD_WINDOW_BYTES_MAX: Final = 1 << 27
 
 Signature = tuple[tuple[str, int, int, int, int, int], ...] | None
 
 
-class Digest(Protocol):
-    """What hashlib's digests do; their own type has a private name."""
+class _Checksum:
+    """CRC-32 of what was read, by which a second reading is known to have read the same: writing to a file meanwhile
+    changes its time as well.
+    """
 
-    def update(self, data: bytes, /) -> None: ...
+    def __init__(self) -> None:
+        self.value = 0
+
+    def update(self, block: bytes) -> None:
+        """Go on with `block`."""
+        self.value = zlib.crc32(block, self.value)
+
+
+class _Hashed(NamedTuple):
+    """What is known of bytes that were read."""
+
+    sha256: str
+    checksum: int
 
 
 class Part(NamedTuple):
@@ -94,33 +110,73 @@ def modified_at(path: Path) -> float:
         return 0.0
 
 
-class OpenPart:
-    """A part that is open for reading, for the time of a `with`. Raises RefusedError, UnreadableError."""
+class OpenFiles:
+    """The files behind some paths, each opened once, and hashed in threads of their own, for the time of a `with`."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self) -> None:
+        self._hashing = ThreadPoolExecutor(2, "hash")
+        self._parts: dict[Path, list[OpenPart]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for parts in self._parts.values():
+            for part in parts:
+                part.close()
+        self._hashing.shutdown()
+
+    def parts(self, path: Path) -> Sequence[OpenPart]:
+        """Return the parts behind `path`, open. Raises RefusedError, UnreadableError."""
+        opened = self._parts.get(path)
+        if opened is None:
+            opened = self._parts[path] = []
+            try:
+                for part in parts_of(path):
+                    opened.append(OpenPart(part, self._hashing))
+            except BaseException:
+                for each in self._parts.pop(path):
+                    each.close()
+                raise
+        return opened
+
+
+class OpenPart:
+    """A part that is open for reading, and is being hashed. Raises UnreadableError."""
+
+    def __init__(self, part: Part, hashing: Executor) -> None:
         self.part = part
         try:
             self._file: BinaryIO = part.path.open("rb")
             self._before = os.fstat(self._file.fileno())
         except OSError as error:
             raise _unreadable(part.path, error) from None
-        self.digest = self._digest()
+        self._is_closing = False
+        self._hashed = hashing.submit(self._hash)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file's bytes, waited for. Raises UnreadableError."""
+        return self._hashed.result().sha256
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; what is not hashed yet is left."""
+        self._is_closing = True
+        if not self._hashed.cancel():
+            wait([self._hashed])
         self._file.close()
 
     def unpack_to(self, out: BinaryIO) -> None:
-        """Write what the file holds to `out`, unpacked. Raises RefusedError where its bytes are no longer those whose
-        `digest` was taken.
+        """Write what the file holds to `out`, unpacked. Raises RefusedError, and UnreadableError where its bytes are no
+        longer those whose `digest` was taken.
         """
-        digest = hashlib.sha256()
+        again = _Checksum()
         try:
-            out.writelines(self._unpacked(digest))
+            out.writelines(self._unpacked(again))
         except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
             text = f"cannot be unpacked ({error}); write it anew"
             raise RefusedError(Problem(str(self.part.path), 0, "", text)) from None
-        if digest.hexdigest() != self.digest:
+        if again.value != self._hashed.result().checksum:
             raise self._changed()
 
     def confirm(self) -> None:
@@ -133,11 +189,17 @@ class OpenPart:
         text = "changed while it was read; replace it by a rename"
         return UnreadableError(Problem(str(self.part.path), 0, "", text))
 
-    def _digest(self) -> str:
-        digest = hashlib.sha256()
-        for block in self._blocks():
-            digest.update(block)
-        return digest.hexdigest()
+    def _hash(self) -> _Hashed:
+        # Long blocks: for each the lock of the interpreter is asked for, which others may hold.
+        digest, checksum, at = hashlib.sha256(), _Checksum(), 0
+        try:
+            while not self._is_closing and (block := os.pread(self._file.fileno(), _HASHED_BYTES, at)):
+                digest.update(block)
+                checksum.update(block)
+                at += len(block)
+        except OSError as error:
+            raise _unreadable(self.part.path, error) from None
+        return _Hashed(digest.hexdigest(), checksum.value)
 
     def _blocks(self) -> Iterator[bytes]:
         try:
@@ -147,13 +209,13 @@ class OpenPart:
         except OSError as error:
             raise _unreadable(self.part.path, error) from None
 
-    def _unpacked(self, digest: Digest) -> Iterator[bytes]:
+    def _unpacked(self, checksum: _Checksum) -> Iterator[bytes]:
         # One decompressor after the other: both formats allow several streams end to end. A stream that lacks its end
         # is refused, where the libraries' own file objects would call the rest of the file its end.
         make = {"": None, ".gz": _gunzip, ".zst": _unzstd}[self.part.packed]
         stream = None
         for block in self._blocks():
-            digest.update(block)
+            checksum.update(block)
             if make is None:
                 yield block
                 continue

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import functools
 import hashlib
+import itertools
 import json
 import os
 import secrets
@@ -35,6 +36,7 @@ _MANIFEST: Final = "manifest.json"
 _DATA: Final = "data.mdb"
 _BUILDING: Final = ".lock"
 _BLOCK_BYTES: Final = 1 << 20
+_BATCHES: Final = 8
 _MAPS_MAX: Final = 16
 
 
@@ -67,13 +69,16 @@ class IndexWriter:
     def put(self, name: str, batches: Iterable[Sequence[tuple[bytes, bytes]]]) -> int:
         """Write the items of `batches`, sorted by their distinct keys, as the map `name`; how many there are."""
         into = self._env.open_db(name.encode())
+        left = iter(batches)
         count = 0
-        for items in batches:
+        while some := list(itertools.islice(left, 1)):
             with self._env.begin(write=True, db=into) as transaction, transaction.cursor() as cursor:
-                _, added = cursor.putmulti(items, overwrite=False, append=True)
-                if added != len(items):
-                    raise ValueError(f"{name}: a key stands twice")
-                count += added
+                # A few batches at a time: small ones stay in the processor's caches, and commits are few.
+                for items in itertools.chain(some, itertools.islice(left, _BATCHES - 1)):
+                    _, added = cursor.putmulti(items, overwrite=False, append=True)
+                    if added != len(items):
+                        raise ValueError(f"{name}: a key stands twice")
+                    count += added
         return count
 
     def close(self) -> None:
@@ -226,6 +231,7 @@ class Store:
 
 def _checksum(path: Path) -> tuple[int, int]:
     """Size and CRC-32: against disks and torn writes, not against somebody who may write here."""
+    # Read, not mapped: of a page that the disk cannot give, reading says so, where a mapping ends the process.
     size = checksum = 0
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):

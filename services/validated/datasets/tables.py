@@ -6,7 +6,6 @@ one form of ``text_rows``; Parquet columns are taken only in the types that lose
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import tempfile
@@ -27,7 +26,7 @@ from validated.datasets.dataset import (
 from validated.datasets.delimited_rows import DelimitedRows
 from validated.datasets.header import Matched, MatchedTable, match
 from validated.datasets.json_rows import JsonRows
-from validated.datasets.parts import OpenPart, parts_of
+from validated.datasets.parts import OpenFiles, OpenPart
 from validated.datasets.text_rows import LINE_BYTES_MAX, SEPARATOR, TextRows
 
 _INTEGERS: Final = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
@@ -49,17 +48,13 @@ _PARQUET_TYPES: Final = {
 
 
 class OpenTable:
-    """The files of one dataset, open and hashed; nothing is parsed before `load`."""
+    """The files of one dataset, open; nothing is parsed before `load`."""
 
-    def __init__(self, dataset: Dataset, files: TableFiles, stack: contextlib.ExitStack) -> None:
-        """Open and hash. Raises RefusedError, UnreadableError."""
+    def __init__(self, dataset: Dataset, files: TableFiles, opened: OpenFiles) -> None:
+        """Open the files among `opened`. Raises RefusedError, UnreadableError."""
         self.dataset = dataset
         self.files = files
-        self._parts: list[OpenPart] = []
-        for part in parts_of(files.path):
-            opened = OpenPart(part)
-            stack.callback(opened.close)
-            self._parts.append(opened)
+        self._parts = opened.parts(files.path)
         self.matched: Matched | None = None
         self.row_count = 0
         self.warnings: list[str] = []
@@ -68,7 +63,7 @@ class OpenTable:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the bytes: of the one file, or of the parts' digests."""
+        """SHA-256 of the bytes: of the one file, or of the parts' digests. Raises UnreadableError."""
         digests = [part.digest for part in self._parts]
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
@@ -82,12 +77,18 @@ class OpenTable:
         return str(self._parts[part].part.path)
 
     def load(self, db: duckdb.DuckDBPyConnection, folder: Path, *, rows_max: int) -> None:
-        """Make the table `<dataset>` (part, row, and a text column for each of ours, '' where there is none) out of the
+        """Make the view `<dataset>` (part, row, and a text column for each of ours, '' where there is none) out of the
         bytes that were hashed; `folder` holds them meanwhile. Raises RefusedError, UnreadableError.
         """
-        name = self.dataset.name
-        columns = ", ".join(f"{_quoted(column.name)} VARCHAR" for column in self.dataset.columns)
-        db.execute(f"CREATE TABLE {_quoted(name)} (part INTEGER, row BIGINT, {columns})")
+        # The engine keeps the order of the files and numbers what it inserts, so that it may read on several cores; to
+        # number rows while they are read would take one.
+        columns = [_quoted(column.name) for column in self.dataset.columns]
+        texts = ", ".join(f"{column} VARCHAR" for column in columns)
+        db.execute(f"CREATE TABLE {self._rows} (part INTEGER, before BIGINT, {texts})")
+        db.execute(
+            f"CREATE VIEW {_quoted(self.dataset.name)} AS "
+            f"SELECT part, rowid - before + 1 AS row, {', '.join(columns)} FROM {self._rows}"
+        )
         first: Matched | None = None
         for number, part in enumerate(self._parts):
             with tempfile.TemporaryDirectory(dir=folder) as staging:
@@ -109,6 +110,18 @@ class OpenTable:
         if not self.row_count and self.dataset.is_unique:
             text = f"has no rows: {self.dataset.when_empty}"
             raise RefusedError(Problem(str(self.files.path), 0, "", text))
+        self._check_numbers(db)
+
+    def _check_numbers(self, db: duckdb.DuckDBPyConnection) -> None:
+        """Raise RefusedError where rows are numbered in another way than from 1 to the last of each part."""
+        query = "SELECT part, min(row), max(row), count(*) FROM {} GROUP BY part ORDER BY part"
+        for part, first, last, count in db.execute(query.format(_quoted(self.dataset.name))).fetchall():
+            if (first, last) != (1, count):
+                raise self._refusal(part, 0, "", f"{count} rows are numbered from {first} to {last}; report this")
+
+    @property
+    def _rows(self) -> str:
+        return _quoted(f"{self.dataset.name}/rows")
 
     def _load_text(
         self, db: duckdb.DuckDBPyConnection, number: int, part: OpenPart, staging: Path, rows_max: int
@@ -119,12 +132,16 @@ class OpenTable:
         self._warn_of_end(number, raw)
         encoding, shown = self.files.encoding, self.shown(number)
         text: TextRows
+        header, lines = None, 0
         if part.part.format in (".csv", ".tsv"):
-            text = DelimitedRows(self.dataset, shown, raw, encoding=encoding, delimiter=self._delimiter(number))
-            if self._load_plain(db, number, text, raw, rows_max):
-                return
+            text = delimited = DelimitedRows(
+                self.dataset, shown, raw, encoding=encoding, delimiter=self._delimiter(number)
+            )
+            header, lines = delimited.plain_header(), delimited.line_count
         else:
             text = JsonRows(self.dataset, shown, raw, encoding=encoding)
+        if header is not None and self._load_plain(db, number, raw, header, lines, rows_max):
+            return
         with rows.open("w", encoding="utf-8", newline="") as out_text:
             count = text.write(lambda header: self._match(number, header), out_text, rows_max=rows_max)
         if not count:
@@ -142,13 +159,12 @@ class OpenTable:
                 self.warnings.append(f"{self.shown(number)}: {text}")
 
     def _load_plain(
-        self, db: duckdb.DuckDBPyConnection, number: int, text: DelimitedRows, raw: Path, rows_max: int
+        self, db: duckdb.DuckDBPyConnection, number: int, raw: Path, header: Sequence[str], count: int, rows_max: int
     ) -> bool:
-        """Read a file that leaves nothing to interpret straight away, in half the time; False where it is no such
-        file, or the engine reads anything but whole rows in it: then nothing was inserted.
+        """Read a file that leaves nothing to interpret straight away, in half the time; False where the engine reads
+        anything but `count` whole rows in it: then nothing was inserted.
         """
-        header = text.plain_header()
-        if header is None or not 0 < text.line_count <= rows_max or len(header) < 2:
+        if not 0 < count <= rows_max or len(header) < 2:
             return False
         used = self._match(number, header)
         names = [f"c{at}" for at in range(len(header))]
@@ -158,12 +174,11 @@ class OpenTable:
         repeated = " AND ".join(
             f"{_quoted(column.name)} = {literal(name)}" for column, name in ours if name is not None
         )
-        table = _quoted(self.dataset.name)
         before = self.row_count
         db.execute("BEGIN")
         try:
-            self._insert(db, number, source, picked, text.line_count)
-            good = not db.execute(f"SELECT 1 FROM {table} WHERE part = {number} AND {repeated} LIMIT 1").fetchall()
+            self._insert(db, number, source, picked, count)
+            good = not db.execute(f"SELECT 1 FROM {self._rows} WHERE part = {number} AND {repeated} LIMIT 1").fetchall()
         except (duckdb.InvalidInputException, RefusedError):
             good = False
         if not good:
@@ -218,11 +233,8 @@ class OpenTable:
     def _insert(
         self, db: duckdb.DuckDBPyConnection, number: int, source: str, picked: Sequence[str], count: int
     ) -> None:
-        db.execute(
-            f"INSERT INTO {_quoted(self.dataset.name)} "
-            f"SELECT {number}, row_number() OVER (), {', '.join(picked)} FROM {source}"
-        )
-        inserted = db.execute(f"SELECT count(*) FROM {_quoted(self.dataset.name)} WHERE part = {number}").fetchone()
+        db.execute(f"INSERT INTO {self._rows} SELECT {number}, {self.row_count}, {', '.join(picked)} FROM {source}")
+        inserted = db.execute(f"SELECT count(*) FROM {self._rows} WHERE part = {number}").fetchone()
         if inserted != (count,):
             raise self._refusal(number, 0, "", f"{count} rows were read and {inserted} came through; report this")
         self.row_count += count
@@ -252,8 +264,9 @@ def open_duckdb(folder: Path, memory_mb: int) -> duckdb.DuckDBPyConnection:
     """Return an engine that keeps within `memory_mb`, spills into `folder` and loads no extension."""
     return duckdb.connect(
         config={
-            # Few: the service keeps the other cores. Rows are numbered in the file's order, however many there are.
+            # Few: the service keeps the other cores. Rows stand in the file's order, however many there are.
             "threads": 2,
+            "preserve_insertion_order": True,
             "memory_limit": f"{memory_mb}MB",
             "temp_directory": str(folder / "spill"),
             "autoinstall_known_extensions": False,
