@@ -189,7 +189,9 @@ async def _crowd_codes(crowd: EmailValidator, body: str) -> list[str]:
         "Maria Jos\u00e9 da Silva Santos Pereira Costa",
         "\uae40\ucca0\uc218\ub2d8", "\uae40\ucca0\uc218\uc640 \ud568\uaed8",
         "\uae40\ucca0\uc218\uc528\uc5d0\uac8c", "Hope has the keys",
-        "W000003", "W 000003", "W-\n000003",
+        "W000003", "W 000003", "W-\n000003", "Robert\\nBrown", "Robert=20Brown", "Robert=\nBrown", "=C5=81ukasz Zak",
+        "write to brown.robert@example.com", "brown_robert7@example.com", "robert.brown12@example.com",
+        "Brown-Robert@example.com",
         "W_000003", "W/000003", "w: W.000003,", "o'neil@example.com", "write to <madonna@example.com>",
     ],
 )  # fmt: skip
@@ -252,6 +254,7 @@ def test_a_name_by_the_family_is_said_the_other_way_round(name: str, as_said: st
         "call \uff14\uff11\uff195550199", "tel:+14195550199", "SSN 123-45-6789", "account 123456789012",
         "Dec 2026 0700 555 0199", "call 41.95-55.01 99", "call 1-41.95-55.01-99", "A419.55-2019-555",
         "41955501-9900-1234-5678-123456789012", "+41.95-55.01",
+        "order 4195550199", "PO 419-555-0199", "order no. 555 0199", "badge 1234567", "ref 4195550199",
     ],
 )  # fmt: skip
 async def test_no_way_to_write_a_number_hides_it(crowd: EmailValidator, body: str) -> None:
@@ -274,6 +277,8 @@ async def test_no_way_to_write_a_number_hides_it(crowd: EmailValidator, body: st
         "05122026", "5. 12. 2026", "41\u00b039'10.1\"N 83\u00b032'16.4\"W", "A123456", "A 123456", "W000001, W 000002",
         "05 DEC 2026 0700", "Dec 5, 2026 at 0700 sharp", "December 2026 0700-1500", "18.50-21.75 an hour",
         "9.75 \u2013 12.50", "glasses by ANSI Z87.1-2020", "ref 550e8400-e29b-41d4-a716-446655440000",
+        "order 1234567", "PO #4500012345", "P.O. 4500012345", "Invoice No. 12345678", "job number: 0012345678",
+        "WO-1234567", "ref ABC-1234567", "trailer 5312345, bring gloves", "silva.ana@example.com", "a=b&c=d",
         "OSHA-10, I-75, Gate A-12", "W_000002", "not.madonna@example.com", "@madonna",
     ],
 )  # fmt: skip

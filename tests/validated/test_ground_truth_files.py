@@ -189,6 +189,9 @@ def test_our_own_name_in_another_case_is_our_column(tmp_path: Path, header: str)
     [
         ("worker_id,name,active,status", '"status" looks like it beside the column that is read'),
         ("worker_id,name,active,Active", '"Active" looks like it beside'),
+        ("worker_id,name,active,valid_to", '"valid_to" looks like it beside'),
+        ("worker_id,name,active,Contract End", '"Contract End" looks like it beside'),
+        ("worker_id,name,active,lastDay", '"lastDay" looks like it beside'),
         ("worker_id,name,ACTIVE,Active", "differ in case alone"),
         ("worker_id,name,active,active", "2 columns of this name"),
         ("worker_id,name,name,active", "2 columns of this name"),

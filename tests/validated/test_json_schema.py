@@ -99,6 +99,12 @@ async def test_findings_are_bounded_and_the_rest_is_counted(gate: JsonSchemaVali
             '/properties/a/type: "int" is no type, or types; the types are string,',
         ),
         ({"$ref": "#/nowhere"}, "not a JSON Schema"),
+        ({"type": "object", "requird": ["a"]}, '"requird" is no keyword of JSON Schema, which would leave it out; did'),
+        ({"properties": {"a": {"maxlength": 3}}}, 'did you mean "maxLength"?'),
+        ({"$defs": {"a": {"anyOf": [{"one_of": []}]}}}, 'did you mean "oneOf"?'),
+        ({"items": [{"enums": [1]}], "$schema": "http://json-schema.org/draft-07/schema#"}, 'did you mean "enum"?'),
+        ({"properties": {"a": {"additionalPropertis": False}}}, 'did you mean "additionalProperties"?'),
+        ({"allOf": [{"ref": "#/$defs/a"}]}, 'did you mean "$ref"?'),
         ({"$ref": "file:///etc/passwd"}, "leads outside"),
     ],
 )
@@ -106,6 +112,20 @@ async def test_a_schema_that_cannot_be_used_is_refused_with_a_reason(
     gate: JsonSchemaValidator, schema: Any, says: str
 ) -> None:
     assert says in await _refused(gate, schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"requird": {"type": "string"}, "enums": {}}},
+        {"enum": [{"requird": 1}], "default": {"maxlength": 1}, "const": {"requird": 1}, "examples": [{"types": 1}]},
+        {"type": "string", "example": "a", "nullable": True, "discriminator": {"propertyName": "a"}, "x-enums": []},
+        {"type": "string", "note": "of the desk", "markdownDescription": "a", "enumNames": ["a"], "order": 1, "$x": 1},
+        {"dependencies": {"a": ["b"]}, "definitions": {"types": {}}, "patternProperties": {"^ref$": {}}},
+    ],
+)
+async def test_names_that_are_no_keywords_are_left_alone(gate: JsonSchemaValidator, schema: Any) -> None:
+    await _found(gate, schema, "a")
 
 
 _PETS = {

@@ -37,6 +37,13 @@ ODD = [
     "2026-03-12",
     "3/12/2026",
     "W-1;W-2",
+    "W-1|W-2",
+    "TBD",
+    "Vacant 2",
+    "(Unknown)",
+    "to be hired",
+    "New Hire #3",
+    "OPEN SHIFT",
     "[NULL]",
     "nULL",
     "#SPILL!",
@@ -73,6 +80,10 @@ SOUND = [
     "Bill (Will) Smith",
     "1.234",
     "Terminatedson",
+    "Vacant Smith",
+    "Unknown Soldier",
+    "Nobody Jones",
+    "Open",
 ]
 
 

@@ -55,9 +55,22 @@ class _Mark(NamedTuple):
 _NUMBER: Final = "was made a number by a spreadsheet or a float; write ids as text, with all their digits"
 _DATE: Final = "was made a date by a spreadsheet; write ids as text"
 _NULLS: Final = "(NULL|null|None|NaN|nan|undefined|N/A)"
+# What a schedule has where nobody is known yet, with the number of the place.
+_NOBODY_YET: Final = (
+    "(?i:[(<*_-]*(tbd|tba|tbc|unknown|vacant|vacancy|unassigned|not assigned|to be (determined|announced|assigned|hired"
+    "|confirmed)|no name|no one|nobody|unnamed|placeholder|new hire|open (shift|position|slot))( worker| employee)?"
+    "( *#? *[0-9]+)?[)>*_-]*)"
+)
 _PUT_TOGETHER: Final = "is a name put together of no values; give it one or remove the row"
 _MARKS: Final = (
     _Mark("name", f"{_NULLS}([ ,]+{_NULLS})+", _PUT_TOGETHER, is_whole=True, is_plain=True),
+    _Mark(
+        "name",
+        _NOBODY_YET,
+        "stands for somebody who is not known yet; remove the row until it is a person's",
+        is_whole=True,
+        is_plain=True,
+    ),
     _Mark("both", "#.*[!?]", "is a spreadsheet's error; give it a value or remove the row", is_whole=True),
     _Mark("id", r"[0-9]+[.,]0+|[0-9]([.,][0-9]+)?[eE]\+[0-9]+", _NUMBER, is_whole=True),
     _Mark("id", r"[0-9]{1,3}(,[0-9]{3})+(\.0+)?", _NUMBER, is_whole=True),
@@ -65,7 +78,7 @@ _MARKS: Final = (
     _Mark("id", f"{_MONTHS}-[0-9]{{2}}", _DATE, is_whole=True, is_plain=True),
     _Mark("id", r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T]00:00:00(\.0+)?)?", _DATE, is_whole=True),
     _Mark("id", "[0-9]{1,2}/[0-9]{1,2}/[0-9]{4}", _DATE, is_whole=True),
-    _Mark("id", ";", "holds a semicolon: several ids, or another delimiter; write one id in a row"),
+    _Mark("id", "[;|]", "holds a semicolon or a bar: several ids, or another delimiter; write one id in a row"),
     # A letter beyond ASCII whose bytes in UTF-8 were read as one letter each.
     _Mark(
         "both",

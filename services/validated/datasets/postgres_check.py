@@ -125,7 +125,11 @@ class _Check:
         if not rows:
             self.add(shown, "has no rows that this role can see: everybody would be a phantom")
         for worker_id in list(twice)[:20]:
-            self.add(shown, f"{worker_id!r} stands in several rows; keep one (nobody with it is accepted)", "worker_id")
+            self.add(
+                shown,
+                f"{worker_id!r} stands in several rows; keep one (where they differ, nobody with it is accepted)",
+                "worker_id",
+            )
         for what, count in counts.items():
             if count:
                 self._warnings.append(f"{shown}: {count} rows with {what}; they can never be accepted")

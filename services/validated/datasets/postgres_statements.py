@@ -220,7 +220,7 @@ class Statements:
 _ODD_TEXT: Final[LiteralString] = (
     "{0} IS NULL OR {0} <> btrim({0}) OR {0} ~ '^[[:punct:][:space:]]*$' "
     r"OR {0} ~ '[\u0001-\u001f\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]' "
-    f"OR strpos({{0}}, ';') > 0 OR lower({{0}}) ~ '^({EVERY_CLIENT})$'"
+    f"OR {{0}} ~ '[;|]' OR lower({{0}}) ~ '^({EVERY_CLIENT})$'"
 )
 
 

@@ -23,6 +23,7 @@ from lakehouse.strict_json.parser import JsonValue, print_canonical
 from lakehouse.validated.v1.validated_pb2 import JsonSchemaSpec
 from validated.config import LimitsTable
 from validated.findings import Findings, pointer, quoted
+from validated.kinds.schema_keywords import KEYWORDS, misspelt
 from validated.kinds.spec import Spec, parsed
 from validated.kinds.spec_schema import schema_of_message
 from validated.kinds.validator import Brief, Ground, Task, Tools
@@ -41,17 +42,6 @@ _WRAPPERS: Final[tuple[tuple[frozenset[str], str, str], ...]] = (
     (frozenset(("type", "function")), "function", "the definition of a tool"),
     (frozenset(("type", "name", "description", "strict", "parameters")), "parameters", "the definition of a function"),
     (frozenset(("type", "name", "description", "input_schema")), "input_schema", "the definition of a tool"),
-)
-_SCHEMA_KEYWORDS: Final = frozenset(
-    (  # noqa: SIM905  sixty lines otherwise
-        "$schema $id id $ref $anchor $dynamicRef $dynamicAnchor $recursiveRef $recursiveAnchor $vocabulary $comment "
-        "$defs definitions allOf anyOf oneOf not if then else dependentSchemas dependencies dependentRequired "
-        "properties patternProperties additionalProperties propertyNames unevaluatedProperties items prefixItems "
-        "additionalItems contains minContains maxContains unevaluatedItems type enum const multipleOf maximum "
-        "exclusiveMaximum minimum exclusiveMinimum maxLength minLength pattern maxItems minItems uniqueItems "
-        "maxProperties minProperties required title description default examples deprecated readOnly writeOnly format "
-        "contentEncoding contentMediaType contentSchema"
-    ).split()
 )
 
 
@@ -141,13 +131,16 @@ class JsonSchemaValidator:
 
 
 def _no_schema(value: dict[str, JsonValue]) -> str:
-    """Return what `value` is, where it is something around a schema, or has no keyword and so would accept anything."""
+    """Return what is wrong with `value` where it is something around a schema, or says less than it means to."""
     for names, inner, what in _WRAPPERS:
         if inner in value and value.keys() <= names and isinstance(value[inner], (dict, bool)):
             return f'this is {what}, not a JSON Schema; give what stands in its "{inner}"'
-    if value and value.keys().isdisjoint(_SCHEMA_KEYWORDS):
+    if value and value.keys().isdisjoint(KEYWORDS):
         found = ", ".join(f'"{quoted(name)}"' for name in list(value)[:3])
         return f"no keyword of JSON Schema stands at its top, but {found}: it would accept anything; {{}} says so"
+    if (slip := misspelt(value)) is not None:
+        name, keyword = slip
+        return f'"{quoted(name)}" is no keyword of JSON Schema, which would leave it out; did you mean "{keyword}"?'
     return ""
 
 

@@ -50,13 +50,23 @@ _STANDARD: Final = regex.compile(r"\b[A-Z]{1,4}[ ]?\d{1,3}\.\d{1,2}[-:](?:19|20)
 _UUID: Final = regex.compile(
     r"(?<![\w-])(?=[\d-]{0,35}[a-f])[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}(?![\w-])", regex.IGNORECASE
 )
+# What papers and goods are numbered by, in one piece. A phone number is given in groups, or is one of the region's
+# plan; accounts, badges, licences and the like are people's.
+_NUMBERED: Final = regex.compile(
+    r"\b(?:orders?|p\.?o\.?|invoices?|inv|jobs?|tickets?|refs?|references?|confirmations?|req|requisitions?|w\.?o\.?"
+    r"|tracking|usdot|units?|trailers?|trucks?|bol|sku|parts?|items?|quotes?|shipments?|loads?|pallets?|batch|batches"
+    r"|lots?|serial)(?!\p{L})"
+    r"(?:\s{1,2}(?:no|nr|nos|num|numbers?|ids?|codes?)\b\.?)?\s{0,2}[:#-]{0,2}\s{0,2}#?(?:[A-Z]{1,6}-?)?"
+    r"\d{7,15}(?![-./ ]{0,2}\d)",
+    regex.IGNORECASE,
+)
 _MONEY: Final = regex.compile(r"[$\u20ac\u00a3\u00a5]\s?\d{1,3}(?:[,. ]\d{3})*(?:[.,]\d{1,2})?(?!\d)")
 # Digits, with what people put between those of one number.
 _RUN: Final = regex.compile(r"[+(]{0,2}\d(?:[^\p{L}\p{N},;:|]{0,4}\d){6,}")
 _GROUPED: Final = regex.compile(r"(?<!\d)\d{3}[^0-9A-Za-z]{1,4}\d{3}[^0-9A-Za-z]{1,4}\d{4}(?!\d)")
 _GROUP: Final = regex.compile(r"\d+")
 
-_LIKE_NUMBERS: Final = (_AMOUNTS, _DATE, _PLAIN_DATE, _MEASURED, _TIMES, _ZIP, _DEGREES, _YEARS)
+_LIKE_NUMBERS: Final = (_AMOUNTS, _DATE, _NUMBERED, _PLAIN_DATE, _MEASURED, _TIMES, _ZIP, _DEGREES, _YEARS)
 
 
 class NumberSearch:
@@ -89,9 +99,11 @@ class NumberSearch:
         return list(found)
 
     def _masked(self, view: str) -> str:
-        """`view` with a bar in place of what is a date, a time, a point, an amount or a postal code."""
+        """`view` with a bar in place of what is a date, a time, a point, an amount, a postal code, or a paper's
+        number."""
         for pattern in (
             _UUID,
+            _NUMBERED,
             _DAY_AND_CLOCK,
             _AMOUNTS,
             _STANDARD,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import quopri
 import re
 import unicodedata
 from collections.abc import Collection
@@ -52,6 +53,11 @@ _KOREAN_ENDS: Final = (
     regex.compile(rf"(?<=^\p{{Hangul}}{{2,}})(?:\ub2d8|\uc528){_PARTICLE}?$"),
     regex.compile(rf"(?<=^\p{{Hangul}}{{2,}}){_PARTICLE}$"),
 )
+# Escapes of programs, which show where a text was put into another one; and quoted-printable, of RFC 2045.
+_ESCAPE: Final = regex.compile(r"\\[nrt](?=\p{L})")
+_QUOTED: Final = regex.compile(r"(?:=[0-9A-F]{2})+|=\n")
+# An address of two names, perhaps with a number: the family's may stand first.
+_ADDRESS: Final = regex.compile(r"(?<![\w.-])(\p{L}{2,40})([._-])(\p{L}{2,40})(\d{0,4})@")
 _KEPT_CHARS_MAX: Final = 32
 _NO_CASED_PART: Final = regex.compile(r"[^\p{L}\p{N}]|[\u02bb\u02bc]")
 
@@ -75,7 +81,22 @@ def views(text: str) -> list[str]:
     if "-" in shown or any(mark in shown for mark in _MARKS):
         shown = _EMPHASIS.sub("", _lines(shown))
         made[_plain(shown)] = None
+    for mark, read in (("\\", _read_escapes), ("=", _read_quoted), ("@", _read_addresses)):
+        if mark in text:
+            made[_plain(read(_lines(text)))] = None
     return list(made)
+
+
+def _read_escapes(text: str) -> str:
+    return _ESCAPE.sub(" ", text)
+
+
+def _read_quoted(text: str) -> str:
+    return _QUOTED.sub(lambda match: quopri.decodestring(match[0].encode()).decode(errors="replace"), text)
+
+
+def _read_addresses(text: str) -> str:
+    return _ADDRESS.sub(r"\1\2\3 \4; \3\2\1 @", text)
 
 
 def unescaped(text: str) -> str:
