@@ -191,7 +191,7 @@ async def _crowd_codes(crowd: EmailValidator, body: str) -> list[str]:
         "\uae40\ucca0\uc218\uc528\uc5d0\uac8c", "Hope has the keys",
         "W000003", "W 000003", "W-\n000003", "Robert\\nBrown", "Robert=20Brown", "Robert=\nBrown", "=C5=81ukasz Zak",
         "write to brown.robert@example.com", "brown_robert7@example.com", "robert.brown12@example.com",
-        "Brown-Robert@example.com",
+        "Brown-Robert@example.com", "BEGIN:VCARD\nN:Brown;Robert;;;", "N;CHARSET=UTF-8:Brown;Robert",
         "W_000003", "W/000003", "w: W.000003,", "o'neil@example.com", "write to <madonna@example.com>",
     ],
 )  # fmt: skip
@@ -255,6 +255,10 @@ def test_a_name_by_the_family_is_said_the_other_way_round(name: str, as_said: st
         "Dec 2026 0700 555 0199", "call 41.95-55.01 99", "call 1-41.95-55.01-99", "A419.55-2019-555",
         "41955501-9900-1234-5678-123456789012", "+41.95-55.01",
         "order 4195550199", "PO 419-555-0199", "order no. 555 0199", "badge 1234567", "ref 4195550199",
+        "job 4195550199x12", "job 419-555-0199-12", "ref CELL-419-5550199", "ref CELL-555-0199", "TEL-4195550199",
+        "PO A1-4195550199", "shift lead 419-555-0199", "shift 1-419-555-0199", "https://wa.me/14195550199",
+        "https://example.com/sms/4195550199", "order 419 555 0199", "lot 419/555/0199", "EN 555-2020",
+        "order 419-555\u00b70199", "order 4195550\u00b7199", "ref 419-555 . 0199", "order A419-555\u00b70199",
     ],
 )  # fmt: skip
 async def test_no_way_to_write_a_number_hides_it(crowd: EmailValidator, body: str) -> None:
@@ -278,7 +282,11 @@ async def test_no_way_to_write_a_number_hides_it(crowd: EmailValidator, body: st
         "05 DEC 2026 0700", "Dec 5, 2026 at 0700 sharp", "December 2026 0700-1500", "18.50-21.75 an hour",
         "9.75 \u2013 12.50", "glasses by ANSI Z87.1-2020", "ref 550e8400-e29b-41d4-a716-446655440000",
         "order 1234567", "PO #4500012345", "P.O. 4500012345", "Invoice No. 12345678", "job number: 0012345678",
-        "WO-1234567", "ref ABC-1234567", "trailer 5312345, bring gloves", "silva.ana@example.com", "a=b&c=d",
+        "Shift ID 20261205-07", "Job 2026-1205-17", "serial 8FGCU25-1234567", "Ref: RFQ-2026-00123456",
+        "http://example.com/shifts/2026/12/05/1234567", "Invoice 2026/000123", "Lot 44-1200-77", "TOL-2026-1205-0017",
+        "ANSI/ISEA 107-2020 vest", "ISO 9001:2015", "order number is 1234567", "INV0012345", "PO4500012345",
+        "Name: Silva\nN:Silva;Ana;;;", "WO-1234567", "ref ABC-1234567",
+        "trailer 5312345, bring gloves", "silva.ana@example.com", "a=b&c=d",
         "OSHA-10, I-75, Gate A-12", "W_000002", "not.madonna@example.com", "@madonna",
     ],
 )  # fmt: skip

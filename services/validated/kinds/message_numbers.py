@@ -14,6 +14,8 @@ _DIGITS_MIN: Final = 7
 _DIGITS_MAX: Final = 24
 # So many runs of one text are held against the numbering plan; what is beyond them counts as foreign.
 _PARSED_MAX: Final = 300
+_LOCAL: Final = phonenumbers.ValidationResult.IS_POSSIBLE_LOCAL_ONLY
+_INTERNATIONAL: Final = phonenumbers.PhoneNumberFormat.INTERNATIONAL
 _DATE: Final = regex.compile(
     r"(?<!\d)(?:(\d{4})([-/. ])(\d{1,2})\2(\d{1,2})|(\d{1,2})([-/. ]|\. )(\d{1,2})\6(\d{4}|\d{2}))(?!\d)"
     r"(?:[T ]\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2})?)?"
@@ -50,23 +52,31 @@ _STANDARD: Final = regex.compile(r"\b[A-Z]{1,4}[ ]?\d{1,3}\.\d{1,2}[-:](?:19|20)
 _UUID: Final = regex.compile(
     r"(?<![\w-])(?=[\d-]{0,35}[a-f])[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}(?![\w-])", regex.IGNORECASE
 )
-# What papers and goods are numbered by, in one piece. A phone number is given in groups, or is one of the region's
-# plan; accounts, badges, licences and the like are people's.
+# What papers, goods and shifts are numbered by, with or without a word before it; accounts, badges, licences and the
+# like are people's.
+_CODE: Final = r"(?P<code>[A-Z0-9]++(?:[-/_][A-Z0-9]++){0,5}+)(?![^\p{L}\p{N},;:|]{0,4}\d)"
 _NUMBERED: Final = regex.compile(
     r"\b(?:orders?|p\.?o\.?|invoices?|inv|jobs?|tickets?|refs?|references?|confirmations?|req|requisitions?|w\.?o\.?"
-    r"|tracking|usdot|units?|trailers?|trucks?|bol|sku|parts?|items?|quotes?|shipments?|loads?|pallets?|batch|batches"
-    r"|lots?|serial)(?!\p{L})"
-    r"(?:\s{1,2}(?:no|nr|nos|num|numbers?|ids?|codes?)\b\.?)?\s{0,2}[:#-]{0,2}\s{0,2}#?(?:[A-Z]{1,6}-?)?"
-    r"\d{7,15}(?![-./ ]{0,2}\d)",
+    r"|tracking|usdot|units?|trailers?|trucks?|bol|sku|parts?|items?|quotes?|rfq|shipments?|loads?|pallets?|batch|batches"
+    r"|lots?|serial|models?|shifts?|assignments?|projects?|builds?|versions?)(?!\p{L})"
+    r"(?:\s{1,2}(?:no|nr|nos|num|numbers?|ids?|codes?)\b\.?)?(?:\s{1,2}is\b)?\s{0,2}[:#=-]{0,2}\s{0,2}#?" + _CODE,
     regex.IGNORECASE,
 )
+_CODED: Final = regex.compile(rf"(?<![\w.-])(?=[A-Z]{{2,8}}[-_]?\d){_CODE}")
+_STANDARD_AND_YEAR: Final = regex.compile(
+    r"\b(?:(?:ANSI|ISEA|ASTM|NFPA|ASME|AWS|CSA|IEEE|NSF|SAE)[/ -]{0,2}[A-Z]?\d{1,5}(?:\.\d{1,3})?[-:]"
+    r"|(?:ISO|IEC|EN|DIN|BS|UL|API)[/ -]{0,2}\d{1,5}(?:-\d{1,3})?:)(?:19|20)\d\d(?!\d|[-./ ]\d)"
+)
+_URL_PART: Final = regex.compile(r"(?<=/)(?P<code>\d{7,15})(?=[/?#)>\"'\s]|$)(?<=https?://\S{1,200})")
 _MONEY: Final = regex.compile(r"[$\u20ac\u00a3\u00a5]\s?\d{1,3}(?:[,. ]\d{3})*(?:[.,]\d{1,2})?(?!\d)")
 # Digits, with what people put between those of one number.
 _RUN: Final = regex.compile(r"[+(]{0,2}\d(?:[^\p{L}\p{N},;:|]{0,4}\d){6,}")
 _GROUPED: Final = regex.compile(r"(?<!\d)\d{3}[^0-9A-Za-z]{1,4}\d{3}[^0-9A-Za-z]{1,4}\d{4}(?!\d)")
 _GROUP: Final = regex.compile(r"\d+")
 
-_LIKE_NUMBERS: Final = (_AMOUNTS, _DATE, _NUMBERED, _PLAIN_DATE, _MEASURED, _TIMES, _ZIP, _DEGREES, _YEARS)
+_LIKE_NUMBERS: Final = (_AMOUNTS, _DATE, _PLAIN_DATE, _MEASURED, _TIMES, _ZIP, _DEGREES, _YEARS)
+
+_CODES: Final = (_NUMBERED, _CODED, _URL_PART)
 
 
 class NumberSearch:
@@ -89,6 +99,8 @@ class NumberSearch:
     def foreign(self, view: str) -> list[str]:
         """Return the numbers of `view` that are nobody's who may be named, as they stand; distinct."""
         found: dict[str, None] = {}
+        if not _RUN.search(view) and not _GROUPED.search(view):
+            return []
         masked = self._masked(view)
         for match in _RUN.finditer(masked):
             for text in self._strange(match[0]):
@@ -104,6 +116,9 @@ class NumberSearch:
         for pattern in (
             _UUID,
             _NUMBERED,
+            _CODED,
+            _URL_PART,
+            _STANDARD_AND_YEAR,
             _DAY_AND_CLOCK,
             _AMOUNTS,
             _STANDARD,
@@ -131,6 +146,9 @@ class NumberSearch:
             good = _is_plain_date(match)
         elif pattern is _DEGREES:
             good = int(match[1]) <= 180
+        elif pattern in _CODES:
+            # A short one may be the beginning of a number, however it goes on.
+            good = len(_digits(match["code"])) >= _DIGITS_MIN and not self._may_hold_phone(match["code"])
         # Where the plan of the region has such a number, it is one.
         if good and len(_digits(text)) >= _DIGITS_MIN and pattern in _LIKE_NUMBERS:
             good = not self._is_valid(text)
@@ -182,6 +200,26 @@ class NumberSearch:
         number = self._parse(text)
         return number is not None and phonenumbers.is_valid_number(number)
 
+    def _may_hold_phone(self, code: str) -> bool:
+        """Whether a code, or some of its parts in a row, may be a phone number."""
+        groups = list(_GROUP.finditer(code))
+        return any(
+            self._may_be_phone(code[groups[first].start() : groups[end - 1].end()])
+            for first in range(len(groups))
+            for end in _ends(groups, first)
+        )
+
+    def _may_be_phone(self, code: str) -> bool:
+        """Whether the region has such a phone number, and `code` is parted as those are, if at all."""
+        number = self._parse(code)
+        if number is None:
+            return self._parsed > _PARSED_MAX
+        parted = _ends_from_right(code)
+        if not phonenumbers.is_valid_number_for_region(number, self._region):
+            # 555-0199 is one without its area, and parted as its end is.
+            return phonenumbers.is_possible_number_with_reason(number) == _LOCAL and parted == {0, 4}
+        return parted <= _ends_from_right(phonenumbers.format_number(number, _INTERNATIONAL))
+
     def _parse(self, text: str) -> phonenumbers.PhoneNumber | None:
         self._parsed += 1
         if self._parsed > _PARSED_MAX:
@@ -230,6 +268,11 @@ def _is_day(year: int, one: int, other: int) -> bool:
             continue
         return True
     return False
+
+
+def _ends_from_right(text: str) -> set[int]:
+    """How many digits are right of each group of digits."""
+    return {len(_digits(text[match.end() :])) for match in _GROUP.finditer(text)}
 
 
 def _digits(text: str) -> str:

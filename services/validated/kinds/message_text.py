@@ -58,6 +58,8 @@ _ESCAPE: Final = regex.compile(r"\\[nrt](?=\p{L})")
 _QUOTED: Final = regex.compile(r"(?:=[0-9A-F]{2})+|=\n")
 # An address of two names, perhaps with a number: the family's may stand first.
 _ADDRESS: Final = regex.compile(r"(?<![\w.-])(\p{L}{2,40})([._-])(\p{L}{2,40})(\d{0,4})@")
+# A vCard has the family's name first (RFC 6350).
+_CARD_NAME: Final = regex.compile(r"^N(?:;[^:\n]{0,100})?:([^;\n]{1,100});([^;\n]{1,100})", regex.MULTILINE)
 _KEPT_CHARS_MAX: Final = 32
 _NO_CASED_PART: Final = regex.compile(r"[^\p{L}\p{N}]|[\u02bb\u02bc]")
 
@@ -81,7 +83,7 @@ def views(text: str) -> list[str]:
     if "-" in shown or any(mark in shown for mark in _MARKS):
         shown = _EMPHASIS.sub("", _lines(shown))
         made[_plain(shown)] = None
-    for mark, read in (("\\", _read_escapes), ("=", _read_quoted), ("@", _read_addresses)):
+    for mark, read in (("\\", _read_escapes), ("=", _read_quoted), ("@", _read_addresses), ("N", _read_cards)):
         if mark in text:
             made[_plain(read(_lines(text)))] = None
     return list(made)
@@ -93,6 +95,10 @@ def _read_escapes(text: str) -> str:
 
 def _read_quoted(text: str) -> str:
     return _QUOTED.sub(lambda match: quopri.decodestring(match[0].encode()).decode(errors="replace"), text)
+
+
+def _read_cards(text: str) -> str:
+    return _CARD_NAME.sub(r"\2 \1", text)
 
 
 def _read_addresses(text: str) -> str:
