@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from pydantic import ValidationError
 from rosters import load_files, write_csv
 
 from validated.config import RosterTable
-from validated.datasets.build import RosterFiles
+from validated.datasets.build import RosterFiles, build
 from validated.datasets.columns import WORKERS
 from validated.datasets.header import match
+from validated.datasets.store import Store
 
 GOOD = "worker_id,name,active\nW-1,Ana Silva,true\nW-2,Omar Khan,false\n"
 ANA = ("W-1", "Ana Silva", True)
@@ -590,3 +592,108 @@ def test_a_file_that_is_written_to_while_it_is_read_is_tried_again(
     assert report["retry"] is True
     assert "changed while it was read" in report["problems"][0]["text"]
     assert [each.name for each in tmp_path.iterdir()] == ["w.csv"]
+
+
+def _parquet(tmp_path: Path, select: str, name: str = "w.parquet") -> Path:
+    path = tmp_path / name
+    with duckdb.connect() as db:
+        db.execute(f"COPY ({select}) TO '{path}' (FORMAT parquet)")
+    return path
+
+
+def _renamed(path: Path, old: bytes, new: bytes) -> Path:
+    """Give a column of a Parquet file another name of as many bytes: the engine writes no two that differ in case."""
+    data = path.read_bytes()
+    assert data.count(old) >= 1
+    path.write_bytes(data.replace(old, new))
+    return path
+
+
+def test_parquet_columns_that_differ_in_case_are_told_apart_as_those_of_csv(tmp_path: Path) -> None:
+    select = "SELECT 'W-1' AS worker_id, 'Ana Silva' AS name, true AS employed, false AS emploYXX"
+    path = _renamed(_parquet(tmp_path, select), b"emploYXX", b"Employed")
+    mapped = {"columns": {"active": "Employed"}, "ignore_columns": ["employed"]}
+    assert read(path, **mapped) == [("W-1", "Ana Silva", False)]
+    assert read(path, columns={"active": "employed"}, ignore_columns=["Employed"]) == [ANA]
+    assert "differ in case alone" in refusal(path, columns={"active": "EMPLOYED"})
+
+    select = "SELECT 'acme' AS client_id, 'W-1' AS Worker_ID, 'W-2' AS worker_iX"
+    refused = _renamed(_parquet(tmp_path, select, "d.parquet"), b"worker_iX", b"worker_id")
+    report, _ = load_files(RosterFiles.read({"workers": file(tmp_path, GOOD), "do_not_send": refused}))
+    assert report["problems"], report
+
+
+def test_fields_within_a_parquet_column_are_no_columns(tmp_path: Path) -> None:
+    select = (
+        "SELECT {'city': 'x', 'active': false} AS home, 'W-1' AS worker_id, [{'name': 'y'}] AS contacts, "
+        "'Ana Silva' AS name, true AS active"
+    )
+    assert read(_parquet(tmp_path, select), ignore_columns=["home", "contacts"]) == [ANA]
+
+
+def test_a_parquet_column_of_nothing_but_nulls_is_an_empty_one(tmp_path: Path) -> None:
+    select = "SELECT 'W-1' AS worker_id, 'Ana Silva' AS name, true AS active, NULL AS role, NULL AS phone"
+    assert read(_parquet(tmp_path, select)) == [ANA]
+    nobody = "SELECT 'W-1' AS worker_id, 'Ana Silva' AS name, NULL AS active"
+    assert "active: is empty" in refusal(_parquet(tmp_path, nobody))
+
+
+@pytest.mark.parametrize(
+    "again",
+    ["ID,Name,Active", "Employee ID,Full Name,active", "worker-id,x,active", "EMPLOYEE_ID,Name,Active",
+     "W-9,Full Name,active", "worker_id (required),name,active", "Badge,Name,active"],
+)  # fmt: skip
+def test_a_second_header_is_one_however_it_is_spelt(tmp_path: Path, again: str) -> None:
+    assert refusal(file(tmp_path, f"{GOOD}{again}\n")).startswith("3 ")
+    assert "repeats the header" in refusal(file(tmp_path, f"{GOOD}{again}\n"))
+
+
+def test_certifications_with_a_line_end_are_refused_and_nobody_is_lost(tmp_path: Path) -> None:
+    for held in ("'OSHA-10' || chr(10)", "'forklift;' || chr(13) || chr(10) || 'OSHA'", "'a' || chr(0) || 'b'"):
+        select = f"SELECT 'W-1' AS worker_id, 'Ana Silva' AS name, true AS active, {held} AS certifications"
+        assert refusal(_parquet(tmp_path, select)).startswith("1 certifications: ")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("latitude,longitude", "95,0"),
+        ("latitude,longitude", "41,"),
+        ("certifications", '"[{}]"'),
+        ("name", "A\u200bna"),
+    ],
+)
+def test_every_problem_is_counted_and_the_first_ones_are_listed(tmp_path: Path, column: str, value: str) -> None:
+    head = "worker_id,active,name" if column != "name" else "worker_id,active"
+    name = ",Ana Silva" if column != "name" else ""
+    rows = "".join(f"W-{at:05},true{name},{value.format(at)}\n" for at in range(1, 2501))
+    report, _ = load_files(RosterFiles.read({"workers": file(tmp_path, f"{head},{column}\n{rows}")}))
+    assert [problem["row"] for problem in report["problems"]] == list(range(1, 1001))
+    assert report["problems_left_out"] == 1500
+
+
+def test_what_is_told_of_an_index_names_the_files_of_now(tmp_path: Path) -> None:
+    old, new = (tmp_path / name for name in ("old.csv", "new.csv"))
+    old.write_text(GOOD.rstrip())
+    store = Store(tmp_path / "store")
+    for path in (old, new):
+        (warning,) = build(RosterFiles.read({"workers": path}), store, rows_max=10, memory_mb=64)["warnings"]
+        assert warning.startswith(f"{path}: its last line")
+        path.rename(new)
+
+
+def test_a_pipe_is_refused_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "w.csv")
+    assert "is no file but a pipe or a device" in refusal(tmp_path / "w.csv")
+
+
+def test_a_column_that_says_whom_not_to_ask_is_not_passed_over(tmp_path: Path) -> None:
+    assert '"no_contact"' in refusal(file(tmp_path, "worker_id,name,no_contact\nW-1,Ana Silva,yes\n"))
+    assert read(file(tmp_path, "worker_id,name,phone_no\nW-1,Ana Silva,1\n"), columns={"phone": "phone_no"}) == [ANA]
+
+
+def test_utf_32_is_read_where_it_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "w.csv"
+    path.write_bytes(GOOD.encode("utf-32"))
+    assert 'encoding = "utf-32"' in refusal(path)
+    assert read(path, encoding="utf-32") == [ANA, OMAR]

@@ -51,7 +51,13 @@ def _with_options(function: Any) -> Any:
 
 @command.command()
 @_with_options
-@click.option("--problems-max", default=1000, show_default=True, help="Problems that are listed; more are counted.")
+@click.option(
+    "--problems-max",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Problems that are listed; more are counted.",
+)
 def check(*, file: Path | None, as_json: bool, problems_max: int, **given: Any) -> None:
     """List every problem with its row, what is read, ignored and taken for granted, and what a person should look at. A
     roster without problems is one that validated loads.

@@ -96,7 +96,7 @@ class Loaded:
     def key(self) -> str:
         """Return the name of the index: the bytes, and every rule by which they are read."""
         rules = [
-            (table.dataset.name, table.digest, table.formats, sorted(table.files.columns.items()),
+            (table.dataset.name, table.digest, table.formats, table.names, sorted(table.files.columns.items()),
              sorted(table.files.ignore_columns), table.files.delimiter, table.files.encoding)
             for table in self.tables
         ]  # fmt: skip
@@ -109,9 +109,9 @@ class Loaded:
             table.load(db, folder, rows_max=rows_max)
             self.warnings += table.warnings
             Checker(db, table, folder, self.problems).check()
-            if table.dataset is ASSIGNMENTS and not self.problems.kept:
+            if table.dataset is ASSIGNMENTS and not self.problems.any:
                 self._check_spans(db, table)
-            if table.dataset is not WORKERS and not self.problems.kept:
+            if table.dataset is not WORKERS and not self.problems.any:
                 self._check_companion(db, table)
 
     maps: Sequence[str] = _MAPS
@@ -202,7 +202,7 @@ def build(
             with store.building() as folder:
                 with tempfile.TemporaryDirectory(dir=folder) as scratch:
                     report, facts = _build(loaded, folder, Path(scratch), rows_max=rows_max, memory_mb=memory_mb)
-                if report["problems"]:
+                if report["problems"] or report["problems_left_out"]:
                     return report
                 place = store.place(folder, key, loaded.maps, {**facts, "report": report})
                 return {**report, "index": str(place)}
@@ -225,7 +225,7 @@ def _build(
     with open_duckdb(scratch, memory_mb) as db:
         loaded.load(db, scratch, rows_max=rows_max)
         report = loaded.report()
-        if loaded.problems.kept:
+        if loaded.problems.any:
             return report, {}
         # What the maps hold is what was read, a few times over; the file takes only what it needs.
         bytes_max = _MAP_BYTES_MIN + 16 * sum(table.row_count * 1024 for table in loaded.tables)

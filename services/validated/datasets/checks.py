@@ -11,7 +11,7 @@ from typing import Final
 import duckdb
 
 from validated.datasets.columns import ACTIVE, CERTIFICATIONS_MAX, read_certifications
-from validated.datasets.dataset import TEXT_CHARS_MAX, Column, ColumnType, Problem
+from validated.datasets.dataset import TEXT_CHARS_MAX, Column, ColumnType, Problem, fold_header
 from validated.datasets.header import MatchedTable
 from validated.datasets.nobody import SOUND_ID, odd_sql, why_odd
 from validated.datasets.tables import literal, read_csv
@@ -22,6 +22,7 @@ _CONTROL: Final = r"[\x00-\x1f\x7f]"
 # Types of columns whose values come again and again: each is looked at once.
 _FEW_VALUES: Final = (ColumnType.NAME, ColumnType.FLAG)
 _BATCH_ROWS: Final = 8192
+_AGAIN: Final = "repeats the header; two files were put together: keep them apart"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _SPELLINGS: Final = ", ".join(sorted(ACTIVE, key=lambda each: (not ACTIVE[each], -len(each))))
@@ -34,6 +35,11 @@ class Problems:
         self._kept_max = kept_max
         self.kept: list[Problem] = []
         self.left_out = 0
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one."""
+        return bool(self.kept or self.left_out)
 
     def add(self, problem: Problem) -> None:
         """Keep `problem`, or count it."""
@@ -89,6 +95,13 @@ class Checker:
         )
         return f"(SELECT v, rowid AS number FROM {values})"
 
+    def _find(self, part: int, row: int, name: str, text: str) -> None:
+        """Keep a problem, or count it where there are many."""
+        if len(self._found) <= self._found_max:
+            self._found.append((part, row, name, text))
+        else:
+            self._problems.left_out += 1
+
     def _has(self, name: str, where: str) -> bool:
         return bool(self._db.execute(f"SELECT 1 FROM {self._values(name)} WHERE {where} LIMIT 1").fetchall())
 
@@ -97,16 +110,25 @@ class Checker:
             for part, row, value in self._rows(name, where):
                 self._found.append((part, row, name, text(value)))
 
+    def _add_values(self, name: str, values: Iterable[str], text: Callable[[str], str]) -> None:
+        """Add the rows that have one of `values`."""
+        self._db.execute("CREATE OR REPLACE TABLE bad_values AS SELECT unnest(?::VARCHAR[]) AS bad", [list(values)])
+        self._add(name, "v IN (SELECT bad FROM bad_values)", text)
+
     def check_id(self, column: Column) -> None:
         """See ColumnType.ID."""
         is_id = column.type is ColumnType.ID
         if is_id:
             has = self._table.matched.used if self._table.matched is not None else {}
             names = ", ".join(literal(each.lower()) for each in {column.name, has.get(column.name, column.name)})
-            again = "repeats the header; two files were put together: keep them apart"
-            self._add(column.name, f"lower(v) IN ({names})", lambda _: again)
+            self._add(column.name, f"lower(v) IN ({names})", lambda _: _AGAIN)
             if not self._has(column.name, f"NOT regexp_full_match(v, {literal(SOUND_ID)})"):
                 return
+        if self._table.dataset.setting == "roster":
+            folded = "regexp_replace(lower(regexp_replace(v, '[(*].*', '')), '[^a-z0-9]+', '', 'g')"
+            heads = ", ".join(literal(each) for each in {fold_header(column.name), *column.synonyms})
+            other = f" AND lower(v) NOT IN ({names})" if is_id else ""
+            self._add(column.name, f"{folded} IN ({heads}){other}", lambda _: _AGAIN)
         odd = f"v = '' OR starts_with(v, ' ') OR ends_with(v, ' ') OR length(v) > {TEXT_CHARS_MAX}"
         self._add(column.name, odd, _why_odd)
         if self._table.dataset.setting == "roster" and self._has(column.name, odd_sql(column, roughly=True)):
@@ -125,9 +147,9 @@ class Checker:
         while batch := cursor.fetchmany(_BATCH_ROWS):
             if not "".join(each[2] for each in batch).isprintable():
                 for part, row, value in batch:
-                    if not value.isprintable() and len(self._found) <= self._found_max:
+                    if not value.isprintable():
                         text = f"{value[:80]!a} holds characters that do not print; remove them"
-                        self._found.append((part, row, column.name, text))
+                        self._find(part, row, column.name, text)
 
     def _check_length(self, column: Column) -> None:
         self._add(
@@ -176,16 +198,13 @@ class Checker:
                     bad[text] = f"{text[:40]!r} is no list of texts"
                 elif len(labels) > CERTIFICATIONS_MAX:
                     bad[text] = f"more than {CERTIFICATIONS_MAX}; shorten the list"
-                elif not any(each in text for each in "\n\r\x00\x1f"):
+                elif any(each in text for each in "\n\r\x00\x1f"):
+                    bad[text] = f"{text[:80]!a} holds characters that do not print; remove them"
+                else:
                     yield text, LABEL_SEPARATOR.join(labels)
 
         add_texts(self._db, self._folder, f"{column.name}_read", ("text", "read"), read())
-        if bad:
-            self._add(
-                column.name,
-                f"v IN ({', '.join(literal(each) for each in list(bad)[: self._found_max])})",
-                bad.__getitem__,
-            )
+        self._add_values(column.name, bad, bad.__getitem__)
 
     def check_plain(self, column: Column) -> None:
         """See ColumnType.INTEGER, DECIMAL and DATE: as they are written there and in no other way."""
@@ -203,17 +222,15 @@ class Checker:
         if not self._has_odd_points():
             return
         pair = f'(SELECT part, row, trim(latitude) AS a, trim(longitude) AS b FROM "{self._table.dataset.name}")'
-        alone = self._db.execute(f"SELECT part, row FROM {pair} WHERE (a = '') <> (b = '') LIMIT {self._found_max}")
-        for part, row in alone.fetchall():
-            text = "latitude and longitude go together; give both or neither"
-            self._found.append((part, row, column.name, text))
+        for part, row in self._db.execute(f"SELECT part, row FROM {pair} WHERE (a = '') <> (b = '')").fetchall():
+            self._find(part, row, column.name, "latitude and longitude go together; give both or neither")
         # A cast that the engine makes, but for the digits that it lets people part.
         good = "abs(TRY_CAST(a AS DOUBLE)) <= 90 AND abs(TRY_CAST(b AS DOUBLE)) <= 180 AND NOT contains(a || b, '_')"
         bad = f"a <> '' AND b <> '' AND NOT coalesce({good}, false)"
-        query = f"SELECT part, row, a, b FROM {pair} WHERE {bad} LIMIT {self._found_max}"
+        query = f"SELECT part, row, left(a, 41), left(b, 41) FROM {pair} WHERE {bad}"
         for part, row, latitude, longitude in self._db.execute(query).fetchall():
             text = f"{latitude[:40]!r}, {longitude[:40]!r} is no point; degrees from -90 to 90 and from -180 to 180"
-            self._found.append((part, row, column.name, text))
+            self._find(part, row, column.name, text)
 
     def _has_odd_points(self) -> bool:
         """Whether there may be any; most rosters have none, and this takes a third of the time."""
@@ -247,12 +264,11 @@ class Checker:
                     yield text, str(instant)
 
         add_texts(self._db, self._folder, f"{column.name}_read", ("text", "read"), read())
-        if bad:
-            self._add(
-                column.name,
-                f"v IN ({', '.join(literal(each) for each in list(bad)[: self._found_max])})",
-                lambda v: f"{v[:40]!r} is no RFC 3339 time with an offset, such as 2026-12-05T06:00:00-05:00",
-            )
+        self._add_values(
+            column.name,
+            bad,
+            lambda v: f"{v[:40]!r} is no RFC 3339 time with an offset, such as 2026-12-05T06:00:00-05:00",
+        )
 
     def _distinct(self, name: str) -> Iterator[str]:
         cursor = self._db.cursor().execute(f'SELECT DISTINCT "{name}" FROM "{self._table.dataset.name}"')

@@ -112,7 +112,10 @@ class DelimitedRows(TextRows):
                 )
                 raise self._refusal(0, ascii(name[:80])[1:-1], f"the header's name {problem}")
             if not name:
-                raise self._refusal(0, "", "the header has a column without a name; name it, or drop the delimiter")
+                text = "the header has a column without a name; name it, or drop the delimiter"
+                if not any(header[1:]):
+                    text = "its first line is a title and names no columns; remove it"
+                raise self._refusal(0, "", text)
 
     def _picker(self, header: Sequence[str], used: dict[str, str]) -> Callable[[list[str]], Sequence[str]]:
         # An absent column stands at an index past the end of the row, which `pick` makes empty.
@@ -182,6 +185,8 @@ class DelimitedRows(TextRows):
                 pass
         if "field larger" in says:
             says = f"a value is longer than {FIELD_CHARS_MAX} characters: is a quote not closed?"
+        if says == "unexpected end of data":
+            says = "a quote that is opened here, or in a row before, is never closed"
         return self._refusal(row, "", f"{says}; quote values by RFC 4180")
 
     def _find_escaped(self, text: TextIO) -> tuple[int, str, str]:

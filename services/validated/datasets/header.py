@@ -146,6 +146,8 @@ def _is_about_else(name: str) -> bool:
     """Whether a column is plainly about something else than whether somebody is active."""
     words = header_words(name)
     known = {fold_header(name), *words} & _ABOUT_ELSE
+    if words[:1] == ["no"]:  # no_contact, where phone_no is a number
+        return False
     return bool(known) and (fold_header(name) in known or all(word in known or word in _JOINING for word in words))
 
 

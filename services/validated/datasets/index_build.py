@@ -55,6 +55,8 @@ class RosterMaps:
                 if following:
                     sorting = ahead.submit(maps[following])
                 counts[name] = self._writer.put(name, batches)
+            if counts["workers"] != workers.row_count:
+                raise ValueError(f"{workers.row_count} rows were read and {counts['workers']} came through")
             return {
                 "row_count": counts["workers"],
                 "active_count": active.result(),

@@ -198,6 +198,11 @@ def default_index_dir() -> Path:
 def _why_not(path: Path) -> str:
     try:
         path.stat()
+        for part in path.iterdir():
+            try:
+                part.stat()
+            except OSError as error:
+                return f"{part.name}: {error.strerror or error}"
     except OSError as error:
         return error.strerror or str(error)
     return "cannot be listed"

@@ -28,7 +28,10 @@ SOUND_ID: Final = "[A-Za-z]{0,5}[-_.]?[0-9]{3,15}"
 # A spreadsheet's apostrophe stands before an id alone: there are people called 't Hooft.
 _QUOTED: Final = """=.*|'.*'|".*"|`.*`"""
 _QUOTED_ID: Final = f"{_QUOTED}|'[^']*"
-_FOOTERS: Final = "(grand |sub)?totals?( (workers|employees|rows|records|count))?:?|sum:?|count:?"
+_FOOTERS: Final = (
+    "(grand |sub-?)?totals?( (number|of|all|active|inactive|workers?|employees?|staff|people|associates|members|rows"
+    "|records|headcount|count|hours)){0,4}:?|sum:?|(head)?count:?"
+)
 _BRACKETS: Final[LiteralString] = "[][ ()<>*_.-]*"
 EVERY_CLIENT: Final[LiteralString] = (
     f"{_BRACKETS}(all|any|every|everybody|everyone|anybody|anyone|alle)"
@@ -55,11 +58,11 @@ class _Mark(NamedTuple):
 _NUMBER: Final = "was made a number by a spreadsheet or a float; write ids as text, with all their digits"
 _DATE: Final = "was made a date by a spreadsheet; write ids as text"
 _NULLS: Final = "(NULL|null|None|NaN|nan|undefined|N/A)"
-# What a schedule has where nobody is known yet, with the number of the place.
+# What a schedule has where nobody is known yet: some words are in no name, others stand alone or with a number.
 _NOBODY_YET: Final = (
-    "(?i:[(<*_-]*(tbd|tba|tbc|unknown|vacant|vacancy|unassigned|not assigned|to be (determined|announced|assigned|hired"
-    "|confirmed)|no name|no one|nobody|unnamed|placeholder|new hire|open (shift|position|slot))( worker| employee)?"
-    "( *#? *[0-9]+)?[)>*_-]*)"
+    "(?i:^[^a-z]*(unknown|not assigned|not available|to be (determined|announced|assigned|hired|confirmed|named)"
+    "|no name|no one|nobody|unnamed|placeholder|new hire|open (shift|position|slot))( worker| employee)?[^a-z]*$"
+    "|(^|[^a-z])(tbd|tba|tbc|vacant|vacancy|unassigned)([^a-z]|$))"
 )
 _PUT_TOGETHER: Final = "is a name put together of no values; give it one or remove the row"
 _MARKS: Final = (
@@ -68,7 +71,6 @@ _MARKS: Final = (
         "name",
         _NOBODY_YET,
         "stands for somebody who is not known yet; remove the row until it is a person's",
-        is_whole=True,
         is_plain=True,
     ),
     _Mark("both", "#.*[!?]", "is a spreadsheet's error; give it a value or remove the row", is_whole=True),
@@ -92,13 +94,15 @@ _MARKS: Final = (
         "&(#[0-9]+|#[xX][0-9A-Fa-f]+|[A-Za-z]+);|_x[0-9A-Fa-f]{4}_",
         "holds a character in the escape of another format; write the character itself",
     ),
+    _Mark("both", r"\{\{|\}\}|\$\{|<%|%>", "is a template's placeholder; fill it in or remove the row"),
     _Mark("name", "[?]", "has lost a letter (?); write the file anew from where it is whole"),
     _Mark("name", "@", "holds an address; write the name alone"),
     _Mark("name", r"[(\[][^)\]]*[0-9][^)\]]*[)\]]$", "ends with a number in brackets; write the name alone"),
     _Mark(
         "name",
         "(?i:(^|[^a-z])(terminated|inactive|suspended|deceased|resigned|dismissed|blacklisted|deleted|on leave"
-        "|no longer|do not (use|send|hire|rehire))([^a-z]|$))",
+        "|no longer|do not (use|send|hire|rehire|call|contact)|dnu|dnr|dnh|former|retired|fired|banned|laid off"
+        "|left (the )?company|ex-employee|no-show)([^a-z]|$)|[(-] *(left|ex|loa|quit)[)]?$)",
         "says more than a name; write the name alone, and in the column active whether they may be sent",
         is_plain=True,
     ),

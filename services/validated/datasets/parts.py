@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
@@ -98,8 +99,8 @@ def signature(path: Path) -> Signature:
 
 
 def _stat(path: Path) -> tuple[str, int, int, int, int, int]:
-    stat = path.stat()
-    return (path.name, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    is_ = path.stat()
+    return (path.name, is_.st_dev, is_.st_ino, is_.st_size, is_.st_mtime_ns, is_.st_ctime_ns)
 
 
 def modified_at(path: Path) -> float:
@@ -142,15 +143,19 @@ class OpenFiles:
 
 
 class OpenPart:
-    """A part that is open for reading, and is being hashed. Raises UnreadableError."""
+    """A part that is open for reading, and is being hashed. Raises RefusedError, UnreadableError."""
 
     def __init__(self, part: Part, hashing: Executor) -> None:
         self.part = part
         try:
-            self._file: BinaryIO = part.path.open("rb")
+            # Not waiting: nobody may ever write into a pipe.
+            self._file: BinaryIO = os.fdopen(os.open(part.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
             self._before = os.fstat(self._file.fileno())
         except OSError as error:
             raise _unreadable(part.path, error) from None
+        if not stat.S_ISREG(self._before.st_mode):
+            self._file.close()
+            raise RefusedError(Problem(str(part.path), 0, "", "is no file but a pipe or a device; give a file"))
         self._is_closing = False
         self._hashed = hashing.submit(self._hash)
 

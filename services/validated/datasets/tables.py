@@ -40,7 +40,7 @@ _PARQUET_TYPES: Final = {
     ColumnType.LABELS: (*_TEXTS, "VARCHAR[]"),
     ColumnType.LATITUDE: ("DOUBLE", "FLOAT", "DECIMAL", *_TEXTS, *_INTEGERS),
     ColumnType.LONGITUDE: ("DOUBLE", "FLOAT", "DECIMAL", *_TEXTS, *_INTEGERS),
-    ColumnType.INSTANT: ("TIMESTAMP WITH TIME ZONE", *_TEXTS),
+    ColumnType.INSTANT: ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS", *_TEXTS),
     ColumnType.INTEGER: (*_INTEGERS, *_TEXTS),
     ColumnType.DECIMAL: ("DECIMAL", *_INTEGERS, *_TEXTS),
     ColumnType.DATE: ("DATE", *_TEXTS),
@@ -71,6 +71,11 @@ class OpenTable:
     def formats(self) -> list[str]:
         """How each part is to be read: what a digest of bytes does not say."""
         return [part.part.format + part.part.packed for part in self._parts]
+
+    @property
+    def names(self) -> list[str]:
+        """What people call each part: what is said of it names it."""
+        return [str(part.part.path) for part in self._parts]
 
     def shown(self, part: int) -> str:
         """Return the name of a part for people."""
@@ -199,29 +204,29 @@ class OpenTable:
             part.unpack_to(out)
         file = literal(_escaped(raw))
         source = f"read_parquet({file}, hive_partitioning = false, union_by_name = false, binary_as_string = false)"
+        # The engine calls the second of two columns whose names differ in case by another name: they are matched by
+        # those of the file.
         described = db.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
-        types = {str(row[0]): str(row[1]) for row in described}
-        top = db.execute(f"SELECT name FROM parquet_schema({file})").fetchall()
-        own = [str(row[0]) for row in top]
-        for name in types:
-            if own.count(name) > 1 and name in (self._wanted(column) for column in self.dataset.columns):
-                raise self._refusal(number, 0, name, "the file has two columns of this name; rename one")
-        used = self._match(number, list(types))
+        names = _top_names(db.execute(f"SELECT name, num_children FROM parquet_schema({file})").fetchall())
+        if len(names) != len(described):
+            raise self._refusal(number, 0, "", "has a schema that cannot be read; write it anew")
+        used = self._match(number, names)
+        read = {name: (str(row[0]), str(row[1])) for name, row in zip(names, described, strict=True)}
         picked = []
         for column in self.dataset.columns:
             theirs = used.get(column.name)
-            picked.append("''" if theirs is None else self._as_text(number, column, theirs, types[theirs]))
+            picked.append("''" if theirs is None else self._as_text(number, column, theirs, *read[theirs]))
         counted = db.execute(f"SELECT count(*) FROM {source}").fetchone()
         count = int(counted[0]) if counted else 0
         if count > rows_max:
             raise self._refusal(number, 0, "", f"more rows than {self.dataset.setting}.rows_max allows; raise it")
         self._insert(db, number, source, picked, count)
 
-    def _wanted(self, column: Column) -> str:
-        return self.files.columns.get(column.name, column.name)
-
-    def _as_text(self, number: int, column: Column, theirs: str, kind: str) -> str:
-        name = _quoted(theirs)
+    def _as_text(self, number: int, column: Column, theirs: str, read_as: str, kind: str) -> str:
+        name = _quoted(read_as)
+        if kind == '"NULL"':
+            # A column of nothing but nulls has no type.
+            return "''"
         base = kind.split("(", maxsplit=1)[0].strip()
         if base not in _PARQUET_TYPES[column.type]:
             allowed = ", ".join(_PARQUET_TYPES[column.type])
@@ -285,6 +290,19 @@ def read_csv(path: Path, names: Sequence[str], delimiter: str, *, has_header: bo
         "comment = '', new_line = '\\n', strict_mode = true, null_padding = false, hive_partitioning = false, "
         f"max_line_size = {LINE_BYTES_MAX})"
     )
+
+
+def _top_names(schema: Sequence[tuple[Any, ...]]) -> list[str]:
+    """Return the names of the columns themselves, of a Parquet schema as it is written: each (name, how many stand
+    within it), the whole first.
+    """
+    names: list[str] = []
+    inner = 0
+    for name, children in schema[1:]:
+        if not inner:
+            names.append(str(name))
+        inner += (children or 0) - bool(inner)
+    return names
 
 
 def first_lines(text: str) -> str:

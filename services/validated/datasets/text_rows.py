@@ -128,13 +128,13 @@ class TextRows(abc.ABC):
             (codecs.BOM_UTF16_LE, "utf-16"),
             (codecs.BOM_UTF16_BE, "utf-16"),
         ):
-            if start.startswith(mark) and not named.startswith(name):
-                raise self._refusal(
-                    0,
-                    "",
-                    f"is {name.upper()} and was to be {named}; save it as UTF-8 "
-                    f'(or set {self._dataset.setting}.encoding = "{name}")',
-                )
+            if not start.startswith(mark):
+                continue
+            if named.startswith(name):
+                # The mark of UTF-32 begins like that of UTF-16.
+                break
+            setting = f'{self._dataset.setting}.encoding = "{name}"'
+            raise self._refusal(0, "", f"is {name.upper()} and was to be {named}; save it as UTF-8 (or set {setting})")
         if not named.startswith("utf") and self._is_utf8():
             setting = f"{self._dataset.setting}.encoding"
             raise self._refusal(0, "", f'is UTF-8 and was to be {named}; leave {setting} out, or set it to "utf-8"')
