@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rosters import MISSPELT_ANA, judge
 
+from validated.datasets.texts import difference, is_same_without_case
 from validated.kinds.fill import FillValidator
 
 ANA = {"worker_id": "W-000001", "name": "Ana Silva"}
@@ -51,6 +52,7 @@ async def test_workers_who_meet_the_spec_pass_and_are_grounded(fill: FillValidat
         ({**ANA, "role": "Forklift operator\x1c"}, {}, "STATED_FACT_MISMATCH", "role"),
         ({**ANA, "role": "Forklift  operator"}, {}, "STATED_FACT_MISMATCH", "role"),
         ({**ANA, "role": "For\u212alift operator"}, {}, "STATED_FACT_MISMATCH", "role"),
+        ({**ANA, "city": "T0ledo"}, {}, "STATED_FACT_MISMATCH", "city"),
         ({**ANA, "city": "\uff34\uff4f\uff4c\uff45\uff44\uff4f"}, {}, "STATED_FACT_MISMATCH", "city"),
         ({**ANA, "city": "\U0001d413oledo"}, {}, "STATED_FACT_MISMATCH", "city"),
         ({**ANA, "state": "\U0001d40e\U0001d407"}, {}, "STATED_FACT_MISMATCH", "state"),
@@ -252,3 +254,16 @@ async def test_quotes_are_cut_and_hold_nothing_that_does_not_print(fill: FillVal
         assert finding.path.isprintable()
         assert len(finding.message) < 700
     assert any("U+202E" in finding.message for finding in findings.kept)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [("STRA\u1e9eBURG", "Stra\u00dfburg", True), ("STRASSBURG", "Stra\u00dfburg", False), ("\u212a", "K", False),
+     ("TOLEDO", "Toledo", True), ("T\u0130LE", "tile", False)],
+)  # fmt: skip
+def test_case_alone_is_no_difference(one: str, other: str, *, is_same: bool) -> None:
+    assert is_same_without_case(one, other) is is_same
+
+
+def test_a_zero_in_place_of_a_letter_is_named() -> None:
+    assert "U+0030" in difference("T0ledo", "Toledo", any_case=True)

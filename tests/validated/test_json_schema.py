@@ -143,6 +143,12 @@ _PETS = {
 _PET = {"oneOf": [{"$ref": "#/$defs/cat"}, {"$ref": "#/$defs/dog"}]}
 _DEFS = {"$defs": _PETS}
 _CITIES = [f"city {number}" for number in range(40)]
+
+
+def _variant(name: str, **properties: Any) -> dict[str, Any]:
+    return {"properties": {"type": {"const": name}, **properties}, "required": ["type"]}
+
+
 _OPTIONAL = {"anyOf": [{"type": "integer"}, {"type": "null"}]}
 
 
@@ -172,6 +178,18 @@ _OPTIONAL = {"anyOf": [{"type": "integer"}, {"type": "null"}]}
         ({"enum": list("abcdefgh")}, "x", [("", '"a", "b", "c", "d", "e", "f", "g" or "h"; it is "x"')]),
         ({"anyOf": [{"const": each} for each in _CITIES]}, "City 7", [("", 'nearest are "city 7"')]),
         ({"anyOf": [{"const": "red"}, {"enum": ["green", "blue"]}]}, "grean", [("", '"red", "green" or "blue"')]),
+        ({"oneOf": [_variant("a", u={"enum": ["x", "y"]}, w={"enum": ["x", "z"]}), _variant("b")]},
+         {"type": "a", "u": "q", "w": "q"}, [("/u", '"x" or "y"'), ("/w", '"x" or "z"')]),
+        ({"oneOf": [_variant("a", mode={"enum": ["x", "y"]}, n={"type": "integer"}),
+                    _variant("b", n={"type": "string"})]},
+         {"type": "a", "mode": "zz", "n": "1"}, [("/mode", '"x" or "y"'), ("/n", "integer")]),
+        ({"anyOf": [{"properties": {"h": {"properties": {"t": {"const": each}}}, "v": {"enum": [each, each + each]}}}
+                    for each in "ab"]}, {"h": {"t": "b"}, "v": "q"}, [("/v", '"b" or "bb"')]),
+        ({"anyOf": [{"properties": {"name": {"type": "string"}, "age": {"type": "integer"}}, "required": ["name"]},
+                    {"properties": {"title": {"type": "string"}}, "required": ["title"]}]},
+         {"name": 1, "age": "5"}, [("/age", "integer"), ("/name", "string")]),
+        ({"enum": []}, "x", [("", "the schema allows no value here")]),
+        ({"contains": {"const": 1}, "minContains": 2}, [1, 2], [("", "too few or too many items")]),
         ({"properties": {"pet": _PET}, **_DEFS}, {"pet": {"kind": "cow", "meows": 1}},
          [("/pet/kind", 'is not "cat" or "dog"; it is "cow"')]),
     ],

@@ -14,7 +14,7 @@ _KEPT_CHARS_MAX: Final = 64
 
 
 # Letters and digits of ASCII that many typefaces draw alike.
-_LOOKS: Final = str.maketrans("I1|0", "lllO")
+_LOOKS: Final = str.maketrans("I1|0o", "lllOO")
 
 
 def fold(text: str) -> str:
@@ -31,8 +31,12 @@ def is_same_without_case(one: str, other: str) -> bool:
 
     For what an artifact states of a worker.
     """
-    # Both ways: the Kelvin sign becomes a k in lower case, and the long s an S in upper case.
-    return one == other or (one.lower() == other.lower() and one.upper() == other.upper())
+    # Both ways: the Kelvin sign becomes a k in lower case, and the long s an S in upper case. A capital sharp s stays.
+    return one == other or (one.lower() == other.lower() and _upper(one) == _upper(other))
+
+
+def _upper(text: str) -> str:
+    return text.upper().replace("\u1e9e", "SS")
 
 
 def difference(written: str, right: str, *, any_case: bool = False, holder: str = "the roster") -> str:

@@ -38,6 +38,7 @@ _WORDS: Final = "The object must be valid by the JSON Schema of the task."
 _WRAPPERS: Final[tuple[tuple[frozenset[str], str, str], ...]] = (
     (frozenset(("name", "description", "strict", "schema")), "schema", "the json_schema of an OpenAI response_format"),
     (frozenset(("type", "json_schema")), "json_schema", "an OpenAI response_format"),
+    (frozenset(("response_format",)), "response_format", "a part of a request to OpenAI"),
     (frozenset(("type", "name", "description", "strict", "schema")), "schema", "the text format of OpenAI's responses"),
     (frozenset(("type", "function")), "function", "the definition of a tool"),
     (frozenset(("type", "name", "description", "strict", "parameters")), "parameters", "the definition of a function"),

@@ -182,9 +182,16 @@ def _reasons(error: Any, depth: int) -> Iterator[tuple[Any, str]]:
         yield first, _of_options(first, [option for each in missed if each for option in _options(each)])
         return
     # Another type is furthest off, then another constant (which most often says which alternative is meant).
+    # One constant says it more surely than one of several; what is wrong in a value says less against it than what is
+    # missing.
     best = min(
         near,
-        key=lambda branch: (_constants(branch, depth_of_value, 0), len(branch)),
+        key=lambda branch: (
+            _constants(branch, 0, single=True),
+            sum(error.kind.name == "required" for error in branch),
+            _constants(branch, 0),
+            len(branch),
+        ),
     )
     for each in best:
         yield from _reasons(each, depth + 1)
@@ -204,15 +211,14 @@ def _types_at(branch: list[Any], depth_of_value: int, depth: int = 0) -> list[st
     return []
 
 
-def _constants(branch: list[Any], depth_of_value: int, depth: int) -> int:
-    """How many constants of the value and its properties a branch misses."""
+def _constants(branch: list[Any], depth: int, *, single: bool = False) -> int:
+    """How many constants a branch misses; `single`: of those that leave no choice."""
     count = 0
     for missed in branch:
-        near = len(missed.instance_path) <= depth_of_value + 1
-        count += near and missed.kind.name in ("const", "enum")
+        count += missed.kind.name in ("const", "enum") and (not single or len(_options(missed)) == 1)
         inner = getattr(missed.kind, "context", None)
-        if inner and depth < _BRANCH_DEPTH_MAX and near:
-            count += min((_constants(each, depth_of_value, depth + 1) for each in inner if each), default=0)
+        if inner and depth < _BRANCH_DEPTH_MAX:
+            count += min((_constants(each, depth + 1, single=single) for each in inner if each), default=0)
     return count
 
 
@@ -265,6 +271,8 @@ def _with_empty_names(value: Any, path: list[Any], wanted: Any, tried: list[int]
 def _problem_of(error: Any) -> str:
     if error.kind.name == "enum":
         return _of_options(error, error.kind.options)
+    if error.kind.name == "contains":
+        return f"{_MASK} holds too few or too many items of the sort that contains asks for"
     return _of_value(_cut(error.message, _MESSAGE_CHARS_MAX), error)
 
 
@@ -272,6 +280,8 @@ def _of_options(error: Any, options: list[Any]) -> str:
     if len(options) > _OPTIONS_TOLD_MAX:
         return _of_value(_nearest(error.instance, options), error)
     texts = [_cut(json.dumps(option, ensure_ascii=False), _QUOTE_CHARS_MAX) for option in options]
+    if not texts:
+        return _of_value("the schema allows no value here", error)
     listed = " or ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
     return _of_value(f"{_MASK} is not {listed}", error)
 

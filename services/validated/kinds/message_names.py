@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import regex
@@ -16,6 +16,17 @@ _BEFORE_A_MONTH: Final = frozenset(("in", "during", "since", "until", "this", "n
 _AFTER_A_MODAL: Final = frozenset(("i", "we", "you", "he", "she", "they", "it", "the", "your", "this", "there", "not"))
 _DAY_OR_YEAR: Final = regex.compile(r"\d{1,2}(?:st|nd|rd|th)?|(?:19|20)\d\d", regex.IGNORECASE)
 _PLACE_AFTER: Final = regex.compile(r",? [A-Z]{2}\b")
+
+
+def _in_a_row(runs: Iterable[Run]) -> list[Run]:
+    """Return the runs that are read where one is read after the other: in "Silva, Ana; Silva, Robert" the second one
+    is Robert's.
+    """
+    read: list[Run] = []
+    for run in sorted(runs, key=lambda run: (run.first, -run.last)):
+        if not read or run.first > read[-1].last or (run.first, run.last) == (read[-1].first, read[-1].last):
+            read.append(run)
+    return read
 
 
 class NameSearch:
@@ -69,8 +80,8 @@ class NameSearch:
         # What is a name as it stands is not somebody else's the other way round, and "Last, First" is no list.
         readings = {
             "plain": [run for run in spans if run.order == "plain"],
-            "inverted": [run for run in spans if run.order != "comma"],
-            "comma": spans,
+            "inverted": _in_a_row(run for run in spans if run.order != "comma"),
+            "comma": _in_a_row(spans),
         }
         found: dict[str, str] = {}
         last = -1

@@ -33,10 +33,11 @@ _CLOCK: Final = r"(?:[01]\d|2[0-4])[0-5]\d"
 _BETWEEN: Final = r"\s{0,2}(?:[-\u2010-\u2015~/]|to|until)\s{0,2}"
 _TIMES: Final = regex.compile(
     rf"(?<!\d)(?:{_TIME}{_BETWEEN}{_TIME}|(?:[01]?\d|2[0-4]):[0-5]\d(?::[0-5]\d)?)(?!\d)"
-    rf"|(?<![\d.-]){_CLOCK}{_BETWEEN}{_CLOCK}(?![\d-])"
+    rf"|(?<![\d.-]){_CLOCK}{_BETWEEN}{_CLOCK}(?![\d-])|(?<![\d.-]){_CLOCK}\s{{1,3}}{_CLOCK}(?![\d-])"
 )
 _YEARS: Final = regex.compile(r"(?<![\d.-])(?:19|20)\d\d\s?[-/\u2010-\u2015]\s?(?:19|20)\d\d(?![\d-])")
-_ZIP: Final = regex.compile(r"(?<![\d-])\d{5}[-\u2010-\u2015]\d{4}(?![\d-])")
+_VERSION: Final = regex.compile(r"\bv\d{1,4}(?:\.\d{1,4}){1,4}(?![\d.]|[- ]\d)", regex.IGNORECASE)
+_ZIP: Final = regex.compile(r"(?<![\d-])(?<!\)\s?)\d{5}[-\u2010-\u2015]\d{4}(?![\d-])")
 _DEGREES: Final = regex.compile(r"(?<![\d.])[-+\u2212]?(\d{1,3})\.\d{4,15}(?![\d.])")
 # "05 DEC 2026 0700": a day in words, and the time of a clock without a colon.
 _DAY_AND_CLOCK: Final = regex.compile(
@@ -46,7 +47,29 @@ _DAY_AND_CLOCK: Final = regex.compile(
 )
 # Two amounts to the cent; a standard with its year, such as Z87.1-2020; what only programs read.
 _AMOUNTS: Final = regex.compile(
-    r"(?<![\d.+-])(?<!\d[ /])\d{1,2}\.\d{2}\s?[-\u2013]\s?\d{1,2}\.\d{2}(?!\d|[-./ ]{1,2}\d)"
+    r"(?<![\d.+-])(?<!\d[ /])\d{1,2}\.\d{2}(?:\s?[-\u2013/]\s?\d{1,3}\.\d{2}){1,5}(?!\d|[-./ ]{1,2}\d)"
+)
+# One amount, beside others or alone; a share of a hundred; a large round number, or one in groups of three.
+_AMOUNT: Final = regex.compile(r"(?<=^|[\s=x*(|])\d{1,3}\.\d{2}(?=$|[\s=,;)|])", regex.MULTILINE)
+_PERCENT: Final = regex.compile(r"(?<![\d.,-])\d{1,3}(?:\.\d{1,2})?\s?%")
+_ROUND: Final = regex.compile(r"(?<![\d.,-])(?:[1-9]\d?0{6,9}|\d{1,3}(?: 000){2,3})(?!\d|[-./ ]\d)")
+_IP: Final = regex.compile(
+    r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.]|[- ]\d)"
+)
+_ISBN: Final = regex.compile(r"\bISBN(?:-1[03])?:?\s{0,2}(?:97[89][- ]?)?(?:\d[- ]?){9}[\dX](?!\d)")
+# A day and a month, in the order of either; a state with its postal code; minutes of an arc.
+_DAY: Final = regex.compile(
+    r"(?<![\d/.-])(?:(?:0?[1-9]|[12]\d|3[01])/(?:0?[1-9]|[12]\d|3[01])(?![\d/]|[.-]\d{3})"
+    r"|(?:0?[1-9]|[12]\d|3[01])\.(?:0?[1-9]|1[0-2])\.(?![\d])(?=[\s,;)-]|$))"
+)
+_STATE_ZIP: Final = regex.compile(r"\b[A-Z]{2}\.?\s{1,2}\d{5}(?:-\d{4})?(?![\d-]|[. ]\d{3}(?!\d))")
+_ARC: Final = regex.compile(r"\b[NSEW]\s?\d{1,3}[\u00b0 ]\s?\d{1,2}\.\d{1,4}(?!\d)")
+# Places, weeks and steps one after the other.
+_LISTED: Final = regex.compile(
+    r"\b(?:rooms?|doors?|docks?|weeks?|aisles?|bays?|lanes?|lines?|gates?|stations?|steps?|pages?|rotation|panama|racks?|bins?"
+    r"|cells?|zones?|rows?|shelves|exits?|buses|routes?|lots?|stops?)\s{1,2}(?P<code>\d{1,4}[A-Z]?(?:\s?[-\u2013,/&.+]\s?|\s)"
+    r"(?:\d{1,4}[A-Z]?(?:\s?[-\u2013,/&.+]\s?|\s)){0,20}\d{1,4}[A-Z]?)(?![^\p{L}\p{N}]{0,2}\d)",
+    regex.IGNORECASE,
 )
 _STANDARD: Final = regex.compile(r"\b[A-Z]{1,4}[ ]?\d{1,3}\.\d{1,2}[-:](?:19|20)\d\d(?!\d|[-./ ]\d)")
 _UUID: Final = regex.compile(
@@ -56,10 +79,11 @@ _UUID: Final = regex.compile(
 # like are people's.
 _CODE: Final = r"(?P<code>[A-Z0-9]++(?:[-/_][A-Z0-9]++){0,5}+)(?![^\p{L}\p{N},;:|]{0,4}\d)"
 _NUMBERED: Final = regex.compile(
-    r"\b(?:orders?|p\.?o\.?|invoices?|inv|jobs?|tickets?|refs?|references?|confirmations?|req|requisitions?|w\.?o\.?"
+    r"\b(?:(?:orders?|p\.?o\.?|invoices?|inv|jobs?|tickets?|refs?|references?|confirmations?|req|requisitions?|w\.?o\.?"
     r"|tracking|usdot|units?|trailers?|trucks?|bol|sku|parts?|items?|quotes?|rfq|shipments?|loads?|pallets?|batch|batches"
-    r"|lots?|serial|models?|shifts?|assignments?|projects?|builds?|versions?)(?!\p{L})"
-    r"(?:\s{1,2}(?:no|nr|nos|num|numbers?|ids?|codes?)\b\.?)?(?:\s{1,2}is\b)?\s{0,2}[:#=-]{0,2}\s{0,2}#?" + _CODE,
+    r"|lots?|serial|models?|shifts?|assignments?|projects?|builds?|versions?|containers?|seals?|barcodes?"
+    r"|upc|ean|gtin|assets?)(?!\p{L})\s{0,2}){1,3}"
+    r"(?:(?:no|nr|nos|num|numbers?|ids?|codes?)\b\.?)?(?:\s{1,2}is\b)?\s{0,2}[:#=-]{0,2}\s{0,2}#?" + _CODE,
     regex.IGNORECASE,
 )
 _CODED: Final = regex.compile(rf"(?<![\w.-])(?=[A-Z]{{2,8}}[-_]?\d){_CODE}")
@@ -67,16 +91,26 @@ _STANDARD_AND_YEAR: Final = regex.compile(
     r"\b(?:(?:ANSI|ISEA|ASTM|NFPA|ASME|AWS|CSA|IEEE|NSF|SAE)[/ -]{0,2}[A-Z]?\d{1,5}(?:\.\d{1,3})?[-:]"
     r"|(?:ISO|IEC|EN|DIN|BS|UL|API)[/ -]{0,2}\d{1,5}(?:-\d{1,3})?:)(?:19|20)\d\d(?!\d|[-./ ]\d)"
 )
-_URL_PART: Final = regex.compile(r"(?<=/)(?P<code>\d{7,15})(?=[/?#)>\"'\s]|$)(?<=https?://\S{1,200})")
+_URL_PART: Final = regex.compile(
+    r"(?<=[/=])(?P<code>\d{7,15})(?=[/?&#)>\"'\s]|$)(?<=(?:https?://|\w\.\p{L}{2,10}/)\S{1,200})"
+)
 _MONEY: Final = regex.compile(r"[$\u20ac\u00a3\u00a5]\s?\d{1,3}(?:[,. ]\d{3})*(?:[.,]\d{1,2})?(?!\d)")
 # Digits, with what people put between those of one number.
 _RUN: Final = regex.compile(r"[+(]{0,2}\d(?:[^\p{L}\p{N},;:|]{0,4}\d){6,}")
 _GROUPED: Final = regex.compile(r"(?<!\d)\d{3}[^0-9A-Za-z]{1,4}\d{3}[^0-9A-Za-z]{1,4}\d{4}(?!\d)")
 _GROUP: Final = regex.compile(r"\d+")
 
-_LIKE_NUMBERS: Final = (_AMOUNTS, _DATE, _PLAIN_DATE, _MEASURED, _TIMES, _ZIP, _DEGREES, _YEARS)
+_LIKE_NUMBERS: Final = (_AMOUNTS, _DATE, _PLAIN_DATE, _MEASURED, _TIMES, _ZIP, _DEGREES, _YEARS, _IP, _ROUND)
+_IN_NUMBERS: Final = (_DATE, _DAY, _PLAIN_DATE, _TIMES, _ZIP, _YEARS, _AMOUNTS, _AMOUNT, _MEASURED, _ROUND)
 
-_CODES: Final = (_NUMBERED, _CODED, _URL_PART)
+# Signs that are spelt out between digits.
+_SPOKEN: Final = regex.compile(r"(?<=\d)\s{1,2}(?:dash|dot|hyphen|point)\s{1,2}(?=\d)", regex.IGNORECASE)
+_ESCAPED: Final = regex.compile("%[0-9A-Fa-f]{2}")
+# What is left and right of a part of a number.
+_BEFORE: Final = regex.compile(r"\+?[\d(][\d ().-]*$")
+_AFTER: Final = regex.compile(r"[ ().-]*\d[\d ().-]*")
+_NUMBER_CHARS: Final = 20
+_CODES: Final = (_NUMBERED, _CODED, _LISTED, _URL_PART)
 
 
 class NumberSearch:
@@ -99,6 +133,8 @@ class NumberSearch:
     def foreign(self, view: str) -> list[str]:
         """Return the numbers of `view` that are nobody's who may be named, as they stand; distinct."""
         found: dict[str, None] = {}
+        # What is escaped stands in another view as it is shown.
+        view = _SPOKEN.sub("-", _ESCAPED.sub(" ", view))
         if not _RUN.search(view) and not _GROUPED.search(view):
             return []
         masked = self._masked(view)
@@ -119,8 +155,16 @@ class NumberSearch:
             _CODED,
             _URL_PART,
             _STANDARD_AND_YEAR,
+            _ISBN,
+            _VERSION,
+            _IP,
+            _ARC,
             _DAY_AND_CLOCK,
             _AMOUNTS,
+            _AMOUNT,
+            _PERCENT,
+            _ROUND,
+            _LISTED,
             _STANDARD,
             _STAMP,
             _MINUTES,
@@ -129,8 +173,10 @@ class NumberSearch:
             _MEASURED,
             _DEGREES,
             _DATE,
+            _DAY,
             _YEARS,
             _TIMES,
+            _STATE_ZIP,
             _ZIP,
             _MONEY,
         ):
@@ -141,7 +187,7 @@ class NumberSearch:
         text = match[0]
         good = True
         if pattern is _DATE:
-            good = _is_date(match)
+            good = _is_date(match) and not _goes_on(match)
         elif pattern is _PLAIN_DATE:
             good = _is_plain_date(match)
         elif pattern is _DEGREES:
@@ -152,7 +198,26 @@ class NumberSearch:
         # Where the plan of the region has such a number, it is one.
         if good and len(_digits(text)) >= _DIGITS_MIN and pattern in _LIKE_NUMBERS:
             good = not self._is_valid(text)
+        if good and pattern in _IN_NUMBERS:
+            good = not self._is_in_number(match)
         return " | " if good else text
+
+    def _is_in_number(self, match: regex.Match[str]) -> bool:
+        """Whether what stands there is the middle of a phone number: in one with a country code, or in pairs."""
+        before = _BEFORE.search(match.string, max(0, match.start() - _NUMBER_CHARS), match.start())
+        after = _AFTER.match(match.string, match.end(), match.end() + _NUMBER_CHARS)
+        left, right = before[0] if before else "", after[0] if after else ""
+        if not _digits(left + right):
+            return False
+        if "+" in left and self._parsed_abroad(left[left.rindex("+") :] + match[0] + right):
+            return True
+        parts = ((left, right), (left, ""), ("", right))
+        return any(_digits(a + b) and self._is_valid(a + match[0] + b) for a, b in parts)
+
+    def _parsed_abroad(self, text: str) -> bool:
+        """Whether `text`, which begins with a country code, begins with a number of that country."""
+        groups = list(_GROUP.finditer(text))
+        return any(self._is_valid("+" + _digits(text[: groups[end - 1].end()])) for end in _ends(groups, 0))
 
     def _strange(self, run: str) -> list[str]:
         """Return what is left of `run` without the numbers that may be named, where that is long enough to be a
@@ -253,6 +318,15 @@ def _is_date(match: regex.Match[str]) -> bool:
         one, other, year = int(match[5]), int(match[7]), int(match[8])
     year += 2000 if year < 100 else 0
     return 1900 <= year <= 2100 and _is_day(year, one, other)
+
+
+def _goes_on(match: regex.Match[str]) -> bool:
+    """Whether what looks like a date stands among other digits that are parted alike: pairs of a number."""
+    between, text = match[2] or match[6], match.string
+    before, after = text[max(0, match.start() - 2) : match.start()], text[match.end() : match.end() + 2]
+    return between in (" ", ".", "-") and (
+        (before[:1].isdigit() and before[1:] == between) or (after[1:].isdigit() and after[:1] == between)
+    )
 
 
 def _is_plain_date(match: regex.Match[str]) -> bool:

@@ -24,8 +24,9 @@ _UNSHOWN: Final = regex.compile(r"<(script|style|template)\b[^<>]{0,500}>.*?</\1
 # What is shown from right to left, whatever its letters are.
 _TURNED: Final = regex.compile("\u202e([^\u202c\u2069\n]*)")
 _BLOCK_TAG: Final = regex.compile(
-    r"<!--.*?-->|</?(?:br|p|div|li|ul|ol|td|th|tr|table|h[1-6]|hr)\b[^<>]{0,500}>", regex.IGNORECASE | regex.DOTALL
+    r"<!--.*?-->|</?(?:br|p|div|li|ul|ol|tr|table|h[1-6]|hr)\b[^<>]{0,500}>", regex.IGNORECASE | regex.DOTALL
 )
+_CELL_TAG: Final = regex.compile(r"</?t[dh]\b[^<>]{0,500}>", regex.IGNORECASE)
 _TAG: Final = regex.compile(r"</?[A-Za-z][^<>]{0,500}>")
 _LINK_TARGET: Final = regex.compile(r"\]\([^()\n]{0,500}\)|\]\[[^\[\]\n]{0,100}\]")
 _MARKS: Final = "*_~`\\"
@@ -43,7 +44,10 @@ _WORD: Final = regex.compile(
     rf"[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+)*)"
 )
 _UNSPACED_WORD: Final = regex.compile(rf"[{_UNSPACED}]")
-_POSSESSIVE: Final = regex.compile("['\u2019\u2018\u02bc\u2032\u00b4`\uff07]s$", regex.IGNORECASE)
+# "Robert Brown's", and "Robert Brown'll" or Turkish "Brown'\u0131n" as well: a name goes on with a capital.
+_POSSESSIVE: Final = regex.compile("['\u2019\u2018\u02bc\u2032\u00b4`\uff07](?:[sS]|\\p{Ll}{1,4}|LL|VE|RE|D)$")
+# The sign of a footnote.
+_NOTE: Final = regex.compile(r"(?<=\p{L}{2})\d{1,2}$")
 # Korean writes "Mr" and what a name is to its sentence without a space behind it.
 _PARTICLE: Final = (
     "(?:\uaed8\uc11c|\uc5d0\uac8c|\ud55c\ud14c|"
@@ -55,9 +59,13 @@ _KOREAN_ENDS: Final = (
 )
 # Escapes of programs, which show where a text was put into another one; and quoted-printable, of RFC 2045.
 _ESCAPE: Final = regex.compile(r"\\[nrt](?=\p{L})")
-_QUOTED: Final = regex.compile(r"(?:=[0-9A-F]{2})+|=\n")
+_QUOTED: Final = regex.compile(r"(?:=(?:20|09|0A|0D|3D|[89A-F][0-9A-F]))+|=\n")
 # An address of two names, perhaps with a number: the family's may stand first.
 _ADDRESS: Final = regex.compile(r"(?<![\w.-])(\p{L}{2,40})([._-])(\p{L}{2,40})(\d{0,4})@")
+# What forms and addresses of pages call the parts of a name.
+_LABEL: Final = regex.compile(
+    r"\b(?:(?:first|given|last|family|sur)[ _-]?name|first|last|given|family)[ \t]{0,3}[:=][ \t]{0,3}", regex.IGNORECASE
+)
 # A vCard has the family's name first (RFC 6350).
 _CARD_NAME: Final = regex.compile(r"^N(?:;[^:\n]{0,100})?:([^;\n]{1,100});([^;\n]{1,100})", regex.MULTILINE)
 _KEPT_CHARS_MAX: Final = 32
@@ -76,13 +84,16 @@ def views(text: str) -> list[str]:
     for _ in range(2):
         shown = unquote(shown) if "%" in shown else shown
     if "<" in shown:
-        shown = _TAG.sub("", _BLOCK_TAG.sub("\n", _UNSHOWN.sub("", shown)))
+        shown = _BLOCK_TAG.sub("\n", _UNSHOWN.sub("", shown))
+        shown = _TAG.sub("", _CELL_TAG.sub(" | ", shown))
     if "]" in shown:
         shown = _LINK_TARGET.sub("]", shown)
     made[_plain(shown)] = None
     if "-" in shown or any(mark in shown for mark in _MARKS):
         shown = _EMPHASIS.sub("", _lines(shown))
         made[_plain(shown)] = None
+    if (bare := _LABEL.sub("", text)) != text:
+        made[_plain(bare)] = None
     for mark, read in (("\\", _read_escapes), ("=", _read_quoted), ("@", _read_addresses), ("N", _read_cards)):
         if mark in text:
             made[_plain(read(_lines(text)))] = None
@@ -243,9 +254,13 @@ def _word(text: str) -> Word:
         # "Robert Browns shift": many leave the apostrophe out.
         if len(key) > 3 and key[-1] == "s" != key[-2] and text[0].isupper():
             owner = key[:-1]
+        elif key[-1].isdigit():
+            owner = _NOTE.sub("", key)
     else:
         key = name_key(text)
         owner = name_key(_owner(text)) if len(text) > 2 else key
+        if owner == key and len(key) > 3 and key[-1] == "s" != key[-2] and text[0].isupper() and text[-1] in "sS":
+            owner = key[:-1]
     weight = 1.0
     if len(key) == 1:
         # Letters that stand apart may be a name that is spaced out.

@@ -21,10 +21,11 @@ _READING_COST: Final = 5
 _PLACES_MAX: Final = 4
 _GAP_CHARS_MAX: Final = 16
 _ABBREVIATED: Final = SUFFIXES | {"mr", "mrs", "ms", "dr", "st", "wm", "jos", "geo", "chas", "thos", "fr", "lt", "sgt"}
-_STOP: Final = regex.compile("[!?;\u2026\u3002\uff01\uff1f]")
+_STOP: Final = regex.compile("[!?\u2026\u3002\uff01\uff1f]|;\\s|\\s;")
 _SENTENCE_END: Final = regex.compile(r"\.[^\w\s]*\s")
 _HYPHENS: Final = ("-", "\u2010", "\u2011")
-_COMMA: Final = regex.compile("[,\uff0c\u3001\u060c]")
+# What parts the family's name from the given ones, in lists, tables and CSV too.
+_COMMA: Final = regex.compile('[,\uff0c\u3001\u060c|\t]|(?<!<)/(?!>)|^"?;"?$|\\s[-\u2013\u2014]\\s')
 _OPENS: Final = regex.compile("[(\\[\"'\u2018\u201c\u201e\u00ab{]$")
 _CLOSES: Final = regex.compile("^[)\\]\"'\u2019\u201d\u00bb},.]")
 MONTHS: Final = frozenset(
@@ -212,7 +213,10 @@ class RunSearch:
         if gap == " ":
             return True
         before, after = self._words[gap_at], self._words[gap_at + 1]
-        if len(gap) > _GAP_CHARS_MAX or _STOP.search(gap):
+        # Columns are parted by many spaces.
+        if len(gap) > _GAP_CHARS_MAX and len("".join(gap.split())) > _GAP_CHARS_MAX:
+            return False
+        if _STOP.search(gap):
             return False
         if len(before.key) > 1 and before.key not in _ABBREVIATED and _SENTENCE_END.search(gap):
             return False
@@ -223,7 +227,7 @@ class RunSearch:
     def _forms(self, first: int, last: int, commas: Sequence[int]) -> Iterator[Run]:
         run = self._words[first : last + 1]
         # "Hello Robert,\nJackson is ..." greets: only the other order can be a name then.
-        greets = bool(commas) and "\n" in self._gaps[commas[0]]
+        greets = bool(commas) and "\n" in self._gaps[commas[0]] and "," in self._gaps[commas[0]]
         if not greets:
             for key in _spellings(run):
                 yield Run(first, last, key, "comma" if commas else "plain")
