@@ -258,6 +258,7 @@ def test_a_name_by_the_family_is_said_the_other_way_round(name: str, as_said: st
         "job 4195550199x12", "job 419-555-0199-12", "ref CELL-419-5550199", "ref CELL-555-0199", "TEL-4195550199",
         "PO A1-4195550199", "shift lead 419-555-0199", "shift 1-419-555-0199", "https://wa.me/14195550199",
         "https://example.com/sms/4195550199", "order 419 555 0199", "lot 419/555/0199", "EN 555-2020",
+        "v419.555.0199", "OH 41955 50199",
         "order 419-555\u00b70199", "order 4195550\u00b7199", "ref 419-555 . 0199", "order A419-555\u00b70199",
     ],
 )  # fmt: skip
