@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import duckdb
 
-from validated.datasets.checks import Checker, Problems
+from validated.datasets.checks import Checker
 from validated.datasets.columns import ASSIGNMENTS, DO_NOT_SEND, WORKERS
-from validated.datasets.dataset import Dataset, Problem, RefusedError, TableFiles, UnreadableError
+from validated.datasets.dataset import Dataset, Problem, Problems, RefusedError, TableFiles, UnreadableError
 from validated.datasets.dataset_build import DatasetFiles, OpenDataset
 from validated.datasets.index_build import RosterMaps
 from validated.datasets.parts import OpenFiles

@@ -11,7 +11,7 @@ from typing import Final
 import duckdb
 
 from validated.datasets.columns import ACTIVE, CERTIFICATIONS_MAX, read_certifications
-from validated.datasets.dataset import TEXT_CHARS_MAX, Column, ColumnType, Problem, fold_header
+from validated.datasets.dataset import TEXT_CHARS_MAX, Column, ColumnType, Problem, Problems, fold_header
 from validated.datasets.header import MatchedTable
 from validated.datasets.nobody import SOUND_ID, odd_sql, why_odd
 from validated.datasets.tables import literal, read_csv
@@ -28,27 +28,6 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _SPELLINGS: Final = ", ".join(sorted(ACTIVE, key=lambda each: (not ACTIVE[each], -len(each))))
 
 
-class Problems:
-    """Problems of several tables, the first ones kept and all counted."""
-
-    def __init__(self, kept_max: int) -> None:
-        self._kept_max = kept_max
-        self.kept: list[Problem] = []
-        self.left_out = 0
-
-    @property
-    def any(self) -> bool:
-        """Whether there is one."""
-        return bool(self.kept or self.left_out)
-
-    def add(self, problem: Problem) -> None:
-        """Keep `problem`, or count it."""
-        if len(self.kept) < self._kept_max:
-            self.kept.append(problem)
-        else:
-            self.left_out += 1
-
-
 class Checker:
     """Checks one table that was loaded. What it finds is in the order of the rows."""
 
@@ -58,7 +37,7 @@ class Checker:
         self._folder = folder
         self._problems = problems
         self._found: list[tuple[int, int, str, str]] = []
-        self._found_max = problems._kept_max  # noqa: SLF001  one file, one limit
+        self._found_max = problems.kept_max
 
     def check(self) -> None:
         """Check every column that the table has, and its key."""

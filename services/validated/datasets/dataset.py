@@ -131,6 +131,27 @@ class Problem(NamedTuple):
         return f"{self.file}: {where}: {self.text}" if where else f"{self.file}: {self.text}"
 
 
+class Problems:
+    """Problems of several tables, the first ones kept and all counted."""
+
+    def __init__(self, kept_max: int) -> None:
+        self.kept_max = kept_max
+        self.kept: list[Problem] = []
+        self.left_out = 0
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one."""
+        return bool(self.kept or self.left_out)
+
+    def add(self, problem: Problem) -> None:
+        """Keep `problem`, or count it."""
+        if len(self.kept) < self.kept_max:
+            self.kept.append(problem)
+        else:
+            self.left_out += 1
+
+
 class RefusedError(Exception):
     """What the files hold cannot be used; trying again without a change changes nothing."""
 

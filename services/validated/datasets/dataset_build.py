@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
 
-from validated.datasets.checks import Checker, Problems
+from validated.datasets.checks import Checker
 from validated.datasets.columns import ACTIVE, WORKERS
-from validated.datasets.dataset import Column, ColumnType, Dataset, Problem, TableFiles
+from validated.datasets.dataset import Column, ColumnType, Dataset, Problem, Problems, TableFiles
 from validated.datasets.index_keys import FIELD, LIKE_CHARS, folded_key
 from validated.datasets.names import name_key
 from validated.datasets.parts import OpenFiles

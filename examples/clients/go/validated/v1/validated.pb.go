@@ -976,8 +976,8 @@ type JsonSchemaSpec struct {
 	// The schema as JSON text, at most 256 KiB: JSON Schema 2020-12, or draft-04, -06, -07 or 2019-09 where `$schema` says
 	// so; no references outside itself, `format` as an annotation, patterns without look-around and back-references. A
 	// schema that takes too long to check against (2 s, configurable) is refused, and so is what is no schema: an OpenAI
-	// response_format or tool definition around one, an object whose names are no keywords. `{}` and `true` accept
-	// anything. Required.
+	// response_format or tool definition around one, an object whose names are no keywords, a name in place of a keyword
+	// that is nearly one (`requird`). `{}` and `true` accept anything. Required.
 	SchemaJson    string `protobuf:"bytes,1,opt,name=schema_json,json=schemaJson,proto3" json:"schema_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
