@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -89,8 +89,10 @@ class Checker:
             for part, row, value in self._rows(name, where):
                 self._found.append((part, row, name, text(value)))
 
-    def _add_values(self, name: str, values: Iterable[str], text: Callable[[str], str]) -> None:
+    def _add_values(self, name: str, values: Collection[str], text: Callable[[str], str]) -> None:
         """Add the rows that have one of `values`."""
+        if not values:
+            return
         self._db.execute("CREATE OR REPLACE TABLE bad_values AS SELECT unnest(?::VARCHAR[]) AS bad", [list(values)])
         self._add(name, "v IN (SELECT bad FROM bad_values)", text)
 
