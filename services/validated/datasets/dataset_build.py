@@ -15,7 +15,7 @@ import duckdb
 from validated.datasets.checks import Checker
 from validated.datasets.columns import ACTIVE, WORKERS
 from validated.datasets.dataset import Column, ColumnType, Dataset, Problem, Problems, TableFiles
-from validated.datasets.index_keys import FIELD, LIKE_CHARS, folded_key
+from validated.datasets.index_keys import BATCH_ROWS, FIELD, LIKE_CHARS, folded_key
 from validated.datasets.names import name_key
 from validated.datasets.parts import OpenFiles
 from validated.datasets.store import KEY_BYTES_MAX, IndexWriter, engine_digest
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 # The table of the engine: no name of a column, nor one made of it, is the same.
 _TABLE: Final = "rows"
-_FETCH_ROWS: Final = 16_384
 _TYPES: Final = {
     "text": ColumnType.TEXT,
     "integer": ColumnType.INTEGER,
@@ -157,7 +156,7 @@ class OpenDataset:
                 f"SELECT encode({key}) AS key, encode({_concat(fields)}) FROM {_TABLE} {' '.join(joins)} ORDER BY key"
             )
             cursor = db.cursor().execute(query)
-            while batch := cursor.fetchmany(_FETCH_ROWS):
+            while batch := cursor.fetchmany(BATCH_ROWS):
                 keys.extend([each[0].decode() for each in batch])
                 yield batch
 
@@ -208,8 +207,8 @@ class OpenDataset:
 
 
 def _batches(items: _Items) -> Iterator[_Items]:
-    for at in range(0, len(items), _FETCH_ROWS):
-        yield items[at : at + _FETCH_ROWS]
+    for at in range(0, len(items), BATCH_ROWS):
+        yield items[at : at + BATCH_ROWS]
 
 
 def _column(name: str) -> str:

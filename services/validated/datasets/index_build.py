@@ -13,12 +13,19 @@ import duckdb
 
 from validated.datasets.checks import add_texts
 from validated.datasets.columns import ACTIVE
-from validated.datasets.index_keys import BEARERS_MAX, CHUNK_WORKERS, IDS_BYTES_MAX, ITEM, NAME_KEY_CHARS, place_key
+from validated.datasets.index_keys import (
+    BATCH_ROWS,
+    BEARERS_MAX,
+    CHUNK_WORKERS,
+    IDS_BYTES_MAX,
+    ITEM,
+    NAME_KEY_CHARS,
+    place_key,
+)
 from validated.datasets.names import full_name_keys
 from validated.datasets.store import IndexWriter
 from validated.datasets.tables import OpenTable
 
-_FETCH_ROWS: Final = 2048
 _ALPHABET_MAX: Final = 256
 
 _Items = list[tuple[bytes, bytes]]
@@ -72,7 +79,7 @@ class RosterMaps:
     def _fetch(self, query: str) -> Iterator[list[tuple[Any, ...]]]:
         """Return the rows of `query`, which is sorted when this returns, in batches."""
         cursor = self._db.cursor().execute(query)
-        return iter(lambda: cursor.fetchmany(_FETCH_ROWS), [])
+        return iter(lambda: cursor.fetchmany(BATCH_ROWS), [])
 
     def _records(self, workers: OpenTable) -> Iterator[_Items]:
         has = workers.matched.used if workers.matched is not None else {}

@@ -15,6 +15,8 @@ BEARERS_MAX: Final = 64
 """Of one name key so many spellings are looked at, and of a spelling so many who bear it."""
 IDS_BYTES_MAX: Final = 4096
 """The ids of one spelling stand in no order; where they are longer than this, only the first BEARERS_MAX are kept."""
+BATCH_ROWS: Final = 2048
+"""Rows that a map is written by: a batch stays in the processor's caches."""
 CHUNK_WORKERS: Final = 256
 FOLDED_BYTES: Final = 16
 LIKE_CHARS: Final = NAME_KEY_CHARS

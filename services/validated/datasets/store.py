@@ -73,7 +73,7 @@ class IndexWriter:
         count = 0
         while some := list(itertools.islice(left, 1)):
             with self._env.begin(write=True, db=into) as transaction, transaction.cursor() as cursor:
-                # A few batches at a time: small ones stay in the processor's caches, and commits are few.
+                # A few batches at a time, so that commits are few.
                 for items in itertools.chain(some, itertools.islice(left, _BATCHES - 1)):
                     _, added = cursor.putmulti(items, overwrite=False, append=True)
                     if added != len(items):

@@ -6,7 +6,7 @@ import html
 import quopri
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, lru_cache
 from itertools import accumulate, compress, filterfalse
 from operator import not_
@@ -68,6 +68,14 @@ _LABEL: Final = regex.compile(
 )
 # A vCard has the family's name first (RFC 6350).
 _CARD_NAME: Final = regex.compile(r"^N(?:;[^:\n]{0,100})?:([^;\n]{1,100});([^;\n]{1,100})", regex.MULTILINE)
+# Each with a character that it has, and what a reader makes of it.
+_WRITTEN_OTHERWISE: Final[Sequence[tuple[str, regex.Pattern[str], str | Callable[[regex.Match[str]], str]]]] = (
+    ("", _LABEL, ""),
+    ("\\", _ESCAPE, " "),
+    ("=", _QUOTED, lambda match: quopri.decodestring(match[0].encode()).decode(errors="replace")),
+    ("@", _ADDRESS, r"\1\2\3 \4; \3\2\1 @"),
+    ("N", _CARD_NAME, r"\2 \1"),
+)
 _KEPT_CHARS_MAX: Final = 32
 _NO_CASED_PART: Final = regex.compile(r"[^\p{L}\p{N}]|[\u02bb\u02bc]")
 
@@ -92,28 +100,11 @@ def views(text: str) -> list[str]:
     if "-" in shown or any(mark in shown for mark in _MARKS):
         shown = _EMPHASIS.sub("", _lines(shown))
         made[_plain(shown)] = None
-    if (bare := _LABEL.sub("", text)) != text:
-        made[_plain(bare)] = None
-    for mark, read in (("\\", _read_escapes), ("=", _read_quoted), ("@", _read_addresses), ("N", _read_cards)):
-        if mark in text:
-            made[_plain(read(_lines(text)))] = None
+    lines = _lines(text)
+    for mark, pattern, written in _WRITTEN_OTHERWISE:
+        if mark in lines and (read := pattern.sub(written, lines)) != lines:
+            made[_plain(read)] = None
     return list(made)
-
-
-def _read_escapes(text: str) -> str:
-    return _ESCAPE.sub(" ", text)
-
-
-def _read_quoted(text: str) -> str:
-    return _QUOTED.sub(lambda match: quopri.decodestring(match[0].encode()).decode(errors="replace"), text)
-
-
-def _read_cards(text: str) -> str:
-    return _CARD_NAME.sub(r"\2 \1", text)
-
-
-def _read_addresses(text: str) -> str:
-    return _ADDRESS.sub(r"\1\2\3 \4; \3\2\1 @", text)
 
 
 def unescaped(text: str) -> str:
